@@ -1,0 +1,50 @@
+# Needs a Python, make and git; tools/env finds the Python and installs the rest in .venv/.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fixtures clean distclean
+
+JOBS ?= 2
+TESTS ?= tests
+ARGS ?=
+WHEEL ?=
+
+pytest = -m pytest -n $(JOBS) $(ARGS)
+
+help:
+	@echo 'make demo       prune a small network and show what became of it'
+	@echo 'make test       run the tests'
+	@echo 'make check      run ruff and mypy'
+	@echo 'make fixtures   build the small graphs that the tests use anew'
+	@echo 'make clean      remove caches and builds (distclean: the environments too)'
+	@echo
+	@echo 'PYTHON=3.12              a path, a command or a version; by default Python 3.7 with'
+	@echo '                         TensorFlow 1.15 where there is one, else python3'
+	@echo 'make test WHEEL=1        test the installed wheel, not the checkout'
+	@echo 'make test TESTS=tests/test_packaging.py ARGS="-k version"   run some of the tests'
+
+demo:
+	@python="$$(tools/env run)" && "$$python" fixtures/demo.py $(ARGS)
+
+ifneq ($(filter-out 0,$(WHEEL)),)
+# From a folder outside the checkout, where only site-packages has a graphslim.
+test:
+	@python="$$(tools/env wheel)" && away="$$(mktemp -d)" && trap 'rm -rf "$$away"' EXIT && \
+	cd "$$away" && env -u PYTHONPATH GRAPHSLIM_EXPECT_WHEEL=1 "$$python" $(pytest) \
+	-c "$(CURDIR)/pyproject.toml" --rootdir "$(CURDIR)" $(foreach t,$(TESTS),"$(CURDIR)/$(t)")
+else
+test:
+	@python="$$(tools/env run)" && "$$python" $(pytest) $(TESTS)
+endif
+
+check:
+	@python="$$(tools/env check)" && "$$python" -m ruff check . && "$$python" -m mypy
+
+fixtures:
+	@python="$$(tools/env fixtures)" && "$$python" fixtures/build.py $(ARGS)
+
+clean:
+	rm -rf build dist graphslim.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -path ./.venv -prune -o -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf .venv

@@ -1,0 +1,69 @@
+"""graphslim: a compiler that makes TensorFlow graphs narrower."""
+
+from __future__ import annotations
+
+from graphslim._version import __version__
+from graphslim.analysis.channels import Channels, Group, analyse
+from graphslim.analysis.cost import Cost, cost
+from graphslim.analysis.cost import needed as needed_nodes
+from graphslim.api import find_blocks, plan, verify
+from graphslim.errors import GraphslimError
+from graphslim.graphdef import load, save, serialize, to_graph_def
+from graphslim.ir import CONTROL, IDENTITY_OPS, Attrs, Block, DType, Graph, Node, Port, Shape, Tensor
+from graphslim.match import Match, Matcher
+from graphslim.ops.table import channel_rule, cost_rule, value_rule
+from graphslim.pattern import Pattern, Var, block_pattern
+from graphslim.pipeline import Dump, FindBlocks, Outcome, Pass, Pipeline, Timing, Verify, register
+from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_dead
+from graphslim.rewrite import apply, apply_in_place, zero_consumers
+
+__all__ = [
+    "CONTROL",
+    "DEAD_BELOW",
+    "IDENTITY_OPS",
+    "Attrs",
+    "Block",
+    "Channels",
+    "Cost",
+    "DType",
+    "Dump",
+    "FindBlocks",
+    "Graph",
+    "GraphslimError",
+    "Group",
+    "Match",
+    "Matcher",
+    "Node",
+    "Outcome",
+    "Pass",
+    "Pattern",
+    "Pipeline",
+    "Plan",
+    "Port",
+    "Selection",
+    "Shape",
+    "Tensor",
+    "Timing",
+    "Var",
+    "Verify",
+    "__version__",
+    "analyse",
+    "apply",
+    "apply_in_place",
+    "block_pattern",
+    "channel_rule",
+    "cost",
+    "cost_rule",
+    "find_blocks",
+    "load",
+    "needed_nodes",
+    "plan",
+    "plan_dead",
+    "register",
+    "save",
+    "serialize",
+    "to_graph_def",
+    "value_rule",
+    "verify",
+    "zero_consumers",
+]

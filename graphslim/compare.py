@@ -1,0 +1,146 @@
+"""Whether two graphs compute the same: both are run on the same inputs, output by output."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from graphslim.errors import VerifyError
+from graphslim.feeds import random_feeds
+from graphslim.ir import Graph
+from graphslim.plans import Plan
+from graphslim.rewrite import zero_consumers
+from graphslim.runtime import Session
+
+TOLERANCE = 1e-4
+"""Largest difference allowed, as a share of the output's range."""
+
+
+class OutputDifference(NamedTuple):
+    """How far one output of two graphs is apart.
+
+    Attributes:
+        name: the output's port.
+        shape: its shape.
+        absolute: the largest difference.
+        relative: the same as a share of the range of the first graph's output.
+        span: that range, max - min (or the largest magnitude, if that is all there is).
+    """
+
+    name: str
+    shape: Tuple[int, ...]
+    absolute: float
+    relative: float
+    span: float
+
+
+class Agreement(NamedTuple):
+    """The result of a comparison.
+
+    Attributes:
+        outputs: output by output.
+        tolerance: what was allowed, as a share of each output's range.
+        against: what the first graph was: `original`, or `masked original` for a given plan.
+    """
+
+    outputs: Tuple[OutputDifference, ...]
+    tolerance: float
+    against: str
+
+    @property
+    def ok(self) -> bool:
+        return all(one.relative <= self.tolerance for one in self.outputs)
+
+    @property
+    def worst(self) -> OutputDifference:
+        """The output that is furthest apart."""
+        return max(self.outputs, key=lambda one: one.relative if one.relative == one.relative else np.inf)
+
+
+def verify(
+    first: Graph,
+    second: Graph,
+    *,
+    plan: Optional[Plan] = None,
+    feeds: Optional[Mapping[str, np.ndarray]] = None,
+    seed: int = 0,
+    batch: int = 1,
+    tolerance: float = TOLERANCE,
+    force: bool = False,
+) -> Agreement:
+    """Runs two graphs on the same inputs and compares their outputs.
+
+    Args:
+        first: the original.
+        second: what should compute the same.
+        plan: if given, the original is run with the weights that read the plan's channels set to
+            zero (mask equivalence), which is what a graph pruned by any plan has to compute.
+        feeds: by input name; by default seeded random data.
+        seed: for the random data.
+        batch: for the random data, where the batch is open.
+        tolerance: largest difference allowed, as a share of each output's range.
+        force: allow a plan that was made for another checkpoint.
+
+    Raises:
+        VerifyError: the graphs differ in inputs, outputs or output shapes, or one does not run.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+    _same_signature(first, second)
+    reference = first if plan is None else zero_consumers(first, plan, force)
+    data = dict(feeds) if feeds is not None else random_feeds(first, seed, batch)
+    results: List[List[np.ndarray]] = []
+    for graph in (reference, second):
+        with Session(graph) as session:
+            results.append(session.run(data))
+    found = [
+        difference(str(port), one, other) for port, one, other in zip(first.outputs, results[0], results[1])
+    ]
+    return Agreement(tuple(found), tolerance, "original" if plan is None else "masked original")
+
+
+def _same_signature(first: Graph, second: Graph) -> None:
+    for what, one, other in (
+        ("inputs", first.inputs, second.inputs),
+        ("outputs", [str(port) for port in first.outputs], [str(port) for port in second.outputs]),
+    ):
+        if sorted(one) != sorted(other):
+            raise VerifyError(
+                f"its {what} are {', '.join(other)}, and those of {first.name} are {', '.join(one)}",
+                second.name,
+                f"name the {what} of both with --{what}",
+            )
+
+
+def difference(name: str, first: np.ndarray, second: np.ndarray) -> OutputDifference:
+    """How far two values of one output are apart.
+
+    Raises:
+        VerifyError: their shapes differ.
+    """
+    if np.shape(first) != np.shape(second):
+        raise VerifyError(f"has shape {list(np.shape(second))} instead of {list(np.shape(first))}", f"output {name}")
+    one, other = np.asarray(first), np.asarray(second)
+    if not one.size:
+        return OutputDifference(name, one.shape, 0.0, 0.0, 0.0)
+    if one.dtype.kind not in "fiub":
+        same = bool((one == other).all())
+        return OutputDifference(name, one.shape, 0.0 if same else np.inf, 0.0 if same else np.inf, 0.0)
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    if not np.isfinite(one).all():
+        raise VerifyError("is not finite in the original itself", f"output {name}", "give real data with --data")
+    absolute = float(np.abs(one - other).max()) if np.isfinite(other).all() else np.inf
+    span = float(one.max() - one.min()) or float(np.abs(one).max()) or 1.0
+    return OutputDifference(name, one.shape, absolute, absolute / span, span)
+
+
+def as_dict(agreement: Agreement) -> Dict[str, object]:
+    """For `--json`."""
+    return {
+        "ok": agreement.ok,
+        "tolerance": agreement.tolerance,
+        "against": agreement.against,
+        "outputs": [
+            {**one._asdict(), "shape": list(one.shape)} for one in agreement.outputs
+        ],
+    }

@@ -1,0 +1,8 @@
+"""GraphDef in and out: the one folder that knows the protobuf messages."""
+
+from __future__ import annotations
+
+from graphslim.graphdef.emit import save, serialize, to_graph_def
+from graphslim.graphdef.load import load, parse
+
+__all__ = ["load", "parse", "save", "serialize", "to_graph_def"]

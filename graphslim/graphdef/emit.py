@@ -1,0 +1,127 @@
+"""Graph -> GraphDef: a node that nobody touched is written as the bytes it came in."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from typing import Any, Iterator, List
+
+from graphslim.errors import EmitError
+from graphslim.graphdef import wire
+from graphslim.graphdef.protos import GraphDef, NodeDef, text_format
+from graphslim.graphdef.values import encode_attr
+from graphslim.ir import Graph, Node
+
+_NODE_TAG = bytes([1 << 3 | wire.LENGTH])
+
+
+def serialize(graph: Graph) -> bytes:
+    """The graph as the bytes of a binary GraphDef."""
+    return b"".join(_chunks(graph))
+
+
+def to_graph_def(graph: Graph) -> Any:
+    """The graph as a GraphDef message (of tensorboard's class; TensorFlow's is field for field the same)."""
+    return GraphDef.FromString(serialize(graph))
+
+
+def save(graph: Graph, path: Any) -> None:
+    """Writes a `.pb`, or a `.pbtxt` if the path ends so; the file appears whole or not at all.
+
+    Raises:
+        EmitError: the target cannot be written.
+    """
+    target = os.fspath(path)
+    with replacing(target) as file:
+        if target.endswith((".pbtxt", ".pbtext", ".prototxt")):
+            file.write(text_format.MessageToString(to_graph_def(graph)).encode("utf-8"))
+        else:
+            for chunk in _chunks(graph):
+                file.write(chunk)
+
+
+@contextlib.contextmanager
+def replacing(target: str) -> Iterator[Any]:
+    """A binary file beside `target` that takes its place when, and only if, all was written.
+
+    Raises:
+        EmitError: the target cannot be written.
+    """
+    folder = os.path.dirname(target) or "."
+    if os.path.isdir(target):
+        raise EmitError("is a folder", target, "give a file name")
+    if not os.path.isdir(folder):
+        raise EmitError("the folder does not exist", target, f"create {folder} first")
+    handle = None
+    try:
+        handle = tempfile.NamedTemporaryFile(
+            dir=folder, prefix=f".{os.path.basename(target)}.", suffix=".part", delete=False
+        )
+        with handle as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(handle.name, 0o666 & ~_umask())
+        os.replace(handle.name, target)
+    except OSError as error:
+        raise EmitError(
+            f"cannot be written: {error.strerror}", target, "check the folder's permissions and space"
+        ) from None
+    finally:
+        if handle is not None and os.path.exists(handle.name):
+            os.unlink(handle.name)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _chunks(graph: Graph) -> Iterator[Any]:
+    for node in _file_order(graph):
+        payload = node.origin if not node.touched else _message(graph, node)
+        yield _NODE_TAG + wire.encode_varint(len(payload))
+        yield payload
+    if graph.origin is not None:
+        yield from graph.origin.extras
+
+
+def _file_order(graph: Graph) -> List[Node]:
+    """The order of the file, with each new node right before its first reader."""
+    if all(node.origin is not None for node in graph):
+        return list(graph)
+    done: List[Node] = []
+    seen = set()
+
+    def place(node: Node) -> None:
+        if node.name in seen:
+            return
+        seen.add(node.name)
+        for port in graph.inputs_of(node):
+            if graph[port.node].origin is None:
+                place(graph[port.node])
+        done.append(node)
+
+    for node in graph:
+        if node.origin is not None or graph.origin is None:
+            place(node)
+    for node in graph:
+        place(node)
+    return done
+
+
+def _message(graph: Graph, node: Node) -> bytes:
+    message = NodeDef.FromString(node.origin.tobytes()) if node.origin is not None else NodeDef()
+    message.name, message.op, message.device = node.name, node.op, node.device
+    if node.rewired:
+        del message.input[:]
+        message.input.extend([str(port) for port in graph.inputs_of(node)])
+    for key in sorted(node.attrs.changed if node.origin is not None else node.attrs):
+        if key in node.attrs:
+            message.attr[key].CopyFrom(encode_attr(node.attrs[key]))
+        elif key in message.attr:
+            del message.attr[key]
+    payload: bytes = message.SerializeToString(deterministic=True)
+    return payload

@@ -1,0 +1,222 @@
+"""Attribute values and tensors between protobuf messages and the IR."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, Optional, Tuple
+
+import numpy as np
+
+from graphslim.errors import EmitError, LoadError
+from graphslim.graphdef.protos import AttrValue, NameAttrList, TensorProto, TensorShapeProto
+from graphslim.ir import DType, Func, Opaque, Shape, Tensor
+
+_VALUE_FIELDS: Dict[DType, str] = {
+    DType.float32: "float_val",
+    DType.float64: "double_val",
+    DType.string: "string_val",
+    DType.complex64: "scomplex_val",
+    DType.complex128: "dcomplex_val",
+    DType.int64: "int64_val",
+    DType.bool: "bool_val",
+    DType.float16: "half_val",
+    DType.bfloat16: "half_val",
+    DType.uint32: "uint32_val",
+    DType.uint64: "uint64_val",
+    **{
+        small: "int_val"
+        for small in (
+            DType.int32,
+            DType.int16,
+            DType.int8,
+            DType.uint8,
+            DType.uint16,
+            DType.qint8,
+            DType.quint8,
+            DType.qint32,
+            DType.qint16,
+            DType.quint16,
+        )
+    },
+}
+_REFERENCE = 100
+"""A reference type's number is its element type's plus this."""
+
+
+def decode_dtype(number: int) -> DType:
+    """The element type of that number; types newer than this table count as `invalid`."""
+    try:
+        return DType(number % _REFERENCE)
+    except ValueError:
+        return DType.invalid
+
+
+def decode_shape(proto: TensorShapeProto) -> Shape:
+    """A shape message; sizes below zero are unknown."""
+    if proto.unknown_rank:
+        return Shape(None)
+    return Shape(tuple([dim.size if dim.size >= 0 else None for dim in proto.dim]))
+
+
+def decode_tensor(proto: TensorProto, content: Optional[memoryview] = None) -> Tensor:
+    """A tensor over a message; `content` is its `tensor_content` where that stands in the file.
+
+    Raises:
+        LoadError: the elements do not fit the shape.
+    """
+    dtype = decode_dtype(proto.dtype)
+    shape = tuple([dim.size for dim in proto.tensor_shape.dim])
+    size = 1
+    for dim in shape:
+        if dim < 0:
+            raise LoadError(f"a constant of unknown shape {list(shape)}")
+        size *= dim
+    data = content if content is not None else memoryview(proto.tensor_content)
+    if len(data):
+        if dtype.storage.hasobject:
+            return Tensor(shape, dtype, lambda: _unreadable(shape))
+        if len(data) != size * dtype.storage.itemsize:
+            raise LoadError(
+                f"{len(data)} bytes of values do not fit the shape {list(shape)} of {dtype.name}, "
+                f"which takes {size * dtype.storage.itemsize}"
+            )
+        return Tensor(shape, dtype, lambda: np.frombuffer(data, dtype.storage).reshape(shape))
+    field = _VALUE_FIELDS.get(dtype)
+    values = getattr(proto, field) if field else []
+    count = len(values) // (2 if dtype in (DType.complex64, DType.complex128) else 1)
+    if count > size:
+        raise LoadError(f"{count} values do not fit the shape {list(shape)}")
+    return Tensor(shape, dtype, lambda: _expand(values, dtype, shape, size))
+
+
+def _unreadable(shape: Tuple[int, ...]) -> np.ndarray:
+    return np.full(shape, b"", object)
+
+
+def _expand(values: Any, dtype: DType, shape: Tuple[int, ...], size: int) -> np.ndarray:
+    """Values as TensorFlow reads them: the last one is repeated until the shape is full."""
+    if dtype.storage.hasobject:
+        array = np.empty(len(values), object)
+        array[:] = list(values)
+    elif dtype is DType.float16:
+        array = np.array(values, np.uint16).view(np.float16)
+    elif dtype in (DType.complex64, DType.complex128):
+        parts = np.array(values, np.float64).reshape(-1, 2)
+        array = (parts[:, 0] + 1j * parts[:, 1]).astype(dtype.storage)
+    else:
+        array = np.array(values).astype(dtype.storage)
+    if len(array) == 0:
+        filler: Any = b"" if dtype.storage.hasobject else 0
+        return np.broadcast_to(np.array(filler, dtype.storage), shape)
+    if len(array) == 1:
+        return np.broadcast_to(array[0], shape)
+    if len(array) < size:
+        array = np.concatenate([array, np.repeat(array[-1:], size - len(array))])
+    return array.reshape(shape)
+
+
+def encode_tensor(tensor: Tensor) -> TensorProto:
+    """A tensor as a message, its elements as `tensor_content` (strings as values)."""
+    proto = TensorProto(dtype=int(tensor.dtype))
+    proto.tensor_shape.SetInParent()
+    for size in tensor.shape:
+        proto.tensor_shape.dim.add().size = size
+    if tensor.dtype.storage.hasobject:
+        proto.string_val.extend(tensor.array.ravel().tolist())
+    else:
+        proto.tensor_content = np.ascontiguousarray(tensor.array).tobytes()
+    return proto
+
+
+def decode_attr(proto: AttrValue) -> Any:
+    """An attribute value as the IR holds it (see `ir.Attrs`)."""
+    kind = proto.WhichOneof("value")
+    return _DECODERS.get(kind, Opaque)(proto if kind not in _DECODERS else getattr(proto, kind))
+
+
+def _decode_list(proto: AttrValue.ListValue) -> Any:
+    for field, decode in _LIST_FIELDS.items():
+        values = getattr(proto, field)
+        if values:
+            return [decode(value) for value in values]
+    return []
+
+
+def _decode_func(proto: NameAttrList) -> Func:
+    return Func(proto.name, tuple([(key, decode_attr(proto.attr[key])) for key in sorted(proto.attr)]))
+
+
+_DECODERS: Dict[Optional[str], Callable[[Any], Any]] = {
+    "s": bytes,
+    "i": int,
+    "f": float,
+    "b": bool,
+    "type": decode_dtype,
+    "shape": decode_shape,
+    "tensor": decode_tensor,
+    "list": _decode_list,
+    "func": _decode_func,
+}
+_LIST_FIELDS: Dict[str, Callable[[Any], Any]] = {
+    field: _DECODERS[field] for field in ("s", "i", "f", "b", "type", "shape", "tensor", "func")
+}
+
+
+def encode_attr(value: Any) -> AttrValue:
+    """The message of an attribute value.
+
+    Raises:
+        EmitError: a value of a type that no attribute has.
+    """
+    proto = AttrValue()
+    if isinstance(value, Opaque):
+        proto.CopyFrom(value.value)
+    elif isinstance(value, list):
+        proto.list.SetInParent()
+        for item in value:
+            field, message = _encode_one(item)
+            if isinstance(message, (TensorProto, TensorShapeProto, NameAttrList)):
+                getattr(proto.list, field).add().CopyFrom(message)
+            else:
+                getattr(proto.list, field).append(message)
+    else:
+        field, message = _encode_one(value)
+        if isinstance(message, (TensorProto, TensorShapeProto, NameAttrList)):
+            getattr(proto, field).CopyFrom(message)
+        else:
+            setattr(proto, field, message)
+    return proto
+
+
+def _encode_one(value: Any) -> Tuple[str, Any]:
+    if isinstance(value, bool):
+        return "b", value
+    if isinstance(value, DType):
+        return "type", int(value)
+    if isinstance(value, (int, np.integer)):
+        return "i", int(value)
+    if isinstance(value, (float, np.floating)):
+        return "f", float(value)
+    if isinstance(value, bytes):
+        return "s", value
+    if isinstance(value, str):
+        return "s", value.encode()
+    if isinstance(value, Shape):
+        return "shape", _encode_shape(value)
+    if isinstance(value, Tensor):
+        return "tensor", encode_tensor(value)
+    if isinstance(value, Func):
+        func = NameAttrList(name=value.name)
+        for key, item in value.attrs:
+            func.attr[key].CopyFrom(encode_attr(item))
+        return "func", func
+    raise EmitError(f"an attribute cannot hold a {type(value).__name__}")
+
+
+def _encode_shape(shape: Shape) -> TensorShapeProto:
+    proto = TensorShapeProto()
+    if shape.dims is None:
+        proto.unknown_rank = True
+    else:
+        for size in shape.dims:
+            proto.dim.add().size = -1 if size is None else size
+    return proto

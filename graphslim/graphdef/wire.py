@@ -1,0 +1,99 @@
+"""Protobuf's wire format, as far as it takes to find a field's bytes in a file without copying them.
+
+The encoding is described in protobuf's documentation ("Encoding"): a varint tag of field number
+and wire type, then a varint, 4 or 8 bytes, or a length and that many bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Iterator, NamedTuple, Optional, Tuple
+
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+
+
+class Truncated(Exception):
+    """The bytes end inside a field."""
+
+
+class Malformed(Exception):
+    """The bytes are no protobuf message."""
+
+
+class Field(NamedTuple):
+    """One field of a message: where its tag starts, and where its payload starts and ends."""
+
+    number: int
+    wire_type: int
+    tag: int
+    start: int
+    end: int
+
+
+def varint(data: memoryview, at: int, end: int) -> Tuple[int, int]:
+    """The varint at `at` and the position after it."""
+    value = shift = 0
+    while True:
+        if at >= end:
+            raise Truncated
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+        if shift > 63:
+            raise Malformed
+
+
+def encode_varint(value: int) -> bytes:
+    """A non-negative integer as a varint."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def fields(data: memoryview, start: int = 0, end: Optional[int] = None) -> Iterator[Field]:
+    """The fields of the message that stands at `data[start:end]`, in order.
+
+    Raises:
+        Truncated: the last field is not whole.
+        Malformed: a tag that no message has.
+    """
+    stop = len(data) if end is None else end
+    at = start
+    while at < stop:
+        tag_at = at
+        tag, at = varint(data, at, stop)
+        number, wire_type = tag >> 3, tag & 7
+        if number == 0:
+            raise Malformed
+        if wire_type == LENGTH:
+            length, at = varint(data, at, stop)
+        elif wire_type == VARINT:
+            length = varint(data, at, stop)[1] - at
+        elif wire_type == FIXED32:
+            length = 4
+        elif wire_type == FIXED64:
+            length = 8
+        else:
+            raise Malformed
+        if at + length > stop:
+            raise Truncated
+        yield Field(number, wire_type, tag_at, at, at + length)
+        at += length
+
+
+def find(data: memoryview, *path: int) -> Optional[memoryview]:
+    """The payload of the last field `path[0]`, inside it of the last `path[1]`, and so on."""
+    for number in path:
+        last = None
+        for field in fields(data):
+            if field.number == number and field.wire_type == LENGTH:
+                last = field
+        if last is None:
+            return None
+        data = data[last.start : last.end]
+    return data

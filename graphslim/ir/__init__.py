@@ -1,0 +1,24 @@
+"""The intermediate representation: a networkx graph of nodes, ports, attributes and tensors."""
+
+from __future__ import annotations
+
+from graphslim.ir.dtype import DType
+from graphslim.ir.graph import Block, Graph, Use
+from graphslim.ir.node import CONTROL, IDENTITY_OPS, Attrs, Func, Node, Opaque, Port, Shape
+from graphslim.ir.tensor import Tensor
+
+__all__ = [
+    "CONTROL",
+    "IDENTITY_OPS",
+    "Attrs",
+    "Block",
+    "DType",
+    "Func",
+    "Graph",
+    "Node",
+    "Opaque",
+    "Port",
+    "Shape",
+    "Tensor",
+    "Use",
+]

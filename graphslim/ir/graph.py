@@ -1,0 +1,327 @@
+"""The graph: it owns the nodes and edges, and every change to them is made here."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+    Union,
+)
+
+import networkx as nx
+
+from graphslim.errors import IRError
+from graphslim.ir.node import CONTROL, Node, Port
+
+T = TypeVar("T")
+NodeLike = Union[Node, str]
+
+
+class Use(NamedTuple):
+    """A place where a port is read: input `index` of node `node`."""
+
+    node: str
+    index: int
+
+
+class Block(NamedTuple):
+    """A recognised piece of architecture.
+
+    Attributes:
+        kind: the pattern's name, such as `inverted_residual`.
+        name: the name scope that its nodes share, made unique.
+        nodes: the nodes inside, in topological order.
+        channels_of: the port whose channels are the block's own (its scoring layer's output).
+        roles: what the pattern called its nodes (`expand`, `depthwise`, ...).
+    """
+
+    kind: str
+    name: str
+    nodes: Tuple[str, ...]
+    channels_of: Port
+    roles: Tuple[Tuple[str, str], ...]
+
+    def role(self, name: str) -> str:
+        """The node that the pattern called `name`.
+
+        Raises:
+            KeyError: the pattern has no such name.
+        """
+        return dict(self.roles)[name]
+
+
+class Graph:
+    """A dataflow graph over a `networkx.MultiDiGraph` that holds the only copy of the edges.
+
+    In `graph.nx` a node's key is its name and its `node` attribute the `Node`; an edge's key is
+    the index of the input that it feeds and its `port` the output that it comes from
+    (`CONTROL` for a control edge).
+
+    Attributes:
+        inputs: names of the nodes that are fed.
+        outputs: the ports whose values the graph is run for.
+        blocks: what the `find-...` passes recognised.
+        origin: what the graph was read from, for the emitter alone.
+        version: grows with every change, so that an analysis knows whether it still holds.
+    """
+
+    def __init__(self, name: str = "graph") -> None:
+        self.name = name
+        self.nx: nx.MultiDiGraph = nx.MultiDiGraph()
+        self.inputs: List[str] = []
+        self.outputs: List[Port] = []
+        self.input_shapes: Dict[str, Tuple[Optional[int], ...]] = {}
+        self.blocks: List[Block] = []
+        self.origin: Any = None
+        self.version = 0
+        self._inputs_of: Dict[str, Tuple[Port, ...]] = {}
+        self._memo: Dict[str, Tuple[int, Any]] = {}
+
+    # ---------------------------------------------------------------- reading
+
+    def __getitem__(self, name: str) -> Node:
+        try:
+            node: Node = self.nx.nodes[name]["node"]
+        except KeyError:
+            raise IRError("no node of that name", name) from None
+        return node
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.nx
+
+    def __len__(self) -> int:
+        return len(self.nx)
+
+    def __iter__(self) -> Iterator[Node]:
+        """The nodes, in the order in which they came."""
+        for _, data in self.nx.nodes(data=True):
+            yield data["node"]
+
+    def inputs_of(self, node: NodeLike) -> Tuple[Port, ...]:
+        """What a node reads, in order, control inputs last."""
+        name = _name(node)
+        found = self._inputs_of.get(name)
+        if found is None:
+            slots = [
+                (index, Port(source, data["port"]))
+                for source, edges in self.nx.pred[name].items()
+                for index, data in edges.items()
+            ]
+            slots.sort()
+            found = self._inputs_of[name] = tuple([port for _, port in slots])
+        return found
+
+    def data_inputs(self, node: NodeLike) -> Tuple[Port, ...]:
+        """What a node reads, without control inputs."""
+        return tuple([port for port in self.inputs_of(node) if port.port != CONTROL])
+
+    def uses_of(self, source: Union[NodeLike, Port]) -> List[Use]:
+        """Where a port is read; for a node, where any of its ports or itself (control) is."""
+        wanted = source.port if isinstance(source, Port) else None
+        name = source.node if isinstance(source, Port) else _name(source)
+        return [
+            Use(target, index)
+            for target, edges in self.nx.succ[name].items()
+            for index, data in edges.items()
+            if wanted is None or data["port"] == wanted
+        ]
+
+    def order(self) -> List[Node]:
+        """The nodes so that each comes after what it reads (back edges of loops left out).
+
+        Raises:
+            IRError: the graph has a cycle that is not a loop of TensorFlow's.
+        """
+        return self.memo("order", _topological)
+
+    def memo(self, key: str, compute: Callable[[Graph], T]) -> T:
+        """The result of an analysis, kept until the graph changes."""
+        kept = self._memo.get(key)
+        if kept is None or kept[0] != self.version:
+            kept = self._memo[key] = (self.version, compute(self))
+        result: T = kept[1]
+        return result
+
+    # ---------------------------------------------------------------- changing
+
+    def add(self, node: Node, inputs: Iterable[Port] = ()) -> Node:
+        """Adds a node that reads `inputs`.
+
+        Raises:
+            IRError: the name is taken, or an input is no node of this graph.
+        """
+        if node.name in self.nx:
+            raise IRError("a node of that name is there already", node.name, "use graph.fresh_name")
+        self.nx.add_node(node.name, node=node)
+        self._connect(node.name, inputs)
+        return node
+
+    def load(self, nodes: Sequence[Tuple[Node, Sequence[Port]]]) -> None:
+        """Adds many nodes at once, in any order.
+
+        Raises:
+            IRError: two nodes share a name, or one reads a node that is not there.
+        """
+        for node, _ in nodes:
+            if node.name in self.nx:
+                raise IRError("two nodes have this name", node.name, "the file is damaged; export it again")
+            self.nx.add_node(node.name, node=node)
+        known = self.nx._node
+        for node, inputs in nodes:
+            for port in inputs:
+                if port.node not in known:
+                    raise IRError(
+                        f"reads {str(port)!r}, which is not in the graph",
+                        node.name,
+                        "the file is damaged or only a part of a graph; export it again",
+                    )
+        self.nx.add_edges_from(
+            (port.node, node.name, index, {"port": port.port})
+            for node, inputs in nodes
+            for index, port in enumerate(inputs)
+        )
+        self._changed()
+
+    def remove(self, node: NodeLike) -> None:
+        """Removes a node that nobody reads.
+
+        Raises:
+            IRError: it is still read, or is an output of the graph.
+        """
+        name = _name(node)
+        readers = self.uses_of(self[name])
+        if readers:
+            raise IRError(f"is still read by {readers[0].node}", name, "rewire its readers first")
+        if any(port.node == name for port in self.outputs):
+            raise IRError("is an output of the graph and stays", name)
+        self.nx.remove_node(name)
+        self._inputs_of.pop(name, None)
+        self._changed()
+
+    def rewire(self, node: NodeLike, index: int, source: Port) -> None:
+        """Lets input `index` of a node read `source` instead.
+
+        Raises:
+            IRError: no such input or source.
+        """
+        name = _name(node)
+        inputs = list(self.inputs_of(name))
+        if not 0 <= index < len(inputs):
+            raise IRError(f"has no input {index}", name)
+        inputs[index] = source
+        self.set_inputs(name, inputs)
+
+    def replace_uses(self, old: Port, new: Port) -> int:
+        """Lets every reader of `old` read `new`; gives how many there were. Outputs stay."""
+        uses = self.uses_of(old)
+        for use in uses:
+            self.rewire(use.node, use.index, new)
+        return len(uses)
+
+    def set_inputs(self, node: NodeLike, inputs: Iterable[Port]) -> None:
+        """Replaces all that a node reads."""
+        name = _name(node)
+        self.nx.remove_edges_from(
+            [(source, name, index) for source, edges in self.nx.pred[name].items() for index in edges]
+        )
+        self[name].rewired = True
+        self._connect(name, inputs)
+
+    def set_attr(self, node: NodeLike, key: str, value: Any) -> None:
+        """Sets an attribute of a node."""
+        self[_name(node)].attrs._set(key, value)
+        self._changed()
+
+    def drop_attr(self, node: NodeLike, key: str) -> None:
+        """Removes an attribute of a node, if it is there."""
+        if key in self[_name(node)].attrs:
+            self[_name(node)].attrs._drop(key)
+            self._changed()
+
+    def fresh_name(self, wish: str) -> str:
+        """A name like `wish` that no node has."""
+        name, number = wish, 1
+        while name in self.nx:
+            name, number = f"{wish}_{number}", number + 1
+        return name
+
+    def copy(self) -> Graph:
+        """A graph that can be changed without changing this one; tensors are shared."""
+        twin = Graph(self.name)
+        twin.inputs, twin.outputs = list(self.inputs), list(self.outputs)
+        twin.input_shapes = dict(self.input_shapes)
+        twin.blocks, twin.origin = list(self.blocks), self.origin
+        for node in self:
+            clone = Node(node.name, node.op, node.attrs.copy(), node.device, node.origin)
+            clone.rewired, clone.made_by = node.rewired, node.made_by
+            twin.nx.add_node(clone.name, node=clone)
+        twin.nx.add_edges_from(
+            (source, target, index, {"port": data["port"]})
+            for source, target, index, data in self.nx.edges(keys=True, data=True)
+        )
+        return twin
+
+    def _connect(self, name: str, inputs: Iterable[Port]) -> None:
+        for index, port in enumerate(inputs):
+            if port.node not in self.nx:
+                raise IRError(f"reads {str(port)!r}, which is not in the graph", name)
+            self.nx.add_edge(port.node, name, key=index, port=port.port)
+        self._inputs_of.pop(name, None)
+        self._changed()
+
+    def _changed(self) -> None:
+        self.version += 1
+
+    def __repr__(self) -> str:
+        return f"Graph({self.name!r}, {len(self)} nodes)"
+
+
+def _name(node: NodeLike) -> str:
+    return node.name if isinstance(node, Node) else node
+
+
+def _topological(graph: Graph) -> List[Node]:
+    """Kahn's algorithm, stable in the order of the file."""
+    nodes = graph.nx._node
+    waiting: Dict[str, int] = {}
+    ready = deque()  # type: deque[str]
+    for name in nodes:
+        count = sum(
+            len(edges)
+            for source, edges in graph.nx.pred[name].items()
+            if nodes[source]["node"].op not in ("NextIteration", "RefNextIteration")
+        )
+        waiting[name] = count
+        if count == 0:
+            ready.append(name)
+    done: List[Node] = []
+    while ready:
+        name = ready.popleft()
+        node = nodes[name]["node"]
+        done.append(node)
+        if node.op in ("NextIteration", "RefNextIteration"):
+            continue
+        for target, edges in graph.nx.succ[name].items():
+            waiting[target] -= len(edges)
+            if waiting[target] == 0:
+                ready.append(target)
+    if len(done) != len(nodes):
+        stuck = [name for name, count in waiting.items() if count > 0]
+        cycle = nx.find_cycle(graph.nx.subgraph(stuck))
+        path = " -> ".join([edge[0] for edge in cycle[:6]])
+        raise IRError(
+            f"the graph has a cycle: {path}{' -> ...' if len(cycle) > 6 else f' -> {cycle[0][0]}'}",
+            cycle[0][0],
+            "a frozen graph has none; the file is damaged",
+        )
+    return done

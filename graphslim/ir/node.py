@@ -1,0 +1,160 @@
+"""One operation of a graph: its name, its type and its attributes."""
+
+from __future__ import annotations
+
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
+
+from graphslim.errors import IRError
+
+CONTROL = -1
+"""The port number of a control edge, which carries order but no data."""
+
+
+class Port(NamedTuple):
+    """An output of a node, or the node as a control dependency (`port == CONTROL`)."""
+
+    node: str
+    port: int = 0
+
+    def __str__(self) -> str:
+        if self.port == CONTROL:
+            return f"^{self.node}"
+        return self.node if self.port == 0 else f"{self.node}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Port:
+        """Reads TensorFlow's spelling: `name`, `name:2` or `^name`."""
+        if text.startswith("^"):
+            return cls(text[1:], CONTROL)
+        name, _, port = text.rpartition(":")
+        return cls(name, int(port)) if name and port.isdigit() else cls(text, 0)
+
+
+class Shape(NamedTuple):
+    """A partly known shape; `dims` is None where even the rank is unknown, a size None likewise."""
+
+    dims: Optional[Tuple[Optional[int], ...]]
+
+
+class Func(NamedTuple):
+    """A reference to a function of the library, with the attributes that it is called with."""
+
+    name: str
+    attrs: Tuple[Tuple[str, Any], ...] = ()
+
+
+class Opaque(NamedTuple):
+    """An attribute value that graphslim carries without understanding it."""
+
+    value: Any
+
+
+class Attrs(Mapping[str, Any]):
+    """A node's attributes, decoded when first read; read-only but for the graph (`graph.set_attr`).
+
+    `changed` names those that differ from what was read. Values are bool, int, float, bytes, `DType`, `Shape`, `Tensor`, `Func`, `Opaque` or lists of these.
+    """
+
+    __slots__ = ("_values", "_raw", "_decode", "changed")
+
+    def __init__(
+        self,
+        values: Mapping[str, Any],
+        raw: Optional[Mapping[str, Any]] = None,
+        decode: Callable[[Any], Any] = lambda raw: raw,
+    ) -> None:
+        self._values: Dict[str, Any] = dict(values)
+        self._raw: Dict[str, Any] = dict(raw or {})
+        self._decode = decode
+        self.changed: Set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        if key in self._raw:
+            self._values[key] = self._decode(self._raw.pop(key))
+        return self._values[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values or key in self._raw
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted([*self._raw, *self._values]))
+
+    def __len__(self) -> int:
+        return len(self._raw) + len(self._values)
+
+    def copy(self) -> Attrs:
+        """Attributes that can change on their own; the values are shared."""
+        twin = Attrs(self._values, self._raw, self._decode)
+        twin.changed = set(self.changed)
+        return twin
+
+    def _set(self, key: str, value: Any) -> None:
+        self._raw.pop(key, None)
+        self._values[key] = value
+        self.changed.add(key)
+
+    def _drop(self, key: str) -> None:
+        self._raw.pop(key, None)
+        self._values.pop(key, None)
+        self.changed.add(key)
+
+
+class Node:
+    """One operation. Its edges belong to the graph; ask `graph.inputs(node)`.
+
+    `origin` is what the node was read from, for the emitter alone; None for a node made by a pass.
+    """
+
+    __slots__ = ("name", "op", "device", "attrs", "origin", "rewired", "made_by")
+
+    def __init__(
+        self,
+        name: str,
+        op: str,
+        attrs: Optional[Attrs] = None,
+        device: str = "",
+        origin: Any = None,
+    ) -> None:
+        self.name, self.op, self.device = name, op, device
+        self.attrs = attrs if attrs is not None else Attrs({})
+        self.origin = origin
+        self.rewired = origin is None
+        self.made_by: Optional[str] = None
+
+    @property
+    def touched(self) -> bool:
+        """Whether anything about it differs from what was read."""
+        return self.origin is None or self.rewired or bool(self.attrs.changed)
+
+    def text(self, key: str, default: str = "") -> str:
+        """A bytes attribute as text."""
+        value = self.attrs.get(key)
+        return default if value is None else value.decode("utf-8", "replace")
+
+    def ints(self, key: str) -> List[int]:
+        """A list-of-int attribute; empty where it is absent."""
+        value = self.attrs.get(key, [])
+        if not isinstance(value, list):
+            raise IRError(f"attribute {key} is not a list", self.name)
+        return value
+
+    def __repr__(self) -> str:
+        return f"Node({self.name!r}, {self.op!r})"
+
+
+IDENTITY_OPS: FrozenSet[str] = frozenset(
+    ("Identity", "StopGradient", "PreventGradient", "CheckNumerics", "Snapshot")
+)
+"""Ops whose first output is their first input, unchanged."""

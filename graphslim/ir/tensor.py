@@ -1,0 +1,87 @@
+"""Constant tensors: lazy, read-only, and cut only when somebody reads them."""
+
+from __future__ import annotations
+
+from typing import Callable, Optional, Sequence, Tuple
+
+import numpy as np
+
+from graphslim.errors import IRError
+from graphslim.ir.dtype import DType
+
+
+class Tensor:
+    """A constant of known shape and element type whose elements are read on demand.
+
+    Args:
+        shape: the dimensions.
+        dtype: the element type.
+        read: gives the elements as an array of that shape in `dtype.storage`; called once.
+    """
+
+    __slots__ = ("shape", "dtype", "_read", "_array")
+
+    def __init__(self, shape: Sequence[int], dtype: DType, read: Callable[[], np.ndarray]) -> None:
+        self.shape: Tuple[int, ...] = tuple(int(size) for size in shape)
+        self.dtype = dtype
+        self._read: Optional[Callable[[], np.ndarray]] = read
+        self._array: Optional[np.ndarray] = None
+
+    @classmethod
+    def of(cls, array: np.ndarray, dtype: Optional[DType] = None) -> Tensor:
+        """A tensor over an array that is in memory; the element type defaults to the array's."""
+        values = np.asarray(array)
+        kind = dtype or DType[values.dtype.name]
+        stored = np.ascontiguousarray(values, dtype=kind.storage).reshape(values.shape)
+        return cls(stored.shape, kind, lambda: stored)
+
+    @property
+    def size(self) -> int:
+        """How many elements."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    @property
+    def array(self) -> np.ndarray:
+        """The raw elements, read-only: shape `shape`, dtype `dtype.storage`."""
+        if self._array is None:
+            assert self._read is not None
+            array = self._read()
+            if array.shape != self.shape:
+                raise IRError(f"a tensor of shape {self.shape} holds elements of shape {array.shape}")
+            array = array.view()
+            array.flags.writeable = False
+            self._array, self._read = array, None
+        return self._array
+
+    def numbers(self) -> np.ndarray:
+        """The elements as numbers to calculate with: float32 in place of bfloat16, else as stored."""
+        if self.dtype is DType.bfloat16:
+            return (self.array.astype(np.uint32) << 16).view(np.float32)
+        return self.array
+
+    @classmethod
+    def from_numbers(cls, numbers: np.ndarray, dtype: DType) -> Tensor:
+        """A tensor of an element type from numbers of any, rounded to it."""
+        if dtype is DType.bfloat16:
+            bits = np.ascontiguousarray(numbers, dtype=np.float32).view(np.uint32)
+            rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+            return cls.of(rounded.astype(np.uint16).reshape(np.shape(numbers)), dtype)
+        return cls.of(np.asarray(numbers).astype(dtype.storage), dtype)
+
+    def with_numbers(self, numbers: np.ndarray) -> Tensor:
+        """A tensor of this element type holding other numbers, rounded to it."""
+        return Tensor.from_numbers(numbers, self.dtype)
+
+    def take(self, axis: int, keep: np.ndarray) -> Tensor:
+        """This tensor without the positions along `axis` where the mask `keep` is False."""
+        if keep.shape != (self.shape[axis],):
+            raise IRError(f"a mask of {keep.shape} does not fit axis {axis} of {self.shape}")
+        shape = list(self.shape)
+        shape[axis] = int(np.count_nonzero(keep))
+        return Tensor(shape, self.dtype, lambda: np.compress(keep, self.array, axis=axis))
+
+    def __repr__(self) -> str:
+        return f"Tensor({self.dtype.name}{list(self.shape)})"

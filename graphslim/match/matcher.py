@@ -1,0 +1,264 @@
+"""The search for patterns in a graph, and the account of how near a failed one came."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+
+import numpy as np
+
+from graphslim.analysis.channels import Channels, analyse
+from graphslim.ir import CONTROL, IDENTITY_OPS, Graph, Node, Port
+from graphslim.match.pattern import BlockPattern, Chain, Op, OneOf, Param, Pattern, Var
+
+_SAME_OPS = IDENTITY_OPS | {"IdentityN", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs"}
+"""Ops that a pattern looks through."""
+
+
+class _State(NamedTuple):
+    """What has been matched so far; never changed in place."""
+
+    names: Dict[str, str]
+    variables: Dict[str, Port]
+    ports: Dict[int, Port]
+    inside: Tuple[str, ...]
+
+
+class Match(NamedTuple):
+    """A pattern found.
+
+    Attributes:
+        kind: the pattern's name.
+        names: the pattern's names and the nodes that took them.
+        x: the block's input.
+        inside: the nodes matched, from the last to the first.
+    """
+
+    kind: str
+    names: Dict[str, str]
+    x: Port
+    inside: Tuple[str, ...]
+
+
+class NearMiss(NamedTuple):
+    """How far a failed match came.
+
+    Attributes:
+        kind: the pattern's name.
+        root: the node where the match began, at the block's end.
+        matched: names of the pattern that had found their node.
+        reason: why it went no further.
+        node: where.
+        depth: how many nodes had been matched.
+        touched: the nodes that had been matched.
+    """
+
+    kind: str
+    root: str
+    matched: Dict[str, str]
+    reason: str
+    node: str
+    depth: int
+    touched: Tuple[str, ...]
+
+
+class Matcher:
+    """Searches one graph. Conditions of patterns get it as their first argument.
+
+    Attributes:
+        graph: the graph.
+        channels: its channel analysis, for shapes.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.channels: Channels = analyse(graph)
+        self._misses: Optional[List[NearMiss]] = None
+        self._root = ("", "")
+
+    # ------------------------------------------------------- what conditions may ask
+
+    def resolve(self, port: Port) -> Port:
+        """The port that a value comes from, behind identities."""
+        while self.graph[port.node].op in _SAME_OPS:
+            inputs = self.graph.data_inputs(port.node)
+            port = inputs[port.port if self.graph[port.node].op == "IdentityN" else 0]
+        return port
+
+    def is_constant(self, port: Port) -> bool:
+        """Whether a value is computed from constants alone."""
+        return port.node in self.graph.memo("constant nodes", _constant_nodes)
+
+    def number(self, port: Port) -> Optional[float]:
+        """The single number that a port holds, behind identities and casts, or None."""
+        node = self.graph[self.resolve(port).node]
+        while node.op == "Cast":
+            node = self.graph[self.resolve(self.graph.data_inputs(node)[0]).node]
+        if node.op != "Const":
+            return None
+        tensor = node.attrs["value"]
+        if not tensor.size or tensor.dtype.storage.kind not in "fiu":
+            return None
+        numbers = tensor.numbers().ravel()
+        return float(numbers[0]) if tensor.size == 1 or (numbers == numbers[0]).all() else None
+
+    def shape(self, port: Port) -> Optional[Tuple[Optional[int], ...]]:
+        """The shape at a port, as far as it is known."""
+        return self.channels.fact(port).shape
+
+    def input_shape(self, node: Node, index: int) -> Optional[Tuple[Optional[int], ...]]:
+        """The shape of a node's input."""
+        inputs = self.graph.data_inputs(node)
+        return self.shape(inputs[index]) if index < len(inputs) else None
+
+    def fits(self, pattern: Pattern, port: Port, known: Optional[Dict[Var, Port]] = None) -> bool:
+        """Whether a port fits a pattern, some of whose variables stand for known ports."""
+        ports = {id(variable): self.resolve(stands_for) for variable, stands_for in (known or {}).items()}
+        return next(self._match(pattern, port, _EMPTY._replace(ports=ports)), None) is not None
+
+    # ------------------------------------------------------- the search
+
+    def find(self, pattern: BlockPattern) -> List[Match]:
+        """All places where a pattern fits, in topological order of their last op."""
+        found = []
+        for node in self.graph.order():
+            if node.op in pattern.root.types:
+                match = self.match_at(pattern, node)
+                if match is not None:
+                    found.append(match)
+        return found
+
+    def match_at(self, pattern: BlockPattern, node: Node) -> Optional[Match]:
+        """The first way in which a pattern fits with its last op at a node."""
+        self._root = (pattern.kind, node.name)
+        for state in self._match(pattern.root, Port(node.name), _EMPTY):
+            match = Match(pattern.kind, state.names, state.variables["x"], state.inside)
+            for condition in pattern.where:
+                reason = condition(self, match)
+                if reason is not None:
+                    self._miss(state, reason, node.name)
+                    break
+            else:
+                return match
+        return None
+
+    def explain(self, pattern: BlockPattern, name: str) -> Optional[NearMiss]:
+        """The nearest miss of a pattern that has to do with a node, or None if it was never near."""
+        best: Optional[NearMiss] = None
+        for node in self.graph.order():
+            if node.op not in pattern.root.types:
+                continue
+            self._misses = []
+            self.match_at(pattern, node)
+            for miss in self._misses:
+                near = name == miss.node or name in miss.touched
+                if near and (best is None or miss.depth > best.depth):
+                    best = miss
+        self._misses = None
+        return best
+
+    def _match(self, pattern: Pattern, port: Port, state: _State) -> Iterator[_State]:
+        behind = self.resolve(port)
+        seen = state.ports.get(id(pattern))
+        if seen is not None:
+            if seen == behind:
+                yield state
+            else:
+                self._miss(state, f"{pattern.text} is not the same tensor as before", behind.node)
+            return
+        passed = self._passed(port, behind)
+        state = state._replace(
+            ports={**state.ports, id(pattern): behind}, inside=state.inside + passed
+        )
+        if isinstance(pattern, Var):
+            yield state._replace(variables={**state.variables, pattern.name: behind})
+        elif isinstance(pattern, Param):
+            if self._fits_param(pattern, port):
+                yield state
+            else:
+                self._miss(state, f"{pattern.text} wanted, it is {self._say(behind)}", behind.node)
+        elif isinstance(pattern, OneOf):
+            for one in pattern.alternatives:
+                yield from self._match(one, port, state)
+        elif isinstance(pattern, Chain):
+            yield from self._match_chain(pattern, port, state)
+        elif isinstance(pattern, Op):
+            yield from self._match_op(pattern, behind, state)
+
+    def _passed(self, port: Port, behind: Port) -> Tuple[str, ...]:
+        """The identities between a port and what it comes from."""
+        passed: List[str] = []
+        while port != behind:
+            passed.append(port.node)
+            inputs = self.graph.data_inputs(port.node)
+            port = inputs[port.port if self.graph[port.node].op == "IdentityN" else 0]
+        return tuple(passed)
+
+    def _fits_param(self, pattern: Param, port: Port) -> bool:
+        if pattern.near is None:
+            return self.is_constant(port)
+        number = self.number(port)
+        return number is not None and bool(np.isclose(number, pattern.near, rtol=1e-3))
+
+    def _match_chain(self, pattern: Chain, port: Port, state: _State) -> Iterator[_State]:
+        while True:
+            yield from self._match(pattern.inner, port, state)
+            behind = self.resolve(port)
+            node = self.graph[behind.node]
+            step = pattern.step(self, node)
+            if step is None or behind.port != 0:
+                return
+            state = state._replace(inside=state.inside + self._passed(port, behind) + (node.name,))
+            port = self.graph.data_inputs(node)[step]
+
+    def _match_op(self, pattern: Op, port: Port, state: _State) -> Iterator[_State]:
+        node = self.graph[port.node]
+        if node.op not in pattern.types or port.port != 0:
+            self._miss(state, f"{pattern.text} wanted, it is {self._say(port)}", node.name)
+            return
+        for condition in pattern.where:
+            reason = condition(self, node)
+            if reason is not None:
+                self._miss(state, f"{pattern.text}: {reason}", node.name)
+                return
+        inputs = self.graph.data_inputs(node)
+        if len(inputs) < len(pattern.inputs):
+            self._miss(state, f"{pattern.text} has too few inputs", node.name)
+            return
+        names = {**state.names, pattern.name: node.name} if pattern.name else state.names
+        state = state._replace(names=names, inside=(*state.inside, node.name))
+        yield from self._match_all(pattern.inputs, inputs, state)
+        if pattern.any_order and len(inputs) > 1:
+            yield from self._match_all(pattern.inputs, (inputs[1], inputs[0], *inputs[2:]), state)
+
+    def _match_all(
+        self, patterns: Tuple[Pattern, ...], ports: Tuple[Port, ...], state: _State
+    ) -> Iterator[_State]:
+        if not patterns:
+            yield state
+            return
+        for after in self._match(patterns[0], ports[0], state):
+            yield from self._match_all(patterns[1:], ports[1:], after)
+
+    def _say(self, port: Port) -> str:
+        return f"a {self.graph[port.node].op}"
+
+    def _miss(self, state: _State, reason: str, node: str) -> None:
+        if self._misses is not None:
+            depth = len(state.inside)
+            self._misses.append(NearMiss(*self._root, state.names, reason, node, depth, state.inside))
+
+
+_EMPTY = _State({}, {}, {}, ())
+
+
+def _constant_nodes(graph: Graph) -> Set[str]:
+    """Nodes whose value depends on constants alone."""
+    found: Set[str] = set()
+    for node in graph.order():
+        if node.op == "Const":
+            found.add(node.name)
+        elif node.name not in graph.inputs:
+            inputs = [port for port in graph.inputs_of(node) if port.port != CONTROL]
+            if inputs and all(port.node in found for port in inputs):
+                found.add(node.name)
+    return found

@@ -1,0 +1,155 @@
+"""Pattern values, and the registry of block patterns.
+
+A pattern describes a tensor by the op that made it, back to named inputs. The vocabulary
+(`match.vocabulary`) builds them with functions that read like layers, so that a block's pattern
+reads like the block.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple
+
+from graphslim.errors import PatternError
+
+Condition = Callable[[Any, Any], Optional[str]]
+"""Given the matcher and the node, says why the node does not do, or None."""
+MatchCondition = Callable[[Any, Any], Optional[str]]
+"""Given the matcher and the whole match, says why it does not do, or None."""
+
+
+class Pattern:
+    """A description of a tensor. One object used twice stands for one tensor."""
+
+    text = "anything"
+
+
+class Var(Pattern):
+    """Any tensor; `name` makes its port part of the match."""
+
+    def __init__(self, name: str) -> None:
+        self.name = self.text = name
+
+
+class Param(Pattern):
+    """A tensor computed from constants alone; `near` asks for a single number close to it."""
+
+    def __init__(self, near: Optional[float] = None) -> None:
+        self.near = near
+        self.text = "constants" if near is None else f"the constant {near:g}"
+
+
+class Op(Pattern):
+    """The first output of a node of one of some types.
+
+    Args:
+        types: the op types.
+        inputs: patterns of its first data inputs; further inputs may be anything.
+        where: conditions on the node.
+        name: the node's name in the match.
+        any_order: whether the first two inputs may be swapped.
+        text: what to call it in messages; by default its types.
+    """
+
+    def __init__(
+        self,
+        types: Iterable[str],
+        inputs: Iterable[Pattern] = (),
+        where: Iterable[Condition] = (),
+        name: Optional[str] = None,
+        any_order: bool = False,
+        text: Optional[str] = None,
+    ) -> None:
+        self.types: FrozenSet[str] = frozenset(types)
+        self.inputs: Tuple[Pattern, ...] = tuple(inputs)
+        self.where: Tuple[Condition, ...] = tuple(where)
+        self.name, self.any_order = name, any_order
+        self.text = text or name or " or ".join(sorted(self.types))
+
+
+class OneOf(Pattern):
+    """The first alternative that fits, and if what stands around it then fails, the next."""
+
+    def __init__(self, alternatives: Iterable[Pattern], text: Optional[str] = None) -> None:
+        self.alternatives: Tuple[Pattern, ...] = tuple(alternatives)
+        self.text = text or " or ".join([one.text for one in self.alternatives])
+
+
+class Chain(Pattern):
+    """`inner`, followed by any number of steps; a step names the input that the chain goes on with."""
+
+    def __init__(self, inner: Pattern, step: Callable[[Any, Any], Optional[int]], text: str) -> None:
+        self.inner, self.step, self.text = inner, step, text
+
+
+class BlockPattern(NamedTuple):
+    """A registered block pattern.
+
+    Attributes:
+        kind: its name.
+        root: the pattern of the block's last op.
+        channels_of: the name, in the pattern, of the scoring layer.
+        where: conditions on the whole match.
+        at: file and line of its declaration.
+    """
+
+    kind: str
+    root: Op
+    channels_of: str
+    where: Tuple[MatchCondition, ...]
+    at: str
+
+
+PATTERNS: Dict[str, BlockPattern] = {}
+
+
+def block_pattern(
+    kind: str, channels_of: str, where: Iterable[MatchCondition] = ()
+) -> Callable[[Callable[[Any], Pattern]], Callable[[Any], Pattern]]:
+    """Declares a kind of block.
+
+    The decorated function takes a `Var`, the block's input, and gives the pattern of its last op.
+
+    Args:
+        kind: the block's name, as `inspect` prints it.
+        channels_of: name of the op whose output channels are the block's own.
+        where: conditions on the whole match, for what is not in the tensors' way.
+
+    Raises:
+        PatternError: the kind is taken, or the pattern does not end in an op, or names none so.
+    """
+
+    def register(function: Callable[[Any], Pattern]) -> Callable[[Any], Pattern]:
+        if kind in PATTERNS:
+            raise PatternError("a block pattern of that name is there already", kind)
+        root = function(Var("x"))
+        if not isinstance(root, Op):
+            raise PatternError("a block pattern has to end in one op", kind)
+        if channels_of not in names_in(root):
+            raise PatternError(f"no op is named {channels_of!r}", kind)
+        code = function.__code__
+        at = f"{code.co_filename}:{code.co_firstlineno}"
+        PATTERNS[kind] = BlockPattern(kind, root, channels_of, tuple(where), at)
+        return function
+
+    return register
+
+
+def names_in(pattern: Pattern) -> List[str]:
+    """The op names that occur in a pattern."""
+    found: List[str] = []
+    seen = set()
+    waiting: List[Pattern] = [pattern]
+    while waiting:
+        one = waiting.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, Op):
+            if one.name:
+                found.append(one.name)
+            waiting.extend(one.inputs)
+        elif isinstance(one, OneOf):
+            waiting.extend(one.alternatives)
+        elif isinstance(one, Chain):
+            waiting.append(one.inner)
+    return found

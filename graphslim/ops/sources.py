@@ -1,0 +1,77 @@
+"""Ops that begin, pass on or end a tensor: constants, inputs, identities, debris."""
+
+from __future__ import annotations
+
+from typing import Any, List
+
+import numpy as np
+
+from graphslim.ir import IDENTITY_OPS, DType
+from graphslim.ops.table import UNKNOWN, Fact, OpVisit, ValueVisit, channel_rule, fact, value_rule
+
+_TRACKED = 1024
+"""Integer constants up to this many elements are followed through shape arithmetic."""
+
+
+@channel_rule("Const")
+def const(op: OpVisit) -> Fact:
+    tensor = op.node.attrs["value"]
+    return op._walk.constant(op.node, tensor, tensor.dtype.is_integer and tensor.size <= _TRACKED)
+
+
+@value_rule("Const")
+def const_value(op: ValueVisit) -> Any:
+    tensor = op.node.attrs["value"]
+    if not (tensor.dtype.is_floating or tensor.dtype.is_integer or tensor.dtype is DType.bool):
+        return None
+    numbers = tensor.numbers()
+    return numbers.astype(np.float64) if tensor.size <= 1 << 16 else numbers
+
+
+@channel_rule("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
+def placeholder(op: OpVisit) -> Fact:
+    given = op._walk.graph.input_shapes.get(op.node.name)
+    shape = given if given is not None else op.shape_attr("shape")
+    if op.node.op == "PlaceholderWithDefault":
+        op.pin_all("it is the default of a graph input")
+    if shape is None or (shape == () and op.node.op == "Placeholder"):
+        return UNKNOWN
+    return fact(shape, {axis: op._walk.fresh(size) for axis, size in enumerate(shape) if size})
+
+
+@channel_rule(*sorted(IDENTITY_OPS), "Cast", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs")
+def identity(op: OpVisit) -> Fact:
+    return op[0]
+
+
+@value_rule(*sorted(IDENTITY_OPS), "Cast", structural=True)
+def identity_value(op: ValueVisit) -> Any:
+    return op[0]
+
+
+@channel_rule("IdentityN")
+def identity_n(op: OpVisit) -> List[Fact]:
+    return list(op.facts)
+
+
+@value_rule("IdentityN", structural=True)
+def identity_n_value(op: ValueVisit) -> Any:
+    return tuple(op.values)
+
+
+@channel_rule("NoOp", "Assert")
+def nothing(op: OpVisit) -> List[Fact]:
+    return []
+
+
+@channel_rule("Shape")
+def shape(op: OpVisit) -> Fact:
+    return fact((op[0].rank,))
+
+
+@value_rule("Shape")
+def shape_value(op: ValueVisit) -> Any:
+    dims = op.facts[0].shape
+    if dims is None:
+        return None
+    return np.array([np.nan if size is None else size for size in dims], np.float64)

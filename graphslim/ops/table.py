@@ -1,0 +1,266 @@
+"""The table of op rules: what each op does to channels, to known values, and what it costs.
+
+An op is made known by one function, registered with `@channel_rule`; without one it is a wall: it
+pins every channel that reaches it. `@value_rule` and `@cost_rule` add what else is known of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from graphslim.errors import AnalysisError
+from graphslim.ir import Node
+
+Dims = Optional[Tuple[Optional[int], ...]]
+Ids = Optional[np.ndarray]
+
+
+class Fact(NamedTuple):
+    """What is known of a tensor while compiling.
+
+    Attributes:
+        shape: sizes per axis, None where open; None as a whole where the rank is open.
+        ids: per axis an int64 array of channel ids, one per position, or None; `()` for open rank.
+        value: for small integer tensors the numbers, float64, NaN where unknown; None if not tracked.
+        atoms: beside `value`, the constant element that each number stems from (see `Walk.atoms`).
+    """
+
+    shape: Dims = None
+    ids: Tuple[Ids, ...] = ()
+    value: Optional[np.ndarray] = None
+    atoms: Optional[np.ndarray] = None
+
+    @property
+    def rank(self) -> Optional[int]:
+        return None if self.shape is None else len(self.shape)
+
+    def size(self, axis: int) -> Optional[int]:
+        """The size of an axis, None where open."""
+        return None if self.shape is None or not -len(self.shape) <= axis < len(self.shape) else self.shape[axis]
+
+    def channels(self, axis: int) -> Ids:
+        """The ids along an axis, None where there are none."""
+        return self.ids[axis] if -len(self.ids) <= axis < len(self.ids) else None
+
+    def with_ids(self, changes: Dict[int, Ids]) -> Fact:
+        """This fact with the ids of some axes replaced."""
+        ids = list(self.ids)
+        for axis, new in changes.items():
+            ids[axis] = new
+        return self._replace(ids=tuple(ids))
+
+
+UNKNOWN = Fact()
+
+
+def fact(shape: Dims, ids: Optional[Dict[int, Ids]] = None) -> Fact:
+    """A fact of that shape with ids on the named axes; sizes follow from ids where they are open."""
+    if shape is None:
+        return UNKNOWN
+    sizes, per_axis = list(shape), [None] * len(shape)  # type: List[Optional[int]], List[Ids]
+    for axis, array in (ids or {}).items():
+        per_axis[axis] = array
+        if array is not None:
+            sizes[axis] = len(array)
+    return Fact(tuple(sizes), tuple(per_axis))
+
+
+class Contraction(NamedTuple):
+    """A place where a sum over channels is taken with constant weights.
+
+    Attributes:
+        node: the op.
+        data, weights: the indices of its inputs.
+        axis: the axis of `data` that is summed over.
+        into: ids of the channels summed over, shape (c_in,).
+        out: ids of the channels produced, shape (c_out,).
+        matrix: turns the weights into shape (taps, c_in, c_out).
+        uniform: whether every output position sees every tap, so that a constant channel can be
+            folded into an offset.
+    """
+
+    node: str
+    data: int
+    weights: int
+    axis: int
+    into: np.ndarray
+    out: np.ndarray
+    matrix: Callable[[np.ndarray], np.ndarray]
+    uniform: bool
+
+
+class OpVisit:
+    """An op as a channel rule sees it. `op[i]` is the fact of its input i.
+
+    The walk that visits supplies `tie`, `pin`, `mark`, `contract`, `resize` and `fresh`; see
+    `analysis.channels`.
+    """
+
+    def __init__(self, node: Node, facts: Sequence[Fact], walk: Any) -> None:
+        self.node, self.facts, self._walk = node, facts, walk
+
+    def __getitem__(self, index: int) -> Fact:
+        try:
+            return self.facts[index]
+        except IndexError:
+            raise AnalysisError(
+                f"a {self.node.op} with {len(self.facts)} inputs, needs more", self.node.name
+            ) from None
+
+    def __len__(self) -> int:
+        return len(self.facts)
+
+    def tie(self, first: Ids, second: Ids) -> None:
+        """Makes channels one, position by position; an unknown side pins the other.
+
+        Raises:
+            AnalysisError: the lengths differ.
+        """
+        self._walk.tie(self.node, first, second)
+
+    def pin(self, ids: Ids, why: str) -> None:
+        """Forbids the removal of channels, for a reason that completes "pinned: ..."."""
+        self._walk.pin(self.node, ids, why)
+
+    def pin_all(self, why: str) -> None:
+        """Pins whatever reaches this op."""
+        for known in self.facts:
+            for ids in known.ids:
+                self.pin(ids, why)
+
+    def mark(self, ids: Ids, role: str) -> None:
+        """Notes the role (`producer` or `consumer`) of a parameter's axis."""
+        self._walk.mark(ids, role)
+
+    def contract(self, **about: Any) -> None:
+        """Notes a `Contraction` of this op."""
+        self._walk.contractions.append(Contraction(node=self.node.name, **about))
+
+    def resize(self, index: int, element: int, ids: Ids) -> bool:
+        """Binds one number of input `index`, a size, to channels: it shrinks as they go.
+
+        Gives False, and pins the channels, where the number is computed in a way that cannot be
+        followed back to a constant.
+        """
+        return bool(self._walk.resize(self.node, index, self[index], element, ids))
+
+    def shape_attr(self, key: str) -> Dims:
+        """A shape attribute; None if absent or of open rank."""
+        value = self.node.attrs.get(key)
+        return None if value is None else value.dims
+
+
+class ValueVisit:
+    """An op as a value rule sees it.
+
+    `op[i]` is what is known of input i: an array broadcastable to it, of size 1 along axes over
+    which it does not vary, NaN where unknown; or None where nothing is known.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        values: Sequence[Optional[np.ndarray]],
+        facts: Sequence[Fact],
+        outs: Sequence[Fact],
+        zero_below: float,
+    ) -> None:
+        self.node, self.values, self.facts, self.outs = node, values, facts, outs
+        self.zero_below = zero_below
+
+    def __getitem__(self, index: int) -> Optional[np.ndarray]:
+        return self.values[index]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def snap(self, weights: np.ndarray) -> np.ndarray:
+        """Weights with those that count as zero set to zero."""
+        if self.zero_below <= 0:
+            return weights
+        return np.where(np.abs(weights) < self.zero_below, 0, weights)
+
+
+ChannelRule = Callable[[OpVisit], Union[Fact, Sequence[Fact]]]
+ValueRule = Callable[[ValueVisit], Any]
+CostRule = Callable[[Node, Sequence[Fact], Sequence[Fact]], Optional[int]]
+
+CHANNEL_RULES: Dict[str, ChannelRule] = {}
+VALUE_RULES: Dict[str, ValueRule] = {}
+COST_RULES: Dict[str, CostRule] = {}
+STRUCTURAL = set()  # type: set[str]
+"""Ops whose value rule only moves elements about, so that it can move their origins as well."""
+
+
+def channel_rule(*ops: str, replace: bool = False) -> Callable[[ChannelRule], ChannelRule]:
+    """Registers what ops do to shapes and channel ids.
+
+    Raises:
+        AnalysisError: an op has a rule already and `replace` is not given.
+    """
+
+    def register(function: ChannelRule) -> ChannelRule:
+        for op in ops:
+            if op in CHANNEL_RULES and not replace:
+                raise AnalysisError("this op has a channel rule already", op, "pass replace=True")
+            CHANNEL_RULES[op] = function
+        return function
+
+    return register
+
+
+def value_rule(*ops: str, structural: bool = False) -> Callable[[ValueRule], ValueRule]:
+    """Registers how ops compute on known values; `structural` ops only move elements about."""
+
+    def register(function: ValueRule) -> ValueRule:
+        for op in ops:
+            VALUE_RULES[op] = function
+            if structural:
+                STRUCTURAL.add(op)
+        return function
+
+    return register
+
+
+def cost_rule(*ops: str) -> Callable[[CostRule], CostRule]:
+    """Registers how many multiply-accumulates ops take, from the facts of inputs and outputs."""
+
+    def register(function: CostRule) -> CostRule:
+        for op in ops:
+            COST_RULES[op] = function
+        return function
+
+    return register
+
+
+def product(sizes: Sequence[Optional[int]]) -> Optional[int]:
+    """The product of sizes, None if one is open."""
+    total = 1
+    for size in sizes:
+        if size is None:
+            return None
+        total *= size
+    return total
+
+
+def channel_axis(node: Node) -> int:
+    """The channel axis that a `data_format` attribute names: 1 for NCHW, else the last."""
+    return 1 if node.text("data_format", "NHWC").startswith("NC") else -1
+
+
+def spatial_axes(node: Node) -> Tuple[int, int]:
+    """The height and width axes that a `data_format` attribute names."""
+    return (2, 3) if channel_axis(node) == 1 else (1, 2)
+
+
+def known(value: Optional[np.ndarray]) -> Optional[np.ndarray]:
+    """A value if all of it is known, else None."""
+    return None if value is None or np.isnan(value).any() else value
+
+
+def integers(known_fact: Fact) -> Optional[List[int]]:
+    """The numbers of an integer tensor if all are known, flat."""
+    value = known(known_fact.value)
+    return None if value is None else [int(number) for number in value.ravel()]

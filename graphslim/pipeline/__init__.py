@@ -1,0 +1,23 @@
+"""Passes: small named changes to a graph, their registry and their runner."""
+
+from __future__ import annotations
+
+from graphslim.pipeline.base import Outcome, Pass
+from graphslim.pipeline.find import FindBlocks
+from graphslim.pipeline.observers import Dump, Observer, Timing, Verify
+from graphslim.pipeline.registry import find_pass, passes, register
+from graphslim.pipeline.run import Pipeline
+
+__all__ = [
+    "Dump",
+    "FindBlocks",
+    "Observer",
+    "Outcome",
+    "Pass",
+    "Pipeline",
+    "Timing",
+    "Verify",
+    "find_pass",
+    "passes",
+    "register",
+]

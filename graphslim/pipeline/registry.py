@@ -1,0 +1,112 @@
+"""Passes by name: the built-in ones, and those that other packages bring by an entry point."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import sys
+from typing import Any, Dict, List, Type, TypeVar
+
+from graphslim.errors import PassError
+from graphslim.pipeline.base import Pass
+
+ENTRY_POINTS = "graphslim.passes"
+"""Group of entry points, and name of the package of built-in passes."""
+
+_PASSES: Dict[str, Type[Pass]] = {}
+_loaded = False
+P = TypeVar("P", bound=Type[Pass])
+
+
+def register(cls: P) -> P:
+    """Class decorator that makes a pass known by its `name`.
+
+    Raises:
+        PassError: no name, no docstring, or a name that is taken.
+    """
+    if not cls.name or not cls.summary():
+        raise PassError("a pass needs a name and a docstring", cls.__name__)
+    if cls.name in _PASSES:
+        raise PassError("a pass of that name is registered already", cls.name)
+    _PASSES[cls.name] = cls
+    return cls
+
+
+def passes() -> Dict[str, Type[Pass]]:
+    """All passes by name, plug-ins loaded."""
+    load_plugins()
+    return dict(_PASSES)
+
+
+def find_pass(name: str) -> Type[Pass]:
+    """The pass of a name, or of `package.module:Class` or `path/to/file.py:Class`, which is imported.
+
+    Raises:
+        PassError: there is none.
+    """
+    load_plugins()
+    if ":" in name:
+        return _imported(name)
+    if name not in _PASSES:
+        close = difflib.get_close_matches(name, list(_PASSES), n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(_PASSES))}"
+        raise PassError("no pass of that name", name, hint)
+    return _PASSES[name]
+
+
+def _imported(name: str) -> Type[Pass]:
+    module, _, attribute = name.rpartition(":")
+    try:
+        found = getattr(_module(module), attribute)
+    except (ImportError, AttributeError, OSError, SyntaxError) as error:
+        raise PassError(
+            f"cannot be imported: {error}", name, "write package.module:Class or file.py:Class"
+        ) from None
+    if not (isinstance(found, type) and issubclass(found, Pass)):
+        raise PassError("is not a Pass", name, "subclass graphslim.Pass")
+    return found
+
+
+def _module(name: str) -> Any:
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location(f"graphslim_user_{abs(hash(name))}", name)
+    if spec is None or spec.loader is None:
+        raise ImportError(name)
+    if spec.name not in sys.modules:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[spec.name] = module
+    return sys.modules[spec.name]
+
+
+def load_plugins() -> None:
+    """Imports the built-in passes, then every entry point of the group, once."""
+    global _loaded
+    if _loaded:
+        return
+    _loaded = True
+    try:
+        importlib.import_module(ENTRY_POINTS)
+    except ImportError as error:
+        _loaded = False
+        raise PassError(
+            f"the built-in passes are not installed: {error}", ENTRY_POINTS, "pip install -e . in the checkout"
+        ) from None
+    for point in _entry_points():
+        try:
+            point.load()
+        except Exception as error:  # a plug-in may raise anything
+            raise PassError(f"the plug-in fails to load: {error}", point.name, "update or remove it") from error
+
+
+def _entry_points() -> List[Any]:
+    try:
+        from importlib.metadata import entry_points
+    except ImportError:  # Python 3.7
+        from importlib_metadata import entry_points  # type: ignore[import-not-found,no-redef]
+    found: Any = entry_points()
+    if hasattr(found, "select"):
+        return list(found.select(group=ENTRY_POINTS))
+    return list(found.get(ENTRY_POINTS, []))

@@ -1,0 +1,138 @@
+"""From a graph and a wish to a plan."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
+
+from graphslim.analysis.channels import Channels, Group, analyse
+from graphslim.analysis.cost import Cost, cost, cost_without
+from graphslim.analysis.dead import consumers_of, constants_of, find_dead
+from graphslim.analysis.values import Values
+from graphslim.errors import PlanError
+from graphslim.ir import Graph
+from graphslim.plans.plan import Cut, Fold, GroupPlan, Plan
+from graphslim.plans.select import Selection, block_of, in_scope, limit
+
+DEAD_BELOW = 1e-9
+"""Weights of smaller magnitude count as zero by default: the threshold of the published method."""
+
+
+def plan_dead(graph: Graph, selection: Optional[Selection] = None, dead_below: float = DEAD_BELOW) -> Plan:
+    """A plan that removes dead channels, and folds what constants they leave behind.
+
+    Args:
+        graph: the graph; for scope `blocks` its blocks must have been found.
+        selection: what may be touched.
+        dead_below: weights of smaller magnitude count as zero; 0 for exact zeros alone.
+
+    Raises:
+        PlanError: the selection makes no sense for this graph.
+    """
+    wish = selection or Selection()
+    if not dead_below >= 0:
+        raise PlanError("must be 0 or more", "--dead-below", "1e-9 is the default")
+    channels = analyse(graph)
+    groups = in_scope(graph, channels, wish)
+    allowed = np.zeros(channels.count, bool)
+    for group in groups:
+        allowed[group.channels] = True
+    consumers = consumers_of(channels, Values(graph, channels, dead_below), dead_below)
+    removed = limit(groups, find_dead(channels, consumers, allowed), wish)
+    folds = [
+        Fold(one.node, tuple(one.indices.tolist()), tuple(one.values.tolist()))
+        for one in constants_of(consumers, removed)
+    ]
+    settings = {"select": "dead", "dead_below": dead_below, **wish.settings()}
+    return _plan(graph, channels, removed, "dead", settings, folds)
+
+
+def plan_given(graph: Graph, removed: Mapping[str, Sequence[int]]) -> Plan:
+    """A plan that removes the given channels, nothing folded.
+
+    Args:
+        graph: the graph.
+        removed: by group id, the indices of the channels that go.
+
+    Raises:
+        PlanError: a group is not there, is pinned, or would lose every channel.
+    """
+    channels = analyse(graph)
+    by_id = {group.id: group for group in channels.groups}
+    mask = np.zeros(channels.count, bool)
+    for name, indices in removed.items():
+        group = by_id.get(name)
+        if group is None:
+            raise PlanError("no group of that name", name, "`graphslim inspect` lists them")
+        check_removal(group, indices)
+        mask[group.channels[list(indices)]] = True
+    return _plan(graph, channels, mask, "given", {"select": "given"}, [])
+
+
+def check_removal(group: Group, indices: Sequence[int]) -> None:
+    """Refuses the removal of channels that do not exist, are pinned, or are all there are.
+
+    Raises:
+        PlanError: so.
+    """
+    if indices and not group.prunable:
+        raise PlanError(f"cannot be pruned: {group.pinned_by} ({group.pinned_at})", group.id)
+    if any(not 0 <= index < len(group) for index in indices):
+        raise PlanError(f"has only {len(group)} channels, {max(indices)} is none of them", group.id)
+    if len(set(indices)) == len(group):
+        raise PlanError("would lose all its channels", group.id, "keep at least one")
+
+
+def _plan(
+    graph: Graph,
+    channels: Channels,
+    removed: np.ndarray,
+    why: str,
+    settings: Mapping[str, Any],
+    folds: Sequence[Fold],
+) -> Plan:
+    blocks = block_of(graph, channels)
+    plans = []
+    for group in channels.groups:
+        gone = np.flatnonzero(removed[group.channels])
+        if len(gone):
+            block = blocks.get(group.id)
+            plans.append(
+                GroupPlan(
+                    group.id,
+                    block.name if block else None,
+                    len(group),
+                    tuple(gone.tolist()),
+                    why,
+                    (),
+                    tuple(cuts_of(channels, group, removed)),
+                )
+            )
+    before: Cost = cost(graph)
+    after = cost_without(graph, removed)
+    return Plan(
+        model_of(graph),
+        settings,
+        tuple(plans),
+        tuple(folds),
+        (before.params, after.params),
+        (before.macs, after.macs),
+    )
+
+
+def cuts_of(channels: Channels, group: Group, removed: np.ndarray) -> List[Cut]:
+    """What the removal of channels cuts from each binding of a group."""
+    cuts = []
+    for binding in channels.bindings(group):
+        gone = binding.positions[removed[group.channels[binding.channels]]]
+        if len(gone):
+            cuts.append(Cut(binding.param, binding.axis, binding.role, tuple(gone.tolist())))
+    return cuts
+
+
+def model_of(graph: Graph) -> Dict[str, str]:
+    """Name and digest of the file that a graph was read from."""
+    data = graph.origin.data if graph.origin is not None else b""
+    return {"name": graph.name, "sha256": hashlib.sha256(data).hexdigest()}

@@ -1,0 +1,7 @@
+"""Carrying out plans."""
+
+from __future__ import annotations
+
+from graphslim.rewrite.apply import apply, apply_in_place, zero_consumers
+
+__all__ = ["apply", "apply_in_place", "zero_consumers"]

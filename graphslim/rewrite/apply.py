@@ -1,0 +1,223 @@
+"""Carrying out a plan: fold, cut every binding, mend what states a width."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from graphslim.analysis.channels import Channels, analyse
+from graphslim.analysis.values import Values
+from graphslim.errors import PlanError
+from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, Shape
+from graphslim.plans.make import check_removal, cuts_of, model_of
+from graphslim.plans.plan import Plan
+from graphslim.rewrite.fold import fold_shift
+
+
+def apply(graph: Graph, plan: Plan, force: bool = False) -> Graph:
+    """The graph without the channels of a plan; the graph given stays as it is.
+
+    Args:
+        graph: the graph that the plan was made for, or with `force` another of its architecture.
+        plan: the plan.
+        force: apply it though the model's digest differs.
+
+    Raises:
+        PlanError: the plan is of another model, or would leave the graph inconsistent.
+    """
+    slim = graph.copy()
+    _apply(slim, analyse(graph), plan, force)
+    return slim
+
+
+def apply_in_place(graph: Graph, plan: Plan, force: bool = False) -> None:
+    """Carries out a plan on the graph itself; else like `apply`. For passes."""
+    _apply(graph, analyse(graph), plan, force)
+
+
+def _apply(graph: Graph, channels: Channels, plan: Plan, force: bool) -> None:
+    _check_model(graph, plan, force)
+    removed = _mask(channels, plan)
+    if plan.folds:
+        _fold(graph, channels, plan)
+        folded = analyse(graph)
+        channels, removed = folded, _carry_over(folded, channels, removed)
+    _cut(graph, channels, removed)
+
+
+def zero_consumers(graph: Graph, plan: Plan, force: bool = False) -> Graph:
+    """The graph at its full width, with the weights that read a plan's channels set to zero.
+
+    It computes what the pruned graph must: the reference of the mask equivalence test. The plan's
+    folds are added as they are to the pruned graph.
+
+    Raises:
+        PlanError: as for `apply`.
+    """
+    _check_model(graph, plan, force)
+    old = analyse(graph)
+    removed = _mask(old, plan)
+    masked = graph.copy()
+    _fold(masked, old, plan)
+    channels = analyse(masked)
+    gone = _carry_over(channels, old, removed)
+    for axis in channels.axes:
+        if not channels.is_consumer(axis):
+            continue
+        dead = gone[channels.label[axis.start : axis.start + axis.size]]
+        if dead.any():
+            tensor = masked[axis.param].attrs["value"]
+            numbers = np.array(tensor.numbers())
+            numbers[(slice(None),) * axis.axis + (dead,)] = 0
+            masked.set_attr(axis.param, "value", tensor.with_numbers(numbers))
+    return masked
+
+
+def _check_model(graph: Graph, plan: Plan, force: bool) -> None:
+    wanted = plan.model.get("sha256")
+    if not force and wanted and wanted != model_of(graph)["sha256"]:
+        raise PlanError(
+            f"the plan was made for {plan.model.get('name')}, and {graph.name} has other bytes",
+            "plan",
+            "--force applies it to another checkpoint of the same architecture",
+        )
+
+
+def _mask(channels: Channels, plan: Plan) -> np.ndarray:
+    """Which channels of the graph go, checked against every binding that the plan names."""
+    by_id = {group.id: group for group in channels.groups}
+    removed = np.zeros(channels.count, bool)
+    for one in plan.groups:
+        group = by_id.get(one.id)
+        if group is None or len(group) != one.channels:
+            there = "has no such group" if group is None else f"has {len(group)} channels there"
+            raise PlanError(
+                f"the plan cuts a group of {one.channels} channels, this graph {there}",
+                one.id,
+                "the plan is of another architecture",
+            )
+        check_removal(group, one.removed)
+        removed[group.channels[list(one.removed)]] = True
+    for one in plan.groups:
+        mine = {(cut.param, cut.axis, cut.role): cut.removed for cut in cuts_of(channels, by_id[one.id], removed)}
+        theirs = {(cut.param, cut.axis, cut.role): cut.removed for cut in one.cuts}
+        if mine != theirs:
+            different = sorted(set(mine.items()) ^ set(theirs.items()))[0][0]
+            raise PlanError(
+                f"the plan and the graph disagree about axis {different[1]} of {different[0]}",
+                one.id,
+                "the plan was edited, or is of another architecture",
+            )
+    return removed
+
+
+def _carry_over(new: Channels, old: Channels, removed: np.ndarray) -> np.ndarray:
+    """The removed channels, in the labels of the graph after folding."""
+    gone = np.zeros(new.count, bool)
+    start = {(axis.param, axis.axis): axis.start for axis in new.axes}
+    for axis in old.axes:
+        dead = np.flatnonzero(removed[old.label[axis.start : axis.start + axis.size]])
+        if len(dead):
+            gone[new.label[start[axis.param, axis.axis] + dead]] = True
+    return gone
+
+
+def _fold(graph: Graph, channels: Channels, plan: Plan) -> None:
+    if not plan.folds:
+        return
+    values = Values(graph, channels, 0.0)
+    sums = {one.node: one for one in channels.contractions}
+    shifts: List[Tuple[str, np.ndarray]] = []
+    for fold in plan.folds:
+        one = sums.get(fold.node)
+        weights = None if one is None else values.constant(graph.data_inputs(fold.node)[one.weights])
+        if one is None or weights is None:
+            raise PlanError("has no constant weights to fold with", fold.node, "the plan does not fit")
+        rows = one.matrix(weights)[:, list(fold.indices), :].astype(np.float64)
+        shifts.append((fold.node, np.einsum("c,tco->o", np.asarray(fold.values), rows)))
+    for name, shift in shifts:
+        fold_shift(graph, values, name, shift)
+
+
+def _cut(graph: Graph, channels: Channels, gone: np.ndarray) -> None:
+    for axis in channels.axes:
+        dead = gone[channels.label[axis.start : axis.start + axis.size]]
+        if dead.any():
+            tensor = graph[axis.param].attrs["value"]
+            graph.set_attr(axis.param, "value", tensor.take(axis.axis, ~dead))
+    _resize(graph, channels, gone)
+    for node in graph:
+        if "_output_shapes" in node.attrs:
+            _mend_shapes(graph, node, channels, gone)
+
+
+def _resize(graph: Graph, channels: Channels, gone: np.ndarray) -> None:
+    """Rewrites constants that state a channel count, in a private copy where others read them too."""
+    wishes: Dict[Tuple[str, int], Dict[str, Dict[int, int]]] = {}
+    for one in channels.resizes:
+        lost = int(np.count_nonzero(gone[channels.label[one.ids]]))
+        readers = wishes.setdefault((one.node, one.index), {})
+        readers.setdefault(one.param, {})[one.element] = len(one.ids) - lost
+    by_param: Dict[str, List[Tuple[Tuple[str, int], Dict[int, int]]]] = {}
+    for reader, params in wishes.items():
+        for param, numbers in params.items():
+            by_param.setdefault(param, []).append((reader, numbers))
+    for param, readers_of in by_param.items():
+        tensor = graph[param].attrs["value"]
+        old = tensor.numbers().ravel()
+        changing = [one for one in readers_of if any(old[place] != n for place, n in one[1].items())]
+        if not changing:
+            continue
+        alone = len(_terminal_uses(graph, param)) == len(readers_of)
+        agreed = alone and all(one[1] == readers_of[0][1] for one in readers_of)
+        for (reader, index), numbers in changing[:1] if agreed else changing:
+            fresh = np.array(tensor.numbers())
+            fresh.ravel()[list(numbers)] = list(numbers.values())
+            target = param if agreed else _private(graph, param, reader, index)
+            graph.set_attr(target, "value", tensor.with_numbers(fresh))
+
+
+def _terminal_uses(graph: Graph, name: str) -> List[Tuple[str, int]]:
+    """Who reads a constant, directly or through identities."""
+    found: List[Tuple[str, int]] = []
+    for use in graph.uses_of(Port(name)):
+        if graph[use.node].op in IDENTITY_OPS:
+            found.extend(_terminal_uses(graph, use.node))
+        else:
+            found.append((use.node, use.index))
+    return found
+
+
+def _private(graph: Graph, param: str, reader: str, index: int) -> str:
+    """A copy of a constant for one reader.
+
+    Raises:
+        PlanError: the reader gets it through more than identities.
+    """
+    if (reader, index) not in _terminal_uses(graph, param):
+        raise PlanError(
+            "holds a size for several readers that now differ", param, f"--exclude what {reader} reshapes"
+        )
+    copy = Node(graph.fresh_name(f"{param}/resized"), "Const", graph[param].attrs.copy())
+    graph.add(copy)
+    graph.rewire(reader, index, Port(copy.name))
+    return copy.name
+
+
+def _mend_shapes(graph: Graph, node: Node, channels: Channels, gone: np.ndarray) -> None:
+    """Brings `_output_shapes` up to date, output by output."""
+    stated: Sequence[Optional[Shape]] = node.attrs["_output_shapes"]
+    mended = []
+    for index, shape in enumerate(stated):
+        known = channels.fact(Port(node.name, index))
+        dims = None if shape is None or shape.dims is None else list(shape.dims)
+        if dims is not None and len(dims) == len(known.ids):
+            for axis, ids in enumerate(known.ids):
+                if ids is not None and dims[axis] is not None:
+                    dims[axis] -= int(np.count_nonzero(gone[channels.label[ids]]))
+        mended.append(shape if dims is None else Shape(tuple(dims)))
+    if mended != list(stated):
+        graph.set_attr(node, "_output_shapes", mended)
+
+

@@ -1,0 +1,131 @@
+"""The only import of TensorFlow, made when something has to run; serves 1.15 and 2.x alike."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
+
+from graphslim.errors import RuntimeUnavailable, VerifyError
+from graphslim.graphdef import serialize
+from graphslim.ir import Graph
+
+INSTALL = "pip install 'graphslim[tf]'"
+
+
+def available() -> bool:
+    """Whether TensorFlow is installed (it is not imported to find out)."""
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def tensorflow() -> Any:
+    """The `tf.compat.v1` module of whatever TensorFlow is installed, its chatter turned off.
+
+    Raises:
+        RuntimeUnavailable: none is, or it does not load.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    # oneDNN changes the order of sums between widths, which would be taken for a difference.
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    if not available():
+        raise RuntimeUnavailable("TensorFlow is not installed", "this command runs graphs", INSTALL)
+    try:
+        import warnings
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import tensorflow.compat.v1 as tf
+    except Exception as error:  # a broken install may raise anything
+        raise RuntimeUnavailable(f"TensorFlow does not load: {error}", sys.executable, INSTALL) from error
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    return tf
+
+
+def version() -> str:
+    """TensorFlow's version.
+
+    Raises:
+        RuntimeUnavailable: it is not installed.
+    """
+    return str(tensorflow().__version__)
+
+
+class Session:
+    """A graph loaded into TensorFlow, ready to run; a context manager.
+
+    Args:
+        graph: the graph.
+        threads: threads within one op; 0 for as many as there are cores.
+        optimize: whether TensorFlow may rewrite the graph before it runs it.
+
+    Raises:
+        VerifyError: TensorFlow refuses the graph.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+
+    def __init__(self, graph: Graph, threads: int = 1, optimize: bool = True) -> None:
+        tf = tensorflow()
+        self._graph = graph
+        definition = tf.GraphDef.FromString(serialize(graph))
+        holder = tf.Graph()
+        try:
+            with holder.as_default():
+                tf.import_graph_def(definition, name="")
+        except (ValueError, tf.errors.OpError) as error:
+            raise VerifyError(
+                f"TensorFlow {tf.__version__} refuses the graph: {_first_line(error)}",
+                graph.name,
+                "is it from a newer TensorFlow?",
+            ) from error
+        config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=1)
+        if not optimize:
+            config.graph_options.rewrite_options.disable_meta_optimizer = True
+            config.graph_options.optimizer_options.opt_level = -1
+        self._errors = tf.errors.OpError
+        self._session = tf.Session(graph=holder, config=config)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._session.close()
+
+    def run(self, feeds: Mapping[str, np.ndarray], fetches: Optional[Sequence[str]] = None) -> List[np.ndarray]:
+        """The values at ports (`node` or `node:port`); by default the graph's outputs.
+
+        Raises:
+            VerifyError: the graph fails when it runs.
+        """
+        names = [str(port) for port in self._graph.outputs] if fetches is None else list(fetches)
+        tensors = [name if ":" in name else f"{name}:0" for name in names]
+        try:
+            found: List[np.ndarray] = self._session.run(
+                tensors, {f"{name}:0": value for name, value in feeds.items()}
+            )
+        except (self._errors, ValueError) as error:
+            raise VerifyError(
+                f"does not run: {_first_line(error)}", self._graph.name, _advice(str(error))
+            ) from error
+        return found
+
+
+def _first_line(error: Exception) -> str:
+    text = str(getattr(error, "message", None) or error)
+    return text.strip().splitlines()[0][:300] if text.strip() else type(error).__name__
+
+
+def _advice(text: str) -> str:
+    if "NHWC" in text or "NCHW" in text:
+        return "TensorFlow's CPU kernels take NHWC only; run it on a GPU, or pass --no-verify"
+    if "feed" in text.lower() or "shape" in text.lower():
+        return "give the sizes with --input-shape NAME=1,224,224,3, or real data with --data"
+    return "does the graph given run at all?"
+
+
+def environment() -> Dict[str, str]:
+    """What runs graphs here, for reports."""
+    return {"tensorflow": version(), "python": sys.version.split()[0], "numpy": np.__version__}

@@ -1,0 +1,145 @@
+"""Helpers for the tests of passes: graphs as text, one-pass checks, and the three oracles."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+import textwrap
+from typing import Dict, List, Mapping, Optional, Type, Union
+
+import numpy as np
+
+from graphslim.analysis.channels import analyse
+from graphslim.compare import Agreement, verify
+from graphslim.graphdef import parse, serialize, signature
+from graphslim.ir import Graph
+from graphslim.ir.text import from_text, to_text
+from graphslim.ir.verify import check
+from graphslim.pipeline import Outcome, Pass, Pipeline, Verify
+from graphslim.plans import Plan, plan_given
+from graphslim.rewrite import apply
+
+__all__ = [
+    "assert_equivalent",
+    "assert_identical",
+    "assert_mask_equivalent",
+    "assert_text",
+    "check_drawing",
+    "check_pass",
+    "from_text",
+    "random_plan",
+    "round_trip",
+    "to_text",
+]
+
+
+def assert_text(graph: Graph, expected: str) -> None:
+    """Asserts that a graph prints as expected, with a diff if it does not; indentation is ignored."""
+    got = to_text(graph).splitlines()
+    want = [line for line in textwrap.dedent(expected).strip().splitlines() if line.strip()]
+    if not any(line.startswith("output ") for line in want):
+        got = [line for line in got if not line.startswith("output ")]
+    if got != want:
+        raise AssertionError("\n".join(difflib.unified_diff(want, got, "expected", "got", lineterm="")))
+
+
+def check_pass(graph: Union[Graph, str], one: Union[Pass, str], expected: Optional[str] = None) -> Outcome:
+    """Runs a pass as every pass has to bear it; gives what it reported the first time.
+
+    Asserts that the graph stays whole, that inputs and outputs stay, that the report is true, and
+    that a second run changes nothing.
+
+    Args:
+        graph: a graph, or its text; changed in place.
+        one: the pass, or its name.
+        expected: if given, the text that the graph has to have afterwards.
+    """
+    subject = from_text(graph) if isinstance(graph, str) else graph
+    check(subject)
+    before = (list(subject.inputs), list(subject.outputs))
+    outcome = Pipeline([one]).run(subject, [Verify()])[0][1]
+    after = (list(subject.inputs), list(subject.outputs))
+    assert before == after, f"the signature changed: {before} -> {after}"
+    if expected is not None:
+        assert_text(subject, expected)
+    again = Pipeline([one]).run(subject, [Verify()])[0][1]
+    assert not again.changed, f"a second run changed the graph again: {again.notes}"
+    return outcome
+
+
+def check_drawing(cls: Type[Pass]) -> None:
+    """Runs a pass on the graph that its docstring draws under `Before`; it has to become `After`."""
+    text = inspect.getdoc(cls) or ""
+    match = re.search(r"^Before[^\n]*:\n(.*?)^After[^\n]*:\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    assert match, f"{cls.__name__} draws no Before and After"
+    check_pass(textwrap.dedent(match[1]), cls(), match[2])
+
+
+def round_trip(graph: Graph) -> Graph:
+    """The graph written to bytes and read again."""
+    twin = parse(serialize(graph), graph.name)
+    signature.settle(
+        twin, graph.inputs, [str(port) for port in graph.outputs], graph.input_shapes
+    )
+    return twin
+
+
+def assert_identical(first: Graph, second: Graph, feeds: Optional[Mapping[str, np.ndarray]] = None) -> None:
+    """Oracle 1: asserts that two graphs compute bit-identical outputs."""
+    _assert(verify(first, second, feeds=feeds, tolerance=0.0))
+
+
+def assert_equivalent(
+    first: Graph,
+    second: Graph,
+    feeds: Optional[Mapping[str, np.ndarray]] = None,
+    tolerance: float = 1e-5,
+) -> Agreement:
+    """Oracle 2: asserts that two graphs compute the same but for float32 noise.
+
+    Args:
+        first, second: the graphs.
+        feeds: inputs by name; by default seeded random data.
+        tolerance: largest difference allowed, as a share of each output's range.
+    """
+    return _assert(verify(first, second, feeds=feeds, tolerance=tolerance))
+
+
+def assert_mask_equivalent(
+    graph: Graph,
+    plan: Plan,
+    feeds: Optional[Mapping[str, np.ndarray]] = None,
+    tolerance: float = 1e-4,
+) -> Graph:
+    """Oracle 3: asserts that a graph pruned by any plan computes what the original, masked, does.
+
+    The reference is the original graph with the weights that read the plan's channels set to zero.
+
+    Returns:
+        the pruned graph, after a round trip through its bytes.
+    """
+    slim = round_trip(apply(graph, plan))
+    _assert(verify(graph, slim, plan=plan, feeds=feeds, tolerance=tolerance))
+    return slim
+
+
+def _assert(agreement: Agreement) -> Agreement:
+    worst = agreement.worst
+    assert agreement.ok, (
+        f"output {worst.name} differs by {worst.absolute:.3g}, {worst.relative:.3g} of its range; "
+        f"{agreement.tolerance:g} is allowed"
+    )
+    return agreement
+
+
+def random_plan(graph: Graph, seed: int = 0, ratio: float = 0.5) -> Plan:
+    """A plan that removes a random share of the channels of every prunable group."""
+    rng = np.random.RandomState(seed)
+    removed: Dict[str, List[int]] = {}
+    for group in analyse(graph).groups:
+        count = min(int(len(group) * ratio), len(group) - 1)
+        if group.prunable and count > 0:
+            removed[group.id] = sorted(rng.choice(len(group), count, replace=False).tolist())
+    return plan_given(graph, removed)
+

@@ -1,0 +1,33 @@
+"""drop-unused: removes what no output depends on."""
+
+from __future__ import annotations
+
+import graphslim as gs
+
+
+@gs.register
+class DropUnused(gs.Pass):
+    """Removes nodes that no output depends on; inputs stay.
+
+    Before:
+        x = Placeholder() dtype=float32
+        w = Const() dtype=float32 value=float32[2]{1 2}
+        y = Relu(x) T=float32
+        output y
+
+    After:
+        x = Placeholder() dtype=float32
+        y = Relu(x) T=float32
+        output y
+    """
+
+    name = "drop-unused"
+
+    def run(self, graph: gs.Graph) -> gs.Outcome:
+        kept = gs.needed_nodes(graph) | set(graph.inputs)
+        unused = [node for node in graph.order() if node.name not in kept]
+        for node in reversed(unused):
+            graph.set_inputs(node, [])
+        for node in unused:
+            graph.remove(node)
+        return gs.Outcome(bool(unused), (f"{len(unused)} nodes removed",))

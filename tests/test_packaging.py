@@ -1,0 +1,163 @@
+"""What is installed is what the checkout holds, under the names that it promises."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import graphslim
+
+try:
+    from importlib import metadata
+except ImportError:  # Python 3.7
+    import importlib_metadata as metadata
+
+ROOT = Path(__file__).resolve().parents[1]
+INSTALLED = Path(graphslim.__file__).resolve().parent
+EXPECT_WHEEL = os.environ.get("GRAPHSLIM_EXPECT_WHEEL") == "1"
+
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "setup.py").is_file(), reason="there is no checkout beside the tests"
+)
+wheel_only = pytest.mark.skipif(
+    not EXPECT_WHEEL, reason="tests an installed wheel: make test WHEEL=1"
+)
+
+
+def files_on_disk() -> dict[str, Path]:
+    """Map the installed path of each file that the checkout holds, to the file."""
+    files = {}
+    for folder, installed_as in (("graphslim", "graphslim"), ("passes", "graphslim/passes")):
+        for path in (ROOT / folder).rglob("*"):
+            if path.is_file() and "__pycache__" not in path.parts:
+                files[f"{installed_as}/{path.relative_to(ROOT / folder).as_posix()}"] = path
+    return files
+
+
+def modules_on_disk() -> list[str]:
+    """Name every module of the checkout as it is imported."""
+    names = [
+        name[: -len(".py")].replace("/", ".") for name in files_on_disk() if name.endswith(".py")
+    ]
+    packages = [name for name in names if name.endswith(".__init__")]
+    return sorted({*names} - {*packages} | {name[: -len(".__init__")] for name in packages})
+
+
+def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end and keep what it says."""
+    return subprocess.run(
+        command, cwd=str(cwd), capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_version_is_the_same_everywhere() -> None:
+    text = (ROOT / "graphslim" / "_version.py").read_text(encoding="utf-8")
+    stated = re.findall(r'__version__ = "(.+)"', text)
+    assert [graphslim.__version__] == stated
+    assert metadata.version("graphslim") == graphslim.__version__
+
+
+@pytest.mark.parametrize("name", modules_on_disk())
+def test_module_is_importable_from_where_it_belongs(name: str) -> None:
+    if name.endswith("__main__"):  # importing it runs the command line
+        spec = importlib.util.find_spec(name)
+        assert spec is not None, f"{name} is on disk but not installed"
+        origin = spec.origin
+    else:
+        origin = importlib.import_module(name).__file__
+    # A package without an __init__.py imports too, but has no file and is not in a wheel.
+    assert origin is not None, f"{name} has no __init__.py"
+    in_checkout = ROOT in Path(origin).resolve().parents
+    in_site_packages = "site-packages" in Path(origin).resolve().parts
+    assert in_site_packages if EXPECT_WHEEL else in_checkout and not in_site_packages
+
+
+@pytest.mark.parametrize("folder", ["graphslim", "passes"])
+def test_every_folder_of_modules_is_a_package(folder: str) -> None:
+    """Packages are found by their __init__.py: a folder without one is left out of a wheel."""
+    folders = {path.parent for path in (ROOT / folder).rglob("*.py")}
+    assert folders, f"{folder}/ holds no module"
+    without = {path.relative_to(ROOT) for path in folders if not (path / "__init__.py").exists()}
+    assert without == set()
+
+
+def test_passes_are_refused_under_another_name() -> None:
+    """As `passes` each pass would be registered a second time."""
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import passes"
+    done = run(sys.executable, "-c", code, cwd=ROOT)
+    assert done.returncode == 1
+    last_line = done.stderr.strip().splitlines()[-1]
+    assert last_line.startswith("ImportError") and "graphslim.passes" in last_line
+
+
+def test_the_checkout_is_not_on_the_path(tmp_path: Path) -> None:
+    """An installation gives graphslim alone, not the folders beside it: tests, fixtures, ..."""
+    code = "import graphslim.passes, os, sys; print(*map(os.path.realpath, sys.path), sep='\\n')"
+    done = run(sys.executable, "-I", "-c", code, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert str(ROOT) not in done.stdout.splitlines()
+
+
+def test_importing_leaves_tensorflow_alone(tmp_path: Path) -> None:
+    code = (
+        "import sys, graphslim, graphslim.cli, graphslim.passes\n"
+        "print(sorted(name for name in sys.modules if name.split('.')[0] == 'tensorflow'))"
+    )
+    done = run(sys.executable, "-c", code, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_console_script_is_registered() -> None:
+    scripts = [
+        entry
+        for entry in metadata.distribution("graphslim").entry_points
+        if entry.group == "console_scripts"
+    ]
+    assert [(entry.name, entry.value) for entry in scripts] == [("graphslim", "graphslim.cli:main")]
+    assert callable(scripts[0].load())
+
+
+def test_console_script_runs(tmp_path: Path) -> None:
+    script = Path(sys.executable).with_name("graphslim")
+    done = run(str(script), "--help", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "graphslim" in done.stdout
+
+
+def test_type_hints_are_announced() -> None:
+    assert (INSTALLED / "py.typed").is_file()
+
+
+@wheel_only
+def test_tests_run_against_the_wheel() -> None:
+    assert "site-packages" in INSTALLED.parts
+    assert INSTALLED.parent != ROOT
+    assert Path.cwd().resolve() != ROOT
+    assert str(ROOT) not in [os.path.realpath(entry) for entry in sys.path]
+
+
+@wheel_only
+def test_wheel_holds_the_files_of_the_checkout_and_no_others() -> None:
+    """A missing file wants a line in setup.py (package_data); a surplus one is stale."""
+    installed = {
+        f"graphslim/{path.relative_to(INSTALLED).as_posix()}": path.read_bytes()
+        for path in INSTALLED.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    on_disk = {name: path.read_bytes() for name, path in files_on_disk().items()}
+    assert sorted(installed) == sorted(on_disk)
+    assert [name for name in on_disk if installed[name] != on_disk[name]] == []
+
+
+@wheel_only
+def test_wheel_puts_one_folder_in_site_packages() -> None:
+    files = metadata.distribution("graphslim").files or []
+    tops = {path.parts[0] for path in files if path.parts[0] != ".."}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"graphslim"}
