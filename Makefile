@@ -14,7 +14,7 @@ help:
 	@echo 'make demo       prune a small network and show what became of it'
 	@echo 'make test       run the tests'
 	@echo 'make check      run ruff and mypy'
-	@echo 'make fixtures   build the small graphs that the tests use anew'
+	@echo 'make fixtures   train the bundled network again (ARGS=--check: and compare)'
 	@echo 'make clean      remove caches and builds (distclean: the environments too)'
 	@echo
 	@echo 'PYTHON=3.12              a path, a command or a version; by default Python 3.7 with'
@@ -40,7 +40,7 @@ check:
 	@python="$$(tools/env check)" && "$$python" -m ruff check . && "$$python" -m mypy
 
 fixtures:
-	@python="$$(tools/env fixtures)" && "$$python" fixtures/build.py $(ARGS)
+	@python="$$(tools/env fixtures)" && "$$python" fixtures/train_digits.py $(ARGS)
 
 clean:
 	rm -rf build dist graphslim.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
