@@ -9,7 +9,18 @@ from graphslim.analysis.cost import needed as needed_nodes
 from graphslim.api import find_blocks, plan, verify
 from graphslim.errors import GraphslimError
 from graphslim.graphdef import load, save, serialize, to_graph_def
-from graphslim.ir import CONTROL, IDENTITY_OPS, Attrs, Block, DType, Graph, Node, Port, Shape, Tensor
+from graphslim.ir import (
+    CONTROL,
+    IDENTITY_OPS,
+    Attrs,
+    Block,
+    DType,
+    Graph,
+    Node,
+    Port,
+    Shape,
+    Tensor,
+)
 from graphslim.match import Match, Matcher
 from graphslim.ops.table import channel_rule, cost_rule, value_rule
 from graphslim.pattern import Pattern, Var, block_pattern

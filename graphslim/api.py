@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, List, Mapping, Optional, Sequence
 
 from graphslim.ir import Graph
-from graphslim.pipeline import Pipeline
+from graphslim.pipeline import FindBlocks, Pipeline, passes
 from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_dead, plan_given
-
-FIND = ("find-inverted-residual", "find-squeeze-excite")
 
 
 def find_blocks(graph: Graph) -> Graph:
-    """Runs the passes that recognise blocks; gives the graph, its `blocks` filled."""
-    Pipeline(FIND).run(graph)
+    """Runs every pass that recognises blocks, plug-ins too; fills `graph.blocks`, gives the graph."""
+    Pipeline(finders()).run(graph)
     return graph
+
+
+def finders() -> List[str]:
+    """The names of the passes that recognise blocks."""
+    return sorted([name for name, cls in passes().items() if issubclass(cls, FindBlocks)])
 
 
 def plan(
@@ -51,7 +54,7 @@ def plan(
 
 
 def verify(first: Graph, second: Graph, *, plan: Optional[Plan] = None, **options: Any) -> Any:
-    """Runs two graphs on the same inputs and compares their outputs; see `graphslim.compare.verify`."""
+    """Runs two graphs on the same inputs and compares them; see `graphslim.compare.verify`."""
     from graphslim.compare import verify as run
 
     return run(first, second, plan=plan, **options)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -50,12 +50,15 @@ class Agreement(NamedTuple):
 
     @property
     def ok(self) -> bool:
+        """Whether every output is within the tolerance."""
         return all(one.relative <= self.tolerance for one in self.outputs)
 
     @property
     def worst(self) -> OutputDifference:
         """The output that is furthest apart."""
-        return max(self.outputs, key=lambda one: one.relative if one.relative == one.relative else np.inf)
+        return max(
+            self.outputs, key=lambda one: one.relative if one.relative == one.relative else np.inf
+        )
 
 
 def verify(
@@ -89,13 +92,13 @@ def verify(
     _same_signature(first, second)
     reference = first if plan is None else zero_consumers(first, plan, force)
     data = dict(feeds) if feeds is not None else random_feeds(first, seed, batch)
+    # By the names of the first: the second may list the same outputs in another order.
+    fetches = [str(port) for port in first.outputs]
     results: List[List[np.ndarray]] = []
     for graph in (reference, second):
         with Session(graph) as session:
-            results.append(session.run(data))
-    found = [
-        difference(str(port), one, other) for port, one, other in zip(first.outputs, results[0], results[1])
-    ]
+            results.append(session.run(data, fetches))
+    found = [difference(*one) for one in zip(fetches, results[0], results[1])]
     return Agreement(tuple(found), tolerance, "original" if plan is None else "masked original")
 
 
@@ -106,41 +109,58 @@ def _same_signature(first: Graph, second: Graph) -> None:
     ):
         if sorted(one) != sorted(other):
             raise VerifyError(
-                f"its {what} are {', '.join(other)}, and those of {first.name} are {', '.join(one)}",
+                f"its {what} are {_names(other)}, and those of {first.name} are {_names(one)}",
                 second.name,
                 f"name the {what} of both with --{what}",
             )
 
 
-def difference(name: str, first: np.ndarray, second: np.ndarray) -> OutputDifference:
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def difference(name: str, first: Any, second: Any) -> OutputDifference:
     """How far two values of one output are apart.
 
     Raises:
-        VerifyError: their shapes differ.
+        VerifyError: their shapes or element types differ, or the first is not finite.
     """
-    if np.shape(first) != np.shape(second):
-        raise VerifyError(f"has shape {list(np.shape(second))} instead of {list(np.shape(first))}", f"output {name}")
     one, other = np.asarray(first), np.asarray(second)
+    place = f"output {name}"
+    if one.shape != other.shape:
+        raise VerifyError(f"has shape {list(other.shape)} instead of {list(one.shape)}", place)
+    if one.dtype != other.dtype and not (_is_text(one) and _is_text(other)):
+        raise VerifyError(f"is of type {other.dtype} instead of {one.dtype}", place)
     if not one.size:
         return OutputDifference(name, one.shape, 0.0, 0.0, 0.0)
     if one.dtype.kind not in "fiub":
-        same = bool((one == other).all())
-        return OutputDifference(name, one.shape, 0.0 if same else np.inf, 0.0 if same else np.inf, 0.0)
+        apart = 0.0 if bool((one == other).all()) else np.inf
+        return OutputDifference(name, one.shape, apart, apart, 0.0)
     one, other = one.astype(np.float64), other.astype(np.float64)
     if not np.isfinite(one).all():
-        raise VerifyError("is not finite in the original itself", f"output {name}", "give real data with --data")
+        raise VerifyError(
+            "is not finite in the original itself", place, "give real data with --data"
+        )
     absolute = float(np.abs(one - other).max()) if np.isfinite(other).all() else np.inf
     span = float(one.max() - one.min()) or float(np.abs(one).max()) or 1.0
     return OutputDifference(name, one.shape, absolute, absolute / span, span)
 
 
+def _is_text(array: np.ndarray) -> bool:
+    return array.dtype.kind in "OSU"
+
+
 def as_dict(agreement: Agreement) -> Dict[str, object]:
-    """For `--json`."""
+    """For `--json`; a difference that is not finite, for which JSON has no word, is null."""
     return {
         "ok": agreement.ok,
         "tolerance": agreement.tolerance,
         "against": agreement.against,
         "outputs": [
-            {**one._asdict(), "shape": list(one.shape)} for one in agreement.outputs
+            {
+                key: None if isinstance(value, float) and not np.isfinite(value) else value
+                for key, value in {**one._asdict(), "shape": list(one.shape)}.items()
+            }
+            for one in agreement.outputs
         ],
     }

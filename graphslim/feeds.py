@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import Dict, List, Optional, Tuple
+import zlib
+from typing import Dict, List, Optional, Sequence, Tuple
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from graphslim.ir import IDENTITY_OPS, DType, Graph, Node, Port
 _IMAGES = (".png", ".jpg", ".jpeg", ".bmp")
 _RANDOM_SIZE = 224
 """Size that stands in for an open height or width."""
+_MOST_IMAGES = 32
+"""So many images of a folder are used, unless a batch is given."""
 _GRID = 8
 """Cells per side of the coarse grid that random images are interpolated from."""
 
@@ -22,8 +26,9 @@ def random_feeds(graph: Graph, seed: int = 0, batch: int = 1) -> Dict[str, np.nd
     """Random inputs, the same for the same seed.
 
     What looks like an image (rank 4, up to 4 channels) varies smoothly, as pictures do: a network
-    averages white noise away, and little would be left to compare. The rest is uniform. Integers cover 0 to 255 as images do. Floats cover 0 to 255 where the graph begins by scaling
-    such numbers down, else -1 to 1.
+    averages white noise away, and little would be left to compare. The rest is uniform. Integers
+    cover 0 to 255, or what of it their type holds. Floats cover 0 to 255 where the graph begins by
+    scaling such numbers down, else -1 to 1.
 
     Raises:
         GraphslimError: an input's shape is open beyond batch, height and width.
@@ -35,17 +40,22 @@ def random_feeds(graph: Graph, seed: int = 0, batch: int = 1) -> Dict[str, np.nd
         if dtype is DType.bool:
             feeds[name] = np.zeros(shape, bool)
         elif dtype.is_integer:
-            feeds[name] = _random(rng, shape, 0, 255).round().astype(dtype.storage)
+            most = min(255, int(np.iinfo(dtype.storage).max))
+            feeds[name] = _random(rng, shape, 0, most).round().astype(dtype.storage)
         elif dtype.is_floating and dtype is not DType.bfloat16:
             low, high = value_range(graph, name)
             feeds[name] = _random(rng, shape, low, high).astype(dtype.storage)
         else:
-            raise GraphslimError(f"cannot make up {dtype.name} data", f"input {name}", "give it with --data")
+            raise GraphslimError(
+                f"cannot make up {dtype.name} data", f"input {name}", "give it with --data"
+            )
     return feeds
 
 
-def _random(rng: np.random.RandomState, shape: Tuple[int, ...], low: float, high: float) -> np.ndarray:
-    """Uniform numbers; over an image's height and width, interpolated from a coarse grid of them."""
+def _random(
+    rng: np.random.RandomState, shape: Tuple[int, ...], low: float, high: float
+) -> np.ndarray:
+    """Uniform numbers; over an image's height and width, interpolated from a coarse grid."""
     spatial = (1, 2) if len(shape) == 4 and shape[3] <= 4 else (2, 3)
     if len(shape) != 4 or min(shape[1], shape[3]) > 4 or min([shape[axis] for axis in spatial]) < 2:
         return rng.uniform(low, high, shape)
@@ -83,7 +93,9 @@ def _shape(graph: Graph, name: str, batch: int) -> Tuple[int, ...]:
             sizes[axis] = _RANDOM_SIZE if sizes[axis] is None else sizes[axis]
     if None in sizes:
         raise GraphslimError(
-            f"its shape {list(dims)} is open", f"input {name}", f"give it with --input-shape {name}=..."
+            f"its shape {list(dims)} is open",
+            f"input {name}",
+            f"give it with --input-shape {name}=...",
         )
     return tuple([size or 0 for size in sizes])
 
@@ -99,7 +111,11 @@ def value_range(graph: Graph, name: str) -> Tuple[float, float]:
                 number = _other_number(graph, node, use.index)
                 if number is not None and _scales_bytes(node.op, number):
                     return 0.0, 255.0
-                if node.op in IDENTITY_OPS or number is not None or node.op in ("Cast", "Pad", "ExpandDims"):
+                if (
+                    node.op in IDENTITY_OPS
+                    or number is not None
+                    or node.op in ("Cast", "Pad", "ExpandDims")
+                ):
                     following.append(Port(node.name))
         frontier = following
     return -1.0, 1.0
@@ -110,7 +126,11 @@ def _other_number(graph: Graph, node: Node, index: int) -> Optional[float]:
     if len(inputs) != 2 or node.op not in ("Mul", "RealDiv", "Div", "Sub", "Add", "AddV2"):
         return None
     other = graph[inputs[1 - index].node]
-    if other.op != "Const" or not other.attrs["value"].size or not other.attrs["value"].dtype.is_floating:
+    if (
+        other.op != "Const"
+        or not other.attrs["value"].size
+        or not other.attrs["value"].dtype.is_floating
+    ):
         return None
     return float(np.abs(other.attrs["value"].numbers()).max())
 
@@ -124,34 +144,62 @@ def _scales_bytes(op: str, number: float) -> bool:
 def load_feeds(graph: Graph, path: str, batch: int = 1) -> Dict[str, np.ndarray]:
     """Inputs from an `.npz` (keys are input names) or an `.npy`, or from a folder of images.
 
-    Images are resized to the input and scaled to its range (see `value_range`).
+    Images are resized to the input and scaled to its range (see `value_range`); the first 32, or
+    `batch` of them, or as many as the input takes.
 
     Raises:
         GraphslimError: it cannot be read, or does not fit the inputs.
     """
     if os.path.isdir(path):
         return _from_images(graph, path, batch)
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays = {"": loaded} if isinstance(loaded, np.ndarray) else {key: loaded[key] for key in loaded.files}
-    except (OSError, ValueError) as error:
-        raise GraphslimError(f"cannot be read: {error}", path, "give an .npz, an .npy or a folder of images") from None
+    arrays = _arrays(path)
     if len(graph.inputs) == 1 and graph.inputs[0] not in arrays:
         fitting = [key for key, value in arrays.items() if _fits(graph, graph.inputs[0], value)]
-        if len(fitting) == 1:
-            arrays = {graph.inputs[0]: arrays[fitting[0]]}
-    missing = [name for name in graph.inputs if name not in arrays]
-    if missing:
-        raise GraphslimError(
-            f"has no array for the input {missing[0]!r}", path, f"it has: {', '.join(sorted(arrays)) or 'nothing'}"
-        )
+        if len(fitting) == 1 or len(arrays) == 1:
+            arrays = {graph.inputs[0]: arrays[(fitting or list(arrays))[0]]}
+    feeds = {}
     for name in graph.inputs:
-        if not _fits(graph, name, arrays[name]):
-            wanted = analyse(graph).fact(Port(name)).shape
-            raise GraphslimError(
-                f"the array {name!r} has shape {list(arrays[name].shape)}, the input wants {list(wanted or ())}", path
-            )
-    return {name: arrays[name].astype(_dtype(graph[name]).storage) for name in graph.inputs}
+        if name not in arrays:
+            there = ", ".join(sorted(filter(None, arrays))) or "one array without a name"
+            raise GraphslimError(f"has no array for the input {name!r}", path, f"it has: {there}")
+        feeds[name] = _as_input(graph, name, arrays[name], path)
+    return feeds
+
+
+def _arrays(path: str) -> Dict[str, np.ndarray]:
+    """The arrays of an `.npz` by name, or that of an `.npy` by the name ""."""
+    hint = "give an .npz, an .npy or a folder of images"
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            return {"": loaded}
+        with loaded:
+            found = {key: loaded[key] for key in loaded.files}
+    except FileNotFoundError:
+        raise GraphslimError("no such file or folder", path, hint) from None
+    except OSError as error:
+        raise GraphslimError(f"cannot be read: {error.strerror or error}", path, hint) from None
+    except (ValueError, EOFError, BadZipFile, zlib.error):
+        raise GraphslimError("not an array of numbers that numpy saved", path, hint) from None
+    if not found:
+        raise GraphslimError("holds no array", path, hint)
+    return found
+
+
+def _as_input(graph: Graph, name: str, array: np.ndarray, path: str) -> np.ndarray:
+    """An array in the element type of an input, if it fits."""
+    wanted, dtype = analyse(graph).fact(Port(name)).shape, _dtype(graph[name])
+    if not _fits(graph, name, array):
+        sizes = ",".join(["?" if size is None else str(size) for size in wanted or ()])
+        given = ",".join([str(size) for size in array.shape])
+        raise GraphslimError(
+            f"the array for {name!r} has the shape {given}", path, f"the input takes {sizes}"
+        )
+    if array.dtype.kind not in "fiubc" and dtype is not DType.string:
+        raise GraphslimError(
+            f"the array for {name!r} holds {array.dtype}", path, f"the input takes {dtype.name}"
+        )
+    return array.astype(dtype.storage)
 
 
 def _fits(graph: Graph, name: str, array: np.ndarray) -> bool:
@@ -165,26 +213,44 @@ def _fits(graph: Graph, name: str, array: np.ndarray) -> bool:
 
 def _from_images(graph: Graph, folder: str, batch: int) -> Dict[str, np.ndarray]:
     if len(graph.inputs) != 1:
-        raise GraphslimError(f"the graph has {len(graph.inputs)} inputs", folder, "give an .npz with all of them")
-    try:
-        from PIL import Image
-    except ImportError:
-        raise GraphslimError("reading images needs Pillow", folder, "pip install pillow") from None
+        raise GraphslimError(
+            f"the graph has {len(graph.inputs)} inputs", folder, "give an .npz with all of them"
+        )
     name = graph.inputs[0]
     shape = _shape(graph, name, batch)
     files = sorted(file for file in os.listdir(folder) if file.lower().endswith(_IMAGES))
     if not files:
-        raise GraphslimError("holds no images", folder, f"with one of the endings {', '.join(_IMAGES)}")
+        endings = ", ".join(_IMAGES)
+        raise GraphslimError("holds no images", folder, f"their names end with {endings}")
     if len(shape) != 4 or shape[3] not in (1, 3):
-        raise GraphslimError(f"an input of shape {list(shape)} is no image", f"input {name}", "give an .npz")
-    stack = []
-    for file in files[: max(batch, 1)] if shape[0] == 1 else files:
-        with Image.open(os.path.join(folder, file)) as image:
-            image = image.convert("L" if shape[3] == 1 else "RGB").resize((shape[2], shape[1]))
-            stack.append(np.asarray(image, np.float64).reshape(shape[1:]))
-    pixels = np.stack(stack)
+        raise GraphslimError(
+            f"an input of shape {list(shape)} is no image", f"input {name}", "give an .npz"
+        )
+    known = analyse(graph).fact(Port(name)).shape
+    is_open = known is None or known[0] is None
+    count = (batch if batch > 1 else _MOST_IMAGES) if is_open else shape[0]
+    if len(files) < count and not is_open:
+        raise GraphslimError(
+            f"holds {len(files)} images, the input takes {count}", folder, "add images"
+        )
+    pixels = np.stack([_pixels(os.path.join(folder, file), shape) for file in files[:count]])
     dtype = _dtype(graph[name])
     if dtype.is_floating:
         low, high = value_range(graph, name)
         pixels = pixels if high == 255.0 else pixels / 255.0 * (high - low) + low
     return {name: pixels.astype(dtype.storage)}
+
+
+def _pixels(path: str, shape: Sequence[int]) -> np.ndarray:
+    """An image in the height, width and channels of an input."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise GraphslimError("reading images needs Pillow", path, "pip install pillow") from None
+    try:
+        with Image.open(path) as file:
+            mode = "L" if shape[3] == 1 else "RGB"
+            image = file.convert(mode).resize((shape[2], shape[1]))
+            return np.asarray(image, np.float64).reshape(shape[1:])
+    except OSError:
+        raise GraphslimError("not an image that Pillow reads", path, "remove or mend it") from None

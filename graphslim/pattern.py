@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from graphslim.match.pattern import Chain, Op, OneOf, Param, Pattern, Var, block_pattern
+from graphslim.match.pattern import Chain, OneOf, Op, Param, Pattern, Var, block_pattern
 from graphslim.match.vocabulary import (
     ADD,
     act,
     affine_step,
+    clip,
     conv,
     dense,
     depthwise,
@@ -14,6 +15,7 @@ from graphslim.match.vocabulary import (
     hard_sigmoid,
     maybe,
     norm,
+    prelu,
     reshaped,
     sigmoid,
     squeeze_excite,
@@ -31,6 +33,7 @@ __all__ = [
     "act",
     "affine_step",
     "block_pattern",
+    "clip",
     "conv",
     "dense",
     "depthwise",
@@ -38,6 +41,7 @@ __all__ = [
     "hard_sigmoid",
     "maybe",
     "norm",
+    "prelu",
     "reshaped",
     "sigmoid",
     "squeeze_excite",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, List, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -40,7 +40,9 @@ def tensorflow() -> Any:
             warnings.simplefilter("ignore")
             import tensorflow.compat.v1 as tf
     except Exception as error:  # a broken install may raise anything
-        raise RuntimeUnavailable(f"TensorFlow does not load: {error}", sys.executable, INSTALL) from error
+        raise RuntimeUnavailable(
+            f"TensorFlow does not load: {error}", sys.executable, INSTALL
+        ) from error
     tf.logging.set_verbosity(tf.logging.ERROR)
     return tf
 
@@ -79,9 +81,14 @@ class Session:
             raise VerifyError(
                 f"TensorFlow {tf.__version__} refuses the graph: {_first_line(error)}",
                 graph.name,
-                "is it from a newer TensorFlow?",
+                "is it from a newer TensorFlow? --no-verify prunes without running it",
             ) from error
-        config = tf.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=1)
+        # Soft placement: a graph may name the GPU that it was trained on.
+        config = tf.ConfigProto(
+            allow_soft_placement=True,
+            intra_op_parallelism_threads=threads,
+            inter_op_parallelism_threads=1,
+        )
         if not optimize:
             config.graph_options.rewrite_options.disable_meta_optimizer = True
             config.graph_options.optimizer_options.opt_level = -1
@@ -94,7 +101,9 @@ class Session:
     def __exit__(self, *error: object) -> None:
         self._session.close()
 
-    def run(self, feeds: Mapping[str, np.ndarray], fetches: Optional[Sequence[str]] = None) -> List[np.ndarray]:
+    def run(
+        self, feeds: Mapping[str, np.ndarray], fetches: Optional[Sequence[str]] = None
+    ) -> List[np.ndarray]:
         """The values at ports (`node` or `node:port`); by default the graph's outputs.
 
         Raises:
@@ -106,7 +115,7 @@ class Session:
             found: List[np.ndarray] = self._session.run(
                 tensors, {f"{name}:0": value for name, value in feeds.items()}
             )
-        except (self._errors, ValueError) as error:
+        except (self._errors, TypeError, ValueError) as error:
             raise VerifyError(
                 f"does not run: {_first_line(error)}", self._graph.name, _advice(str(error))
             ) from error
@@ -124,8 +133,3 @@ def _advice(text: str) -> str:
     if "feed" in text.lower() or "shape" in text.lower():
         return "give the sizes with --input-shape NAME=1,224,224,3, or real data with --data"
     return "does the graph given run at all?"
-
-
-def environment() -> Dict[str, str]:
-    """What runs graphs here, for reports."""
-    return {"tensorflow": version(), "python": sys.version.split()[0], "numpy": np.__version__}

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from typing import Any, Dict, Iterable, List, Optional, Sequence
 
-from rich.console import Console
+import rich.console
 from rich.table import Table
 from rich.text import Text
 
 from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.analysis.cost import Cost, cost
-from graphslim.compare import Agreement
+from graphslim.compare import Agreement, as_dict
 from graphslim.graphdef import serialize
 from graphslim.ir import Block, Graph
 from graphslim.match import PATTERNS, Matcher
 from graphslim.ops.table import CHANNEL_RULES
 from graphslim.plans import Plan, why_not
+from graphslim.words import count, exact, plural, share
+
+_WIDE = 10_000
+"""Width of what is no terminal, so that no line is cut."""
 
 
 def inspection(graph: Graph) -> Dict[str, Any]:
@@ -63,21 +69,92 @@ def pinned_by(group: Group) -> Optional[str]:
     return None if group.prunable else f"{group.pinned_by} ({group.pinned_at})"
 
 
-def count(number: Optional[int]) -> str:
-    """A large number as people say it: 1.64 M."""
-    if number is None:
-        return "open size"
-    for unit, size in (("G", 10**9), ("M", 10**6), ("k", 10**3)):
-        if number >= size:
-            return f"{number / size:.2f} {unit}"
-    return str(number)
+def explanation(graph: Graph, name: str) -> List[Dict[str, Any]]:
+    """What `inspect --explain` says of a node: per kind of block, one dict."""
+    matcher = Matcher(graph)
+    found: List[Dict[str, Any]] = []
+    for kind, pattern in sorted(PATTERNS.items()):
+        inside = [
+            block.name for block in graph.blocks if block.kind == kind and name in block.nodes
+        ]
+        entry: Dict[str, Any] = {"kind": kind, "block": inside[0] if inside else None}
+        miss = None if inside else matcher.explain(pattern, name)
+        if miss is not None:
+            entry.update(
+                root=miss.root,
+                matched=dict(miss.matched),
+                node=miss.node,
+                reason=miss.reason,
+                declared_at=pattern.at,
+            )
+        found.append(entry)
+    return found
 
 
-def share(before: Optional[int], after: Optional[int]) -> str:
-    """How much less there is: -41.4 %."""
-    if not before or after is None:
-        return ""
-    return f"{100 * (after - before) / before:+.1f} %" if after != before else "the same"
+def pruning(
+    before: Graph, after: Graph, plan: Optional[Plan], agreement: Optional[Agreement], output: str
+) -> Dict[str, Any]:
+    """What `prune --json` prints."""
+    costs = [cost(before), cost(after)]
+    return {
+        "output": output,
+        "removed": 0 if plan is None else plan.removed,
+        "folded": 0 if plan is None else _folded(plan),
+        "groups": [
+            {
+                "id": group.id,
+                "block": group.block,
+                "channels": group.channels,
+                "removed": list(group.removed),
+            }
+            for group in (() if plan is None else plan.groups)
+        ],
+        "params": [one.params for one in costs],
+        "macs": [one.macs for one in costs],
+        "verified": None if agreement is None else as_dict(agreement),
+    }
+
+
+def _folded(plan: Plan) -> int:
+    return sum([len(fold.indices) for fold in plan.folds])
+
+
+class Console(rich.console.Console):
+    """A console for plain text: no markup, and no line is cut where no terminal shows it."""
+
+    def __init__(self, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    @property  # type: ignore[misc]  # rich has a setter too, which nothing here needs
+    def size(self) -> rich.console.ConsoleDimensions:
+        """The terminal's, or a width that nothing reaches."""
+        found = super().size
+        if self.is_terminal or "COLUMNS" in os.environ:
+            return found
+        return rich.console.ConsoleDimensions(_WIDE, found.height)
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the command line to end quietly, where rich would exit with status 1."""
+        raise BrokenPipeError
+
+
+def _print_table(
+    console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
+) -> None:
+    """A table; columns whose name begins with `>` hold numbers, and are never wrapped."""
+    console.print(Text(title, style="bold"))
+    table = Table()
+    for name in columns:
+        number = name.startswith(">")
+        table.add_column(
+            name.lstrip(">"),
+            justify="right" if number else "left",
+            no_wrap=number,
+            overflow="fold",
+        )
+    for row in rows:
+        table.add_row(*[Text(cell) for cell in row])
+    console.print(table)
 
 
 def print_inspection(console: Console, graph: Graph) -> None:
@@ -85,29 +162,38 @@ def print_inspection(console: Console, graph: Graph) -> None:
     tree = inspection(graph)
     channels = analyse(graph)
     shapes = [f"{name} {_shape(channels, name)}" for name in tree["inputs"]]
-    console.print(Text(f"inputs   {', '.join(shapes)}"))
-    console.print(Text(f"outputs  {', '.join(tree['outputs'])}"))
     prunable = [group for group in channels.groups if group.prunable]
-    console.print(Text(f"nodes    {tree['nodes']}"))
-    console.print(Text(f"params   {tree['params']:,}  ({count(tree['params'])})"))
-    console.print(Text(f"MACs     {count(tree['macs'])}"))
-    total = sum([len(group) for group in channels.groups])
+    kinds = Counter([_kind(block) for block in tree["blocks"]])
+    macs = "not known: the size of an input is open, give it with --input-shape"
+    console.print(f"inputs   {', '.join(shapes) or 'none'}")
+    console.print(f"outputs  {', '.join(tree['outputs'])}")
+    console.print(f"nodes    {tree['nodes']:,}")
+    console.print(f"params   {exact(tree['params'])}")
+    console.print(f"MACs     {macs if tree['macs'] is None else exact(tree['macs'])}")
     console.print(
-        Text(
-            f"groups   {len(prunable)} of {len(channels.groups)} prunable, "
-            f"{sum([len(group) for group in prunable])} of {total} channels"
-        )
+        f"groups   {len(prunable)} of {len(channels.groups)} prunable, with "
+        f"{sum([len(group) for group in prunable])} of "
+        f"{sum([len(group) for group in channels.groups])} channels"
+        + ("" if len(prunable) == len(channels.groups) else " (the rest: --why-not)")
     )
-    if not tree["blocks"]:
-        console.print(Text("blocks   none recognised"))
-        return
-    table = Table(title="Blocks", title_justify="left")
-    for name, justify in (("block", "left"), ("kind", "left"), ("channels", "right"), ("prunable", "left")):
-        table.add_column(name, justify=justify, overflow="fold")  # type: ignore[arg-type]
-    for block in tree["blocks"]:
-        words = "yes" if block["prunable"] else f"no: {block['why_not']}"
-        table.add_row(Text(block["name"]), block["kind"].replace("_", " "), str(block["channels"]), Text(words))
-    console.print(table)
+    names = [f"{number} {kind}" for kind, number in sorted(kinds.items())]
+    console.print(f"blocks   {', '.join(names) or 'none recognised'}")
+    if tree["blocks"]:
+        console.print()
+        rows = [
+            (
+                block["name"],
+                _kind(block),
+                str(block["channels"]),
+                "yes" if block["prunable"] else f"no: {block['why_not']}",
+            )
+            for block in tree["blocks"]
+        ]
+        _print_table(console, "Blocks", ("block", "kind", ">channels", "prunable"), rows)
+
+
+def _kind(block: Dict[str, Any]) -> str:
+    return str(block["kind"]).replace("_", " ")
 
 
 def _shape(channels: Channels, name: str) -> str:
@@ -128,34 +214,32 @@ def print_why_not(console: Console, graph: Graph) -> None:
     if not pinned:
         console.print("Every group is prunable.")
     else:
-        table = Table(title="Pinned", title_justify="left")
-        for name in ("group", "channels", "because", "at node"):
-            table.add_column(name, justify="right" if name == "channels" else "left", overflow="fold")
-        for group in pinned:
-            table.add_row(Text(group.id), str(len(group)), Text(group.pinned_by or ""), Text(group.pinned_at or ""))
-        console.print(table)
+        rows = [
+            (group.id, str(len(group)), group.pinned_by or "", group.pinned_at or "")
+            for group in pinned
+        ]
+        _print_table(console, "Pinned", ("group", ">channels", "because", "at node"), rows)
     if unknown:
         console.print("Ops without a rule, which pin what reaches them:")
         for op, name in sorted(unknown.items()):
-            console.print(Text(f"  {op} (first at {name}): register one with @graphslim.channel_rule({op!r})"))
+            console.print(
+                Text(f"  {op} (first at {name}): register one with @graphslim.channel_rule({op!r})")
+            )
 
 
 def print_explanation(console: Console, graph: Graph, name: str) -> None:
     """For each kind of block, whether a node is in one, or why the nearest attempt failed."""
-    matcher = Matcher(graph)
-    for kind, pattern in sorted(PATTERNS.items()):
-        inside = [block for block in graph.blocks if block.kind == kind and name in block.nodes]
-        if inside:
-            console.print(Text(f"{kind}: {name} is in {inside[0].name}"))
-            continue
-        miss = matcher.explain(pattern, name)
-        if miss is None:
-            console.print(Text(f"{kind}: nothing like it ends after {name}"))
-            continue
-        found = ", ".join([f"{role} = {node}" for role, node in miss.matched.items()]) or "nothing"
-        console.print(Text(f"{kind}: not matched from {miss.root} back; found {found}"))
-        console.print(Text(f"  at {miss.node}: {miss.reason}"))
-        console.print(Text(f"  the pattern is declared at {pattern.at}"))
+    for one in explanation(graph, name):
+        if one["block"] is not None:
+            console.print(f"{one['kind']}: {name} is in {one['block']}")
+        elif "reason" not in one:
+            console.print(f"{one['kind']}: nothing like it ends after {name}")
+        else:
+            roles = [f"{role} = {node}" for role, node in one["matched"].items()]
+            console.print(f"{one['kind']}: not matched from {one['root']} back")
+            console.print(f"  found {', '.join(roles) or 'nothing'}")
+            console.print(f"  at {one['node']}: {one['reason']}")
+            console.print(f"  the pattern is declared at {one['declared_at']}")
 
 
 def print_pruning(
@@ -168,51 +252,59 @@ def print_pruning(
 ) -> None:
     """The before-and-after table that `prune` prints."""
     if plan is not None and plan.groups:
-        console.print(_widths(plan))
+        rows = [
+            (
+                group.block or group.id,
+                str(group.channels),
+                str(group.channels - len(group.removed)),
+                share(group.channels, group.channels - len(group.removed)),
+            )
+            for group in plan.groups
+        ]
+        columns = ("block or layer", ">before", ">after", ">change")
+        _print_table(console, "Channels", columns, rows)
     sizes = [len(serialize(graph)) for graph in (before, after)]
     costs: List[Cost] = [cost(before), cost(after)]
-    table = Table(title="Whole network", title_justify="left")
-    for name in ("", "before", "after", "change"):
-        table.add_column(name, justify="left" if not name else "right")
-    for label, one, other in (
-        ("parameters", costs[0].params, costs[1].params),
-        ("MACs", costs[0].macs, costs[1].macs),
-        ("file, bytes", sizes[0], sizes[1]),
-    ):
-        table.add_row(label, count(one), count(other), share(one, other))
-    console.print(table)
+    totals = [
+        (label, f"{count(one)}{unit}", f"{count(other)}{unit}", share(one, other))
+        for label, unit, one, other in (
+            ("parameters", "", costs[0].params, costs[1].params),
+            ("MACs", "", costs[0].macs, costs[1].macs),
+            ("size in bytes", "", sizes[0], sizes[1]),
+        )
+    ]
+    _print_table(console, "Whole network", ("", ">before", ">after", ">change"), totals)
     removed = 0 if plan is None else plan.removed
-    folded = "" if plan is None or not plan.folds else f", {sum([len(f.indices) for f in plan.folds])} constants folded"
-    console.print(f"{removed} channels removed{folded}, {seconds:.2f} s")
+    folded = (
+        "" if plan is None or not plan.folds else f", {plural(_folded(plan), 'constant')} folded"
+    )
+    console.print(
+        f"{plural(removed, 'channel')} removed{folded}, in {seconds:.2f} s"
+        if removed
+        else f"No channel that may go is dead: nothing removed, in {seconds:.2f} s"
+    )
     if agreement is not None:
         print_agreement(console, agreement)
 
 
-def _widths(plan: Plan) -> Table:
-    table = Table(title="Channels", title_justify="left")
-    for name in ("block or layer", "before", "after", "removed"):
-        table.add_column(name, justify="left" if name.startswith("block") else "right", overflow="fold")
-    for group in plan.groups:
-        gone = len(group.removed)
-        table.add_row(
-            Text(group.block or group.id), str(group.channels), str(group.channels - gone), f"{100 * gone / group.channels:.0f} %"
-        )
-    return table
-
-
 def print_agreement(console: Console, agreement: Agreement) -> None:
     """Output by output, how far two graphs are apart."""
-    table = Table(title=f"Outputs, against the {agreement.against}", title_justify="left")
-    for name in ("output", "largest difference", "of its range"):
-        table.add_column(name, justify="left" if name == "output" else "right", overflow="fold")
-    for one in agreement.outputs:
-        table.add_row(Text(one.name), f"{one.absolute:.3g}", f"{one.relative:.3g}")
-    console.print(table)
-    verdict = "same" if agreement.ok else "NOT the same"
-    console.print(f"The outputs are the {verdict} within {agreement.tolerance:g} of their range.".replace("the NOT the", "NOT the"))
+    rows = [(one.name, f"{one.absolute:.3g}", f"{one.relative:.3g}") for one in agreement.outputs]
+    columns = ("output", ">largest difference", ">of its range")
+    _print_table(console, f"Outputs, against the {agreement.against}", columns, rows)
+    if all(one.absolute == 0 for one in agreement.outputs):
+        console.print("The outputs are the same, bit for bit.")
+    elif agreement.ok:
+        console.print(f"The outputs are the same within {agreement.tolerance:g} of their range.")
+    else:
+        worst = agreement.worst
+        console.print(
+            f"The outputs are NOT the same: {worst.name} differs by {worst.relative:.3g} of its "
+            f"range, and {agreement.tolerance:g} is allowed."
+        )
 
 
 def print_times(console: Console, seconds: Iterable[Sequence[Any]]) -> None:
     """What each pass took."""
     for name, time in seconds:
-        console.print(Text(f"{1000 * time:9.1f} ms  {name}"))
+        console.print(f"{1000 * time:9.1f} ms  {name}")

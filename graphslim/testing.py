@@ -35,16 +35,20 @@ __all__ = [
 
 
 def assert_text(graph: Graph, expected: str) -> None:
-    """Asserts that a graph prints as expected, with a diff if it does not; indentation is ignored."""
+    """Asserts that a graph prints as expected, or shows a diff; indentation is ignored."""
     got = to_text(graph).splitlines()
     want = [line for line in textwrap.dedent(expected).strip().splitlines() if line.strip()]
     if not any(line.startswith("output ") for line in want):
         got = [line for line in got if not line.startswith("output ")]
     if got != want:
-        raise AssertionError("\n".join(difflib.unified_diff(want, got, "expected", "got", lineterm="")))
+        raise AssertionError(
+            "\n".join(difflib.unified_diff(want, got, "expected", "got", lineterm=""))
+        )
 
 
-def check_pass(graph: Union[Graph, str], one: Union[Pass, str], expected: Optional[str] = None) -> Outcome:
+def check_pass(
+    graph: Union[Graph, str], one: Union[Pass, str], expected: Optional[str] = None
+) -> Outcome:
     """Runs a pass as every pass has to bear it; gives what it reported the first time.
 
     Asserts that the graph stays whole, that inputs and outputs stay, that the report is true, and
@@ -69,9 +73,11 @@ def check_pass(graph: Union[Graph, str], one: Union[Pass, str], expected: Option
 
 
 def check_drawing(cls: Type[Pass]) -> None:
-    """Runs a pass on the graph that its docstring draws under `Before`; it has to become `After`."""
+    """Runs a pass on the graph that its docstring draws: `Before` has to become `After`."""
     text = inspect.getdoc(cls) or ""
-    match = re.search(r"^Before[^\n]*:\n(.*?)^After[^\n]*:\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL)
+    match = re.search(
+        r"^Before[^\n]*:\n(.*?)^After[^\n]*:\n(.*?)(?=^\S|\Z)", text, re.MULTILINE | re.DOTALL
+    )
     assert match, f"{cls.__name__} draws no Before and After"
     check_pass(textwrap.dedent(match[1]), cls(), match[2])
 
@@ -79,13 +85,13 @@ def check_drawing(cls: Type[Pass]) -> None:
 def round_trip(graph: Graph) -> Graph:
     """The graph written to bytes and read again."""
     twin = parse(serialize(graph), graph.name)
-    signature.settle(
-        twin, graph.inputs, [str(port) for port in graph.outputs], graph.input_shapes
-    )
+    signature.settle(twin, graph.inputs, [str(port) for port in graph.outputs], graph.input_shapes)
     return twin
 
 
-def assert_identical(first: Graph, second: Graph, feeds: Optional[Mapping[str, np.ndarray]] = None) -> None:
+def assert_identical(
+    first: Graph, second: Graph, feeds: Optional[Mapping[str, np.ndarray]] = None
+) -> None:
     """Oracle 1: asserts that two graphs compute bit-identical outputs."""
     _assert(verify(first, second, feeds=feeds, tolerance=0.0))
 
@@ -142,4 +148,3 @@ def random_plan(graph: Graph, seed: int = 0, ratio: float = 0.5) -> Plan:
         if group.prunable and count > 0:
             removed[group.id] = sorted(rng.choice(len(group), count, replace=False).tolist())
     return plan_given(graph, removed)
-

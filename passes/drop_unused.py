@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import networkx as nx
+
 import graphslim as gs
 
 
 @gs.register
 class DropUnused(gs.Pass):
-    """Removes nodes that no output depends on; inputs stay.
+    """Removes nodes that no output depends on; inputs stay, and what they read.
 
     Before:
         x = Placeholder() dtype=float32
@@ -24,7 +26,10 @@ class DropUnused(gs.Pass):
     name = "drop-unused"
 
     def run(self, graph: gs.Graph) -> gs.Outcome:
-        kept = gs.needed_nodes(graph) | set(graph.inputs)
+        """Removes them, the last first."""
+        kept = gs.needed_nodes(graph)
+        for name in graph.inputs:
+            kept |= {name, *nx.ancestors(graph.nx, name)}
         unused = [node for node in graph.order() if node.name not in kept]
         for node in reversed(unused):
             graph.set_inputs(node, [])

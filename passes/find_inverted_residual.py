@@ -1,4 +1,4 @@
-"""find-inverted-residual: recognises the blocks of MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381)."""
+"""find-inverted-residual: the blocks of MobileNetV2 (Sandler et al. 2018, arXiv 1801.04381)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from graphslim.pattern import (
     ADD,
     Pattern,
     act,
-    affine_step,
     block_pattern,
     conv,
     depthwise,
@@ -19,93 +18,66 @@ from graphslim.pattern import (
 )
 
 
+def separable(x: Pattern) -> Pattern:
+    """What the pointwise half of a separable convolution reads."""
+    return maybe(act, norm(depthwise(x)))
+
+
+def activated(x: Pattern) -> Pattern:
+    """The rest of a layer that is not linear."""
+    return act(norm(x))
+
+
 def widens(matcher: gs.Matcher, match: gs.Match) -> Optional[str]:
-    """An expansion has more outputs than inputs."""
-    node = matcher.graph[match.names["expand"]]
-    filters = matcher.input_shape(node, 1)
-    if filters is None or None in filters[2:]:
+    """An expansion has more outputs than inputs.
+
+    MobileNetV3 (Howard et al. 2019, arXiv 1905.02244) has one block whose expansion keeps the
+    width; the SE block inside tells it from a pair of plain convolutions.
+    """
+    before, after = matcher.width(match.x), matcher.width(gs.Port(match.names["expand"]))
+    if before is None or after is None or after > before:
         return None
-    return None if filters[3] > filters[2] else f"expand takes {filters[2]} channels to {filters[3]}, no more"
+    if after == before and "squeeze" in match.names:
+        return None
+    return f"expand takes {before} channels to {after}, no more"
 
 
 def expands_a_tensor(matcher: gs.Matcher, match: gs.Match) -> Optional[str]:
     """The 1x1 half of a separable convolution is no expansion (as in the heads of OpenPose)."""
-    separable = maybe(act, norm(depthwise(gs.Var("before"))))
-    if matcher.fits(separable, match.x):
+    if matcher.fits(separable(gs.Var("before")), match.x):
         return "expand is the pointwise half of a separable convolution"
     return None
 
 
 def is_linear(matcher: gs.Matcher, match: gs.Match) -> Optional[str]:
-    """Nothing but a residual sum with the block's input may follow an activated project layer."""
-    ends = _behind_norm(matcher, gs.Port(match.names["project"]))
-    followers = {end: _activations(matcher, end) for end in ends}
-    if not any(followers.values()) or any(_plain_readers(matcher, end, found) for end, found in followers.items()):
+    """An activation that takes all of project may only close a residual sum with the input."""
+    layers = matcher.layers_on(match.end, activated)
+    if not layers or reads_past(matcher, match.end, layers):
         return None
-    for found in followers.values():
-        for active in found:
-            if any(_sums_with(matcher, reader, match.x) for reader in _readers(matcher, active)):
-                return None
+    if any(sums_with(matcher, layer.end, match.x) for layer in layers):
+        return None
     return "project is followed by an activation, as in MobileNetV1"
 
 
-def _readers(matcher: gs.Matcher, port: gs.Port) -> List[gs.Node]:
-    """The nodes that read a port, behind identities."""
-    found = []
-    for use in matcher.graph.uses_of(port):
-        node = matcher.graph[use.node]
-        found.extend(_readers(matcher, gs.Port(node.name)) if node.op in gs.IDENTITY_OPS else [node])
-    return found
+def reads_past(matcher: gs.Matcher, port: gs.Port, layers: List[gs.Match]) -> bool:
+    """Whether anything reads a tensor, or what its layers make of it on the way, beside them."""
+    ends = {layer.end.node for layer in layers}
+    inside = {port.node}.union(*[layer.inside for layer in layers])
+    way = [gs.Port(name) for name in inside - ends]
+    readers = {node.name for one in way for node in matcher.readers(one)}
+    return not readers <= inside or any(one in matcher.graph.outputs for one in way)
 
 
-def _behind_norm(matcher: gs.Matcher, port: gs.Port) -> List[gs.Port]:
-    """The port itself, and the ports behind its bias and batch norm."""
-    found = [port]
-    for node in _readers(matcher, port):
-        if affine_step(matcher, node) is not None:
-            found.extend(_behind_norm(matcher, gs.Port(node.name)))
-    return found
+def sums_with(matcher: gs.Matcher, port: gs.Port, other: gs.Port) -> bool:
+    """Whether two tensors are added."""
+    sums = [node for node in matcher.readers(port) if node.op in (*ADD, "AddN")]
+    terms = [term for node in sums for term in matcher.graph.data_inputs(node)]
+    return other in [matcher.resolve(term) for term in terms]
 
 
-def _activations(matcher: gs.Matcher, port: gs.Port) -> List[gs.Port]:
-    """The activations of a port."""
-    x = gs.Var("x")
-    return [
-        gs.Port(node.name)
-        for node in _readers(matcher, port)
-        if matcher.fits(act(x), gs.Port(node.name), {x: port})
-    ]
-
-
-def _plain_readers(matcher: gs.Matcher, port: gs.Port, active: List[gs.Port]) -> bool:
-    """Whether anything uses a port as it is: neither normalised further nor on the way to an activation."""
-    taken = {one.node for one in active}
-    plain = [
-        node
-        for node in _readers(matcher, port)
-        if node.name not in taken
-        and affine_step(matcher, node) is None
-        and not any(_leads_to(matcher, node.name, name) for name in taken)
-    ]
-    return bool(plain)
-
-
-def _leads_to(matcher: gs.Matcher, start: str, end: str) -> bool:
-    """Whether a node feeds another within the few steps that a swish takes."""
-    layer = {start}
-    for _ in range(4):
-        layer = {use.node for name in layer for use in matcher.graph.uses_of(name)}
-        if end in layer:
-            return True
-    return False
-
-
-def _sums_with(matcher: gs.Matcher, node: gs.Node, x: gs.Port) -> bool:
-    inputs = matcher.graph.data_inputs(node)
-    return node.op in (*ADD, "AddN") and any(matcher.resolve(port) == x for port in inputs)
-
-
-@block_pattern("inverted_residual", channels_of="expand", where=(widens, expands_a_tensor, is_linear))
+@block_pattern(
+    "inverted_residual", channels_of="expand", where=(widens, expands_a_tensor, is_linear)
+)
 def inverted_residual(x: Pattern) -> Pattern:
     """1x1 expansion, depthwise convolution, 1x1 linear projection; perhaps an SE block inside."""
     y = act(norm(conv(x, kernel=1, name="expand")))

@@ -1,4 +1,4 @@
-"""find-squeeze-excite: recognises squeeze-and-excitation blocks (Hu et al. 2018, arXiv 1709.01507)."""
+"""find-squeeze-excite: squeeze-and-excitation blocks (Hu et al. 2018, arXiv 1709.01507)."""
 
 from __future__ import annotations
 

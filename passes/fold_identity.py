@@ -9,7 +9,7 @@ import graphslim as gs
 class FoldIdentity(gs.Pass):
     """Removes Identity nodes that only pass a tensor on.
 
-    Those that are outputs, or that carry control edges, stay.
+    Those that are inputs or outputs of the graph, or that carry control edges, stay.
 
     Before:
         x = Placeholder() dtype=float32
@@ -24,10 +24,11 @@ class FoldIdentity(gs.Pass):
     name = "fold-identity"
 
     def run(self, graph: gs.Graph) -> gs.Outcome:
-        outputs = {port.node for port in graph.outputs}
+        """Rewires the readers of each, then removes it."""
+        signature = {*graph.inputs, *[port.node for port in graph.outputs]}
         folded = 0
         for node in graph.order():
-            if node.op != "Identity" or node.name in outputs:
+            if node.op != "Identity" or node.name in signature:
                 continue
             inputs = graph.inputs_of(node)
             controlled = len(inputs) != 1 or graph.uses_of(gs.Port(node.name, gs.CONTROL))

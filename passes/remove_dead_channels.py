@@ -46,7 +46,10 @@ class RemoveDeadChannels(gs.Pass):
     min_channels: int = 1
 
     def run(self, graph: gs.Graph) -> gs.Outcome:
-        wish = gs.Selection(self.scope, self.only, self.exclude, self.multiple_of, self.min_channels)
+        """Plans and applies; the plan is in the outcome."""
+        wish = gs.Selection(
+            self.scope, self.only, self.exclude, self.multiple_of, self.min_channels
+        )
         plan = gs.plan_dead(graph, wish, self.dead_below)
         gs.apply_in_place(graph, plan)
         return gs.Outcome(plan.removed > 0, (f"{plan.removed} channels removed",), plan)

@@ -7,30 +7,26 @@ The coupling is that of DepGraph (Fang et al. 2023, arXiv 2301.12900), found per
 
 from __future__ import annotations
 
-import bisect
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphslim import ops  # noqa: F401  (registers the rules)
 from graphslim.analysis.components import connected
+from graphslim.analysis.sizes import Sizes
 from graphslim.errors import AnalysisError
 from graphslim.ir import Graph, Node, Port, Tensor
 from graphslim.ops.table import (
     CHANNEL_RULES,
-    STRUCTURAL,
+    MALFORMED,
     UNKNOWN,
-    VALUE_RULES,
     Contraction,
     Fact,
     Ids,
     OpVisit,
-    ValueVisit,
     fact,
 )
 
-COMPUTED, DYNAMIC = -1, -2
-"""Origins of a number that is no constant's element: computed from constants, or from a tensor's shape."""
 ROLES = ("follower", "consumer", "producer", "shape")
 
 
@@ -49,16 +45,6 @@ class Pin(NamedTuple):
     ids: np.ndarray
     why: str
     node: str
-
-
-class Resize(NamedTuple):
-    """Element `element` of the constant `param` counts the channels `ids`, for input `index` of `node`."""
-
-    node: str
-    index: int
-    param: str
-    element: int
-    ids: np.ndarray
 
 
 class Binding(NamedTuple):
@@ -96,6 +82,7 @@ class Group(NamedTuple):
 
     @property
     def prunable(self) -> bool:
+        """Whether its channels may go."""
         return self.pinned_by is None
 
     def __len__(self) -> int:
@@ -111,12 +98,10 @@ class Walk:
         self.axes: List[ParamAxis] = []
         self.ties: List[Tuple[np.ndarray, np.ndarray]] = []
         self.pins: List[Pin] = []
-        self.marks: List[Tuple[np.ndarray, str]] = []
+        self.marks: List[Tuple[np.ndarray, str, str]] = []
         self.contractions: List[Contraction] = []
-        self.resizes: List[Resize] = []
+        self.sizes = Sizes(self)
         self.count = 0
-        self._atoms: List[Tuple[int, str]] = []
-        self._atom_count = 0
 
     def run(self) -> None:
         """Visits every node; what the rules find is left in the attributes."""
@@ -130,12 +115,12 @@ class Walk:
                 continue
             try:
                 given = rule(visit)
-            except (KeyError, ValueError, IndexError, TypeError) as error:
+                outs = [given] if isinstance(given, Fact) else list(given)
+                outs = self.facts[node.name] = self.sizes.follow(node, inputs, outs)
+            except MALFORMED as error:
                 raise AnalysisError(
                     f"this {node.op} is malformed: {error!r}", node.name, "export the graph again"
                 ) from error
-            outs = [given] if isinstance(given, Fact) else list(given)
-            self.facts[node.name] = self._with_values(node, inputs, outs)
             if node.name in self.graph.inputs:
                 for ids in (ids for out in outs for ids in out.ids):
                     self.pin(node, ids, "it is a graph input")
@@ -147,32 +132,6 @@ class Walk:
         """What is known of the tensor at a port."""
         outs = self.facts.get(port.node, ())
         return outs[port.port] if 0 <= port.port < len(outs) else UNKNOWN
-
-    def _with_values(self, node: Node, inputs: Sequence[Fact], outs: List[Fact]) -> List[Fact]:
-        """Evaluates shape arithmetic: the numbers of small integer tensors and their origins."""
-        rule = VALUE_RULES.get(node.op)
-        if not outs or rule is None or node.op == "Const":
-            return outs
-        tracked = [known.value for known in inputs]
-        if node.op != "Shape" and (not tracked or any(value is None for value in tracked)):
-            return outs
-        result = rule(ValueVisit(node, tracked, inputs, outs, 0.0))
-        value = result[0] if isinstance(result, tuple) else result
-        if value is None:
-            return outs
-        value = np.asarray(value, np.float64)
-        if node.op == "Shape":
-            atoms = np.full(value.shape, float(DYNAMIC))
-        elif node.op in STRUCTURAL:
-            moved = rule(ValueVisit(node, [known.atoms for known in inputs], inputs, outs, 0.0))
-            atoms = np.asarray(moved[0] if isinstance(moved, tuple) else moved)
-        else:
-            dynamic = all(
-                known.atoms is not None and (known.atoms == DYNAMIC).all() for known in inputs if known.rank
-            )
-            atoms = np.full(value.shape, float(DYNAMIC if dynamic else COMPUTED))
-        outs[0] = outs[0]._replace(value=value, atoms=atoms)
-        return outs
 
     # ------------------------------------------------- what the rules call, through OpVisit
 
@@ -190,14 +149,15 @@ class Walk:
         known = fact(tensor.shape, ids)
         if not tracked:
             return known
-        self._atoms.append((self._atom_count, node.name))
-        atoms = np.arange(self._atom_count, self._atom_count + tensor.size, dtype=np.float64)
-        self._atom_count += tensor.size
-        return known._replace(value=tensor.numbers().astype(np.float64), atoms=atoms.reshape(tensor.shape))
+        atoms = self.sizes.constant(node.name, tensor.shape, tensor.size)
+        return known._replace(value=tensor.numbers().astype(np.float64), atoms=atoms)
 
     def tie(self, node: Node, first: Ids, second: Ids) -> None:
+        """See `OpVisit.tie`."""
         if first is None or second is None:
-            self.pin(node, first if second is None else second, "it meets an axis that is not followed")
+            self.pin(
+                node, first if second is None else second, "it meets an axis that is not followed"
+            )
         elif first is not second:
             if len(first) != len(second):
                 raise AnalysisError(
@@ -208,26 +168,18 @@ class Walk:
             self.ties.append((first, second))
 
     def pin(self, node: Node, ids: Ids, why: str) -> None:
+        """See `OpVisit.pin`."""
         if ids is not None and len(ids):
             self.pins.append(Pin(ids, why, node.name))
 
-    def mark(self, ids: Ids, role: str) -> None:
+    def mark(self, node: Node, ids: Ids, role: str) -> None:
+        """See `OpVisit.mark`."""
         if ids is not None:
-            self.marks.append((ids, role))
+            self.marks.append((ids, role, node.name))
 
-    def resize(self, node: Node, index: int, sizes: Fact, element: int, ids: Ids) -> bool:
-        if ids is None:
-            return True
-        atom = COMPUTED if sizes.atoms is None else int(np.ravel(sizes.atoms)[element])
-        if atom == DYNAMIC:
-            return True
-        if atom == COMPUTED:
-            self.pin(node, ids, "its size is computed from constants")
-            return False
-        place = bisect.bisect_right(self._atoms, (atom, "\U0010ffff")) - 1
-        start, param = self._atoms[place]
-        self.resizes.append(Resize(node.name, index, param, atom - start, ids))
-        return True
+    def resize(self, node: Node, index: int, sizes: Fact, element: int, ids: Ids) -> None:
+        """See `OpVisit.resize`."""
+        self.sizes.resize(node, index, sizes, element, ids)
 
 
 class Channels:
@@ -245,11 +197,15 @@ class Channels:
         walk = Walk(graph)
         walk.run()
         self.graph, self._walk, self.facts = graph, walk, walk.facts
-        self.axes, self.contractions, self.resizes = walk.axes, walk.contractions, walk.resizes
+        self.axes, self.contractions, self.resizes = (
+            walk.axes,
+            walk.contractions,
+            walk.sizes.resizes,
+        )
         self.label, self.count = connected(walk.count, walk.ties)
         self._pin_of = self._first_pins()
         self._role = np.zeros(walk.count, np.int8)
-        for ids, role in walk.marks:
+        for ids, role, _ in walk.marks:
             np.maximum.at(self._role, ids, ROLES.index(role))
         self._axis_of = np.full(walk.count, -1)
         for index, axis in enumerate(self.axes):
@@ -263,7 +219,7 @@ class Channels:
         return self._walk.fact(port)
 
     def channels_at(self, port: Port) -> Optional[np.ndarray]:
-        """Labels of the channels at a port, along its channel axis; None if they are not followed."""
+        """Labels of the channels at a port, along its channel axis; None if not followed."""
         known = self.fact(port)
         arrays = [ids for axis, ids in enumerate(known.ids) if axis and ids is not None]
         return self.label[arrays[-1]] if arrays else None
@@ -274,7 +230,9 @@ class Channels:
         if labels is None or not len(labels):
             return None
         first = self._group_of[labels[0]]
-        return self.groups[first] if first >= 0 and (self._group_of[labels] == first).all() else None
+        return (
+            self.groups[first] if first >= 0 and (self._group_of[labels] == first).all() else None
+        )
 
     def pinned(self) -> np.ndarray:
         """Which channels are pinned; bool of shape (count,)."""
@@ -297,7 +255,7 @@ class Channels:
         """
         found = self._axis_index[param, axis]
         wanted = np.asarray(positions, np.int64)
-        if len(wanted) and not (0 <= wanted.min() and wanted.max() < found.size):
+        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < found.size):
             raise IndexError(int(wanted.max()))
         return self.label[found.start + wanted]
 
@@ -337,7 +295,9 @@ class Channels:
         makers = self._makers()
         taken: Dict[str, int] = {}
         order = np.argsort(number, kind="stable")
-        for index, labels in enumerate(np.split(members[order], np.cumsum(np.bincount(number))[:-1])):
+        for index, labels in enumerate(
+            np.split(members[order], np.cumsum(np.bincount(number))[:-1])
+        ):
             if not len(labels):
                 continue
             name = makers.get(int(labels[0]), "?")
@@ -358,11 +318,12 @@ class Channels:
         return groups
 
     def _makers(self) -> Dict[int, str]:
-        """For each channel, the contraction that produces it first."""
+        """For each channel, the op that produces it first."""
         makers: Dict[int, str] = {}
-        for contraction in self.contractions:
-            for label in self.label[contraction.out].tolist():
-                makers.setdefault(label, contraction.node)
+        for ids, role, node in self._walk.marks:
+            if role == "producer":
+                for label in self.label[ids].tolist():
+                    makers.setdefault(label, node)
         return makers
 
     def _make_bindings(self, groups: Sequence[Group]) -> Dict[int, List[Binding]]:
@@ -388,14 +349,18 @@ class Channels:
                     places = np.flatnonzero(self._group_of[labels] == number)
                     found[id(groups[number])].append(
                         Binding(
-                            resize.param, resize.element, "shape", places, self._index_in[labels[places]]
+                            resize.param,
+                            resize.element,
+                            "shape",
+                            places,
+                            self._index_in[labels[places]],
                         )
                     )
         return found
 
 
 def _scramble(numbers: Any) -> np.ndarray:
-    """Well-spread 64-bit numbers for small ones (the finaliser of SplitMix64, Steele et al. 2014)."""
+    """Well-spread 64-bit numbers for small ones (SplitMix64, Steele et al. 2014)."""
     x = np.asarray(numbers).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

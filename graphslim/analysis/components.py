@@ -30,11 +30,16 @@ def connected(count: int, ties: Sequence[Tuple[np.ndarray, np.ndarray]]) -> Tupl
             if not apart.any():
                 break
             first, second = low[apart], high[apart]
-            np.minimum.at(parent, np.maximum(first, second), np.minimum(first, second))
-            while True:
-                shorter = parent[parent]
-                if (shorter == parent).all():
-                    break
-                parent = shorter
+            parent = _round(parent, first, second)
     roots, label = np.unique(parent, return_inverse=True)
     return label.reshape(-1), len(roots)
+
+
+def _round(parent: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Hooks roots onto smaller neighbours and shortens all paths to one step."""
+    np.minimum.at(parent, np.maximum(first, second), np.minimum(first, second))
+    while True:
+        shorter = parent[parent]
+        if (shorter == parent).all():
+            return parent
+        parent = shorter

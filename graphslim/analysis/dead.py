@@ -13,7 +13,7 @@ import numpy as np
 from graphslim.analysis.channels import Channels
 from graphslim.analysis.values import Values
 from graphslim.ir import Port
-from graphslim.ops.table import Contraction
+from graphslim.ops.table import Contraction, per_channel
 
 
 class Constant(NamedTuple):
@@ -94,18 +94,7 @@ def _consumer(channels: Channels, values: Values, one: Contraction, zero_below: 
     else:
         matrix = np.abs(one.matrix(weights))
         heavy = (matrix >= zero_below if zero_below > 0 else matrix != 0).any(axis=0)
-    value = _vector(values, inputs[one.data], one.axis, len(into))
+    value = per_channel(values.at(inputs[one.data]), one.axis, len(into))
     foldable = one.uniform and weights is not None and Port(one.node) not in graph.outputs
     idle = np.isfinite(value) if foldable else value == 0
     return Consumer(one, into, out, heavy, idle, value)
-
-
-def _vector(values: Values, port: Port, axis: int, width: int) -> np.ndarray:
-    """Known values along the channel axis, NaN where unknown; float64 of shape (width,)."""
-    value = values.at(port)
-    if value is None or value.size not in (1, width):
-        return np.full(width, np.nan)
-    spread: np.ndarray = np.broadcast_to(value.ravel(), (width,)).astype(np.float64)
-    return spread
-
-

@@ -8,8 +8,9 @@ import numpy as np
 
 from graphslim import ops  # noqa: F401  (registers the rules)
 from graphslim.analysis.channels import Channels
+from graphslim.errors import AnalysisError
 from graphslim.ir import CONTROL, Graph, Port
-from graphslim.ops.table import VALUE_RULES, ValueVisit
+from graphslim.ops.table import MALFORMED, VALUE_RULES, ValueVisit
 
 Value = Optional[np.ndarray]
 
@@ -38,7 +39,12 @@ class Values:
                 channels.facts[node.name],
                 zero_below,
             )
-            self._values[node.name] = _clean(rule(visit)) if visit.outs else ()
+            try:
+                self._values[node.name] = _clean(rule(visit)) if visit.outs else ()
+            except MALFORMED as error:
+                raise AnalysisError(
+                    f"this {node.op} is malformed: {error!r}", node.name, "export the graph again"
+                ) from error
 
     def at(self, port: Port) -> Value:
         """What is known at a port, or None."""

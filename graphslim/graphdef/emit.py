@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from typing import Any, Iterator, List
+from typing import Any, Dict, Iterator, List, Set
 
 from graphslim.errors import EmitError
 from graphslim.graphdef import wire
@@ -22,7 +22,7 @@ def serialize(graph: Graph) -> bytes:
 
 
 def to_graph_def(graph: Graph) -> Any:
-    """The graph as a GraphDef message (of tensorboard's class; TensorFlow's is field for field the same)."""
+    """The graph as a GraphDef message of tensorboard's class, which has TensorFlow's fields."""
     return GraphDef.FromString(serialize(graph))
 
 
@@ -48,29 +48,44 @@ def replacing(target: str) -> Iterator[Any]:
     Raises:
         EmitError: the target cannot be written.
     """
-    folder = os.path.dirname(target) or "."
-    if os.path.isdir(target):
-        raise EmitError("is a folder", target, "give a file name")
-    if not os.path.isdir(folder):
-        raise EmitError("the folder does not exist", target, f"create {folder} first")
-    handle = None
+    check_target(target)
+    part = None
     try:
-        handle = tempfile.NamedTemporaryFile(
-            dir=folder, prefix=f".{os.path.basename(target)}.", suffix=".part", delete=False
-        )
-        with handle as file:
+        descriptor, part = tempfile.mkstemp(".part", ".graphslim-", os.path.dirname(target) or ".")
+        with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(handle.name, 0o666 & ~_umask())
-        os.replace(handle.name, target)
+        os.chmod(part, 0o666 & ~_umask())
+        os.replace(part, target)
     except OSError as error:
         raise EmitError(
-            f"cannot be written: {error.strerror}", target, "check the folder's permissions and space"
+            f"cannot be written: {error.strerror or error}",
+            target,
+            "check the folder's permissions and space",
         ) from None
     finally:
-        if handle is not None and os.path.exists(handle.name):
-            os.unlink(handle.name)
+        if part is not None and os.path.exists(part):
+            os.unlink(part)
+
+
+def check_target(target: str) -> None:
+    """Refuses a path that no file can be written to.
+
+    Raises:
+        EmitError: so.
+    """
+    folder = os.path.dirname(target) or "."
+    if not target:
+        raise EmitError("an empty file name", "output", "give a path to write to")
+    if os.path.isdir(target) or not os.path.basename(target):
+        raise EmitError("is a folder", target, "give a file name")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise EmitError("is a device, not a file", target, "give a file name")
+    if not os.path.isdir(folder):
+        raise EmitError("the folder does not exist", target, f"create {folder} first")
+    if not os.access(folder, os.W_OK):
+        raise EmitError("the folder is not writable", target, "choose another folder")
 
 
 def _umask() -> int:
@@ -92,24 +107,25 @@ def _file_order(graph: Graph) -> List[Node]:
     """The order of the file, with each new node right before its first reader."""
     if all(node.origin is not None for node in graph):
         return list(graph)
-    done: List[Node] = []
-    seen = set()
+    done: Dict[str, Node] = {}
+    opened: Set[str] = set()
+    for node in [*(node for node in graph if node.origin is not None), *graph]:
+        waiting = [node]
+        while waiting:
+            one = waiting[-1]
+            made = [] if one.name in opened else _made(graph, one, opened)
+            opened.add(one.name)
+            if made:
+                waiting.extend(reversed(made))
+            else:
+                done.setdefault(one.name, waiting.pop())
+    return list(done.values())
 
-    def place(node: Node) -> None:
-        if node.name in seen:
-            return
-        seen.add(node.name)
-        for port in graph.inputs_of(node):
-            if graph[port.node].origin is None:
-                place(graph[port.node])
-        done.append(node)
 
-    for node in graph:
-        if node.origin is not None or graph.origin is None:
-            place(node)
-    for node in graph:
-        place(node)
-    return done
+def _made(graph: Graph, node: Node, known: Set[str]) -> List[Node]:
+    """The new nodes that a node reads, but for those that are known."""
+    sources = [graph[port.node] for port in graph.inputs_of(node)]
+    return [source for source in sources if source.origin is None and source.name not in known]
 
 
 def _message(graph: Graph, node: Node) -> bytes:

@@ -11,6 +11,7 @@ from graphslim.graphdef import signature, wire
 from graphslim.graphdef.protos import DecodeError, GraphDef, NodeDef, text_format
 from graphslim.graphdef.values import decode_attr, decode_tensor
 from graphslim.ir import Attrs, Graph, Node, Port
+from graphslim.words import plural
 
 _NODE = 1
 """Number of `GraphDef.node`."""
@@ -18,13 +19,25 @@ _TENSOR_CONTENT = (2, 8, 4)
 """Path from an entry of `NodeDef.attr` to its tensor's `tensor_content`."""
 _LARGE = 4096
 """Nodes with more bytes than this are not kept as messages; their tensors are views of the file."""
-_VARIABLE_OPS = frozenset(("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable", "ReadVariableOp"))
+_VARIABLE_OPS = frozenset(
+    ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable", "ReadVariableOp")
+)
+
+_OTHERS = (
+    (4, b"TFL3", "a TensorFlow Lite model"),
+    (0, b"\x89HDF", "a Keras or HDF5 file"),
+    (0, b"PK\x03\x04", "a zip file or Keras model"),
+    (0, b"\x1f\x8b", "a gzip file"),
+)
+"""Where other kinds of file have which bytes."""
+_BEGINNING = re.compile(rb"\x0a[\x80-\xff]{0,4}[\x00-\x7f]\x0a.[A-Za-z0-9.][\w./>-]*", re.DOTALL)
+"""The first node's tag and length, and the tag, length and text of its name."""
 
 PathLike = Union[str, "os.PathLike[str]"]
 
 
 class Source(NamedTuple):
-    """What a graph was read from: the file's digest-worthy bytes, and the fields beside the nodes."""
+    """What a graph was read from: the bytes of the file, and the fields beside the nodes."""
 
     data: bytes
     extras: Tuple[bytes, ...]
@@ -59,7 +72,9 @@ def load(
 def _read(path: str) -> bytes:
     if os.path.isdir(path):
         if os.path.exists(os.path.join(path, "saved_model.pb")):
-            raise LoadError("a SavedModel folder, not a frozen graph", path, "freeze it to a .pb first")
+            raise LoadError(
+                "a SavedModel folder, not a frozen graph", path, "freeze it to a .pb first"
+            )
         raise LoadError("a folder, not a model file", path, "give the path of a .pb or .pbtxt")
     try:
         with open(path, "rb") as file:
@@ -70,7 +85,9 @@ def _read(path: str) -> bytes:
             hint = "a checkpoint; freeze it to a .pb first"
         raise LoadError("no such file", path, hint) from None
     except OSError as error:
-        raise LoadError(f"cannot be read: {error.strerror}", path, "check its permissions") from None
+        raise LoadError(
+            f"cannot be read: {error.strerror}", path, "check its permissions"
+        ) from None
 
 
 def parse(data: bytes, name: str) -> Graph:
@@ -86,7 +103,7 @@ def parse(data: bytes, name: str) -> Graph:
     graph = Graph(os.path.basename(name))
     graph.origin = Source(data, extras)
     try:
-        graph.load([_node(span, name) for span in spans])
+        graph.load([_node(*one, name) for one in enumerate(spans, 1)])
         graph.order()
     except IRError as error:
         raise LoadError(error.what, f"{name}: node {error.where}", error.hint) from None
@@ -103,8 +120,9 @@ def _refuse_impostors(data: bytes, name: str) -> None:
         raise LoadError("a Git LFS pointer, not the model itself", name, "run `git lfs pull`")
     if head.startswith((b"<!doctype html", b"<html", b"<?xml")):
         raise LoadError("a web page, not a model", name, "download the raw file")
-    if data[4:8] == b"TFL3":
-        raise LoadError("a TensorFlow Lite model, not a GraphDef", name, "give the .pb it was made from")
+    for start, magic, what in _OTHERS:
+        if data[start : start + len(magic)] == magic:
+            raise LoadError(f"{what}, not a GraphDef", name, "give the frozen .pb of that network")
 
 
 def _binary(data: bytes, name: str) -> bytes:
@@ -131,13 +149,17 @@ def _spans(data: bytes, name: str) -> Tuple[List[memoryview], Tuple[bytes, ...]]
                 nodes.append(view[field.start : field.end])
             else:
                 extras.append(bytes(view[field.tag : field.end]))
-    except wire.Truncated:
-        if not nodes:
+    except wire.Truncated as error:
+        if not nodes and not _BEGINNING.match(data):
             raise LoadError(*_not_a_graph(data, name)) from None
-        raise LoadError(
-            f"the file ends in the middle of node {len(nodes) + 1}", name, "download or copy it again"
-        ) from None
+        inside = error.number in (_NODE, 0)
+        place = f"in the middle of node {len(nodes) + 1}" if inside else "behind its nodes"
+        raise LoadError(f"the file is cut off {place}", name, "download or copy it again") from None
     except wire.Malformed:
+        if nodes:
+            raise LoadError(
+                f"the file is damaged behind node {len(nodes)}", name, "download or copy it again"
+            ) from None
         raise LoadError(*_not_a_graph(data, name)) from None
     if not nodes:
         raise LoadError(*_not_a_graph(data, name))
@@ -147,16 +169,23 @@ def _spans(data: bytes, name: str) -> Tuple[List[memoryview], Tuple[bytes, ...]]
 def _not_a_graph(data: bytes, name: str) -> Tuple[str, str, str]:
     if re.match(rb"\s*(#[^\n]*\s+)*(node|library|versions)\s*:?\s*\{", data):
         return "a text GraphDef under a binary name", name, "rename it to .pbtxt"
+    if data.startswith(b"\x08\x01\x12"):
+        return "a SavedModel, not a frozen graph", name, "freeze it to a .pb first"
+    if name.endswith(".meta"):
+        return "a MetaGraph, not a frozen graph", name, "freeze it to a .pb first"
     return "not a GraphDef", name, "give a frozen TensorFlow graph (.pb or .pbtxt)"
 
 
-def _node(span: memoryview, file: str) -> Tuple[Node, List[Port]]:
+def _node(number: int, span: memoryview, file: str) -> Tuple[Node, List[Port]]:
     try:
         message = NodeDef.FromString(span.tobytes())
-    except DecodeError:
-        raise LoadError(*_not_a_graph(b"", file)) from None
-    if not message.name or not message.op:
-        raise LoadError(*_not_a_graph(b"", file))
+        whole = bool(message.name and message.op)
+    except (DecodeError, ValueError):  # protobuf in pure Python raises either
+        whole = False
+    if not whole:
+        if number == 1:
+            raise LoadError(*_not_a_graph(b"", file))
+        raise LoadError(f"node {number} is damaged", file, "download or copy it again")
     try:
         attrs = _attrs(message, span)
     except LoadError as error:
@@ -188,10 +217,10 @@ def _attrs(message: NodeDef, span: memoryview) -> Attrs:
 
 
 def _refuse_variables(graph: Graph, name: str) -> None:
-    variables = [node.name for node in graph if node.op in _VARIABLE_OPS]
-    if variables:
+    found = [node.name for node in graph if node.op in _VARIABLE_OPS]
+    if found:
         raise LoadError(
-            f"the graph is not frozen: {len(variables)} variables, such as {variables[0]}",
+            f"the graph is not frozen: {plural(len(found), 'variable')}, such as {found[0]}",
             name,
             "freeze it first (TF1: tf.compat.v1.graph_util.convert_variables_to_constants)",
         )

@@ -1,4 +1,4 @@
-"""The only import of TensorFlow's message classes: tensorboard's copies, which need no TensorFlow."""
+"""The only import of the message classes: tensorboard's copies, which need no TensorFlow."""
 
 from __future__ import annotations
 

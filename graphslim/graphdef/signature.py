@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import difflib
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 
 from graphslim.errors import LoadError
-from graphslim.ir import CONTROL, Graph, Node, Port
+from graphslim.ir import CONTROL, Graph, Node, Port, Shape
 
+T = TypeVar("T")
 ShapesLike = Mapping[str, Sequence[Optional[int]]]
 
 _PLACEHOLDERS = frozenset(("Placeholder", "PlaceholderV2"))
-_DEBRIS = frozenset(("NoOp", "Assert", "Const", "Print", "PrintV2", "SaveV2", "RestoreV2", "MergeV2Checkpoints"))
+_DEBRIS = frozenset(
+    ("NoOp", "Assert", "Const", "Print", "PrintV2", "SaveV2", "RestoreV2", "MergeV2Checkpoints")
+)
 """Ops that may be left at the end of a graph without being a result."""
+_COUNTED = {"Split": "num_split", "SplitV": "num_split", "Unpack": "num"}
+"""Ops with as many outputs as an attribute says, and that attribute."""
+_SEVERAL = {"TopK": 2, "TopKV2": 2, "Unique": 2, "NonMaxSuppressionV4": 2, "NonMaxSuppressionV5": 3}
+"""Ops with more than one output."""
 
 
 def settle(
@@ -24,39 +31,77 @@ def settle(
     """Sets `graph.inputs`, `graph.outputs` and `graph.input_shapes`.
 
     Raises:
-        LoadError: a given name is not in the graph, or no output can be inferred.
+        LoadError: a given name or shape does not fit the graph, or no output can be inferred.
     """
     if inputs:
-        graph.inputs = [_known(graph, name, "--inputs").node for name in inputs]
+        graph.inputs = _unique([_known(graph, name, "--inputs").node for name in inputs])
     else:
         graph.inputs = [node.name for node in graph if node.op in _PLACEHOLDERS]
     if outputs:
-        graph.outputs = [_known(graph, name, "--outputs") for name in outputs]
+        graph.outputs = _unique([_known(graph, name, "--outputs") for name in outputs])
     else:
         graph.outputs = infer_outputs(graph)
     if not graph.outputs:
         raise LoadError("no output can be inferred", graph.name, "name it with --outputs")
-    given = {name: tuple(shape) for name, shape in (shapes or {}).items()}
-    for name in given:
+    graph.input_shapes = {}
+    for text, shape in (shapes or {}).items():
+        name = Port.parse(text).node
         if name not in graph.inputs:
-            raise LoadError(
-                f"{name!r} is not an input", "--input-shape", f"the inputs are: {', '.join(graph.inputs)}"
-            )
-    graph.input_shapes = given
+            there = f"the inputs are: {', '.join(graph.inputs)}" if graph.inputs else "it has none"
+            raise LoadError(f"{text!r} is not an input of {graph.name}", "--input-shape", there)
+        graph.input_shapes[name] = _agreed(graph[name], tuple(shape))
+
+
+def _agreed(node: Node, given: Tuple[Optional[int], ...]) -> Tuple[Optional[int], ...]:
+    """A given shape, if it only fills in what the input itself leaves open."""
+    stated = node.attrs.get("shape")
+    # Old TensorFlow wrote an unknown rank as rank 0.
+    if node.op not in _PLACEHOLDERS or not isinstance(stated, Shape) or not stated.dims:
+        return given
+    pairs = list(zip(stated.dims, given))
+    if len(stated.dims) != len(given) or any(
+        None not in pair and pair[0] != pair[1] for pair in pairs
+    ):
+        sizes = ",".join(["?" if size is None else str(size) for size in stated.dims])
+        raise LoadError(
+            f"the input {node.name} has the shape {sizes}",
+            "--input-shape",
+            "give what is open in it",
+        )
+    return tuple([one if other is None else other for one, other in pairs])
 
 
 def infer_outputs(graph: Graph) -> List[Port]:
-    """Nodes that nobody reads, that depend on an input, and that are not debris."""
+    """What nobody reads, depends on an input, and is not debris; all outputs of such nodes.
+
+    A node that only summaries and unread `NoOp`s wait for counts as unread.
+    """
     fed = _downstream(graph, graph.inputs)
-    summaries: Set[str] = {node.name for node in graph if node.op.endswith(("Summary", "SummaryV2"))}
+    idle: Set[str] = {node.name for node in graph if node.op.endswith(("Summary", "SummaryV2"))}
+    for node in reversed(graph.order()):
+        if node.op == "NoOp" and all(use.node in idle for use in graph.uses_of(node)):
+            idle.add(node.name)
+    found: List[Port] = []
+    for node in graph:
+        if node.op in _DEBRIS or node.name in idle or (fed and node.name not in fed):
+            continue
+        unread = all(use.node in idle for use in graph.uses_of(node))
+        if unread and node.name not in graph.inputs:
+            found.extend([Port(node.name, index) for index in range(_outputs_of(node))])
+    return found
 
-    def is_result(node: Node) -> bool:
-        if node.op in _DEBRIS or node.name in summaries or (fed and node.name not in fed):
-            return False
-        readers = {use.node for use in graph.uses_of(node)}
-        return not readers - summaries and node.name not in graph.inputs
 
-    return [Port(node.name, 0) for node in graph if is_result(node)]
+def _outputs_of(node: Node) -> int:
+    """How many outputs a node has, for the ops that often end a graph with more than one."""
+    if node.op == "IdentityN":
+        kinds = node.attrs.get("T")
+        return len(kinds) if isinstance(kinds, list) else 1
+    number = node.attrs.get(_COUNTED.get(node.op, ""), _SEVERAL.get(node.op, 1))
+    return number if isinstance(number, int) else 1
+
+
+def _unique(items: Sequence[T]) -> List[T]:
+    return list(dict.fromkeys(items))
 
 
 def _downstream(graph: Graph, names: Sequence[str]) -> Set[str]:
@@ -69,13 +114,12 @@ def _downstream(graph: Graph, names: Sequence[str]) -> Set[str]:
 
 def _known(graph: Graph, text: str, option: str) -> Port:
     port = Port.parse(text)
+    if port.port == CONTROL:
+        raise LoadError(
+            f"{text!r} is a control edge and carries no data", option, "leave the ^ out"
+        )
     if port.node not in graph:
         close = difflib.get_close_matches(port.node, list(graph.nx), n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "`graphslim inspect` lists the outputs"
+        hint = f"did you mean {' or '.join(close)}?" if close else "give the full name of a node"
         raise LoadError(f"no node {port.node!r} in {graph.name}", option, hint)
     return port
-
-
-def describe(graph: Graph) -> Dict[str, Tuple[str, ...]]:
-    """The signature as names, for messages and JSON."""
-    return {"inputs": tuple(graph.inputs), "outputs": tuple(str(port) for port in graph.outputs)}

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, Optional, Tuple
 import numpy as np
 
 from graphslim.errors import EmitError, LoadError
+from graphslim.graphdef import wire
 from graphslim.graphdef.protos import AttrValue, NameAttrList, TensorProto, TensorShapeProto
 from graphslim.ir import DType, Func, Opaque, Shape, Tensor
 
@@ -67,13 +68,13 @@ def decode_tensor(proto: TensorProto, content: Optional[memoryview] = None) -> T
     shape = tuple([dim.size for dim in proto.tensor_shape.dim])
     size = 1
     for dim in shape:
-        if dim < 0:
-            raise LoadError(f"a constant of unknown shape {list(shape)}")
         size *= dim
+    if proto.tensor_shape.unknown_rank or any(dim < 0 for dim in shape):
+        raise LoadError(f"a constant of unknown shape {list(shape)}")
     data = content if content is not None else memoryview(proto.tensor_content)
     if len(data):
         if dtype.storage.hasobject:
-            return Tensor(shape, dtype, lambda: _unreadable(shape))
+            return Tensor(shape, dtype, lambda: _strings(data, dtype, shape, size))
         if len(data) != size * dtype.storage.itemsize:
             raise LoadError(
                 f"{len(data)} bytes of values do not fit the shape {list(shape)} of {dtype.name}, "
@@ -84,12 +85,35 @@ def decode_tensor(proto: TensorProto, content: Optional[memoryview] = None) -> T
     values = getattr(proto, field) if field else []
     count = len(values) // (2 if dtype in (DType.complex64, DType.complex128) else 1)
     if count > size:
-        raise LoadError(f"{count} values do not fit the shape {list(shape)}")
+        raise LoadError(
+            f"{count} values do not fit the shape {list(shape)} of {dtype.name}, which takes {size}"
+        )
     return Tensor(shape, dtype, lambda: _expand(values, dtype, shape, size))
 
 
-def _unreadable(shape: Tuple[int, ...]) -> np.ndarray:
-    return np.full(shape, b"", object)
+def _strings(data: memoryview, dtype: DType, shape: Tuple[int, ...], size: int) -> np.ndarray:
+    """Strings from their `tensor_content`: all lengths as varints, then all bytes.
+
+    Raises:
+        LoadError: they do not fit the shape, or the element type is not known.
+    """
+    if dtype is not DType.string:
+        raise LoadError(f"elements of type {dtype.name} cannot be read")
+    array = np.empty(size, object)
+    try:
+        lengths = []
+        at = 0
+        for _ in range(size):
+            length, at = wire.varint(data, at, len(data))
+            lengths.append(length)
+    except (wire.Truncated, wire.Malformed):
+        lengths = [-1]
+    if lengths == [-1] or at + sum(lengths) != len(data):
+        raise LoadError(f"the bytes of strings do not fit the shape {list(shape)}")
+    for place, length in enumerate(lengths):
+        array[place] = bytes(data[at : at + length])
+        at += length
+    return array.reshape(shape)
 
 
 def _expand(values: Any, dtype: DType, shape: Tuple[int, ...], size: int) -> np.ndarray:
@@ -98,17 +122,19 @@ def _expand(values: Any, dtype: DType, shape: Tuple[int, ...], size: int) -> np.
         array = np.empty(len(values), object)
         array[:] = list(values)
     elif dtype is DType.float16:
-        array = np.array(values, np.uint16).view(np.float16)
+        array = np.array(values, np.int64).astype(np.uint16).view(dtype.storage)
     elif dtype in (DType.complex64, DType.complex128):
         parts = np.array(values, np.float64).reshape(-1, 2)
         array = (parts[:, 0] + 1j * parts[:, 1]).astype(dtype.storage)
+    elif _VALUE_FIELDS.get(dtype) in ("int_val", "half_val"):
+        array = np.array(values, np.int64).astype(dtype.storage)
     else:
-        array = np.array(values).astype(dtype.storage)
+        array = np.array(values, dtype.storage)
     if len(array) == 0:
         filler: Any = b"" if dtype.storage.hasobject else 0
         return np.broadcast_to(np.array(filler, dtype.storage), shape)
     if len(array) == 1:
-        return np.broadcast_to(array[0], shape)
+        return np.broadcast_to(array.reshape(()), shape)
     if len(array) < size:
         array = np.concatenate([array, np.repeat(array[-1:], size - len(array))])
     return array.reshape(shape)
@@ -142,7 +168,9 @@ def _decode_list(proto: AttrValue.ListValue) -> Any:
 
 
 def _decode_func(proto: NameAttrList) -> Func:
-    return Func(proto.name, tuple([(key, decode_attr(proto.attr[key])) for key in sorted(proto.attr)]))
+    return Func(
+        proto.name, tuple([(key, decode_attr(proto.attr[key])) for key in sorted(proto.attr)])
+    )
 
 
 _DECODERS: Dict[Optional[str], Callable[[Any], Any]] = {

@@ -1,4 +1,4 @@
-"""Protobuf's wire format, as far as it takes to find a field's bytes in a file without copying them.
+"""Protobuf's wire format, as far as it takes to find a field's bytes without copying them.
 
 The encoding is described in protobuf's documentation ("Encoding"): a varint tag of field number
 and wire type, then a varint, 4 or 8 bytes, or a length and that many bytes.
@@ -12,7 +12,11 @@ VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
 
 class Truncated(Exception):
-    """The bytes end inside a field."""
+    """The bytes end inside a field; `number` is the field's, 0 where not even that is whole."""
+
+    def __init__(self, number: int = 0) -> None:
+        super().__init__(number)
+        self.number = number
 
 
 class Malformed(Exception):
@@ -81,7 +85,7 @@ def fields(data: memoryview, start: int = 0, end: Optional[int] = None) -> Itera
         else:
             raise Malformed
         if at + length > stop:
-            raise Truncated
+            raise Truncated(number)
         yield Field(number, wire_type, tag_at, at, at + length)
         at += length
 

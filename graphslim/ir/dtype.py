@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import enum
 from typing import Dict
 
@@ -42,11 +43,13 @@ class DType(enum.IntEnum):
         return _STORAGE.get(self, np.dtype(object))
 
     @property
-    def is_floating(self) -> bool:
+    def is_floating(self) -> builtins.bool:
+        """Whether its elements are real numbers with a fraction."""
         return self in (DType.float32, DType.float64, DType.float16, DType.bfloat16)
 
     @property
-    def is_integer(self) -> bool:
+    def is_integer(self) -> builtins.bool:
+        """Whether its elements are integers that stand for themselves (no quantised ones)."""
         return self in _INTEGERS
 
 

@@ -31,7 +31,7 @@ class Use(NamedTuple):
     """A place where a port is read: input `index` of node `node`."""
 
     node: str
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
 
 
 class Block(NamedTuple):
@@ -112,6 +112,7 @@ class Graph:
         name = _name(node)
         found = self._inputs_of.get(name)
         if found is None:
+            self[name]  # refuses a name that is not there
             slots = [
                 (index, Port(source, data["port"]))
                 for source, edges in self.nx.pred[name].items()
@@ -129,6 +130,7 @@ class Graph:
         """Where a port is read; for a node, where any of its ports or itself (control) is."""
         wanted = source.port if isinstance(source, Port) else None
         name = source.node if isinstance(source, Port) else _name(source)
+        self[name]  # refuses a name that is not there
         return [
             Use(target, index)
             for target, edges in self.nx.succ[name].items()
@@ -162,8 +164,9 @@ class Graph:
         """
         if node.name in self.nx:
             raise IRError("a node of that name is there already", node.name, "use graph.fresh_name")
+        ports = self._sources(node.name, inputs)
         self.nx.add_node(node.name, node=node)
-        self._connect(node.name, inputs)
+        self._connect(node.name, ports)
         return node
 
     def load(self, nodes: Sequence[Tuple[Node, Sequence[Port]]]) -> None:
@@ -174,7 +177,9 @@ class Graph:
         """
         for node, _ in nodes:
             if node.name in self.nx:
-                raise IRError("two nodes have this name", node.name, "the file is damaged; export it again")
+                raise IRError(
+                    "two nodes have this name", node.name, "the file is damaged; export it again"
+                )
             self.nx.add_node(node.name, node=node)
         known = self.nx._node
         for node, inputs in nodes:
@@ -196,7 +201,7 @@ class Graph:
         """Removes a node that nobody reads.
 
         Raises:
-            IRError: it is still read, or is an output of the graph.
+            IRError: it is still read, or is an input or output of the graph.
         """
         name = _name(node)
         readers = self.uses_of(self[name])
@@ -204,6 +209,8 @@ class Graph:
             raise IRError(f"is still read by {readers[0].node}", name, "rewire its readers first")
         if any(port.node == name for port in self.outputs):
             raise IRError("is an output of the graph and stays", name)
+        if name in self.inputs:
+            raise IRError("is an input of the graph and stays", name)
         self.nx.remove_node(name)
         self._inputs_of.pop(name, None)
         self._changed()
@@ -229,13 +236,22 @@ class Graph:
         return len(uses)
 
     def set_inputs(self, node: NodeLike, inputs: Iterable[Port]) -> None:
-        """Replaces all that a node reads."""
+        """Replaces all that a node reads.
+
+        Raises:
+            IRError: an input is no node of this graph.
+        """
         name = _name(node)
+        ports = self._sources(name, inputs)
         self.nx.remove_edges_from(
-            [(source, name, index) for source, edges in self.nx.pred[name].items() for index in edges]
+            [
+                (source, name, index)
+                for source, edges in self.nx.pred[name].items()
+                for index in edges
+            ]
         )
         self[name].rewired = True
-        self._connect(name, inputs)
+        self._connect(name, ports)
 
     def set_attr(self, node: NodeLike, key: str, value: Any) -> None:
         """Sets an attribute of a node."""
@@ -271,10 +287,16 @@ class Graph:
         )
         return twin
 
-    def _connect(self, name: str, inputs: Iterable[Port]) -> None:
-        for index, port in enumerate(inputs):
+    def _sources(self, name: str, inputs: Iterable[Port]) -> List[Port]:
+        """The inputs, checked before anything is changed."""
+        ports = list(inputs)
+        for port in ports:
             if port.node not in self.nx:
                 raise IRError(f"reads {str(port)!r}, which is not in the graph", name)
+        return ports
+
+    def _connect(self, name: str, inputs: Sequence[Port]) -> None:
+        for index, port in enumerate(inputs):
             self.nx.add_edge(port.node, name, key=index, port=port.port)
         self._inputs_of.pop(name, None)
         self._changed()

@@ -39,7 +39,7 @@ class Port(NamedTuple):
         if text.startswith("^"):
             return cls(text[1:], CONTROL)
         name, _, port = text.rpartition(":")
-        return cls(name, int(port)) if name and port.isdigit() else cls(text, 0)
+        return cls(name, int(port)) if name and port.isdecimal() else cls(text, 0)
 
 
 class Shape(NamedTuple):
@@ -64,7 +64,8 @@ class Opaque(NamedTuple):
 class Attrs(Mapping[str, Any]):
     """A node's attributes, decoded when first read; read-only but for the graph (`graph.set_attr`).
 
-    `changed` names those that differ from what was read. Values are bool, int, float, bytes, `DType`, `Shape`, `Tensor`, `Func`, `Opaque` or lists of these.
+    `changed` names those that differ from what was read. Values are bool, int, float, bytes,
+    `DType`, `Shape`, `Tensor`, `Func`, `Opaque` or lists of these.
     """
 
     __slots__ = ("_values", "_raw", "_decode", "changed")

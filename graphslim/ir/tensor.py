@@ -29,8 +29,14 @@ class Tensor:
 
     @classmethod
     def of(cls, array: np.ndarray, dtype: Optional[DType] = None) -> Tensor:
-        """A tensor over an array that is in memory; the element type defaults to the array's."""
+        """A tensor over an array that is in memory; the element type defaults to the array's.
+
+        Raises:
+            IRError: no element type is given, and numpy's is none of TensorFlow's.
+        """
         values = np.asarray(array)
+        if dtype is None and values.dtype.name not in DType.__members__:
+            raise IRError(f"no element type for a numpy {values.dtype.name}", hint="name a dtype")
         kind = dtype or DType[values.dtype.name]
         stored = np.ascontiguousarray(values, dtype=kind.storage).reshape(values.shape)
         return cls(stored.shape, kind, lambda: stored)
@@ -45,43 +51,62 @@ class Tensor:
 
     @property
     def array(self) -> np.ndarray:
-        """The raw elements, read-only: shape `shape`, dtype `dtype.storage`."""
+        """The raw elements, read-only: shape `shape`, dtype `dtype.storage`.
+
+        Raises:
+            IRError: what was read does not have the shape that was promised.
+        """
         if self._array is None:
             assert self._read is not None
-            array = self._read()
+            array = np.asarray(self._read())
             if array.shape != self.shape:
-                raise IRError(f"a tensor of shape {self.shape} holds elements of shape {array.shape}")
+                raise IRError(
+                    f"a tensor of shape {self.shape} holds elements of shape {array.shape}"
+                )
             array = array.view()
             array.flags.writeable = False
             self._array, self._read = array, None
         return self._array
 
     def numbers(self) -> np.ndarray:
-        """The elements as numbers to calculate with: float32 in place of bfloat16, else as stored."""
+        """The elements as numbers to calculate with: bfloat16 as float32, others as stored."""
         if self.dtype is DType.bfloat16:
-            return (self.array.astype(np.uint32) << 16).view(np.float32)
+            bits = np.left_shift(self.array.astype(np.uint32), np.uint32(16), dtype=np.uint32)
+            return np.asarray(bits).view(np.float32)
         return self.array
 
     @classmethod
     def from_numbers(cls, numbers: np.ndarray, dtype: DType) -> Tensor:
         """A tensor of an element type from numbers of any, rounded to it."""
         if dtype is DType.bfloat16:
-            bits = np.ascontiguousarray(numbers, dtype=np.float32).view(np.uint32)
-            rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+            floats = np.ascontiguousarray(numbers, dtype=np.float32)
+            bits = floats.view(np.uint32)
+            rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> 16
+            # The carry of a NaN's bits would run into its sign.
+            rounded = np.where(np.isnan(floats), 0x7FC0, rounded)
             return cls.of(rounded.astype(np.uint16).reshape(np.shape(numbers)), dtype)
-        return cls.of(np.asarray(numbers).astype(dtype.storage), dtype)
+        values = np.asarray(numbers)
+        if values.dtype.kind == "f" and dtype.storage.kind in "iu":
+            values = np.rint(values)
+        return cls.of(values.astype(dtype.storage), dtype)
 
     def with_numbers(self, numbers: np.ndarray) -> Tensor:
         """A tensor of this element type holding other numbers, rounded to it."""
         return Tensor.from_numbers(numbers, self.dtype)
 
     def take(self, axis: int, keep: np.ndarray) -> Tensor:
-        """This tensor without the positions along `axis` where the mask `keep` is False."""
-        if keep.shape != (self.shape[axis],):
-            raise IRError(f"a mask of {keep.shape} does not fit axis {axis} of {self.shape}")
+        """This tensor without the positions along `axis` where the mask `keep` is False.
+
+        Raises:
+            IRError: there is no such axis, or the mask is not of its size.
+        """
+        # A copy, since the cut is made later, when the caller may have changed the mask.
+        mask = np.array(keep, bool)
+        if not 0 <= axis < len(self.shape) or mask.shape != (self.shape[axis],):
+            raise IRError(f"a mask of shape {mask.shape} does not fit axis {axis} of {self.shape}")
         shape = list(self.shape)
-        shape[axis] = int(np.count_nonzero(keep))
-        return Tensor(shape, self.dtype, lambda: np.compress(keep, self.array, axis=axis))
+        shape[axis] = int(np.count_nonzero(mask))
+        return Tensor(shape, self.dtype, lambda: np.compress(mask, self.array, axis=axis))
 
     def __repr__(self) -> str:
         return f"Tensor({self.dtype.name}{list(self.shape)})"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import Any, Iterable, List, Tuple
+from typing import Any, Dict, Iterable, List, Tuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ from graphslim.ir.node import Attrs, Func, Node, Port, Shape
 from graphslim.ir.tensor import Tensor
 
 _SHOWN = 16
-_LINE = re.compile(r"^(?P<name>\S+)\s*=\s*(?P<op>\w+)\((?P<inputs>[^)]*)\)\s*(?P<attrs>.*)$")
+_LINE = re.compile(r"^(?P<name>\S+)\s*=\s*(?P<op>[\w>]+)\((?P<inputs>[^)]*)\)\s*(?P<attrs>.*)$")
 _TOKEN = re.compile(
     r"""(?P<tensor>\w+\[[\d,\s]*\]\{[^}]*\}) | (?P<shape><[^>]*>) | (?P<text>"(?:[^"\\]|\\.)*")
       | (?P<number>-?(?:\d+\.?\d*(?:e[-+]?\d+)?|inf|nan)(?![\w.])) | (?P<func>@\w+) | (?P<word>\w+)
@@ -37,8 +37,12 @@ def to_text(graph: Graph, skip: Iterable[str] = ("_output_shapes",)) -> str:
     lines = []
     for node in graph:
         inputs = ", ".join([str(port) for port in graph.inputs_of(node)])
-        attrs = "".join([f" {key}={_show(node.attrs[key])}" for key in node.attrs if key not in hidden])
+        attrs = "".join(
+            [f" {key}={_show(node.attrs[key])}" for key in node.attrs if key not in hidden]
+        )
         lines.append(f"{node.name} = {node.op}({inputs}){attrs}")
+    if graph.inputs != _placeholders(graph):
+        lines.extend([f"input {name}" for name in graph.inputs])
     lines.extend([f"output {port}" for port in graph.outputs])
     return "\n".join(lines) + "\n"
 
@@ -51,30 +55,38 @@ def from_text(text: str, name: str = "text") -> Graph:
     """
     graph = Graph(name)
     nodes: List[Tuple[Node, List[Port]]] = []
-    inputs: List[str] = []
+    named: Dict[str, List[Port]] = {"input": [], "output": []}
     for number, line in enumerate(text.splitlines(), 1):
         line = re.sub(r"(^|\s)#\s.*$", "", line).strip()
-        if not line:
-            continue
-        if re.match(r"^(input|output)\s+\S+$", line):
-            kind, what = line.split()
-            if kind == "output":
-                graph.outputs.append(Port.parse(what))
-            else:
-                inputs.append(what)
-            continue
-        match = _LINE.match(line)
-        if match is None:
-            raise IRError(f"cannot be read: {line!r}", f"{name}, line {number}", "write name = Op(inputs) key=value")
-        ports = [Port.parse(port.strip()) for port in match["inputs"].split(",") if port.strip()]
-        nodes.append((Node(match["name"], match["op"], _read_attrs(match["attrs"], name, number)), ports))
+        port = re.match(r"^(input|output)\s+(\S+)$", line)
+        if port is not None:
+            named[port[1]].append(Port.parse(port[2]))
+        elif line:
+            nodes.append(_read_line(line, f"{name}, line {number}"))
     graph.load(nodes)
-    graph.inputs = inputs or [node.name for node in graph if node.op == "Placeholder"]
-    if not graph.outputs:
-        graph.outputs = [
-            Port(node.name) for node in graph if node.op != "Const" and not graph.uses_of(node) and node.name not in graph.inputs
-        ]
+    for kind, ports in named.items():
+        for one in ports:
+            if one.node not in graph:
+                raise IRError(f"is an {kind} and not in the graph", one.node)
+    graph.inputs = [one.node for one in named["input"]] or _placeholders(graph)
+    graph.outputs = named["output"] or [
+        Port(node.name)
+        for node in graph
+        if node.op != "Const" and not graph.uses_of(node) and node.name not in graph.inputs
+    ]
     return graph
+
+
+def _placeholders(graph: Graph) -> List[str]:
+    return [node.name for node in graph if node.op == "Placeholder"]
+
+
+def _read_line(line: str, where: str) -> Tuple[Node, List[Port]]:
+    match = _LINE.match(line)
+    if match is None:
+        raise IRError(f"cannot be read: {line!r}", where, "write name = Op(inputs) key=value")
+    ports = [Port.parse(port.strip()) for port in match["inputs"].split(",") if port.strip()]
+    return Node(match["name"], match["op"], _read_attrs(match["attrs"], where)), ports
 
 
 def _show(value: Any) -> str:
@@ -85,11 +97,13 @@ def _show(value: Any) -> str:
     if isinstance(value, (int, np.integer)):
         return str(int(value))
     if isinstance(value, float):
-        return _number(value)
+        text = _number(value)
+        return f"{text}.0" if re.fullmatch(r"-?\d+", text) else text
     if isinstance(value, bytes):
-        return '"' + value.decode("latin-1").replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return _quoted(value)
     if isinstance(value, Shape):
-        return "<*>" if value.dims is None else f"<{','.join(['?' if n is None else str(n) for n in value.dims])}>"
+        sizes = ["?" if size is None else str(size) for size in value.dims or ()]
+        return "<*>" if value.dims is None else f"<{','.join(sizes)}>"
     if isinstance(value, list):
         return f"[{','.join([_show(item) for item in value])}]"
     if isinstance(value, Tensor):
@@ -105,15 +119,34 @@ def _number(value: float) -> str:
 
 
 def _elements(tensor: Tensor) -> str:
+    if tensor.size > _SHOWN:
+        raw = np.ascontiguousarray(tensor.array)
+        content = raw.tobytes() if not raw.dtype.hasobject else repr(raw.tolist()).encode()
+        return "#" + hashlib.sha256(content).hexdigest()[:8]
     if tensor.dtype is DType.string:
-        return " ".join([repr(item) for item in tensor.array.ravel()[:_SHOWN]])
+        return " ".join([_quoted(item) for item in tensor.array.ravel()])
     numbers = tensor.numbers().ravel()
-    if len(numbers) > _SHOWN:
-        return "#" + hashlib.sha256(np.ascontiguousarray(tensor.array).tobytes()).hexdigest()[:8]
-    return " ".join([_number(float(n)) if numbers.dtype.kind == "f" else str(int(n)) for n in numbers])
+    if numbers.dtype.kind == "c":
+        return " ".join([str(complex(n)) for n in numbers])
+    return " ".join([_number(n) if numbers.dtype.kind == "f" else str(int(n)) for n in numbers])
 
 
-def _read_attrs(text: str, name: str, number: int) -> Attrs:
+def _quoted(value: bytes) -> str:
+    """Bytes as text in quotes; what would end a line, a tensor or a comment is escaped."""
+    text = value.decode("latin-1").replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + re.sub(r"[^ -~]|[#}]", lambda one: f"\\x{ord(one[0]):02x}", text) + '"'
+
+
+def _unquoted(text: str) -> bytes:
+    plain = re.sub(
+        r"\\(?:x([0-9a-f]{2})|(.))",
+        lambda one: chr(int(one[1], 16)) if one[1] else one[2],
+        text[1:-1],
+    )
+    return plain.encode("latin-1", "replace")
+
+
+def _read_attrs(text: str, where: str) -> Attrs:
     tokens = []
     at = 0
     while at < len(text):
@@ -122,16 +155,16 @@ def _read_attrs(text: str, name: str, number: int) -> Attrs:
             continue
         match = _TOKEN.match(text, at)
         if match is None:
-            raise IRError(f"cannot be read from {text[at:]!r} on", f"{name}, line {number}")
+            raise IRError(f"cannot be read from {text[at:]!r} on", where)
         tokens.append((match.lastgroup or "", match.group()))
         at = match.end()
     values = {}
     while tokens:
         if len(tokens) < 3 or tokens[1][1] != "=":
-            raise IRError(f"expects key=value at {tokens[0][1]!r}", f"{name}, line {number}")
+            raise IRError(f"expects key=value at {tokens[0][1]!r}", where)
         key = tokens[0][1]
         del tokens[:2]
-        values[key] = _read(tokens, f"{name}, line {number}")
+        values[key] = _read(tokens, where)
     return Attrs(values)
 
 
@@ -143,9 +176,11 @@ def _read(tokens: List[Tuple[str, str]], where: str) -> Any:
         if text == "<*>":
             return Shape(None)
         sizes = [part.strip() for part in text[1:-1].split(",") if part.strip()]
+        if not all(re.fullmatch(r"\?|\d+", size) for size in sizes):
+            raise IRError(f"{text!r} is no shape", where, "write <1,?,3>, <> or <*>")
         return Shape(tuple([None if size == "?" else int(size) for size in sizes]))
     if kind == "text":
-        return re.sub(r"\\(.)", r"\1", text[1:-1]).encode("latin-1")
+        return _unquoted(text)
     if kind == "number":
         return int(text) if re.fullmatch(r"-?\d+", text) else float(text)
     if kind == "func":
@@ -174,17 +209,38 @@ def _read_tensor(text: str, where: str) -> Tensor:
     match = re.match(r"^(\w+)\[([\d,\s]*)\]\{(.*)\}$", text)
     if match is None or match[1] not in DType.__members__:
         raise IRError(f"{text!r} is no tensor", where)
-    dtype, shape = DType[match[1]], tuple([int(part) for part in match[2].split(",") if part.strip()])
+    dtype = DType[match[1]]
+    shape = tuple([int(part) for part in match[2].split(",") if part.strip()])
     words = match[3].split()
-    size = int(np.prod(shape, dtype=np.int64))
     if words and words[0].startswith("#"):
         raise IRError("a digest cannot be read back", where)
-    if words and words[0] == "random":
+    if (
+        words
+        and words[0] == "random"
+        and words[1:2] == [word for word in words[1:] if word.isdecimal()]
+    ):
         seed = int(words[1]) if len(words) > 1 else 0
         return Tensor.from_numbers(np.random.RandomState(seed).randn(*shape) * 0.5, dtype)
-    numbers = np.array([float(word) for word in words])
-    if len(numbers) == 1:
-        numbers = np.full(size, numbers[0])
-    if len(numbers) != size:
-        raise IRError(f"{len(numbers)} values for the shape {list(shape)}", where)
-    return Tensor.from_numbers(numbers.reshape(shape), dtype)
+    size = int(np.prod(shape, dtype=np.int64))
+    values = _read_elements(match[3], dtype, where)
+    if len(values) == 1:
+        values = np.repeat(values, size)
+    if len(values) != size:
+        raise IRError(f"{len(values)} values for the shape {list(shape)}", where)
+    if dtype is DType.string:
+        return Tensor.of(values.reshape(shape), dtype)
+    return Tensor.from_numbers(values.reshape(shape), dtype)
+
+
+def _read_elements(text: str, dtype: DType, where: str) -> np.ndarray:
+    if dtype is DType.string:
+        found = [_unquoted(word) for word in re.findall(r'"(?:[^"\\]|\\.)*"', text)]
+        strings = np.empty(len(found), object)
+        strings[:] = found
+        return strings
+    kind: Any = {"c": complex, "i": int, "u": int}.get(dtype.storage.kind, float)
+    kind = float if dtype is DType.bfloat16 else kind
+    try:
+        return np.array([kind(word) for word in text.split()], None if text.split() else float)
+    except ValueError:
+        raise IRError(f"{text!r} are no {dtype.name} values", where) from None

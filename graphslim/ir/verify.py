@@ -29,7 +29,9 @@ def check(graph: Graph) -> None:
             if not isinstance(value, Tensor):
                 raise IRError("is a constant without a value", node.name)
             if "dtype" in node.attrs and node.attrs["dtype"] != value.dtype:
-                raise IRError(f"is stated {node.attrs['dtype'].name} and holds {value.dtype.name}", node.name)
+                raise IRError(
+                    f"is stated {node.attrs['dtype'].name} and holds {value.dtype.name}", node.name
+                )
     for port in graph.outputs:
         if port.node not in graph:
             raise IRError("is an output and not in the graph", port.node)

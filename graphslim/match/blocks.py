@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os.path
 import re
+from collections import Counter
 from typing import Dict, List, Sequence, Set
 
 from graphslim.ir import Block, Graph, Port
@@ -40,7 +41,10 @@ def _scope(match: Match) -> str:
 
 def _unique(scopes: Sequence[str], scorers: Sequence[str]) -> List[str]:
     """Scopes, with the scoring layer's name where a scope is empty or not unique."""
-    return [scope if scope and scopes.count(scope) == 1 else scorer for scope, scorer in zip(scopes, scorers)]
+    count = Counter(scopes)
+    return [
+        scope if scope and count[scope] == 1 else scorer for scope, scorer in zip(scopes, scorers)
+    ]
 
 
 def _with_constants(matcher: Matcher, match: Match) -> Set[str]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from collections import deque
+from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
 from graphslim.ir import CONTROL, IDENTITY_OPS, Graph, Node, Port
-from graphslim.match.pattern import BlockPattern, Chain, Op, OneOf, Param, Pattern, Var
+from graphslim.match.pattern import BlockPattern, Chain, OneOf, Op, Param, Pattern, Var
+from graphslim.ops.table import integers
 
 _SAME_OPS = IDENTITY_OPS | {"IdentityN", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs"}
 """Ops that a pattern looks through."""
+
+_NEAR = 64
+"""How many nodes downstream `Matcher.layers_on` looks at: far more than an activation takes."""
 
 
 class _State(NamedTuple):
@@ -31,12 +36,14 @@ class Match(NamedTuple):
         names: the pattern's names and the nodes that took them.
         x: the block's input.
         inside: the nodes matched, from the last to the first.
+        end: the block's last output.
     """
 
     kind: str
     names: Dict[str, str]
     x: Port
     inside: Tuple[str, ...]
+    end: Port
 
 
 class NearMiss(NamedTuple):
@@ -79,10 +86,17 @@ class Matcher:
 
     def resolve(self, port: Port) -> Port:
         """The port that a value comes from, behind identities."""
+        if self.graph[port.node].op in _SAME_OPS:
+            *_, port = self._same_values(port)
+        return port
+
+    def _same_values(self, port: Port) -> Iterator[Port]:
+        """A port, and those behind the identities that stand before it."""
+        yield port
         while self.graph[port.node].op in _SAME_OPS:
             inputs = self.graph.data_inputs(port.node)
             port = inputs[port.port if self.graph[port.node].op == "IdentityN" else 0]
-        return port
+            yield port
 
     def is_constant(self, port: Port) -> bool:
         """Whether a value is computed from constants alone."""
@@ -101,6 +115,10 @@ class Matcher:
         numbers = tensor.numbers().ravel()
         return float(numbers[0]) if tensor.size == 1 or (numbers == numbers[0]).all() else None
 
+    def integers(self, port: Port) -> Optional[List[int]]:
+        """The numbers of a small integer tensor, flat, or None if they are not all known."""
+        return integers(self.channels.fact(port))
+
     def shape(self, port: Port) -> Optional[Tuple[Optional[int], ...]]:
         """The shape at a port, as far as it is known."""
         return self.channels.fact(port).shape
@@ -110,10 +128,56 @@ class Matcher:
         inputs = self.graph.data_inputs(node)
         return self.shape(inputs[index]) if index < len(inputs) else None
 
-    def fits(self, pattern: Pattern, port: Port, known: Optional[Dict[Var, Port]] = None) -> bool:
-        """Whether a port fits a pattern, some of whose variables stand for known ports."""
-        ports = {id(variable): self.resolve(stands_for) for variable, stands_for in (known or {}).items()}
-        return next(self._match(pattern, port, _EMPTY._replace(ports=ports)), None) is not None
+    def width(self, port: Port) -> Optional[int]:
+        """How many channels a tensor has, or None where they are not followed."""
+        labels = self.channels.channels_at(port)
+        return None if labels is None else len(labels)
+
+    def readers(self, port: Port) -> List[Node]:
+        """The nodes that read a value, behind identities."""
+        found: List[Node] = []
+        waiting = [port]
+        while waiting:
+            for use in self.graph.uses_of(waiting.pop()):
+                node = self.graph[use.node]
+                if node.op not in _SAME_OPS:
+                    found.append(node)
+                elif use.index == 0 or node.op == "IdentityN":
+                    waiting.append(Port(node.name, use.index))
+        return found
+
+    def fits(self, pattern: Pattern, port: Port) -> bool:
+        """Whether a tensor fits a pattern."""
+        return next(self._match(pattern, port, _EMPTY), None) is not None
+
+    def layers_on(self, port: Port, layer: Callable[[Pattern], Pattern]) -> List[Match]:
+        """The layers of one kind that take a tensor; with `act`, the activations that follow it.
+
+        A `Match` for each, in which `end` is the layer's output and `x` is the tensor.
+        """
+        x = Var("x")
+        pattern, behind = layer(x), self.resolve(port)
+        start = _EMPTY._replace(ports={id(x): behind})
+        ends = [Port(name) for name in self._computed_from(behind)]
+        states = [(end, next(self._match(pattern, end, start), None)) for end in ends]
+        return [
+            Match("layer", state.names, behind, state.inside, end)
+            for end, state in states
+            if state is not None
+        ]
+
+    def _computed_from(self, port: Port) -> List[str]:
+        """The nearest nodes that compute on one tensor and constants alone."""
+        found = [port.node]
+        waiting = deque(found)
+        while waiting and len(found) <= _NEAR:
+            for use in self.graph.uses_of(waiting.popleft()):
+                inputs = self.graph.data_inputs(use.node)
+                known = [one.node in found or self.is_constant(one) for one in inputs]
+                if use.node not in found and known and all(known):
+                    found.append(use.node)
+                    waiting.append(use.node)
+        return found[1:]
 
     # ------------------------------------------------------- the search
 
@@ -130,8 +194,9 @@ class Matcher:
     def match_at(self, pattern: BlockPattern, node: Node) -> Optional[Match]:
         """The first way in which a pattern fits with its last op at a node."""
         self._root = (pattern.kind, node.name)
-        for state in self._match(pattern.root, Port(node.name), _EMPTY):
-            match = Match(pattern.kind, state.names, state.variables["x"], state.inside)
+        end = Port(node.name)
+        for state in self._match(pattern.root, end, _EMPTY):
+            match = Match(pattern.kind, state.names, state.variables["x"], state.inside, end)
             for condition in pattern.where:
                 reason = condition(self, match)
                 if reason is not None:
@@ -142,7 +207,7 @@ class Matcher:
         return None
 
     def explain(self, pattern: BlockPattern, name: str) -> Optional[NearMiss]:
-        """The nearest miss of a pattern that has to do with a node, or None if it was never near."""
+        """The nearest miss of a pattern that touched a node, or None if it was never near."""
         best: Optional[NearMiss] = None
         for node in self.graph.order():
             if node.op not in pattern.root.types:
@@ -151,7 +216,7 @@ class Matcher:
             self.match_at(pattern, node)
             for miss in self._misses:
                 near = name == miss.node or name in miss.touched
-                if near and (best is None or miss.depth > best.depth):
+                if near and (best is None or miss.depth >= best.depth):
                     best = miss
         self._misses = None
         return best
@@ -165,33 +230,41 @@ class Matcher:
             else:
                 self._miss(state, f"{pattern.text} is not the same tensor as before", behind.node)
             return
-        passed = self._passed(port, behind)
-        state = state._replace(
-            ports={**state.ports, id(pattern): behind}, inside=state.inside + passed
-        )
+        if isinstance(pattern, Op) and not self._is_op(pattern, behind):
+            self._miss(state, f"{pattern.text} wanted, it is {self._say(behind)}", behind.node)
+            return
+        state = self._past_identities(port, behind, state)
+        state = state._replace(ports={**state.ports, id(pattern): behind})
         if isinstance(pattern, Var):
             yield state._replace(variables={**state.variables, pattern.name: behind})
         elif isinstance(pattern, Param):
-            if self._fits_param(pattern, port):
+            if self._fits_param(pattern, behind):
                 yield state
             else:
                 self._miss(state, f"{pattern.text} wanted, it is {self._say(behind)}", behind.node)
         elif isinstance(pattern, OneOf):
-            for one in pattern.alternatives:
-                yield from self._match(one, port, state)
+            yield from self._match_one(pattern, behind, state)
         elif isinstance(pattern, Chain):
-            yield from self._match_chain(pattern, port, state)
+            yield from self._match_chain(pattern, behind, state)
         elif isinstance(pattern, Op):
-            yield from self._match_op(pattern, behind, state)
+            yield from self._match_op(pattern, self.graph[behind.node], state)
 
-    def _passed(self, port: Port, behind: Port) -> Tuple[str, ...]:
-        """The identities between a port and what it comes from."""
-        passed: List[str] = []
-        while port != behind:
-            passed.append(port.node)
-            inputs = self.graph.data_inputs(port.node)
-            port = inputs[port.port if self.graph[port.node].op == "IdentityN" else 0]
-        return tuple(passed)
+    def _is_op(self, pattern: Op, port: Port) -> bool:
+        return port.port == 0 and self.graph[port.node].op in pattern.types
+
+    def _match_one(self, pattern: OneOf, port: Port, state: _State) -> Iterator[_State]:
+        misses = self._misses
+        first, found = len(misses or ()), False
+        for one in pattern.alternatives:
+            for after in self._match(one, port, state):
+                found = True
+                yield after
+        if found or not misses or not pattern.text:
+            return
+        if all(one.depth <= len(state.inside) for one in misses[first:]):
+            # No alternative came further than this node: one reason says it, not one for each.
+            del misses[first:]
+            self._miss(state, f"{pattern.text} wanted, it is {self._say(port)}", port.node)
 
     def _fits_param(self, pattern: Param, port: Port) -> bool:
         if pattern.near is None:
@@ -202,23 +275,21 @@ class Matcher:
     def _match_chain(self, pattern: Chain, port: Port, state: _State) -> Iterator[_State]:
         while True:
             yield from self._match(pattern.inner, port, state)
-            behind = self.resolve(port)
-            node = self.graph[behind.node]
+            node = self.graph[port.node]
             step = pattern.step(self, node)
-            if step is None or behind.port != 0:
+            if step is None or port.port != 0:
                 return
-            state = state._replace(inside=state.inside + self._passed(port, behind) + (node.name,))
-            port = self.graph.data_inputs(node)[step]
+            state = state._replace(inside=(*state.inside, node.name))
+            before = self.graph.data_inputs(node)[step]
+            port = self.resolve(before)
+            state = self._past_identities(before, port, state)
 
-    def _match_op(self, pattern: Op, port: Port, state: _State) -> Iterator[_State]:
-        node = self.graph[port.node]
-        if node.op not in pattern.types or port.port != 0:
-            self._miss(state, f"{pattern.text} wanted, it is {self._say(port)}", node.name)
-            return
+    def _match_op(self, pattern: Op, node: Node, state: _State) -> Iterator[_State]:
         for condition in pattern.where:
             reason = condition(self, node)
             if reason is not None:
-                self._miss(state, f"{pattern.text}: {reason}", node.name)
+                at = state._replace(inside=(*state.inside, node.name))
+                self._miss(at, f"{pattern.text}: {reason}", node.name)
                 return
         inputs = self.graph.data_inputs(node)
         if len(inputs) < len(pattern.inputs):
@@ -239,13 +310,21 @@ class Matcher:
         for after in self._match(patterns[0], ports[0], state):
             yield from self._match_all(patterns[1:], ports[1:], after)
 
+    def _past_identities(self, port: Port, behind: Port, state: _State) -> _State:
+        if port == behind:
+            return state
+        passed = [one.node for one in self._same_values(port)][:-1]
+        return state._replace(inside=(*state.inside, *passed))
+
     def _say(self, port: Port) -> str:
         return f"a {self.graph[port.node].op}"
 
     def _miss(self, state: _State, reason: str, node: str) -> None:
         if self._misses is not None:
             depth = len(state.inside)
-            self._misses.append(NearMiss(*self._root, state.names, reason, node, depth, state.inside))
+            self._misses.append(
+                NearMiss(*self._root, state.names, reason, node, depth, state.inside)
+            )
 
 
 _EMPTY = _State({}, {}, {}, ())

@@ -63,21 +63,28 @@ class Op(Pattern):
         self.inputs: Tuple[Pattern, ...] = tuple(inputs)
         self.where: Tuple[Condition, ...] = tuple(where)
         self.name, self.any_order = name, any_order
-        self.text = text or name or " or ".join(sorted(self.types))
+        types_text = " or ".join(sorted(self.types))
+        self.text = text or (f"{name} ({types_text})" if name else types_text)
 
 
 class OneOf(Pattern):
-    """The first alternative that fits, and if what stands around it then fails, the next."""
+    """The first alternative that fits, and if what stands around it then fails, the next.
 
-    def __init__(self, alternatives: Iterable[Pattern], text: Optional[str] = None) -> None:
+    A `text` is what a failed match says was wanted; without one it says it of each alternative,
+    the last one above all.
+    """
+
+    def __init__(self, alternatives: Iterable[Pattern], text: str = "") -> None:
         self.alternatives: Tuple[Pattern, ...] = tuple(alternatives)
-        self.text = text or " or ".join([one.text for one in self.alternatives])
+        self.text = text
 
 
 class Chain(Pattern):
-    """`inner`, followed by any number of steps; a step names the input that the chain goes on with."""
+    """`inner`, followed by any number of steps; a step names the input to go back by."""
 
-    def __init__(self, inner: Pattern, step: Callable[[Any, Any], Optional[int]], text: str) -> None:
+    def __init__(
+        self, inner: Pattern, step: Callable[[Any, Any], Optional[int]], text: str
+    ) -> None:
         self.inner, self.step, self.text = inner, step, text
 
 
@@ -124,8 +131,11 @@ def block_pattern(
         root = function(Var("x"))
         if not isinstance(root, Op):
             raise PatternError("a block pattern has to end in one op", kind)
-        if channels_of not in names_in(root):
+        names, variables = names_in(root)
+        if channels_of not in names:
             raise PatternError(f"no op is named {channels_of!r}", kind)
+        if "x" not in variables:
+            raise PatternError("the pattern never comes to its input", kind, "use the argument")
         code = function.__code__
         at = f"{code.co_filename}:{code.co_firstlineno}"
         PATTERNS[kind] = BlockPattern(kind, root, channels_of, tuple(where), at)
@@ -134,9 +144,10 @@ def block_pattern(
     return register
 
 
-def names_in(pattern: Pattern) -> List[str]:
-    """The op names that occur in a pattern."""
-    found: List[str] = []
+def names_in(pattern: Pattern) -> Tuple[List[str], List[str]]:
+    """The names of ops and of variables that occur in a pattern."""
+    ops: List[str] = []
+    variables: List[str] = []
     seen = set()
     waiting: List[Pattern] = [pattern]
     while waiting:
@@ -146,10 +157,12 @@ def names_in(pattern: Pattern) -> List[str]:
         seen.add(id(one))
         if isinstance(one, Op):
             if one.name:
-                found.append(one.name)
+                ops.append(one.name)
             waiting.extend(one.inputs)
         elif isinstance(one, OneOf):
             waiting.extend(one.alternatives)
         elif isinstance(one, Chain):
             waiting.append(one.inner)
-    return found
+        elif isinstance(one, Var):
+            variables.append(one.name)
+    return ops, variables

@@ -8,13 +8,19 @@ from __future__ import annotations
 from typing import Any, Callable, Optional
 
 from graphslim.ir import Node, Port
-from graphslim.match.pattern import Chain, Op, OneOf, Param, Pattern
+from graphslim.match.pattern import Chain, OneOf, Op, Param, Pattern
 
 ADD = ("Add", "AddV2")
+MUL = ("Mul",)
 DIV = ("RealDiv", "Div")
 NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 ACTIVATIONS = ("Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Tanh", "Sigmoid", "Softplus", "Relu1")
-RESHAPES = ("Reshape", "Squeeze", "ExpandDims")
+MATMUL = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
+POOLS = ("AvgPool", "MaxPool")
+REDUCTIONS = ("Mean", "Sum", "Max")
+
+
+# ------------------------------------------------------------------ layers with weights
 
 
 def conv(x: Pattern, kernel: Optional[int] = None, name: Optional[str] = None) -> Op:
@@ -29,27 +35,49 @@ def conv(x: Pattern, kernel: Optional[int] = None, name: Optional[str] = None) -
     return Op(("Conv2D",), (x, Param()), (fits,), name)
 
 
-def _pad_step(matcher: Any, node: Node) -> Optional[int]:
-    return 0 if node.op in ("Pad", "PadV2", "MirrorPad") else None
-
-
 def depthwise(x: Pattern, name: Optional[str] = None) -> Pattern:
     """A depthwise convolution, padded by itself or before, dilated or not.
 
-    TF1 spells dilation by moving space into the batch.
+    TF1 spells dilation by moving space into the batch, and NCHW by transposing before and after.
     """
+
+    def layer(y: Pattern) -> Pattern:
+        plain = Op(("DepthwiseConv2dNative",), (y, Param()), name=name)
+        grouped = Op(("Conv2D",), (y, Param()), (_one_group_per_channel,), name)
+        return OneOf((plain, grouped))
+
     x = Chain(x, _pad_step, f"{x.text}, padded")
-    direct = Op(("DepthwiseConv2dNative",), (x, Param()), name=name)
-    inner = Op(("SpaceToBatchND",), (x,))
-    dilated = Op(("DepthwiseConv2dNative",), (inner, Param()), name=name)
-    return OneOf((direct, Op(("BatchToSpaceND",), (dilated,))), text=name or "depthwise convolution")
+    dilated = Op(("BatchToSpaceND",), (norm(layer(Op(("SpaceToBatchND",), (x,)))),))
+    either = OneOf((layer(x), dilated), text=name or "a depthwise convolution")
+    return Chain(either, _transpose_step, either.text)
+
+
+def _one_group_per_channel(matcher: Any, node: Node) -> Optional[str]:
+    filters = matcher.input_shape(node, 1)
+    width = matcher.width(matcher.graph.data_inputs(node)[0])
+    if filters is not None and filters[2] == 1 and width is not None and width > 1:
+        return None
+    return "its filters read more than one channel each"
+
+
+def _pad_step(matcher: Any, node: Node) -> Optional[int]:
+    return 0 if node.op in ("Pad", "PadV2", "MirrorPad", "Transpose") else None
+
+
+def _transpose_step(matcher: Any, node: Node) -> Optional[int]:
+    return 0 if node.op == "Transpose" else None
 
 
 def dense(x: Pattern, name: Optional[str] = None) -> Pattern:
     """A fully connected layer on a pooled vector: a 1x1 convolution, or a product of matrices."""
     flat = reshaped(x)
-    layer = OneOf((conv(flat, 1, name), Op(("MatMul",), (flat, Param()), name=name)))
-    return Chain(layer, _reshape_step, name or "dense layer")
+    layer = OneOf(
+        (conv(flat, 1, name), Op(MATMUL, (flat, Param()), name=name)), text=name or "a dense layer"
+    )
+    return Chain(layer, _reshape_step, layer.text)
+
+
+# ------------------------------------------------------------------ layers without
 
 
 def affine_step(matcher: Any, node: Node) -> Optional[int]:
@@ -57,10 +85,10 @@ def affine_step(matcher: Any, node: Node) -> Optional[int]:
     if node.op in NORMS or node.op in ("BiasAdd", "BiasAddV1"):
         return 0
     inputs = matcher.graph.data_inputs(node)
-    if len(inputs) == 2 and node.op in (*ADD, "Mul", "Sub", *DIV):
+    if len(inputs) == 2 and node.op in (*ADD, *MUL, "Sub", *DIV):
         if matcher.is_constant(inputs[1]):
             return None if matcher.is_constant(inputs[0]) else 0
-        if matcher.is_constant(inputs[0]) and node.op in (*ADD, "Mul"):
+        if matcher.is_constant(inputs[0]) and node.op in (*ADD, *MUL):
             return 1
     return None
 
@@ -71,7 +99,17 @@ def norm(x: Pattern) -> Chain:
 
 
 def _reshape_step(matcher: Any, node: Node) -> Optional[int]:
-    return 0 if node.op in RESHAPES else None
+    if node.op in ("Reshape", "Squeeze", "ExpandDims"):
+        return 0
+    if node.op in ("Transpose", "StridedSlice"):
+        # On a pooled vector, [N,1,1,C], they only move or drop the axes of size 1.
+        before, after = matcher.input_shape(node, 0), matcher.shape(Port(node.name))
+        if before and after and None not in (*before[1:], *after[1:]):
+            long = [size for size in before[1:] if size != 1]
+            return (
+                0 if len(long) < 2 and long == [size for size in after[1:] if size != 1] else None
+            )
+    return None
 
 
 def reshaped(x: Pattern) -> Chain:
@@ -79,92 +117,122 @@ def reshaped(x: Pattern) -> Chain:
     return Chain(x, _reshape_step, f"{x.text}, reshaped")
 
 
-def relu6_of_shifted(x: Pattern) -> Pattern:
-    """Relu6(x + 3), or the same as a clip to [0, 6]."""
-    shifted = Op(ADD, (x, Param(3.0)), any_order=True)
-    clipped = Op(
-        ("Minimum",), (Op(("Maximum",), (shifted, Param(0.0)), any_order=True), Param(6.0)), any_order=True
-    )
-    floored = Op(
-        ("Maximum",), (Op(("Minimum",), (shifted, Param(6.0)), any_order=True), Param(0.0)), any_order=True
-    )
-    return OneOf((Op(("Relu6",), (shifted,)), clipped, floored), text="relu6(x + 3)")
+def maybe(layer: Callable[[Pattern], Pattern], x: Pattern) -> Pattern:
+    """The layer, or nothing."""
+    return OneOf((layer(x), x))
+
+
+def _is_global(matcher: Any, node: Node) -> Optional[str]:
+    """Why a pool or reduction leaves more than one value per channel."""
+    if node.op in POOLS:
+        nchw = node.text("data_format", "NHWC").startswith("NC")
+        shape = matcher.shape(Port(node.name)) or (None,) * 4
+        height, width = shape[2:] if nchw else shape[1:3]
+        # Where the size is open, a pool without padding was made for what is there.
+        open_too = (None,) if node.text("padding") == "VALID" else ()
+        fits = all(size in (1, *open_too) for size in (height, width))
+        return None if fits else f"it pools to {height or '?'}x{width or '?'}, not to 1x1"
+    axes = matcher.integers(matcher.graph.data_inputs(node)[1])
+    rank = len(matcher.input_shape(node, 0) or ()) or 4
+    reduced = sorted([axis % rank for axis in axes or ()])
+    if reduced in (list(range(1, rank - 1)), list(range(2, rank))):
+        return None
+    return f"it reduces the axes {axes}, not all of space"
+
+
+def global_pool(x: Pattern, name: Optional[str] = None) -> Pattern:
+    """A reduction over all of space, scaled or not."""
+    return norm(Op((*POOLS, *REDUCTIONS), (x,), (_is_global,), name, text=name or "a global pool"))
+
+
+# ------------------------------------------------------------------ activations and gates
+
+
+def _plus(x: Pattern, number: float) -> Pattern:
+    return Op(ADD, (x, Param(number)), any_order=True)
+
+
+def _times(x: Pattern, number: float) -> Pattern:
+    return Op(MUL, (x, Param(number)), any_order=True)
+
+
+def _sixth(x: Pattern) -> Pattern:
+    return OneOf((_times(x, 1 / 6), Op(DIV, (x, Param(6.0)))), text=f"a sixth of {x.text}")
+
+
+def clip(x: Pattern, low: float, high: float) -> Pattern:
+    """min(max(x, low), high), in any order and spelling."""
+
+    def at_least(y: Pattern) -> Op:
+        return Op(("Maximum",), (y, Param(low)), any_order=True)
+
+    def at_most(y: Pattern) -> Op:
+        return Op(("Minimum",), (y, Param(high)), any_order=True)
+
+    spellings = [
+        at_most(at_least(x)),
+        at_least(at_most(x)),
+        Op(("ClipByValue",), (x, Param(low), Param(high))),
+    ]
+    if low == 0:
+        spellings.append(at_most(Op(("Relu",), (x,))))
+    if (low, high) == (0, 6):
+        spellings.insert(0, Op(("Relu6",), (x,)))
+    return OneOf(spellings, text=f"{x.text} clipped to [{low:g}, {high:g}]")
 
 
 def hard_sigmoid(x: Pattern) -> Pattern:
-    """relu6(x + 3) / 6, by product or quotient; or clip(0.2 x + 0.5, 0, 1) (Keras)."""
-    top = relu6_of_shifted(x)
-    linear = Op(ADD, (Op(("Mul",), (x, Param(0.2)), any_order=True), Param(0.5)), any_order=True)
-    sixth = Op(ADD, (Op(("Mul",), (x, Param(1 / 6)), any_order=True), Param(0.5)), any_order=True)
-    either = OneOf((linear, sixth), text="0.2 x + 0.5")
-    clips = [
-        Op(("ClipByValue",), (either,)),
-        Op(("Minimum",), (Op(("Maximum",), (either, Param(0.0)), any_order=True), Param(1.0)), any_order=True),
-        Op(("Minimum",), (Op(("Relu",), (either,)), Param(1.0)), any_order=True),
-        Op(("Maximum",), (Op(("Minimum",), (either, Param(1.0)), any_order=True), Param(0.0)), any_order=True),
-    ]
-    return OneOf(
-        (Op(("Mul",), (top, Param(1 / 6)), any_order=True), Op(DIV, (top, Param(6.0))), *clips),
-        text="hard sigmoid",
-    )
+    """relu6(x + 3) / 6, by product or quotient; or 0.2 x + 0.5 clipped to [0, 1] (Keras)."""
+    lines = OneOf((_plus(_times(x, 0.2), 0.5), _plus(_sixth(x), 0.5)), text="0.2 x + 0.5")
+    return OneOf((_sixth(clip(_plus(x, 3), 0, 6)), clip(lines, 0, 1)), text="a hard sigmoid")
 
 
 def sigmoid(x: Pattern) -> Pattern:
     """A sigmoid or a hard one."""
-    return OneOf((Op(("Sigmoid",), (x,)), hard_sigmoid(x)), text="sigmoid")
+    return OneOf((Op(("Sigmoid",), (x,)), hard_sigmoid(x)), text="a sigmoid")
 
 
 def swish(x: Pattern) -> Pattern:
-    """x * sigmoid(x), and the hard one with its 1/6 on any factor."""
-    scaled = Op(("Mul",), (x, Param(1.0)), any_order=True)
-    soft = Op(("Sigmoid",), (OneOf((x, scaled)),))
-    top = relu6_of_shifted(x)
-    sixth = Op(("Mul",), (x, Param(1 / 6)), any_order=True)
-    whole = Op(("Mul",), (x, top), any_order=True)
+    """X * sigmoid(x), and the hard one with its 1/6 on any factor."""
+    gate = OneOf((Op(("Sigmoid",), (OneOf((x, _times(x, 1))),)), hard_sigmoid(x)))
+    top = clip(_plus(x, 3), 0, 6)
     return OneOf(
         (
-            Op(("Mul",), (x, OneOf((soft, hard_sigmoid(x)))), any_order=True),
-            Op(("Mul",), (sixth, top), any_order=True),
-            Op(("Mul",), (whole, Param(1 / 6)), any_order=True),
-            Op(DIV, (whole, Param(6.0))),
+            Op(MUL, (gate, x), any_order=True),
+            Op(MUL, (top, _sixth(x)), any_order=True),
+            _sixth(Op(MUL, (top, x), any_order=True)),
         ),
         text="swish",
     )
 
 
+def prelu(x: Pattern) -> Pattern:
+    """max(x, 0) + alpha min(x, 0), in parts."""
+    below = OneOf(
+        (
+            Op(("Relu",), (Op(("Neg",), (x,)),)),
+            Op(("Minimum",), (x, Param(0.0)), any_order=True),
+            Op(("Sub",), (x, Op(("Abs",), (x,)))),
+        )
+    )
+    slope = norm(OneOf((below, Op(("Neg",), (below,)))))
+    parts = Op((*ADD, "Sub"), (Op(("Relu",), (x,)), slope), any_order=True)
+    leaky = Op(("Maximum",), (Op(MUL, (x, Param()), any_order=True), x), any_order=True)
+    return OneOf((parts, leaky), text="prelu")
+
+
 def act(x: Pattern) -> Pattern:
     """Any activation."""
-    return OneOf((Op(ACTIVATIONS, (x,)), swish(x)), text="an activation")
+    return OneOf((Op(ACTIVATIONS, (x,)), swish(x), prelu(x), clip(x, 0, 6)), text="an activation")
 
 
-def maybe(layer: Callable[[Pattern], Pattern], x: Pattern) -> Pattern:
-    """The layer, or nothing."""
-    return OneOf((layer(x), x), text=f"{x.text} and perhaps a layer")
-
-
-def _is_global(matcher: Any, node: Node) -> Optional[str]:
-    """Why a pool or reduction leaves more than one value per channel."""
-    shape = matcher.shape(Port(node.name))
-    if shape is None:
-        return None
-    channel = 1 if node.text("data_format", "NHWC").startswith("NC") else len(shape) - 1
-    if node.op in ("AvgPool", "MaxPool"):
-        left = [size for axis, size in enumerate(shape) if axis not in (0, channel)]
-    else:
-        left = sorted([size for size in shape[1:] if size != 1], key=lambda size: size or 0)[:-1]
-    return None if all(size in (1, None) for size in left) else f"it pools to {left}, not to 1x1"
-
-
-def global_pool(x: Pattern, name: Optional[str] = None) -> Pattern:
-    """A reduction over all of space, scaled or not."""
-    ops = ("AvgPool", "MaxPool", "Mean", "Sum", "Max")
-    return norm(Op(ops, (x,), (_is_global,), name, text=name or "global pool"))
+# ------------------------------------------------------------------ blocks that are parts of others
 
 
 def squeeze_excite(x: Pattern) -> Op:
-    """x times a gate that two dense layers make of its pooled channels (Hu et al. 2018)."""
+    """X times a gate that two dense layers make of its pooled channels (Hu et al. 2018)."""
     pooled = global_pool(x, name="pool")
-    squeezed = act(norm(dense(pooled, name="squeeze")))
+    squeezed = act(reshaped(norm(dense(pooled, name="squeeze"))))
     excited = norm(dense(squeezed, name="excite"))
     gate = reshaped(sigmoid(reshaped(excited)))
-    return Op(("Mul",), (x, gate), any_order=True, name="gate")
+    return Op(MUL, (gate, x), any_order=True, name="gate")

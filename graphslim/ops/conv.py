@@ -16,13 +16,16 @@ from graphslim.ops.table import (
     channel_rule,
     cost_rule,
     fact,
+    per_channel,
     product,
     spatial_axes,
     value_rule,
 )
 
 
-def conv_size(size: Optional[int], kernel: int, stride: int, dilation: int, pad: Any) -> Optional[int]:
+def conv_size(
+    size: Optional[int], kernel: int, stride: int, dilation: int, pad: Any
+) -> Optional[int]:
     """Output size along one axis; `pad` is `SAME`, `VALID` or the total explicit padding."""
     if size is None:
         return None
@@ -32,7 +35,7 @@ def conv_size(size: Optional[int], kernel: int, stride: int, dilation: int, pad:
     return (size + total - (kernel - 1) * dilation - 1) // stride + 1
 
 
-def _window(node: Node) -> Tuple[List[int], List[int], List[Any]]:
+def window(node: Node) -> Tuple[List[int], List[int], List[Any]]:
     """Strides, dilations and padding along height and width."""
     axes = spatial_axes(node)
     strides, dilations = node.ints("strides"), node.ints("dilations") or [1, 1, 1, 1]
@@ -46,18 +49,18 @@ def _window(node: Node) -> Tuple[List[int], List[int], List[Any]]:
     return [strides[axis] for axis in axes], [dilations[axis] for axis in axes], pads
 
 
-def _sees_all(node: Node, kernel: Sequence[Optional[int]], data: Fact) -> bool:
+def _sees_all(node: Node, kernel: Sequence[Optional[int]]) -> bool:
     """Whether every output position sees every tap on real data, never on padding."""
-    if list(kernel) == [1, 1] or node.text("padding") == "VALID":
-        return True
     if node.text("padding") == "EXPLICIT":
         return not any(node.ints("explicit_paddings"))
-    return False
+    return list(kernel) == [1, 1] or node.text("padding") == "VALID"
 
 
 def _require_rank(op: OpVisit, index: int, rank: int) -> None:
     if op[index].rank not in (None, rank):
-        raise AnalysisError(f"input {index} of a {op.node.op} has shape {op[index].shape}", op.node.name)
+        raise AnalysisError(
+            f"input {index} of a {op.node.op} has shape {op[index].shape}", op.node.name
+        )
 
 
 def _conv_output(op: OpVisit, ids: Any) -> Fact:
@@ -65,12 +68,15 @@ def _conv_output(op: OpVisit, ids: Any) -> Fact:
     data, filters = op[0], op[1]
     axes, channel = spatial_axes(op.node), channel_axis(op.node)
     shape: List[Optional[int]] = [data.size(0), None, None, None]
-    strides, dilations, pads = _window(op.node)
+    strides, dilations, pads = window(op.node)
     for place, axis in enumerate(axes):
         kernel = filters.size(place)
         if kernel is not None:
-            shape[axis] = conv_size(data.size(axis), kernel, strides[place], dilations[place], pads[place])
-    return fact(tuple(shape), {channel % 4: ids})
+            shape[axis] = conv_size(
+                data.size(axis), kernel, strides[place], dilations[place], pads[place]
+            )
+    op.pin_others(0, (0, channel), "it is convolved over")
+    return fact(tuple(shape), {0: data.channels(0), channel % 4: ids})
 
 
 @channel_rule("Conv2D")
@@ -94,7 +100,7 @@ def conv2d(op: OpVisit) -> Fact:
             into=inside,
             out=out,
             matrix=lambda weights: weights.reshape(-1, weights.shape[2], weights.shape[3]),
-            uniform=_sees_all(op.node, [filters.size(0), filters.size(1)], data),
+            uniform=_sees_all(op.node, [filters.size(0), filters.size(1)]),
         )
     return _conv_output(op, out)
 
@@ -103,10 +109,12 @@ def _grouped(op: OpVisit, width: int, per_group: int) -> Fact:
     """A grouped convolution: pinned on both sides, whatever the groups."""
     if width % per_group:
         raise AnalysisError(f"{width} channels meet a filter for {per_group}", op.node.name)
-    why = "it enters a grouped convolution"
-    for ids in (op[0].channels(channel_axis(op.node)), op[1].channels(2), op[1].channels(3)):
-        op.pin(ids, why)
-    return _conv_output(op, op[1].channels(3))
+    groups, out = width // per_group, op[1].channels(3)
+    for ids in (op[0].channels(channel_axis(op.node)), op[1].channels(2)):
+        op.pin(ids, f"it enters a convolution in {groups} groups")
+    op.pin(out, f"it leaves a convolution in {groups} groups")
+    op.mark(out, "producer")
+    return _conv_output(op, out)
 
 
 @value_rule("Conv2D")
@@ -119,17 +127,9 @@ def conv2d_value(op: ValueVisit) -> Any:
     if op.facts[0].size(channel) != weights.shape[2]:
         return None
     matrix = weights.reshape(-1, weights.shape[2], weights.shape[3])
-    inside = _per_channel(op[0], channel, weights.shape[2])
-    steady = _sees_all(op.node, weights.shape[:2], op.facts[0])
+    inside = per_channel(op[0], channel, weights.shape[2])
+    steady = _sees_all(op.node, weights.shape[:2])
     return _on_axis(_contract(inside, matrix, steady), channel, 4)
-
-
-def _per_channel(value: Optional[np.ndarray], axis: int, width: int) -> np.ndarray:
-    """Values by channel, NaN where they are unknown or vary along another axis; shape (width,)."""
-    unknown = np.full(width, np.nan)
-    if value is None or value.size not in (1, width) or value.shape[axis] not in (1, width):
-        return unknown
-    return np.broadcast_to(value.ravel(), (width,)).astype(np.float64)
 
 
 def _contract(inside: np.ndarray, matrix: np.ndarray, steady: bool) -> np.ndarray:
@@ -152,6 +152,7 @@ def _on_axis(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
 
 @cost_rule("Conv2D")
 def conv2d_cost(node: Node, facts: Sequence[Fact], outs: Sequence[Fact]) -> Optional[int]:
+    """One product per tap, input channel and output position."""
     return product([*(outs[0].shape or [None])[1:], *(facts[1].shape or [None])[:3]])
 
 
@@ -178,8 +179,8 @@ def depthwise_value(op: ValueVisit) -> Any:
     channel = channel_axis(op.node)
     weights = op.snap(op[1])
     taps = weights.reshape(-1, weights.shape[2] * weights.shape[3])
-    inside = np.repeat(_per_channel(op[0], channel, weights.shape[2]), weights.shape[3])
-    steady = _sees_all(op.node, weights.shape[:2], op.facts[0])
+    inside = np.repeat(per_channel(op[0], channel, weights.shape[2]), weights.shape[3])
+    steady = _sees_all(op.node, weights.shape[:2])
     out = inside * taps.sum(axis=0, dtype=np.float64) if steady else np.full(len(inside), np.nan)
     out[(inside == 0) | ~taps.any(axis=0)] = 0.0
     return _on_axis(out, channel, 4)
@@ -187,6 +188,7 @@ def depthwise_value(op: ValueVisit) -> Any:
 
 @cost_rule("DepthwiseConv2dNative")
 def depthwise_cost(node: Node, facts: Sequence[Fact], outs: Sequence[Fact]) -> Optional[int]:
+    """One product per tap and output position."""
     return product([*(outs[0].shape or [None])[1:], *(facts[1].shape or [None])[:2]])
 
 
@@ -198,7 +200,9 @@ def transposed_conv2d(op: OpVisit) -> Fact:
     op.tie(data.channels(channel), inside)
     op.mark(inside, "consumer")
     op.mark(out, "producer")
-    op.resize(0, channel % 4, out)
+    op.pin_others(2, (0, channel), "it is convolved over")
+    for place in range(4):
+        op.resize(0, place, out if place == channel % 4 else None)
     shape: List[Optional[int]] = [None] * 4
     if sizes.value is not None and sizes.value.shape == (4,):
         shape = [None if np.isnan(size) else int(size) for size in sizes.value]
@@ -212,11 +216,24 @@ def transposed_conv2d(op: OpVisit) -> Fact:
             matrix=lambda weights: weights.reshape(-1, *weights.shape[2:]).swapaxes(1, 2),
             uniform=False,
         )
-    return fact(tuple(shape), {channel % 4: out})
+    return fact(tuple(shape), {0: data.channels(0), channel % 4: out})
+
+
+@value_rule("Conv2DBackpropInput")
+def transposed_value(op: ValueVisit) -> Any:
+    """Zero filters and zero inputs give zero; other constants leave a pattern."""
+    if op[1] is None:
+        return None
+    weights, channel = op.snap(op[1]), channel_axis(op.node)
+    matrix = weights.reshape(-1, *weights.shape[2:]).swapaxes(1, 2)
+    return _on_axis(
+        _contract(per_channel(op[2], channel, matrix.shape[1]), matrix, False), channel, 4
+    )
 
 
 @cost_rule("Conv2DBackpropInput")
 def transposed_cost(node: Node, facts: Sequence[Fact], outs: Sequence[Fact]) -> Optional[int]:
+    """One product per tap, output channel and input position."""
     return product([*(facts[2].shape or [None])[1:], *(facts[1].shape or [None])[:3]])
 
 
@@ -246,11 +263,12 @@ def matmul(op: OpVisit) -> Fact:
 
 @value_rule("MatMul")
 def matmul_value(op: ValueVisit) -> Any:
+    """Known rows times constant weights."""
     if op[1] is None or op.node.attrs.get("transpose_a"):
         return None
     weights = op.snap(op[1])
     matrix = (weights.T if op.node.attrs.get("transpose_b") else weights)[None]
-    inside = _per_channel(op[0], 1, matrix.shape[1])
+    inside = per_channel(op[0], 1, matrix.shape[1])
     return _contract(inside, matrix, True)[None]
 
 
@@ -259,5 +277,3 @@ def matmul_cost(node: Node, facts: Sequence[Fact], outs: Sequence[Fact]) -> Opti
     """One row is one example: the batch is not counted."""
     inner = facts[1].size(1 if node.attrs.get("transpose_b") else 0)
     return product([inner, outs[0].size(1)])
-
-

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.errors import AnalysisError
+from graphslim.ir import DType
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -23,7 +24,10 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-x))
 
 
-_SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al. 2017, arXiv 1706.02515
+_SELU_ALPHA, _SELU_SCALE = (
+    1.6732632423543772,
+    1.0507009873554805,
+)  # Klambauer et al. 2017, arXiv 1706.02515
 _UNARY: Dict[str, Optional[Callable[[np.ndarray], np.ndarray]]] = {
     "Relu": lambda x: np.maximum(x, 0),
     "Relu6": lambda x: np.clip(x, 0, 6),
@@ -76,11 +80,13 @@ _BINARY: Dict[str, Optional[Callable[[Any, Any], Any]]] = {
 
 @channel_rule(*_UNARY, "LeakyRelu")
 def unary(op: OpVisit) -> Fact:
+    """Keeps shape and channels."""
     return op[0]._replace(value=None, atoms=None)
 
 
 @value_rule(*[name for name, function in _UNARY.items() if function])
 def unary_value(op: ValueVisit) -> Any:
+    """Computes it in double precision."""
     function = _UNARY[op.node.op]
     if op[0] is None or function is None:
         return None
@@ -90,12 +96,31 @@ def unary_value(op: ValueVisit) -> Any:
 
 @value_rule("LeakyRelu")
 def leaky_relu_value(op: ValueVisit) -> Any:
+    """Its slope below zero is an attribute, 0.2 by default."""
     x = op[0]
     return None if x is None else np.where(x > 0, x, x * op.node.attrs.get("alpha", 0.2))
 
 
-@channel_rule(*_BINARY, "AddN", "Select", "SelectV2", "ClipByValue")
+@channel_rule("Select")
+def select(op: OpVisit) -> Fact:
+    """A condition of rank 1 chooses along the first axis, unlike in other elementwise ops."""
+    if op[0].rank == 1 and (op[1].rank or 0) > 1:
+        op.tie(op[0].channels(0), op[1].channels(0))
+        return broadcast(op, op.facts[1:])
+    return broadcast(op, op.facts)
+
+
+@value_rule("ClipByValue")
+def clip_value(op: ValueVisit) -> Any:
+    """Known where the value and both bounds are."""
+    if any(value is None for value in op.values):
+        return None
+    return np.minimum(np.maximum(op[0], op[1]), op[2])  # type: ignore[arg-type]
+
+
+@channel_rule(*_BINARY, "AddN", "SelectV2", "ClipByValue")
 def elementwise(op: OpVisit) -> Fact:
+    """Broadcasts as numpy does."""
     return broadcast(op, op.facts)
 
 
@@ -115,7 +140,9 @@ def broadcast(op: OpVisit, facts: Sequence[Fact]) -> Fact:
     sizes: List[Optional[int]] = []
     merged: List[Ids] = []
     for axis in range(-rank, 0):
-        size, ids = _merge_axis(op, [known for known in facts if len(known.shape or ()) >= -axis], axis)
+        size, ids = _merge_axis(
+            op, [known for known in facts if len(known.shape or ()) >= -axis], axis
+        )
         sizes.append(size)
         merged.append(ids)
     return Fact(tuple(sizes), tuple(merged))
@@ -141,11 +168,15 @@ def _merge_axis(op: OpVisit, facts: Sequence[Fact], axis: int) -> Tuple[Optional
 
 @value_rule(*[name for name, function in _BINARY.items() if function])
 def binary_value(op: ValueVisit) -> Any:
+    """Known where both operands are."""
     function = _BINARY[op.node.op]
     if op[0] is None or op[1] is None or function is None:
         return None
     with np.errstate(all="ignore"):
-        return function(np.asarray(op[0], np.float64), np.asarray(op[1], np.float64))
+        result = function(np.asarray(op[0], np.float64), np.asarray(op[1], np.float64))
+    kind = op.node.attrs.get("T")
+    whole = op.node.op == "Div" and isinstance(kind, DType) and kind.is_integer
+    return np.trunc(result) if whole else result
 
 
 @value_rule("Mul")
@@ -169,16 +200,18 @@ def mul_value(op: ValueVisit) -> Any:
 
 @value_rule("AddN")
 def add_n_value(op: ValueVisit) -> Any:
+    """Known where all operands are."""
     if any(value is None for value in op.values):
         return None
     total = np.asarray(op[0], np.float64)
     for value in op.values[1:]:
-        total = total + value
+        total = total + np.asarray(value)
     return total
 
 
 @channel_rule("BiasAdd", "BiasAddV1")
 def bias_add(op: OpVisit) -> Fact:
+    """Ties the bias with the channel axis."""
     axis = channel_axis(op.node)
     if op[0].shape is None:
         op.tie(None, op[1].channels(0))
@@ -187,10 +220,8 @@ def bias_add(op: OpVisit) -> Fact:
     return op[0] if op[0].channels(axis) is not None else op[0].with_ids({axis: None})
 
 
-def along(axis: int, rank: int, vector: Optional[np.ndarray]) -> Optional[np.ndarray]:
+def along(axis: int, rank: int, vector: np.ndarray) -> np.ndarray:
     """A vector laid along one axis of a tensor of that rank."""
-    if vector is None:
-        return None
     shape = [1] * rank
     shape[axis] = -1
     return np.asarray(vector, np.float64).reshape(shape)
@@ -198,14 +229,16 @@ def along(axis: int, rank: int, vector: Optional[np.ndarray]) -> Optional[np.nda
 
 @value_rule("BiasAdd", "BiasAddV1")
 def bias_add_value(op: ValueVisit) -> Any:
-    rank = op.outs[0].rank
-    if op[0] is None or op[1] is None or rank is None:
+    """Known where tensor and bias are."""
+    bias, rank = op[1], op.outs[0].rank
+    if op[0] is None or bias is None or rank is None:
         return None
-    return op[0] + along(channel_axis(op.node), rank, op[1])
+    return np.asarray(op[0]) + along(channel_axis(op.node), rank, bias)
 
 
 @channel_rule("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 def fused_batch_norm(op: OpVisit) -> List[Fact]:
+    """Ties the four vectors with the channel axis."""
     axis = channel_axis(op.node)
     for index in range(1, 5):
         vector = op[index].channels(0)
@@ -224,15 +257,17 @@ def fused_batch_norm_value(op: ValueVisit) -> Any:
         return None
     if scale is None or offset is None or mean is None or variance is None or not variance.size:
         return None
-    factor = op.snap(scale) / np.sqrt(np.asarray(variance, np.float64) + op.node.attrs.get("epsilon", 1e-4))
-    axis = channel_axis(op.node)
-    spread = [along(axis, rank, vector) for vector in (factor, mean, offset)]
-    shifted = np.where(spread[0] == 0, 0.0, (np.nan if op[0] is None else op[0]) - spread[1])
-    return (shifted * spread[0] + spread[2],)
+    axis, epsilon = channel_axis(op.node), op.node.attrs.get("epsilon", 1e-4)
+    data = np.asarray(np.nan if op[0] is None else op[0], np.float64)
+    with np.errstate(all="ignore"):
+        factor = along(axis, rank, op.snap(scale) / np.sqrt(variance.astype(np.float64) + epsilon))
+    shifted = np.where(factor == 0, 0.0, data - along(axis, rank, mean))
+    return (shifted * factor + along(axis, rank, offset),)
 
 
 @channel_rule("Softmax", "LogSoftmax", "LRN", "L2Normalize")
 def across_channels(op: OpVisit) -> Fact:
+    """Pins the last axis, whose positions it weighs against each other."""
     for ids in op[0].ids[-1:]:
         op.pin(ids, "its value depends on every channel beside it")
     return op[0]

@@ -14,6 +14,7 @@ from graphslim.ops.table import (
     ValueVisit,
     channel_rule,
     integers,
+    known,
     value_rule,
 )
 
@@ -21,9 +22,11 @@ from graphslim.ops.table import (
 @channel_rule("ConcatV2", "Concat")
 def concat(op: OpVisit) -> Fact:
     """Concatenates the ids along the axis; ties them along the others."""
-    parts, where = (op.facts[:-1], op.facts[-1]) if op.node.op == "ConcatV2" else (op.facts[1:], op.facts[0])
+    parts, where = (
+        (op.facts[:-1], op.facts[-1]) if op.node.op == "ConcatV2" else (op.facts[1:], op.facts[0])
+    )
     axes = integers(where)
-    if axes is None or any(part.shape is None for part in parts):
+    if axes is None or not all(part.rank for part in parts):
         op.pin_all("it is concatenated over an axis that is not known")
         return UNKNOWN
     rank = len(parts[0].shape or ())
@@ -54,6 +57,7 @@ def _joined(op: OpVisit, arrays: Sequence[Ids]) -> Ids:
 
 @value_rule("ConcatV2", "Concat", structural=True)
 def concat_value(op: ValueVisit) -> Any:
+    """Lays known parts beside unknown ones."""
     late = op.node.op == "ConcatV2"
     parts, facts = (op.values[:-1], op.facts[:-1]) if late else (op.values[1:], op.facts[1:])
     where = op.facts[-1 if late else 0].value
@@ -97,8 +101,19 @@ def split(op: OpVisit) -> List[Fact]:
     return [Fact(tuple(shape), data.ids).with_ids({axis: piece}) for piece in pieces]
 
 
+@value_rule("Split", structural=True)
+def split_value(op: ValueVisit) -> Any:
+    """Cuts known values as the ids are cut."""
+    where, value, data = known(op.facts[0].value), op[1], op.facts[1]
+    if where is None or value is None or data.rank is None:
+        return None
+    axis, parts = int(np.ravel(where)[0]) % data.rank, int(op.node.attrs["num_split"])
+    return (value,) * parts if value.shape[axis] == 1 else tuple(np.split(value, parts, axis))
+
+
 @channel_rule("Pack")
 def pack(op: OpVisit) -> Fact:
+    """Ties what is stacked, position by position."""
     facts = op.facts
     if any(part.shape is None for part in facts):
         op.pin_all("it is stacked at an unknown rank")
@@ -115,6 +130,7 @@ def pack(op: OpVisit) -> Fact:
 
 @value_rule("Pack", structural=True)
 def pack_value(op: ValueVisit) -> Any:
+    """Stacks scalars, as shapes are put together."""
     if any(known_fact.shape != () for known_fact in op.facts):
         return None
     return np.array([np.nan if value is None else float(value) for value in op.values])
@@ -122,13 +138,16 @@ def pack_value(op: ValueVisit) -> Any:
 
 @channel_rule("Unpack")
 def unpack(op: OpVisit) -> List[Fact]:
+    """Gives every part the ids of the whole."""
     parts, data = int(op.node.attrs["num"]), op[0]
     if data.shape is None:
         op.pin_all("it is unstacked at an unknown rank")
         return [UNKNOWN] * parts
     at = int(op.node.attrs.get("axis", 0)) % len(data.shape)
     op.pin(data.ids[at], "it is unstacked over channels")
-    return [Fact((*data.shape[:at], *data.shape[at + 1 :]), (*data.ids[:at], *data.ids[at + 1 :]))] * parts
+    return [
+        Fact((*data.shape[:at], *data.shape[at + 1 :]), (*data.ids[:at], *data.ids[at + 1 :]))
+    ] * parts
 
 
 def _slices(op_facts: Sequence[Fact], node: Any) -> Optional[Tuple[Any, ...]]:
@@ -137,7 +156,10 @@ def _slices(op_facts: Sequence[Fact], node: Any) -> Optional[Tuple[Any, ...]]:
     if any(bound is None for bound in bounds):
         return None
     begin, end, stride = bounds
-    mask = {key: int(node.attrs.get(f"{key}_mask", 0)) for key in ("begin", "end", "ellipsis", "new_axis")}
+    mask = {
+        key: int(node.attrs.get(f"{key}_mask", 0))
+        for key in ("begin", "end", "ellipsis", "new_axis")
+    }
     shrink = int(node.attrs.get("shrink_axis_mask", 0))
     found: List[Any] = []
     for place, (low, high, step) in enumerate(zip(begin or (), end or (), stride or ())):
@@ -150,14 +172,25 @@ def _slices(op_facts: Sequence[Fact], node: Any) -> Optional[Tuple[Any, ...]]:
             found.append(low)
         else:
             found.append(
-                slice(None if mask["begin"] & bit else low, None if mask["end"] & bit else high, step)
+                slice(
+                    None if mask["begin"] & bit else low, None if mask["end"] & bit else high, step
+                )
             )
     return tuple(found)
 
 
+def _takes_all(index: Any, size: Optional[int]) -> bool:
+    """Whether a slice takes a whole axis, and would of a shorter one too."""
+    if not isinstance(index, slice):
+        return False
+    if size is None:
+        return index in (slice(None), slice(None, None, 1))
+    return index.indices(size) == (0, size, 1)
+
+
 @channel_rule("StridedSlice")
 def strided_slice(op: OpVisit) -> Fact:
-    """Picks ids along each axis; a slice of channels pins those beside it only through its bounds."""
+    """Picks ids along each axis; constant bounds pin the axis that they cut."""
     data, chosen = op[0], _slices(op.facts, op.node)
     if data.shape is None or chosen is None:
         op.pin_all("it is sliced at places that are not constant")
@@ -177,7 +210,7 @@ def strided_slice(op: OpVisit) -> Fact:
         if axis >= len(data.shape):
             break
         size, array = data.shape[axis], data.ids[axis]
-        if index != slice(None, None, 1) and index != slice(None):
+        if not _takes_all(index, size):
             op.pin(array, "it is sliced by constant bounds")
         if isinstance(index, slice):
             shape.append(None if size is None else len(range(*index.indices(size))))
@@ -188,6 +221,7 @@ def strided_slice(op: OpVisit) -> Fact:
 
 @value_rule("StridedSlice", structural=True)
 def strided_slice_value(op: ValueVisit) -> Any:
+    """Slices values that are known in full."""
     chosen = _slices(op.facts, op.node)
     if op[0] is None or chosen is None or op[0].shape != op.facts[0].shape:
         return None
@@ -196,6 +230,7 @@ def strided_slice_value(op: ValueVisit) -> Any:
 
 @channel_rule("ArgMax", "ArgMin")
 def arg_max(op: OpVisit) -> Fact:
+    """Pins the axis that is searched."""
     data, axes = op[0], integers(op[1])
     if data.shape is None or axes is None:
         op.pin_all("its index among all channels is asked for")
@@ -203,4 +238,6 @@ def arg_max(op: OpVisit) -> Fact:
     axis = axes[0] % len(data.shape)
     op.pin(data.ids[axis], "its index among all channels is asked for")
     kept = [place for place in range(len(data.shape)) if place != axis]
-    return Fact(tuple([data.shape[place] for place in kept]), tuple([data.ids[place] for place in kept]))
+    return Fact(
+        tuple([data.shape[place] for place in kept]), tuple([data.ids[place] for place in kept])
+    )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 
-from graphslim.ops.conv import conv_size
+from graphslim.ops.conv import conv_size, window
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -28,14 +28,15 @@ def pool(op: OpVisit) -> Fact:
     if data.rank != 4:
         op.pin_all("it is pooled at an unknown rank")
         return UNKNOWN
-    sizes, strides = op.node.ints("ksize"), op.node.ints("strides")
-    padding = op.node.text("padding")
-    shape = list(data.shape or ())
-    for axis in spatial_axes(op.node):
-        shape[axis] = conv_size(shape[axis], sizes[axis], strides[axis], 1, padding)
-    ids = data.channels(channel)
-    if sizes[channel] != 1 or padding == "EXPLICIT":
-        op.pin(ids, "it is pooled over channels" if sizes[channel] != 1 else "it is padded explicitly")
+    sizes, shape, ids = op.node.ints("ksize"), list(data.shape or ()), data.channels(channel)
+    strides, dilations, pads = window(op.node)
+    for place, axis in enumerate(spatial_axes(op.node)):
+        shape[axis] = conv_size(
+            shape[axis], sizes[axis], strides[place], dilations[place], pads[place]
+        )
+    op.pin_others(0, (0, channel), "it is pooled over")
+    if sizes[channel] != 1:
+        op.pin(ids, "it is pooled over channels")
     return fact(tuple(shape), {0: data.channels(0), channel % 4: ids})
 
 
@@ -70,8 +71,18 @@ def reduction(op: OpVisit) -> Fact:
     )
 
 
-@value_rule("Mean", "Max", "Min", "Sum", "Prod")
+_REDUCTIONS: Dict[str, Callable[..., np.ndarray]] = {
+    "Mean": np.mean,
+    "Max": np.max,
+    "Min": np.min,
+    "Sum": np.sum,
+    "Prod": np.prod,
+}
+
+
+@value_rule(*_REDUCTIONS)
 def reduction_value(op: ValueVisit) -> Any:
+    """A constant is its own mean and extreme; sums need the sizes."""
     if op[0] is None or op[1] is None or np.isnan(op[1]).any():
         return None
     full = op.facts[0].shape
@@ -80,13 +91,14 @@ def reduction_value(op: ValueVisit) -> Any:
     if op.node.op in ("Sum", "Prod"):
         if full is None or any(full[axis] is None for axis in axes):
             return None
-        value = np.broadcast_to(value, [full[i] if i in axes else n for i, n in enumerate(value.shape)])
-    function = {"Mean": np.mean, "Max": np.max, "Min": np.min, "Sum": np.sum, "Prod": np.prod}[op.node.op]
-    return function(value, axis=axes, keepdims=bool(op.node.attrs.get("keep_dims")))
+        sizes = [(full[i] or 0) if i in axes else n for i, n in enumerate(value.shape)]
+        value = np.broadcast_to(value, sizes)
+    return _REDUCTIONS[op.node.op](value, axis=axes, keepdims=bool(op.node.attrs.get("keep_dims")))
 
 
 @channel_rule("Pad", "PadV2", "MirrorPad")
 def pad(op: OpVisit) -> Fact:
+    """Keeps the ids of axes that are not padded."""
     data = op[0]
     if data.shape is None:
         return UNKNOWN
@@ -110,7 +122,7 @@ def pad_value(op: ValueVisit) -> Any:
     """Only what equals the padding stays constant."""
     if op[0] is None or op[1] is None:
         return None
-    padded = op[1].reshape(-1, 2).any(axis=1)
+    padded = np.asarray(op[1].reshape(-1, 2).any(axis=1))
     if not padded.any() or op.node.op == "MirrorPad":
         return op[0] if not padded[np.array(op[0].shape) > 1].any() else None
     if padded[np.array(op[0].shape) > 1].any():
@@ -123,17 +135,20 @@ def pad_value(op: ValueVisit) -> Any:
 
 @channel_rule("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea")
 def resize(op: OpVisit) -> Fact:
+    """Keeps the channels; the size may be a constant."""
     data, size = op[0], op[1].value
     spatial: List[Optional[int]] = [None, None]
     if size is not None and size.shape == (2,):
         spatial = [None if np.isnan(number) else int(number) for number in size]
     if data.shape is None:
         return UNKNOWN
-    return fact((data.size(0), *spatial, data.size(3)), {3: data.channels(3)})
+    op.pin_others(0, (0, 3), "it is resized")
+    return fact((data.size(0), *spatial, data.size(3)), {0: data.channels(0), 3: data.channels(3)})
 
 
 @value_rule("ResizeBilinear", "ResizeNearestNeighbor")
 def resize_value(op: ValueVisit) -> Any:
+    """A constant map stays constant."""
     return op[0] if op[0] is not None and op[0].shape[:3] == (1, 1, 1) else None
 
 
@@ -157,13 +172,15 @@ def depth_and_space(op: OpVisit) -> Fact:
             ids = stacked[0]
         else:
             ids = np.tile(ids, cells)
+    op.pin_others(0, (0, channel), "it moves between depth and space")
     width = shape[channel]
     shape[channel] = None if width is None else width // cells if down else width * cells
-    return fact(tuple(shape), {channel % 4: ids})
+    return fact(tuple(shape), {0: data.channels(0), channel % 4: ids})
 
 
 @value_rule("DepthToSpace", "SpaceToDepth")
 def depth_and_space_value(op: ValueVisit) -> Any:
+    """Moves known values as the ids are moved."""
     channel, cells = channel_axis(op.node), int(op.node.attrs["block_size"]) ** 2
     if op[0] is None or op[0].size != op[0].shape[channel] or op[0].size == 1:
         return None
@@ -200,6 +217,7 @@ def space_and_batch(op: OpVisit) -> Fact:
     batch = shape[0]
     shape[0] = None if batch is None else batch // cells if down else batch * cells
     last = len(shape) - 1
+    op.pin_others(0, (last,), "it moves between space and batch")
     return fact(tuple(shape), {last: data.channels(last)})
 
 

@@ -63,7 +63,7 @@ def _same_rest(old: Sequence[Optional[int]], new: Sequence[Optional[int]]) -> bo
 
 
 def move(op: OpVisit, data: Fact, shape: Tuple[Optional[int], ...]) -> Optional[Tuple[Ids, ...]]:
-    """The ids of `data` in its new shape; None, with what had ids pinned, if they cannot be followed."""
+    """The ids of `data` in its new shape; None, and all pinned, if they cannot be followed."""
     pieces = segments(data.shape or (), shape)
     if pieces is None:
         op.pin_all("it is reshaped in a way that cannot be followed")
@@ -112,25 +112,29 @@ def _distinct(stacked: np.ndarray, axis: int) -> Tuple[int, int]:
 
 @channel_rule("Reshape")
 def reshape(op: OpVisit) -> Fact:
+    """Moves the ids; numbers of the target that count channels follow them."""
     data, target = op[0], op[1]
     wanted = target.value
     if data.shape is None or wanted is None:
         op.pin_all("it is reshaped to a shape that is not known")
         size = target.size(0)
         return Fact((None,) * size, (None,) * size) if size is not None else UNKNOWN
-    shape = _resolve(data.shape, wanted)
+    shape = _resolve(data.shape, wanted, op.keeps_batch(1))
     ids = move(op, data, shape)
     if ids is None:
         return Fact(shape, (None,) * len(shape))
-    stated = [place for place, number in enumerate(wanted) if number != -1 and ids[place] is not None]
-    for place in stated:
-        if not op.resize(1, place, ids[place]):
-            break
+    for place, number in enumerate(wanted):
+        if number != -1:
+            op.resize(1, place, ids[place])
     return Fact(shape, ids)
 
 
-def _resolve(old: Tuple[Optional[int], ...], wanted: np.ndarray) -> Tuple[Optional[int], ...]:
+def _resolve(
+    old: Tuple[Optional[int], ...], wanted: np.ndarray, keeps_batch: bool
+) -> Tuple[Optional[int], ...]:
     """The shape that a target with -1 and unknown numbers stands for."""
+    if keeps_batch and old and old[0] is None and len(wanted) > 1:
+        return (None, *_resolve(old[1:], wanted[1:], False))
     sizes: List[Optional[int]] = [None if np.isnan(n) or n == -1 else int(n) for n in wanted]
     open_places = [place for place, size in enumerate(sizes) if size is None]
     if len(open_places) == 1:
@@ -138,9 +142,6 @@ def _resolve(old: Tuple[Optional[int], ...], wanted: np.ndarray) -> Tuple[Option
         total, rest = product(old), product([size for size in sizes if size is not None])
         if total is not None and rest:
             sizes[place] = total // rest
-        elif place == 0 and old and old[0] is None and rest:
-            tail = product(old[1:])  # the batch is open: is it what is left?
-            sizes[0] = None if tail is None or tail == rest else None
     return tuple(sizes)
 
 
@@ -156,21 +157,22 @@ def reshape_value(op: ValueVisit) -> Any:
     pieces = segments(whole or (), out.shape)
     if pieces is None:
         return None
-    sizes = [1] * len(out.shape)
+    before, after = list(value.shape), [1] * len(out.shape)
     for piece in pieces:
-        varying = [axis for axis in piece.before if value.shape[axis] != 1]
-        if not varying:
+        if all(value.shape[axis] == 1 for axis in piece.before):
             continue
-        targets = [axis for axis in piece.after if out.shape[axis] != 1]
-        wide = [axis for axis in piece.before if (whole or ())[axis] != 1]
-        if len(varying) > 1 or len(targets) != 1 or len(wide) != 1:
-            return None
-        sizes[targets[0]] = value.shape[varying[0]]
-    return value.reshape(sizes)
+        for sizes, axes, full in ((before, piece.before, whole), (after, piece.after, out.shape)):
+            for axis in axes:
+                size = (full or ())[axis]
+                if size is None:
+                    return None
+                sizes[axis] = size
+    return np.broadcast_to(value, before).reshape(after)
 
 
 @channel_rule("Squeeze")
 def squeeze(op: OpVisit) -> Fact:
+    """Drops axes of size 1."""
     data = op[0]
     if data.shape is None:
         op.pin_all("it is squeezed at an unknown rank")
@@ -181,12 +183,16 @@ def squeeze(op: OpVisit) -> Fact:
         gone = {axis for axis, size in enumerate(data.shape) if size == 1}
     kept = [axis for axis in range(len(data.shape)) if axis not in gone]
     return Fact(
-        tuple([data.shape[axis] for axis in kept]), tuple([data.ids[axis] for axis in kept]), data.value, data.atoms
+        tuple([data.shape[axis] for axis in kept]),
+        tuple([data.ids[axis] for axis in kept]),
+        data.value,
+        data.atoms,
     )
 
 
 @value_rule("Squeeze", structural=True)
 def squeeze_value(op: ValueVisit) -> Any:
+    """Drops the same axes."""
     if op[0] is None or op.outs[0].rank is None or op.facts[0].shape is None:
         return None
     axes = op.node.ints("squeeze_dims") or [i for i, n in enumerate(op.facts[0].shape) if n == 1]
@@ -195,6 +201,7 @@ def squeeze_value(op: ValueVisit) -> Any:
 
 @channel_rule("ExpandDims")
 def expand_dims(op: OpVisit) -> Fact:
+    """Adds an axis of size 1."""
     data, axes = op[0], integers(op[1])
     if data.shape is None or axes is None:
         op.pin_all("it gains an axis in an unknown place")
@@ -206,20 +213,29 @@ def expand_dims(op: OpVisit) -> Fact:
 
 @value_rule("ExpandDims", structural=True)
 def expand_dims_value(op: ValueVisit) -> Any:
-    axis = op.facts[1].value if len(op.facts) > 1 else None
-    return None if op[0] is None or axis is None else np.expand_dims(op[0], int(np.ravel(axis)[0]))
+    """Adds the same axis."""
+    axes = integers(op.facts[1])
+    return None if op[0] is None or axes is None else np.expand_dims(op[0], axes[0])
 
 
 @channel_rule("Transpose")
 def transpose(op: OpVisit) -> Fact:
+    """Permutes the ids."""
     data, order = op[0], integers(op[1])
     if data.shape is None or order is None:
         op.pin_all("it is transposed in an order that is not constant")
         return UNKNOWN
-    return Fact(tuple([data.shape[axis] for axis in order]), tuple([data.ids[axis] for axis in order]))
+    return Fact(
+        tuple([data.shape[axis] for axis in order]), tuple([data.ids[axis] for axis in order])
+    )
 
 
 @value_rule("Transpose", structural=True)
 def transpose_value(op: ValueVisit) -> Any:
+    """Permutes the values."""
     order = known(op.facts[1].value)
-    return None if op[0] is None or order is None else np.transpose(op[0], [int(axis) for axis in order])
+    return (
+        None
+        if op[0] is None or order is None
+        else np.transpose(op[0], [int(axis) for axis in order])
+    )

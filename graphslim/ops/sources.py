@@ -15,12 +15,14 @@ _TRACKED = 1024
 
 @channel_rule("Const")
 def const(op: OpVisit) -> Fact:
+    """New ids on every axis."""
     tensor = op.node.attrs["value"]
     return op._walk.constant(op.node, tensor, tensor.dtype.is_integer and tensor.size <= _TRACKED)
 
 
 @value_rule("Const")
 def const_value(op: ValueVisit) -> Any:
+    """Its elements; half precision is widened."""
     tensor = op.node.attrs["value"]
     if not (tensor.dtype.is_floating or tensor.dtype.is_integer or tensor.dtype is DType.bool):
         return None
@@ -30,6 +32,7 @@ def const_value(op: ValueVisit) -> Any:
 
 @channel_rule("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
 def placeholder(op: OpVisit) -> Fact:
+    """A graph input: its ids belong to no parameter."""
     given = op._walk.graph.input_shapes.get(op.node.name)
     shape = given if given is not None else op.shape_attr("shape")
     if op.node.op == "PlaceholderWithDefault":
@@ -41,36 +44,53 @@ def placeholder(op: OpVisit) -> Fact:
 
 @channel_rule(*sorted(IDENTITY_OPS), "Cast", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs")
 def identity(op: OpVisit) -> Fact:
+    """Passes everything on."""
     return op[0]
 
 
-@value_rule(*sorted(IDENTITY_OPS), "Cast", structural=True)
+@value_rule(*sorted(IDENTITY_OPS), structural=True)
 def identity_value(op: ValueVisit) -> Any:
+    """Passes everything on."""
     return op[0]
+
+
+@value_rule("Cast", structural=True)
+def cast_value(op: ValueVisit) -> Any:
+    """Wide floats keep a number, integers cut its fraction off; other types are not followed."""
+    target = op.node.attrs.get("DstT")
+    if op[0] is None or target in (DType.float32, DType.float64):
+        return op[0]
+    whole = isinstance(target, DType) and target.is_integer
+    return np.trunc(np.asarray(op[0], np.float64)) if whole else None
 
 
 @channel_rule("IdentityN")
 def identity_n(op: OpVisit) -> List[Fact]:
+    """Passes everything on."""
     return list(op.facts)
 
 
 @value_rule("IdentityN", structural=True)
 def identity_n_value(op: ValueVisit) -> Any:
+    """Passes everything on."""
     return tuple(op.values)
 
 
 @channel_rule("NoOp", "Assert")
 def nothing(op: OpVisit) -> List[Fact]:
+    """Ops without outputs."""
     return []
 
 
 @channel_rule("Shape")
 def shape(op: OpVisit) -> Fact:
+    """A vector of sizes."""
     return fact((op[0].rank,))
 
 
 @value_rule("Shape")
 def shape_value(op: ValueVisit) -> Any:
+    """The sizes, NaN where they are open."""
     dims = op.facts[0].shape
     if dims is None:
         return None

@@ -13,6 +13,12 @@ import numpy as np
 from graphslim.errors import AnalysisError
 from graphslim.ir import Node
 
+BATCH = -3
+"""The origin of a number that is the open size of a first axis (see `analysis.sizes`)."""
+
+MALFORMED = (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError)
+"""What rules raise where a node lacks inputs or attributes, or has impossible ones."""
+
 Dims = Optional[Tuple[Optional[int], ...]]
 Ids = Optional[np.ndarray]
 
@@ -23,8 +29,8 @@ class Fact(NamedTuple):
     Attributes:
         shape: sizes per axis, None where open; None as a whole where the rank is open.
         ids: per axis an int64 array of channel ids, one per position, or None; `()` for open rank.
-        value: for small integer tensors the numbers, float64, NaN where unknown; None if not tracked.
-        atoms: beside `value`, the constant element that each number stems from (see `Walk.atoms`).
+        value: for small integer tensors the numbers, float64, NaN where unknown; else None.
+        atoms: beside `value`, where each number stems from (see `analysis.sizes`).
     """
 
     shape: Dims = None
@@ -34,11 +40,16 @@ class Fact(NamedTuple):
 
     @property
     def rank(self) -> Optional[int]:
+        """How many axes there are; None where that is open."""
         return None if self.shape is None else len(self.shape)
 
     def size(self, axis: int) -> Optional[int]:
         """The size of an axis, None where open."""
-        return None if self.shape is None or not -len(self.shape) <= axis < len(self.shape) else self.shape[axis]
+        return (
+            None
+            if self.shape is None or not -len(self.shape) <= axis < len(self.shape)
+            else self.shape[axis]
+        )
 
     def channels(self, axis: int) -> Ids:
         """The ids along an axis, None where there are none."""
@@ -56,7 +67,7 @@ UNKNOWN = Fact()
 
 
 def fact(shape: Dims, ids: Optional[Dict[int, Ids]] = None) -> Fact:
-    """A fact of that shape with ids on the named axes; sizes follow from ids where they are open."""
+    """A fact of that shape with ids on the named axes, which fill in open sizes."""
     if shape is None:
         return UNKNOWN
     sizes, per_axis = list(shape), [None] * len(shape)  # type: List[Optional[int]], List[Ids]
@@ -130,21 +141,34 @@ class OpVisit:
             for ids in known.ids:
                 self.pin(ids, why)
 
+    def pin_others(self, index: int, kept: Sequence[int], why: str) -> None:
+        """Pins the axes of input `index` but for those kept, whose ids are carried on."""
+        rank = self[index].rank
+        if rank:
+            for axis in {*range(rank)} - {axis % rank for axis in kept}:
+                self.pin(self[index].channels(axis), why)
+
     def mark(self, ids: Ids, role: str) -> None:
         """Notes the role (`producer` or `consumer`) of a parameter's axis."""
-        self._walk.mark(ids, role)
+        self._walk.mark(self.node, ids, role)
 
     def contract(self, **about: Any) -> None:
         """Notes a `Contraction` of this op."""
         self._walk.contractions.append(Contraction(node=self.node.name, **about))
 
-    def resize(self, index: int, element: int, ids: Ids) -> bool:
+    def resize(self, index: int, element: int, ids: Ids) -> None:
         """Binds one number of input `index`, a size, to channels: it shrinks as they go.
 
-        Gives False, and pins the channels, where the number is computed in a way that cannot be
-        followed back to a constant.
+        Where the number does not come from one constant, or from the size of the same channels
+        elsewhere, the channels are pinned. Call it for axes without ids as well: a number that
+        counts channels may not change there.
         """
-        return bool(self._walk.resize(self.node, index, self[index], element, ids))
+        self._walk.resize(self.node, index, self[index], element, ids)
+
+    def keeps_batch(self, index: int) -> bool:
+        """Whether the first number of input `index` is the open batch size of some tensor."""
+        atoms = self[index].atoms
+        return atoms is not None and atoms.size > 0 and float(atoms.ravel()[0]) == BATCH
 
     def shape_attr(self, key: str) -> Dims:
         """A shape attribute; None if absent or of open rank."""
@@ -258,6 +282,15 @@ def spatial_axes(node: Node) -> Tuple[int, int]:
 def known(value: Optional[np.ndarray]) -> Optional[np.ndarray]:
     """A value if all of it is known, else None."""
     return None if value is None or np.isnan(value).any() else value
+
+
+def per_channel(value: Optional[np.ndarray], axis: int, width: int) -> np.ndarray:
+    """Values along an axis, NaN where unknown or varying along another; float64 of (width,)."""
+    if value is None or (value.size != 1 and value.shape[axis] != value.size):
+        return np.full(width, np.nan)
+    if value.size not in (1, width):
+        return np.full(width, np.nan)
+    return np.broadcast_to(value.ravel(), (width,)).astype(np.float64)
 
 
 def integers(known_fact: Fact) -> Optional[List[int]]:

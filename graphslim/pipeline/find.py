@@ -8,6 +8,7 @@ from graphslim.errors import PassError
 from graphslim.ir import Graph
 from graphslim.match import PATTERNS, find_blocks
 from graphslim.pipeline.base import Outcome, Pass
+from graphslim.words import plural
 
 
 class FindBlocks(Pass):
@@ -22,7 +23,9 @@ class FindBlocks(Pass):
             PassError: no pattern of that kind is declared.
         """
         if self.kind not in PATTERNS:
-            raise PassError(f"no block pattern {self.kind!r}", self.name, "declare it with @block_pattern")
+            raise PassError(
+                f"no block pattern {self.kind!r}", self.name, "declare it with @block_pattern"
+            )
         found = find_blocks(graph, PATTERNS[self.kind])
         graph.blocks = [block for block in graph.blocks if block.kind != self.kind] + found
-        return Outcome(False, (f"{len(found)} {self.kind} blocks",))
+        return Outcome(False, (plural(len(found), f"{self.kind} block"),))

@@ -31,10 +31,13 @@ class Verify(Observer):
     """
 
     def after(self, graph: Graph, one: Pass, outcome: Outcome) -> None:
+        """Checks the graph."""
         try:
             check(graph)
         except IRError as error:
-            raise PassError(f"left a broken graph: {error}", one.name, "this is a bug in the pass") from error
+            raise PassError(
+                f"left a broken graph: {error}", one.name, "this is a bug in the pass"
+            ) from error
 
 
 class Timing(Observer):
@@ -45,9 +48,11 @@ class Timing(Observer):
         self._start = 0.0
 
     def before(self, graph: Graph, one: Pass) -> None:
+        """Starts the watch."""
         self._start = time.perf_counter()
 
     def after(self, graph: Graph, one: Pass, outcome: Outcome) -> None:
+        """Stops the watch."""
         self.seconds.append((one.name, time.perf_counter() - self._start))
 
 
@@ -59,6 +64,7 @@ class Dump(Observer):
         self._count = 0
 
     def after(self, graph: Graph, one: Pass, outcome: Outcome) -> None:
+        """Writes the graph, if this pass is one of those."""
         self._count += 1
         if one.name in self.names:
             path = os.path.join(self.folder, f"{self._count:02d}-{one.name}.pbtxt")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 from typing import Any, Dict, List, Type, TypeVar
 
-from graphslim.errors import PassError
+from graphslim.errors import GraphslimError, PassError
 from graphslim.pipeline.base import Pass
 
 ENTRY_POINTS = "graphslim.passes"
@@ -40,7 +42,7 @@ def passes() -> Dict[str, Type[Pass]]:
 
 
 def find_pass(name: str) -> Type[Pass]:
-    """The pass of a name, or of `package.module:Class` or `path/to/file.py:Class`, which is imported.
+    """The pass of a name, or of `package.module:Class` or `file.py:Class`, which is imported.
 
     Raises:
         PassError: there is none.
@@ -51,34 +53,53 @@ def find_pass(name: str) -> Type[Pass]:
     if name not in _PASSES:
         close = difflib.get_close_matches(name, list(_PASSES), n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(_PASSES))}"
+        if name.endswith(".py"):
+            hint = f"name the class too: {name}:Class"
         raise PassError("no pass of that name", name, hint)
     return _PASSES[name]
 
 
 def _imported(name: str) -> Type[Pass]:
-    module, _, attribute = name.rpartition(":")
+    place, _, attribute = name.rpartition(":")
+    if place.endswith(".py") and not os.path.isfile(place):
+        raise PassError("no such file", name, "write path/to/file.py:Class")
     try:
-        found = getattr(_module(module), attribute)
-    except (ImportError, AttributeError, OSError, SyntaxError) as error:
+        module = _module(place)
+    except GraphslimError:
+        raise
+    except Exception as error:  # a user's file may raise anything
         raise PassError(
-            f"cannot be imported: {error}", name, "write package.module:Class or file.py:Class"
-        ) from None
+            f"cannot be imported: {type(error).__name__}: {error}",
+            name,
+            "write package.module:Class or file.py:Class",
+        ) from error
+    found = getattr(module, attribute, None)
+    if found is None:
+        raise PassError(f"there is no {attribute!r} in {place}", name, "name a class of it")
     if not (isinstance(found, type) and issubclass(found, Pass)):
         raise PassError("is not a Pass", name, "subclass graphslim.Pass")
+    if not found.name:
+        raise PassError("is a Pass without a name", name, "give the class a name = '...'")
     return found
 
 
 def _module(name: str) -> Any:
     if not name.endswith(".py"):
         return importlib.import_module(name)
-    spec = importlib.util.spec_from_file_location(f"graphslim_user_{abs(hash(name))}", name)
-    if spec is None or spec.loader is None:
-        raise ImportError(name)
-    if spec.name not in sys.modules:
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        sys.modules[spec.name] = module
-    return sys.modules[spec.name]
+    path = os.path.abspath(name)
+    key = f"graphslim_user_{hashlib.sha256(path.encode()).hexdigest()[:16]}"
+    if key not in sys.modules:
+        spec = importlib.util.spec_from_file_location(key, path)
+        if spec is None or spec.loader is None:
+            raise ImportError(name)
+        # Before it is executed, since dataclasses look their module up.
+        sys.modules[key] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(sys.modules[key])
+        except BaseException:
+            del sys.modules[key]
+            raise
+    return sys.modules[key]
 
 
 def load_plugins() -> None:
@@ -92,20 +113,25 @@ def load_plugins() -> None:
     except ImportError as error:
         _loaded = False
         raise PassError(
-            f"the built-in passes are not installed: {error}", ENTRY_POINTS, "pip install -e . in the checkout"
+            f"the built-in passes are not installed: {error}",
+            ENTRY_POINTS,
+            "pip install -e . in the checkout",
         ) from None
     for point in _entry_points():
         try:
             point.load()
         except Exception as error:  # a plug-in may raise anything
-            raise PassError(f"the plug-in fails to load: {error}", point.name, "update or remove it") from error
+            _loaded = False
+            raise PassError(
+                f"the plug-in fails to load: {error}", point.name, "update or remove it"
+            ) from error
 
 
 def _entry_points() -> List[Any]:
     try:
         from importlib.metadata import entry_points
     except ImportError:  # Python 3.7
-        from importlib_metadata import entry_points  # type: ignore[import-not-found,no-redef]
+        from importlib_metadata import entry_points  # type: ignore[no-redef]
     found: Any = entry_points()
     if hasattr(found, "select"):
         return list(found.select(group=ENTRY_POINTS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, List, Sequence, Tuple
 
-from graphslim.errors import PassError
+from graphslim.errors import GraphslimError, PassError
 from graphslim.ir import Graph
 from graphslim.pipeline.base import Outcome, Pass
 from graphslim.pipeline.observers import Observer
@@ -23,26 +23,29 @@ class Pipeline:
 
     def __init__(self, steps: Iterable[object]) -> None:
         self.steps: List[Pass] = [
-            step if isinstance(step, Pass) else find_pass(str(step))() for step in steps
+            step if isinstance(step, Pass) else _made(str(step)) for step in steps
         ]
         names = [step.name for step in self.steps]
         for place, step in enumerate(self.steps):
             for earlier, why in step.after.items():
                 if earlier in names[place + 1 :]:
-                    raise PassError(f"must come after {earlier}: {why}", step.name, "change the order")
+                    raise PassError(
+                        f"must come after {earlier}: {why}", step.name, "change the order"
+                    )
 
     def run(self, graph: Graph, observers: Sequence[Observer] = ()) -> List[Tuple[str, Outcome]]:
         """Runs every pass on the graph, in place; gives what each reported.
 
         Raises:
-            PassError: a pass reported a change that it did not make, or hid one.
+            PassError: a pass failed, or reported a change that it did not make, or hid one.
+            GraphslimError: what a pass cannot do, as it says itself.
         """
         done: List[Tuple[str, Outcome]] = []
         for step in self.steps:
             for observer in observers:
                 observer.before(graph, step)
             version = graph.version
-            outcome = step.run(graph)
+            outcome = _outcome(step, graph)
             if outcome.changed != (graph.version != version):
                 truth = "changed the graph" if graph.version != version else "changed nothing"
                 raise PassError(f"{truth} and reports otherwise", step.name, "mend its Outcome")
@@ -50,3 +53,27 @@ class Pipeline:
                 observer.after(graph, step, outcome)
             done.append((step.name, outcome))
         return done
+
+
+def _made(name: str) -> Pass:
+    cls = find_pass(name)
+    try:
+        return cls()
+    except TypeError as error:
+        raise PassError(
+            f"cannot be made: {error}", name, "give each of its options a default"
+        ) from error
+
+
+def _outcome(step: Pass, graph: Graph) -> Outcome:
+    try:
+        outcome = step.run(graph)
+    except GraphslimError:
+        raise
+    except Exception as error:  # a pass may raise anything
+        raise PassError(
+            f"fails: {type(error).__name__}: {error}", step.name, "a bug in the pass"
+        ) from error
+    if not isinstance(outcome, Outcome):
+        raise PassError(f"gives {outcome!r}, not an Outcome", step.name, "let run() return one")
+    return outcome

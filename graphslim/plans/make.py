@@ -9,7 +9,7 @@ import numpy as np
 
 from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.analysis.cost import Cost, cost, cost_without
-from graphslim.analysis.dead import consumers_of, constants_of, find_dead
+from graphslim.analysis.dead import constants_of, consumers_of, find_dead
 from graphslim.analysis.values import Values
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
@@ -20,7 +20,9 @@ DEAD_BELOW = 1e-9
 """Weights of smaller magnitude count as zero by default: the threshold of the published method."""
 
 
-def plan_dead(graph: Graph, selection: Optional[Selection] = None, dead_below: float = DEAD_BELOW) -> Plan:
+def plan_dead(
+    graph: Graph, selection: Optional[Selection] = None, dead_below: float = DEAD_BELOW
+) -> Plan:
     """A plan that removes dead channels, and folds what constants they leave behind.
 
     Args:

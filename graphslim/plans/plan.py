@@ -90,7 +90,12 @@ class Plan(NamedTuple):
                 "why": group.why,
                 "scores": list(group.scores),
                 "bindings": [
-                    {"param": cut.param, "axis": cut.axis, "role": cut.role, "removed": list(cut.removed)}
+                    {
+                        "param": cut.param,
+                        "axis": cut.axis,
+                        "role": cut.role,
+                        "removed": list(cut.removed),
+                    }
                     for cut in group.cuts
                 ],
             }
@@ -124,7 +129,9 @@ class Plan(NamedTuple):
         if not isinstance(tree, dict) or tree.get("format") != FORMAT:
             raise PlanError("not a graphslim plan", where, "make one with --plan-out")
         if tree.get("version") != VERSION:
-            raise PlanError(f"plan version {tree.get('version')} is not known", where, "update graphslim")
+            raise PlanError(
+                f"plan version {tree.get('version')} is not known", where, "update graphslim"
+            )
         try:
             return cls(
                 tree["model"],
@@ -154,7 +161,10 @@ class Plan(NamedTuple):
 
 
 def _group(item: Dict[str, Any]) -> GroupPlan:
-    cuts = [Cut(cut["param"], cut["axis"], cut["role"], tuple(cut["removed"])) for cut in item["bindings"]]
+    cuts = [
+        Cut(cut["param"], cut["axis"], cut["role"], tuple(cut["removed"]))
+        for cut in item["bindings"]
+    ]
     return GroupPlan(
         item["id"],
         item.get("block"),

@@ -10,6 +10,7 @@ from graphslim.analysis.channels import Channels, analyse
 from graphslim.analysis.values import Values
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, Shape
+from graphslim.ops.table import Contraction
 from graphslim.plans.make import check_removal, cuts_of, model_of
 from graphslim.plans.plan import Plan
 from graphslim.rewrite.fold import fold_shift
@@ -40,7 +41,7 @@ def _apply(graph: Graph, channels: Channels, plan: Plan, force: bool) -> None:
     _check_model(graph, plan, force)
     removed = _mask(channels, plan)
     if plan.folds:
-        _fold(graph, channels, plan)
+        _fold(graph, channels, plan, removed)
         folded = analyse(graph)
         channels, removed = folded, _carry_over(folded, channels, removed)
     _cut(graph, channels, removed)
@@ -59,7 +60,7 @@ def zero_consumers(graph: Graph, plan: Plan, force: bool = False) -> Graph:
     old = analyse(graph)
     removed = _mask(old, plan)
     masked = graph.copy()
-    _fold(masked, old, plan)
+    _fold(masked, old, plan, removed)
     channels = analyse(masked)
     gone = _carry_over(channels, old, removed)
     for axis in channels.axes:
@@ -100,7 +101,10 @@ def _mask(channels: Channels, plan: Plan) -> np.ndarray:
         check_removal(group, one.removed)
         removed[group.channels[list(one.removed)]] = True
     for one in plan.groups:
-        mine = {(cut.param, cut.axis, cut.role): cut.removed for cut in cuts_of(channels, by_id[one.id], removed)}
+        mine = {
+            (cut.param, cut.axis, cut.role): cut.removed
+            for cut in cuts_of(channels, by_id[one.id], removed)
+        }
         theirs = {(cut.param, cut.axis, cut.role): cut.removed for cut in one.cuts}
         if mine != theirs:
             different = sorted(set(mine.items()) ^ set(theirs.items()))[0][0]
@@ -123,7 +127,7 @@ def _carry_over(new: Channels, old: Channels, removed: np.ndarray) -> np.ndarray
     return gone
 
 
-def _fold(graph: Graph, channels: Channels, plan: Plan) -> None:
+def _fold(graph: Graph, channels: Channels, plan: Plan, removed: np.ndarray) -> None:
     if not plan.folds:
         return
     values = Values(graph, channels, 0.0)
@@ -131,13 +135,33 @@ def _fold(graph: Graph, channels: Channels, plan: Plan) -> None:
     shifts: List[Tuple[str, np.ndarray]] = []
     for fold in plan.folds:
         one = sums.get(fold.node)
-        weights = None if one is None else values.constant(graph.data_inputs(fold.node)[one.weights])
+        weights = (
+            None if one is None else values.constant(graph.data_inputs(fold.node)[one.weights])
+        )
         if one is None or weights is None:
-            raise PlanError("has no constant weights to fold with", fold.node, "the plan does not fit")
-        rows = one.matrix(weights)[:, list(fold.indices), :].astype(np.float64)
+            raise PlanError(
+                "has no constant weights to fold with", fold.node, "the plan does not fit"
+            )
+        indices = list(fold.indices)
+        if len(fold.values) != len(indices) or not _all_removed(channels, one, indices, removed):
+            raise PlanError(
+                "the plan folds channels into it that it does not remove",
+                fold.node,
+                "the plan was edited, or is of another architecture",
+            )
+        rows = one.matrix(weights)[:, indices, :].astype(np.float64)
         shifts.append((fold.node, np.einsum("c,tco->o", np.asarray(fold.values), rows)))
     for name, shift in shifts:
         fold_shift(graph, values, name, shift)
+
+
+def _all_removed(
+    channels: Channels, one: Contraction, indices: List[int], removed: np.ndarray
+) -> bool:
+    width = len(one.into)
+    return all(0 <= index < width for index in indices) and bool(
+        removed[channels.label[one.into[indices]]].all()
+    )
 
 
 def _cut(graph: Graph, channels: Channels, gone: np.ndarray) -> None:
@@ -153,29 +177,34 @@ def _cut(graph: Graph, channels: Channels, gone: np.ndarray) -> None:
 
 
 def _resize(graph: Graph, channels: Channels, gone: np.ndarray) -> None:
-    """Rewrites constants that state a channel count, in a private copy where others read them too."""
-    wishes: Dict[Tuple[str, int], Dict[str, Dict[int, int]]] = {}
+    """Rewrites constants that state a channel count, in private copies where others read them."""
+    wishes: Dict[str, Dict[Tuple[str, int], Dict[int, int]]] = {}
     for one in channels.resizes:
         lost = int(np.count_nonzero(gone[channels.label[one.ids]]))
-        readers = wishes.setdefault((one.node, one.index), {})
-        readers.setdefault(one.param, {})[one.element] = len(one.ids) - lost
-    by_param: Dict[str, List[Tuple[Tuple[str, int], Dict[int, int]]]] = {}
-    for reader, params in wishes.items():
-        for param, numbers in params.items():
-            by_param.setdefault(param, []).append((reader, numbers))
-    for param, readers_of in by_param.items():
-        tensor = graph[param].attrs["value"]
-        old = tensor.numbers().ravel()
-        changing = [one for one in readers_of if any(old[place] != n for place, n in one[1].items())]
-        if not changing:
-            continue
-        alone = len(_terminal_uses(graph, param)) == len(readers_of)
-        agreed = alone and all(one[1] == readers_of[0][1] for one in readers_of)
-        for (reader, index), numbers in changing[:1] if agreed else changing:
-            fresh = np.array(tensor.numbers())
-            fresh.ravel()[list(numbers)] = list(numbers.values())
-            target = param if agreed else _private(graph, param, reader, index)
-            graph.set_attr(target, "value", tensor.with_numbers(fresh))
+        readers = wishes.setdefault(one.param, {})
+        readers.setdefault((one.node, one.slot), {})[one.element] = len(one.ids) - lost
+    for param, readers in wishes.items():
+        _restate(graph, param, readers)
+
+
+def _restate(graph: Graph, param: str, readers: Dict[Tuple[str, int], Dict[int, int]]) -> None:
+    """Rewrites elements of one constant, as each reader wants them."""
+    tensor = graph[param].attrs["value"]
+    old = tensor.numbers().ravel()
+    changing = {
+        reader: numbers
+        for reader, numbers in readers.items()
+        if any(old[place] != number for place, number in numbers.items())
+    }
+    wanted = list(readers.values())
+    agreed = set(_terminal_uses(graph, param)) == set(readers) and wanted.count(wanted[0]) == len(
+        wanted
+    )
+    for (node, slot), numbers in list(changing.items())[: 1 if agreed else None]:
+        fresh = np.array(tensor.numbers())
+        fresh.ravel()[list(numbers)] = list(numbers.values())
+        target = param if agreed else _private(graph, param, (node, slot))
+        graph.set_attr(target, "value", tensor.with_numbers(fresh))
 
 
 def _terminal_uses(graph: Graph, name: str) -> List[Tuple[str, int]]:
@@ -189,20 +218,58 @@ def _terminal_uses(graph: Graph, name: str) -> List[Tuple[str, int]]:
     return found
 
 
-def _private(graph: Graph, param: str, reader: str, index: int) -> str:
-    """A copy of a constant for one reader.
+def _private(graph: Graph, param: str, reader: Tuple[str, int]) -> str:
+    """The constant that one reader alone gets a size from: itself, or a copy if others read it.
+
+    The reader may get it through ops that only pass it on; those that are shared are copied too.
 
     Raises:
-        PlanError: the reader gets it through more than identities.
+        PlanError: the reader gets it in another way.
     """
-    if (reader, index) not in _terminal_uses(graph, param):
+    path = _path(graph, param, reader)
+    if path is None:
         raise PlanError(
-            "holds a size for several readers that now differ", param, f"--exclude what {reader} reshapes"
+            "holds a size for several readers that now differ",
+            param,
+            f"--exclude what {reader[0]} reshapes",
         )
-    copy = Node(graph.fresh_name(f"{param}/resized"), "Const", graph[param].attrs.copy())
-    graph.add(copy)
-    graph.rewire(reader, index, Port(copy.name))
-    return copy.name
+    (above, slot), shared = reader, False
+    for name, inner in [*path, (param, 0)]:
+        node = graph[name]
+        shared = shared or len(graph.uses_of(node)) != 1 or Port(name) in graph.outputs
+        if shared:
+            copy = Node(graph.fresh_name(f"{name}/resized"), node.op, node.attrs.copy())
+            graph.add(copy, graph.inputs_of(node))
+            graph.rewire(above, slot, Port(copy.name))
+            name = copy.name
+        above, slot = name, inner
+    return above
+
+
+def _path(graph: Graph, param: str, reader: Tuple[str, int]) -> Optional[List[Tuple[str, int]]]:
+    """The ops between a reader and a constant, each with its input that leads there.
+
+    None if there are several ways, or an op between them does more than pass numbers on.
+    """
+    found = []
+    source = graph.data_inputs(reader[0])[reader[1]].node
+    while source != param:
+        inputs = graph.data_inputs(source)
+        ways = [place for place, port in enumerate(inputs) if _leads(graph, port.node, param)]
+        if len(ways) != 1 or graph[source].op not in (*IDENTITY_OPS, "Cast", "Pack", "ConcatV2"):
+            return None
+        found.append((source, ways[0]))
+        source = inputs[ways[0]].node
+    return found
+
+
+def _leads(graph: Graph, source: str, param: str) -> bool:
+    """Whether a short way of inputs leads from a node to a constant."""
+    return source == param or any(
+        _leads(graph, port.node, param)
+        for port in graph.data_inputs(source)
+        if graph[source].op in (*IDENTITY_OPS, "Cast", "Pack", "ConcatV2")
+    )
 
 
 def _mend_shapes(graph: Graph, node: Node, channels: Channels, gone: np.ndarray) -> None:
@@ -214,10 +281,9 @@ def _mend_shapes(graph: Graph, node: Node, channels: Channels, gone: np.ndarray)
         dims = None if shape is None or shape.dims is None else list(shape.dims)
         if dims is not None and len(dims) == len(known.ids):
             for axis, ids in enumerate(known.ids):
-                if ids is not None and dims[axis] is not None:
-                    dims[axis] -= int(np.count_nonzero(gone[channels.label[ids]]))
+                size = dims[axis]
+                if ids is not None and size is not None:
+                    dims[axis] = size - int(np.count_nonzero(gone[channels.label[ids]]))
         mended.append(shape if dims is None else Shape(tuple(dims)))
     if mended != list(stated):
         graph.set_attr(node, "_output_shapes", mended)
-
-

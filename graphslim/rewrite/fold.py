@@ -36,6 +36,7 @@ def _offset_after(
     graph: Graph, values: Values, at: Port, shift: np.ndarray
 ) -> Optional[Tuple[Node, int, np.ndarray]]:
     """The input of a later op that is an offset, and what it has to gain."""
+    axis = -1 if _layout(graph[at.node]) == b"NHWC" else -3
     while True:
         uses = graph.uses_of(at)
         if len(uses) != 1 or at in graph.outputs:
@@ -53,15 +54,20 @@ def _offset_after(
             return user, 2, shift * scale / np.sqrt(variance + user.attrs.get("epsilon", 1e-4))
         elif user.op in ("Add", "AddV2", "Mul") and len(inputs) == 2:
             other = values.constant(inputs[1 - index])
-            if other is None:
+            if other is None or not _lies_along(other, axis, len(shift)):
                 return None
             if user.op != "Mul":
                 return user, 1 - index, shift
-            if other.size not in (1, len(shift)):
-                return None
             shift, at = shift * other.ravel(), Port(user.name)
         else:
             return None
+
+
+def _lies_along(vector: np.ndarray, axis: int, width: int) -> bool:
+    """Whether it is one number, or one for each position along an axis counted from the end."""
+    if vector.size == 1:
+        return True
+    return vector.size == width and vector.ndim >= -axis and vector.shape[axis] == width
 
 
 def _add_to_constant(graph: Graph, reader: str, index: int, amount: np.ndarray) -> bool:
@@ -77,8 +83,13 @@ def _add_to_constant(graph: Graph, reader: str, index: int, amount: np.ndarray) 
     if source.op != "Const" or source.attrs["value"].size != len(amount):
         return False
     tensor = source.attrs["value"]
-    changed = tensor.with_numbers(tensor.numbers().astype(np.float64) + amount.reshape(tensor.shape))
-    if any(len(graph.uses_of(graph[name])) != 1 for name, _ in path[1:]) or len(graph.uses_of(source)) != 1:
+    changed = tensor.with_numbers(
+        tensor.numbers().astype(np.float64) + amount.reshape(tensor.shape)
+    )
+    if (
+        any(len(graph.uses_of(graph[name])) != 1 for name, _ in path[1:])
+        or len(graph.uses_of(source)) != 1
+    ):
         if any(graph[name].op == "Sub" for name, _ in path[1:]):
             return False
         private = Node(graph.fresh_name(f"{source.name}/folded"), "Const", source.attrs.copy())
@@ -99,10 +110,17 @@ def _insert_bias(graph: Graph, name: str, shift: np.ndarray) -> str:
             Attrs({"dtype": dtype, "value": Tensor.from_numbers(shift, dtype)}),
         )
     )
-    layout = b"NCHW" if node.op != "MatMul" and channel_axis(node) == 1 else b"NHWC"
-    bias = Node(graph.fresh_name(f"{name}/folded"), "BiasAdd", Attrs({"T": dtype, "data_format": layout}))
+    bias = Node(
+        graph.fresh_name(f"{name}/folded"),
+        "BiasAdd",
+        Attrs({"T": dtype, "data_format": _layout(node)}),
+    )
     uses = graph.uses_of(Port(name))
     graph.add(bias, [Port(name), Port(offset.name)])
     for use in uses:
         graph.rewire(use.node, use.index, Port(bias.name))
     return bias.name
+
+
+def _layout(node: Node) -> bytes:
+    return b"NCHW" if channel_axis(node) == 1 else b"NHWC"

@@ -1,0 +1,184 @@
+"""The options that several commands share, read from the command line into values."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
+
+import click
+
+from graphslim.graphdef import load
+from graphslim.ir import Graph
+from graphslim.plans import Plan
+
+Command = Callable[..., Any]
+
+
+class Reading(NamedTuple):
+    """How models are read."""
+
+    inputs: List[str]
+    outputs: List[str]
+    input_shapes: Dict[str, List[Optional[int]]]
+
+    def load(self, path: str) -> Graph:
+        """Reads a model.
+
+        Raises:
+            LoadError: it is none, or the options do not fit it.
+        """
+        return load(path, inputs=self.inputs, outputs=self.outputs, input_shapes=self.input_shapes)
+
+
+class Running(NamedTuple):
+    """How graphs are run."""
+
+    data: Optional[str]
+    seed: int
+    batch: int
+    tolerance: float
+
+    def compare(
+        self, first: Graph, second: Graph, plan: Optional[Plan] = None, force: bool = False
+    ) -> Any:
+        """Runs both graphs; gives their `compare.Agreement`.
+
+        Raises:
+            GraphslimError: the data cannot be read, or a graph does not run.
+        """
+        from graphslim.compare import verify
+        from graphslim.feeds import load_feeds
+
+        feeds = load_feeds(first, self.data, self.batch) if self.data else None
+        return verify(
+            first,
+            second,
+            plan=plan,
+            feeds=feeds,
+            seed=self.seed,
+            batch=self.batch,
+            tolerance=self.tolerance,
+            force=force,
+        )
+
+
+class Finite(click.FloatRange):
+    """A number from 0 on, infinity and NaN left out."""
+
+    def __init__(self) -> None:
+        super().__init__(0)
+
+    def convert(
+        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> float:
+        """The number that a text stands for."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
+
+
+def _shapes(
+    context: click.Context, option: click.Parameter, texts: Tuple[str, ...]
+) -> Dict[str, List[Optional[int]]]:
+    shapes: Dict[str, List[Optional[int]]] = {}
+    for text in texts:
+        name, mark, sizes = text.rpartition("=")
+        try:
+            numbers = [None if size in ("?", "-1") else int(size) for size in sizes.split(",")]
+        except ValueError:
+            numbers, mark = [], ""
+        if not mark or not name or any(size is not None and size < 1 for size in numbers):
+            raise click.BadParameter(f"{text!r} is not of the form NAME=1,224,224,3")
+        shapes[name] = numbers
+    return shapes
+
+
+def _names(context: click.Context, option: click.Parameter, texts: Tuple[str, ...]) -> List[str]:
+    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
+
+
+def _packed(command: Command, name: str, kind: Type[Any]) -> Command:
+    """Hands the fields of `kind` to a command as one argument."""
+
+    @functools.wraps(command)
+    def call(**given: Any) -> Any:
+        fields = {field: given.pop(field) for field in kind._fields}
+        return command(**{name: kind(**fields)}, **given)
+
+    return call
+
+
+def _with(command: Command, *options: Command) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def model_options(command: Command) -> Command:
+    """The options of every command on a model; the command gets a `Reading` as `reading`."""
+    return _with(
+        _packed(command, "reading", Reading),
+        click.option(
+            "--inputs",
+            multiple=True,
+            callback=_names,
+            metavar="NAME,...",
+            help="Nodes that are fed. Default: the placeholders.",
+        ),
+        click.option(
+            "--outputs",
+            multiple=True,
+            callback=_names,
+            metavar="NAME,...",
+            help="What to compute. Default: what nothing reads.",
+        ),
+        click.option(
+            "--input-shape",
+            "input_shapes",
+            multiple=True,
+            callback=_shapes,
+            metavar="NAME=1,224,224,3",
+            help="The shape of an input that the file leaves open.",
+        ),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
+        click.option("-v", "--verbose", is_flag=True, help="Say more, on stderr."),
+        click.option("--debug", is_flag=True, expose_value=False, help="Print tracebacks too."),
+    )
+
+
+def run_options(command: Command) -> Command:
+    """The options of commands that run graphs; the command gets a `Running` as `running`."""
+    return _with(
+        _packed(command, "running", Running),
+        click.option(
+            "--data",
+            metavar="PATH",
+            help="Inputs: an .npz, an .npy or a folder of images. Default: seeded random data.",
+        ),
+        click.option(
+            "--seed",
+            default=0,
+            show_default=True,
+            type=click.IntRange(0, 2**32 - 1),
+            metavar="N",
+            help="For the random data.",
+        ),
+        click.option(
+            "--batch",
+            default=1,
+            show_default=True,
+            type=click.IntRange(1),
+            metavar="N",
+            help="Examples, where the batch is open.",
+        ),
+        click.option(
+            "--tolerance",
+            default=1e-4,
+            show_default="0.0001",
+            type=Finite(),
+            metavar="T",
+            help="Largest difference allowed, as a share of each output's range.",
+        ),
+    )

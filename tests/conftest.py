@@ -1,0 +1,33 @@
+"""What several test modules need: helpers beside the tests, data beside the checkout."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+# The helpers that stand beside the tests, wherever pytest is started.
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of published networks beside the checkout."""
+    if not (SHARED / "mobilepose").is_dir():
+        pytest.skip("the published networks are not beside the checkout (../shared)")
+    return SHARED
+
+
+def model_files() -> list:
+    """Every binary graph that is there, of the fixtures and beside the checkout."""
+    found = [*(ROOT / "fixtures").glob("**/*.pb"), *SHARED.glob("*/*.pb")]
+    return [pytest.param(path, id=path.name) for path in sorted(found)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "model_file" in metafunc.fixturenames:
+        metafunc.parametrize("model_file", model_files())

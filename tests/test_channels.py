@@ -1,0 +1,366 @@
+"""Channels and groups: what is tied, what is pinned and why, and where each group is bound."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, List, Tuple
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny import groups, pins, tiny
+
+import graphslim as gs
+from graphslim.analysis import components
+from graphslim.analysis.components import connected
+from graphslim.errors import AnalysisError
+from graphslim.ops.table import CHANNEL_RULES, OpVisit
+
+X = "x = input 1,8,8,4\n"
+
+
+def conv(name: str, source: str, inside: int, out: int, more: str = "") -> str:
+    return (
+        f"{name}/w = f32[1,1,{inside},{out}]{{random 1}}\n"
+        f"{name} = Conv2D({source}, {name}/w){more}\n"
+    )
+
+
+def places(graph: gs.Graph, name: str) -> Dict[Tuple[str, int], str]:
+    """Where a group is bound: (constant, axis) to role."""
+    channels = gs.analyse(graph)
+    return {(one.param, one.axis): one.role for one in channels.bindings(groups(graph)[name])}
+
+
+def widths(graph: gs.Graph) -> Dict[str, int]:
+    """The sizes of the prunable groups."""
+    return {name: len(group) for name, group in groups(graph).items() if group.prunable}
+
+
+# ------------------------------------------------------------------ architectures
+
+
+def test_plain_chain() -> None:
+    graph = tiny(X + conv("a", "x", 4, 6) + conv("b", "a", 6, 5) + conv("c", "b", 5, 3))
+    assert widths(graph) == {"a": 6, "b": 5}
+    assert places(graph, "a") == {("a/w", 3): "producer", ("b/w", 2): "consumer"}
+    assert pins(graph, "c") == "it is a graph output @ c"
+
+
+def test_inverted_residual_block_with_se() -> None:
+    text = X + conv("e", "x", 4, 12) + "d/w = f32[3,3,12,1]{1}\nd = DepthwiseConv2dNative(e, d/w)\n"
+    text += (
+        "m = i32[2]{1 2}\np = Mean(d, m) Tidx=int32\n"
+        + conv("s", "p", 12, 3)
+        + conv("g", "s", 3, 12)
+    )
+    text += "h = Sigmoid(g)\ny = Mul(d, h)\n" + conv("j", "y", 12, 4) + "o = AddV2(j, x)\n"
+    graph = tiny(text)
+    assert widths(graph) == {"e": 12, "s": 3}
+    assert places(graph, "e") == {
+        ("e/w", 3): "producer",
+        ("d/w", 2): "follower",
+        ("s/w", 2): "consumer",
+        ("g/w", 3): "producer",
+        ("j/w", 2): "consumer",
+    }
+    assert pins(graph, "j").startswith("it is a graph input @ x")
+
+
+def test_residual_sums_tie_a_whole_stage() -> None:
+    text = X + conv("a", "x", 4, 6) + conv("b", "a", 6, 6) + "s = AddV2(b, a)\n"
+    text += conv("c", "s", 6, 6) + "t = Add(s, c)\n" + conv("z", "t", 6, 2)
+    graph = tiny(text)
+    assert widths(graph) == {"a": 6}
+    assert len(places(graph, "a")) == 6
+
+
+def test_concatenation_keeps_its_parts_apart() -> None:
+    text = (
+        X
+        + conv("a", "x", 4, 6)
+        + conv("b", "x", 4, 5)
+        + "n = i32[]{3}\nc = ConcatV2(a, b, n) Tidx=int32\n"
+    )
+    graph = tiny(text + conv("z", "c", 11, 2))
+    assert widths(graph) == {"a": 6, "b": 5}
+    bindings = gs.analyse(graph).bindings(groups(graph)["b"])
+    assert [one.positions.tolist() for one in bindings if one.param == "z/w"] == [[6, 7, 8, 9, 10]]
+
+
+def test_shared_weights_tie_both_branches() -> None:
+    text = "x = input 1,8,8,4\ny = input 1,8,8,4\n" + conv("a", "x", 4, 6) + "b = Conv2D(y, a/w)\n"
+    text += conv("z", "a", 6, 2) + "v = Conv2D(b, z/w)\n"
+    graph = tiny(text)
+    assert widths(graph) == {"a": 6}
+    assert places(graph, "a") == {("a/w", 3): "producer", ("z/w", 2): "consumer"}
+
+
+def test_flatten_repeats_channels() -> None:
+    text = X + conv("a", "x", 4, 6) + "t = i32[2]{1 384}\nf = Reshape(a, t) Tshape=int32\n"
+    graph = tiny(text + "z/w = f32[384,2]{1}\nz = MatMul(f, z/w)\n")
+    assert places(graph, "a") == {
+        ("a/w", 3): "producer",
+        ("z/w", 0): "consumer",
+        ("t", 1): "shape",
+    }
+    dense = [one for one in gs.analyse(graph).bindings(groups(graph)["a"]) if one.param == "z/w"][0]
+    np.testing.assert_array_equal(dense.channels, np.tile(np.arange(6), 64))
+
+
+def test_pixel_shuffle_ties_the_channels_of_a_block() -> None:
+    text = X + conv("a", "x", 4, 12) + "u = DepthToSpace(a)\n" + conv("z", "u", 3, 2)
+    graph = tiny(text)
+    assert widths(graph) == {"a": 3}
+    filters = gs.analyse(graph).bindings(groups(graph)["a"])[0]
+    np.testing.assert_array_equal(filters.channels, np.tile(np.arange(3), 4))
+
+
+def test_batch_norm_of_constants() -> None:
+    text = X + conv("a", "x", 4, 6)
+    for name in ("mean", "var", "gamma", "beta"):
+        text += f"{name} = f32[6]{{1}}\n"
+    text += (
+        "e = f32[]{0.001}\nve = AddV2(var, e)\nr = Rsqrt(ve)\nk = Mul(r, gamma)\nak = Mul(a, k)\n"
+    )
+    text += "mk = Mul(mean, k)\nsh = Sub(beta, mk)\nn = AddV2(ak, sh)\n" + conv("z", "n", 6, 2)
+    graph = tiny(text)
+    roles = places(graph, "a")
+    assert {name for (name, _), role in roles.items() if role == "follower"} == {
+        "mean",
+        "var",
+        "gamma",
+        "beta",
+    }
+    assert widths(graph) == {"a": 6}
+
+
+def test_depthwise_multiplier_repeats_channels() -> None:
+    text = X + conv("a", "x", 4, 6) + "d/w = f32[3,3,6,2]{1}\nd = DepthwiseConv2dNative(a, d/w)\n"
+    graph = tiny(text + "d/b = f32[12]{1}\nb = BiasAdd(d, d/b)\n" + conv("z", "b", 12, 2))
+    assert widths(graph) == {"a": 6}
+    bias = [one for one in gs.analyse(graph).bindings(groups(graph)["a"]) if one.param == "d/b"][0]
+    np.testing.assert_array_equal(bias.channels, np.repeat(np.arange(6), 2))
+
+
+@pytest.mark.parametrize("shape", ["", "1", "1,1,1", "8,1", "1,8,8,1"])
+def test_size_one_broadcasts_and_ties_nothing(shape: str) -> None:
+    graph = tiny(
+        X + conv("a", "x", 4, 6) + f"k = f32[{shape}]{{1}}\nb = Mul(a, k)\n" + conv("z", "b", 6, 2)
+    )
+    assert places(graph, "a") == {("a/w", 3): "producer", ("z/w", 2): "consumer"}
+
+
+# ------------------------------------------------------------------ pins
+
+
+def test_op_without_a_rule_pins_and_is_named() -> None:
+    graph = tiny(X + conv("a", "x", 4, 6) + "u = Bewilder(a)\n" + conv("z", "u", 6, 2))
+    assert pins(graph, "a") == "graphslim has no rule for the op Bewilder @ u"
+
+
+def test_new_op_is_one_registered_function() -> None:
+    @gs.channel_rule("Bewilder")
+    def bewilder(op: OpVisit) -> object:
+        return op[0]
+
+    try:
+        graph = tiny(X + conv("a", "x", 4, 6) + "u = Bewilder(a)\n" + conv("z", "u", 6, 2))
+        assert widths(graph) == {"a": 6}
+        with pytest.raises(AnalysisError, match="Bewilder.*replace=True"):
+            gs.channel_rule("Bewilder")(bewilder)
+        gs.channel_rule("Bewilder", replace=True)(bewilder)
+    finally:
+        del CHANNEL_RULES["Bewilder"]
+
+
+def test_inputs_and_outputs_pin() -> None:
+    graph = tiny(
+        X + conv("a", "x", 4, 4) + "s = AddV2(a, x)\n" + conv("b", "s", 4, 6) + "output b\n"
+    )
+    assert pins(graph, "a") == "it is a graph input @ x"
+    assert pins(graph, "b") == "it is a graph output @ b"
+
+
+def test_channels_that_do_not_fit_are_an_error() -> None:
+    with pytest.raises(AnalysisError, match=r"b: .*channels"):
+        gs.analyse(tiny(X + conv("a", "x", 4, 6) + conv("b", "a", 5, 2)))
+    with pytest.raises(AnalysisError, match="do not fit"):
+        gs.analyse(tiny(X + conv("a", "x", 4, 6) + "k = f32[5]{1}\nb = Mul(a, k)\n"))
+
+
+def test_malformed_node_is_an_error_that_names_it() -> None:
+    for line in (
+        "y = Conv2D(x)",
+        "y = MatMul(x)",
+        "y = Split(x, x)",
+        "n = i32[]{7}\ny = ConcatV2(n, n, n)",
+    ):
+        with pytest.raises(AnalysisError) as caught:
+            gs.analyse(tiny(X + line + "\n"))
+            raise AnalysisError("", "y")  # some are tolerated, none may raise anything else
+        assert caught.value.where == "y"
+
+
+def test_graph_without_constants() -> None:
+    assert gs.analyse(tiny(X + "r = Relu(x)\n")).groups == []
+
+
+# ------------------------------------------------------------------ sizes computed in the graph
+
+SHAPE = "s = Shape(%s)\n"
+
+
+def picked(name: str, at: int) -> str:
+    return (
+        f"{name}0 = i32[1]{{{at}}}\n{name}1 = i32[1]{{{at + 1}}}\n{name}2 = i32[1]{{1}}\n"
+        f"{name} = StridedSlice(s, {name}0, {name}1, {name}2) T=int32 shrink_axis_mask=1\n"
+    )
+
+
+def reshaped(parts: str, inside: int = 6) -> gs.Graph:
+    text = (
+        X
+        + conv("a", "x", 4, 6)
+        + conv("q", "x", 4, 6)
+        + SHAPE % "a"
+        + picked("h", 1)
+        + picked("c", 3)
+    )
+    return tiny(text + parts + conv("z", "b", inside, 2) + conv("v", "q", 6, 2))
+
+
+def test_width_from_the_same_tensor_follows_it() -> None:
+    graph = reshaped(
+        "m = i32[]{-1}\nt = Pack(m, h, h, c) T=int32\nb = Reshape(a, t) Tshape=int32\n"
+    )
+    assert widths(graph) == {"a": 6, "q": 6}
+
+
+def test_width_from_another_tensor_ties_the_two() -> None:
+    """Else one could shrink and the number that the other is reshaped by with it."""
+    graph = reshaped(
+        "m = i32[]{-1}\nt = Pack(m, h, h, c) T=int32\nb = Reshape(q, t) Tshape=int32\n"
+    )
+    assert widths(graph) == {"a": 6}
+    assert ("q/w", 3) in places(graph, "a")
+
+
+def test_product_with_a_literal_is_not_taken_for_a_width() -> None:
+    """H * 6 does not shrink with the 6 channels that the literal means."""
+    graph = reshaped(
+        "six = i32[]{6}\nk = Mul(h, six) T=int32\nm = i32[]{-1}\nt = Pack(m, h, k) T=int32\n"
+        "f = Reshape(a, t) Tshape=int32\nt2 = i32[4]{1 8 8 6}\nb = Reshape(f, t2) Tshape=int32\n"
+    )
+    assert pins(graph, "a").endswith("@ f")
+    assert "q" in widths(graph)
+
+
+def test_product_of_computed_sizes_follows_the_channels() -> None:
+    """Keras flattens so: Prod(Shape[1:])."""
+    text = X + conv("a", "x", 4, 6) + SHAPE % "a" + "f = i32[1]{1}\nl = i32[1]{4}\no = i32[1]{1}\n"
+    text += (
+        "r = StridedSlice(s, f, l, o) T=int32\nn = i32[]{0}\n"
+        "p = Prod(r, n) T=int32 Tidx=int32 keep_dims=false\n"
+    )
+    text += "m = i32[]{-1}\nt = Pack(m, p) T=int32\nb = Reshape(a, t) Tshape=int32\n"
+    graph = tiny(text + "z/w = f32[384,2]{1}\nz = MatMul(b, z/w)\n")
+    assert widths(graph) == {"a": 6}
+
+
+def test_number_of_channels_in_arithmetic_pins_them() -> None:
+    """A mean spelled as a sum over C: C may not change."""
+    graph = reshaped("d = Cast(c) SrcT=int32 DstT=float32\nb = RealDiv(a, d)\n")
+    assert pins(graph, "a") == "its size is used by a RealDiv @ b"
+
+
+# ------------------------------------------------------------------ groups
+
+
+def test_ids_are_unique_and_bindings_complete() -> None:
+    text = (
+        X + conv("a", "x", 4, 6) + "f = i32[4]{0 0 0 0}\nl = i32[4]{1 8 8 3}\no = i32[4]{1 1 1 1}\n"
+    )
+    text += "s = StridedSlice(a, f, l, o)\n" + conv("z", "a", 6, 2) + conv("v", "s", 3, 2)
+    graph = tiny(text)
+    found = gs.analyse(graph).groups
+    assert [(one.id, len(one), one.prunable) for one in found if one.id[0] == "a"] == [
+        ("a", 3, False),
+        ("a#2", 3, False),
+    ]
+    seen: List[Tuple[str, int, int]] = []
+    for group in found:
+        for binding in gs.analyse(graph).bindings(group):
+            assert len(binding.positions) == len(binding.channels)
+            assert binding.channels.max() < len(group)
+            seen.extend([(binding.param, binding.axis, int(place)) for place in binding.positions])
+    assert len(seen) == len(set(seen)), "two groups claim one position"
+
+
+def test_analysis_is_kept_until_the_graph_changes() -> None:
+    graph = tiny(X + conv("a", "x", 4, 6) + conv("z", "a", 6, 2))
+    first = gs.analyse(graph)
+    assert gs.analyse(graph) is first
+    graph.set_attr("a", "padding", b"VALID")
+    assert gs.analyse(graph) is not first
+
+
+# ------------------------------------------------------------------ connected components
+
+
+@pytest.fixture
+def rounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[List[int]]:
+    """Counts the rounds of `connected` in its one element."""
+    count, plain = [0], components._round
+
+    def counting(*arrays: np.ndarray) -> np.ndarray:
+        count[0] += 1
+        return plain(*arrays)
+
+    monkeypatch.setattr(components, "_round", counting)
+    yield count
+
+
+SIZE = 1 << 14
+
+
+def chains() -> Dict[str, List[Tuple[np.ndarray, np.ndarray]]]:
+    line = np.arange(SIZE)
+    rng = np.random.RandomState(0)
+    mixed = rng.permutation(SIZE)
+    bits = np.array([int(f"{number:014b}"[::-1], 2) for number in range(SIZE)])
+    half = np.arange(SIZE // 2)
+    zigzag = np.stack([half, half + SIZE // 2], 1).ravel()
+    return {
+        "rising": [(line[:-1], line[1:])],
+        "falling": [(line[:0:-1], line[-2::-1])],
+        "shuffled": [(mixed[:-1], mixed[1:])],
+        "bit reversal": [(bits[:-1], bits[1:])],
+        "low and high by turns": [(zigzag[:-1], zigzag[1:])],
+        "star at the top": [(np.full(SIZE - 1, SIZE - 1), line[:-1])],
+        "one tie at a time": [(line[at : at + 1], line[at + 1 : at + 2]) for at in range(SIZE - 1)],
+    }
+
+
+@pytest.mark.parametrize("name", sorted(chains()))
+def test_rounds_grow_with_the_logarithm(name: str, rounds: List[int]) -> None:
+    label, count = connected(SIZE, chains()[name])
+    assert count == 1 and not label.any()
+    assert rounds[0] <= 2 * 14
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.integers(1, 40).flatmap(
+    lambda n: st.tuples(
+        st.just(n), st.lists(st.tuples(st.integers(0, n - 1), st.integers(0, n - 1)), max_size=60)
+    )
+))  # fmt: skip
+def test_components_are_those_of_networkx(case: Tuple[int, List[Tuple[int, int]]]) -> None:
+    count, ties = case
+    graph = nx.Graph(ties)
+    graph.add_nodes_from(range(count))
+    wanted = sorted([sorted(one) for one in nx.connected_components(graph)])
+    label, found = connected(count, [(np.array([a]), np.array([b])) for a, b in ties])
+    assert found == len(wanted)
+    assert [np.flatnonzero(label == place).tolist() for place in range(found)] == wanted

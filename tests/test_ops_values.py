@@ -1,0 +1,214 @@
+"""Value rules against TensorFlow: what they claim to know has to be what TensorFlow computes."""
+
+from __future__ import annotations
+
+from typing import Dict, List
+
+import numpy as np
+import pytest
+from tiny import constant, tiny, value
+
+import graphslim as gs
+from graphslim.runtime import Session
+
+pytestmark = pytest.mark.tf
+
+PRELUDE = """
+x = input 1,4,4,3
+w = f32[1,1,3,4]{0 1 0 0.3 0 -1 0 0.7 0 0.5 0 -0.2}
+a = Conv2D(x, w)
+b = f32[4]{0.5 0 -2 1}
+c = BiasAdd(a, b)
+k = f32[4]{0.25 1 -3 2}
+s = f32[]{3}
+two = i32[2]{1 2}
+three = i32[]{3}
+"""
+"""`a` is 0 in channels 0 and 2, unknown in 1 and 3; `c` is 0.5 and -2 there."""
+
+UNARY = [
+    "Relu",
+    "Relu6",
+    "Elu",
+    "Selu",
+    "Softplus",
+    "Softsign",
+    "Sigmoid",
+    "Tanh",
+    "Neg",
+    "Abs",
+    "Square",
+    "Exp",
+    "Floor",
+    "Ceil",
+    "Round",
+    "Sign",
+    "Reciprocal",
+    "Sin",
+    "Cos",
+    "LeakyRelu",
+    "Identity",
+    "ZerosLike",
+    "OnesLike",
+]
+BINARY = [
+    "Add",
+    "AddV2",
+    "Sub",
+    "RealDiv",
+    "Maximum",
+    "Minimum",
+    "FloorDiv",
+    "FloorMod",
+    "SquaredDifference",
+    "Mul",
+]
+LAYERS: Dict[str, str] = {
+    "softened": "Conv2D(c, wide)",
+    "valid": 'Conv2D(c, wide) padding="VALID"',
+    "strided": "Conv2D(c, point) strides=[1,2,2,1]",
+    "depthwise_same": "DepthwiseConv2dNative(c, deep)",
+    "depthwise_valid": 'DepthwiseConv2dNative(c, deep) padding="VALID"',
+    "norm": "FusedBatchNorm(c, k, b, k, v)",
+    "average": "AvgPool(c) ksize=[1,3,3,1]",
+    "largest": "MaxPool(c) ksize=[1,3,3,1] strides=[1,2,2,1]",
+    "mean": "Mean(c, two) Tidx=int32",
+    "mean_from_behind": "Mean(c, behind) Tidx=int32 keep_dims=false",
+    "sum": "Sum(c, two) Tidx=int32 keep_dims=true",
+    "max": "Max(c, two) Tidx=int32 keep_dims=true",
+    "pad": "Pad(c, pads) Tpaddings=int32",
+    "pad_zero": "Pad(a, pads) Tpaddings=int32",
+    "pad_value": "PadV2(c, pads, half) Tpaddings=int32",
+    "mirror": 'MirrorPad(c, pads) Tpaddings=int32 mode="SYMMETRIC"',
+    "bigger": "ResizeBilinear(c, size) align_corners=true half_pixel_centers=false",
+    "nearest": "ResizeNearestNeighbor(c, size) align_corners=false half_pixel_centers=false",
+    "to_space": "DepthToSpace(a)",
+    "to_depth": "SpaceToDepth(c)",
+    "to_batch": "SpaceToBatchND(c, two2, edges)",
+    "joined": "ConcatV2(c, a, three) Tidx=int32",
+    "joined_rows": "ConcatV2(c, a, one) Tidx=int32",
+    "sum_of_all": "AddN(c, a, c)",
+    "clipped": "ClipByValue(c, minus, half)",
+    "flat": "Reshape(c, target) Tshape=int32",
+    "vector": "Reshape(pooled, target4) Tshape=int32",
+    "squeezed": "Squeeze(pooled) squeeze_dims=[1,2]",
+    "widened": "ExpandDims(pooled, three) Tdim=int32",
+    "turned": "Transpose(c, order) Tperm=int32",
+    "part": "Split(three, c) num_split=2",
+    "cast": "Cast(c) SrcT=float32 DstT=int32",
+    "back": "Cast(cast) SrcT=int32 DstT=float32",
+    "gate": "Mul(a, c)",
+    "transposed": "Conv2DBackpropInput(outer, upper, c) strides=[1,2,2,1]",
+    "product": "MatMul(row, dense)",
+    "turned_product": "MatMul(row, dense_t) transpose_b=true",
+}
+CONSTANTS = """
+wide = f32[3,3,4,4]{random 1}
+point = f32[1,1,4,5]{random 2}
+deep = f32[3,3,4,2]{random 3}
+v = f32[4]{1 2 0.5 3}
+behind = i32[2]{-3 -2}
+pads = i32[4,2]{0 0 1 1 0 2 0 0}
+half = f32[]{0.5}
+minus = f32[]{-1}
+size = i32[2]{7 5}
+two2 = i32[2]{2 2}
+edges = i32[2,2]{0 0 2 2}
+one = i32[]{1}
+target = i32[2]{1 64}
+target4 = i32[4]{1 1 4 1}
+order = i32[4]{0 3 1 2}
+pooled = Mean(c, two) Tidx=int32
+row = Squeeze(pooled) squeeze_dims=[1,2]
+dense = f32[4,5]{random 4}
+dense_t = f32[5,4]{random 5}
+outer = i32[4]{1 8 8 3}
+upper = f32[3,3,3,4]{random 6}
+"""
+MIXED = {"softened", "strided", "valid", "product", "turned_product", "transposed", "to_batch"}
+"""Ops whose sums have an unknown part, or mix a border's zeros in."""
+BORDERED = {"pad": 0.0, "pad_value": 0.25, "depthwise_same": 0.0, "to_space": 0.0}
+"""Ops after which less than half is known: a border differs, or a block of channels does."""
+
+
+def network() -> gs.Graph:
+    lines = [PRELUDE, CONSTANTS]
+    lines.extend([f"{op} = {op}(c)" for op in UNARY])
+    lines.extend([f"{op}_k = {op}(c, k)" for op in BINARY])
+    lines.extend([f"{op}_s = {op}(s, c)" for op in BINARY])
+    lines.extend([f"{name} = {text}" for name, text in LAYERS.items()])
+    graph = tiny("\n".join(lines))
+    # Rows 1 and 3 of one filter are zero, so that its sums have no unknown part.
+    for name, axis in (("wide", 2), ("point", 2), ("dense", 0), ("upper", 3)):
+        tensor = graph[name].attrs["value"]
+        numbers = np.array(tensor.numbers())
+        at = [slice(None)] * numbers.ndim
+        at[axis] = slice(1, None, 2)
+        at[{"wide": 3, "point": 3, "dense": 1, "upper": 2}[name]] = slice(1)
+        numbers[tuple(at)] = 0
+        graph.set_attr(name, "value", tensor.with_numbers(numbers))
+    return graph
+
+
+@pytest.fixture(scope="module")
+def computed() -> Dict[str, List[np.ndarray]]:
+    """Every tensor for three inputs, from one session."""
+    graph = network()
+    names = [node.name for node in graph if node.op not in ("Placeholder", "Const")]
+    found: Dict[str, List[np.ndarray]] = {name: [] for name in names}
+    with Session(graph) as session:
+        for seed in range(3):
+            data = np.random.RandomState(seed).randn(1, 4, 4, 3).astype(np.float32) * 3
+            for name, array in zip(names, session.run({"x": data}, names)):
+                found[name].append(array)
+    return found
+
+
+NAMES = [*UNARY, *[f"{op}_{side}" for op in BINARY for side in "ks"], *LAYERS]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_known_values_are_right(name: str, computed: Dict[str, List[np.ndarray]]) -> None:
+    known = value(network(), name)
+    if known is None:
+        return  # test_obvious_values_are_known says where this is allowed
+    for actual in computed[name]:
+        assert known.ndim == actual.ndim, "a value has the rank of its tensor"
+        spread = np.broadcast_to(known, actual.shape)
+        there = ~np.isnan(spread)
+        np.testing.assert_allclose(actual[there], spread[there], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES) - MIXED))
+def test_obvious_values_are_known(name: str, computed: Dict[str, List[np.ndarray]]) -> None:
+    """Two channels of four are known before an op, and after it too."""
+    known, shape = value(network(), name), computed[name][0].shape
+    share = 0.0 if known is None else float((~np.isnan(np.broadcast_to(known, shape))).mean())
+    assert share >= BORDERED.get(name, 0.5), f"only {share:.2f} of the values are known"
+
+
+def test_sums_are_known_where_nothing_unknown_enters(computed: Dict[str, List[np.ndarray]]) -> None:
+    graph = network()
+    for name in ("valid", "strided", "product"):
+        found = value(graph, name)
+        assert found is not None and not np.isnan(found.ravel()[0]), name
+    assert value(graph, "softened") is None, "a SAME border sees zeros too"
+
+
+@pytest.mark.parametrize("op", ["Sigmoid", "Relu", "Neg"])
+def test_threshold_applies_to_weights_not_to_values(op: str) -> None:
+    graph = tiny(f"k = f32[4]{{1e-10 0 1 2}}\nx = input 1,4\nm = Mul(x, k)\nr = {op}(m)\n")
+    exact, snapped = value(graph, "m"), value(graph, "m", 1e-9)
+    assert exact is not None and snapped is not None
+    assert np.isnan(exact[0]).tolist() == [True, False, True, True]
+    assert np.isnan(snapped[0]).tolist() == [False, False, True, True]
+    assert constant(graph, "k")[0] == np.float32(1e-10)
+
+
+def test_half_precision_is_not_followed_through_a_cast() -> None:
+    """A number rounded to half precision is another."""
+    graph = tiny(
+        "k = f32[2]{0.1 1}\nh = Cast(k) SrcT=float32 DstT=float16\nt = Cast(k) DstT=int32\n"
+    )
+    assert value(graph, "h") is None
+    assert np.ravel(value(graph, "t")).tolist() == [0, 1]

@@ -1,0 +1,325 @@
+"""Passes, their registry and their runner."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, List
+
+import pytest
+
+from graphslim.errors import GraphslimError, PassError
+from graphslim.graphdef import load
+from graphslim.ir import DType, Graph, Port
+from graphslim.pipeline import (
+    Dump,
+    FindBlocks,
+    Observer,
+    Outcome,
+    Pass,
+    Pipeline,
+    Timing,
+    Verify,
+    find_pass,
+    passes,
+    register,
+    registry,
+)
+from graphslim.testing import from_text, to_text
+
+
+class Touch(Pass):
+    """Changes an attribute."""
+
+    name = "touch"
+
+    def run(self, graph: Graph) -> Outcome:
+        graph.set_attr("y", "T", DType.float64)
+        return Outcome(True, ("touched",))
+
+
+class Look(Pass):
+    """Changes nothing."""
+
+    name = "look"
+    after = {"touch": "it looks at what was touched"}
+
+    def run(self, graph: Graph) -> Outcome:
+        return Outcome(False)
+
+
+@pytest.fixture
+def graph() -> Graph:
+    return from_text("x = Placeholder() dtype=float32 shape=<1,2>\ny = Relu(x) T=float32")
+
+
+@pytest.fixture
+def clean_registry(monkeypatch: Any) -> None:
+    passes()
+    monkeypatch.setattr(registry, "_PASSES", dict(registry._PASSES))
+
+
+# ------------------------------------------------------------------- running
+
+
+def test_passes_run_in_order_and_report(graph: Graph) -> None:
+    results = Pipeline([Touch(), Look()]).run(graph)
+    assert results == [("touch", Outcome(True, ("touched",))), ("look", Outcome(False))]
+    assert graph["y"].attrs["T"] is DType.float64
+
+
+def test_a_wrong_order_is_refused_with_the_reason() -> None:
+    with pytest.raises(PassError, match="look: must come after touch: it looks at what was"):
+        Pipeline([Look(), Touch()])
+
+
+def test_a_constraint_on_a_pass_that_does_not_run_is_none(graph: Graph) -> None:
+    assert Pipeline([Look()]).run(graph) == [("look", Outcome(False))]
+
+
+def test_the_built_in_order_holds() -> None:
+    with pytest.raises(PassError, match="remove-dead-channels: must come after find-"):
+        Pipeline(["remove-dead-channels", "find-squeeze-excite"])
+
+
+def lying(outcome: Any, change: bool) -> Pass:
+    class Lie(Pass):
+        """Lies."""
+
+        name = "lie"
+
+        def run(self, graph: Graph) -> Any:
+            if change:
+                graph.set_attr("y", "T", DType.float64)
+            return outcome
+
+    return Lie()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "change", "told"),
+    [
+        (Outcome(False), True, "lie: changed the graph and reports otherwise"),
+        (Outcome(True), False, "lie: changed nothing and reports otherwise"),
+        (None, False, "lie: gives None, not an Outcome"),
+        (True, True, "lie: gives True, not an Outcome"),
+    ],
+)
+def test_lies_are_refused(graph: Graph, outcome: Any, change: bool, told: str) -> None:
+    with pytest.raises(PassError, match=told):
+        Pipeline([lying(outcome, change)]).run(graph)
+
+
+def test_a_pass_that_raises_is_named(graph: Graph) -> None:
+    class Fail(Pass):
+        """Fails."""
+
+        name = "fail"
+
+        def run(self, graph: Graph) -> Outcome:
+            raise KeyError("oh")
+
+    with pytest.raises(PassError, match="fail: fails: KeyError: 'oh'") as caught:
+        Pipeline([Fail()]).run(graph)
+    assert isinstance(caught.value.__cause__, KeyError), "its traceback is lost"
+
+
+def test_what_a_pass_says_itself_stays(graph: Graph) -> None:
+    class Refuse(Pass):
+        """Refuses."""
+
+        name = "refuse"
+
+        def run(self, graph: Graph) -> Outcome:
+            raise GraphslimError("not this one", "y", "take another")
+
+    with pytest.raises(GraphslimError, match=r"^y: not this one \(take another\)$"):
+        Pipeline([Refuse()]).run(graph)
+
+
+# ------------------------------------------------------------------- observers
+
+
+def test_observers_see_each_pass_before_and_after(graph: Graph) -> None:
+    seen: List[Any] = []
+
+    class Watch(Observer):
+        def before(self, graph: Graph, one: Pass) -> None:
+            seen.append(("before", one.name, graph["y"].attrs["T"]))
+
+        def after(self, graph: Graph, one: Pass, outcome: Outcome) -> None:
+            seen.append(("after", one.name, outcome.changed))
+
+    Pipeline([Touch(), Look()]).run(graph, [Watch()])
+    assert seen == [
+        ("before", "touch", DType.float32),
+        ("after", "touch", True),
+        ("before", "look", DType.float64),
+        ("after", "look", False),
+    ]
+
+
+def test_verify_names_the_pass_that_broke_the_graph(graph: Graph) -> None:
+    class Break(Pass):
+        """Makes a cycle."""
+
+        name = "break"
+
+        def run(self, graph: Graph) -> Outcome:
+            graph.set_inputs("y", [Port("y")])
+            return Outcome(True)
+
+    with pytest.raises(PassError, match="break: left a broken graph: .*cycle"):
+        Pipeline([Break(), Look()]).run(graph, [Verify()])
+
+
+def test_timing_has_one_entry_a_pass(graph: Graph) -> None:
+    timing = Timing()
+    Pipeline([Touch(), Look()]).run(graph, [timing])
+    assert [name for name, _ in timing.seconds] == ["touch", "look"]
+    assert all(0 <= seconds < 10 for _, seconds in timing.seconds)
+
+
+def test_dump_writes_after_the_named_passes(graph: Graph, tmp_path: Path) -> None:
+    dump = Dump(str(tmp_path), ["look"])
+    Pipeline([Touch(), Look()]).run(graph, [dump])
+    assert dump.written == [str(tmp_path / "02-look.pbtxt")]
+    assert [path.name for path in tmp_path.iterdir()] == ["02-look.pbtxt"]
+    assert to_text(load(tmp_path / "02-look.pbtxt")) == to_text(graph)
+
+
+# ------------------------------------------------------------------- registry
+
+
+def test_built_in_passes_have_names_and_summaries() -> None:
+    known = passes()
+    assert {"fold-identity", "drop-unused", "remove-dead-channels"} <= set(known)
+    for name, cls in known.items():
+        assert cls.name == name and cls.summary().endswith("."), name
+
+
+def test_register(clean_registry: None) -> None:
+    assert register(Touch) is Touch
+    assert find_pass("touch") is Touch
+
+
+@pytest.mark.parametrize("again", [Touch, type("Other", (Touch,), {"__doc__": "Another."})])
+def test_a_name_is_taken_once(clean_registry: None, again: Any) -> None:
+    register(Touch)
+    with pytest.raises(PassError, match="touch: a pass of that name is registered already"):
+        register(again)
+
+
+@pytest.mark.parametrize("lacks", [{"name": ""}, {"__doc__": None}, {"__doc__": ""}])
+def test_a_pass_needs_a_name_and_a_docstring(clean_registry: None, lacks: Any) -> None:
+    cls = type("Lacking", (Touch,), {"__doc__": "Something.", "name": "lacking", **lacks})
+    with pytest.raises(PassError, match="Lacking: a pass needs a name and a docstring"):
+        register(cls)
+
+
+USER = """
+from __future__ import annotations
+from dataclasses import dataclass
+import graphslim as gs
+
+COUNT = []
+COUNT.append(1)
+
+@dataclass(frozen=True)
+class Mine(gs.Pass):
+    '''Does nothing.'''
+    name = "mine"
+    times: int = 3
+    def run(self, graph):
+        return gs.Outcome(False, (f"{self.times} {len(COUNT)}",))
+"""
+
+
+def test_a_pass_from_a_file(tmp_path: Path, graph: Graph, monkeypatch: Any) -> None:
+    """Dataclasses with postponed annotations look their module up in sys.modules."""
+    (tmp_path / "mine.py").write_text(USER, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    absolute = f"{tmp_path / 'mine.py'}:Mine"
+    results = Pipeline(["mine.py:Mine", absolute]).run(graph)
+    assert [outcome.notes for _, outcome in results] == [("3 1",), ("3 1",)]
+    assert find_pass("mine.py:Mine") is find_pass(absolute), "the file is run once"
+
+
+def test_a_pass_from_a_module() -> None:
+    found = find_pass("graphslim.passes.fold_identity:FoldIdentity")
+    assert found is passes()["fold-identity"]
+
+
+def test_a_file_that_failed_may_be_mended(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("oops", encoding="utf-8")
+    with pytest.raises(PassError, match="NameError"):
+        find_pass(f"{file}:Mine")
+    # Python takes a .pyc for current by whole seconds and size.
+    file.write_text(USER, encoding="utf-8")
+    assert find_pass(f"{file}:Mine").name == "mine"
+
+
+class Point:
+    def __init__(self, load: Any) -> None:
+        self.name, self.load = "their-plugin", load
+
+
+def test_plugins_are_loaded_once(clean_registry: None, monkeypatch: Any) -> None:
+    loads: List[int] = []
+
+    def plug() -> None:
+        loads.append(1)
+        register(Touch)
+
+    monkeypatch.setattr(registry, "_loaded", False)
+    monkeypatch.setattr(registry, "_entry_points", lambda: [Point(plug)])
+    assert passes()["touch"] is Touch
+    assert find_pass("touch") is Touch
+    assert loads == [1]
+
+
+def test_a_plugin_that_fails_is_named_each_time(clean_registry: None, monkeypatch: Any) -> None:
+    def plug() -> None:
+        raise RuntimeError("oh")
+
+    monkeypatch.setattr(registry, "_loaded", False)
+    monkeypatch.setattr(registry, "_entry_points", lambda: [Point(plug)])
+    for _ in range(2):
+        with pytest.raises(PassError, match="their-plugin: the plug-in fails to load: oh"):
+            passes()
+
+
+def test_entry_points_are_read() -> None:
+    assert isinstance(registry._entry_points(), list)
+
+
+def test_a_finder_without_a_pattern_is_told(graph: Graph) -> None:
+    class FindNothing(FindBlocks):
+        """Finds what nobody declared."""
+
+        name = "find-nothing"
+        kind = "nothing"
+
+    with pytest.raises(PassError, match="find-nothing: no block pattern 'nothing'.*declare it"):
+        Pipeline([FindNothing()]).run(graph)
+
+
+def test_a_finder_replaces_its_own_blocks_and_counts_them(graph: Graph) -> None:
+    results = Pipeline(["find-squeeze-excite", "find-squeeze-excite"]).run(graph)
+    assert [outcome.notes for _, outcome in results] == [("0 squeeze_excite blocks",)] * 2
+    assert graph.blocks == []
+
+
+def test_options_are_the_fields_of_a_dataclass(graph: Graph) -> None:
+    @dataclass(frozen=True)
+    class Option(Touch):
+        """Has an option."""
+
+        value: str = "a"
+
+        def run(self, graph: Graph) -> Outcome:
+            return Outcome(False, (self.value,))
+
+    results = Pipeline([Option(), Option("b")]).run(graph)
+    assert [outcome.notes for _, outcome in results] == [("a",), ("b",)]
