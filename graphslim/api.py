@@ -10,7 +10,7 @@ from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_dead, plan_given
 
 
 def find_blocks(graph: Graph) -> Graph:
-    """Runs every pass that recognises blocks, plug-ins too; fills `graph.blocks`, gives the graph."""
+    """Fills `graph.blocks` by every pass that recognises blocks, plug-ins too; gives the graph."""
     Pipeline(finders()).run(graph)
     return graph
 

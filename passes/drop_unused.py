@@ -35,4 +35,4 @@ class DropUnused(gs.Pass):
             graph.set_inputs(node, [])
         for node in unused:
             graph.remove(node)
-        return gs.Outcome(bool(unused), (f"{len(unused)} nodes removed",))
+        return gs.Outcome(bool(unused), (f"nodes removed: {len(unused)}",))

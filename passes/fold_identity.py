@@ -36,4 +36,4 @@ class FoldIdentity(gs.Pass):
                 graph.replace_uses(gs.Port(node.name), inputs[0])
                 graph.remove(node)
                 folded += 1
-        return gs.Outcome(folded > 0, (f"{folded} identities removed",))
+        return gs.Outcome(folded > 0, (f"identities removed: {folded}",))

@@ -52,4 +52,4 @@ class RemoveDeadChannels(gs.Pass):
         )
         plan = gs.plan_dead(graph, wish, self.dead_below)
         gs.apply_in_place(graph, plan)
-        return gs.Outcome(plan.removed > 0, (f"{plan.removed} channels removed",), plan)
+        return gs.Outcome(plan.removed > 0, (f"channels removed: {plan.removed}",), plan)

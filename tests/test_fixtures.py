@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 import graphslim as gs
-from graphslim.testing import assert_equivalent, assert_identical, assert_mask_equivalent, random_plan
+from graphslim.testing import (
+    assert_equivalent,
+    assert_identical,
+    assert_mask_equivalent,
+    random_plan,
+)
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 NETWORK = FIXTURES / "digits_mobilenet_v2_se.pb"

@@ -96,7 +96,8 @@ def _umask() -> int:
 
 def _chunks(graph: Graph) -> Iterator[Any]:
     for node in _file_order(graph):
-        payload = node.origin if not node.touched else _message(graph, node)
+        homeless = graph.gone and _colocated_with(node, graph.gone)
+        payload = _message(graph, node) if node.touched or homeless else node.origin
         yield _NODE_TAG + wire.encode_varint(len(payload))
         yield payload
     if graph.origin is not None:
@@ -128,6 +129,16 @@ def _made(graph: Graph, node: Node, known: Set[str]) -> List[Node]:
     return [source for source in sources if source.origin is None and source.name not in known]
 
 
+def _colocated_with(node: Node, gone: Set[str]) -> bool:
+    """Whether a node asks to be placed with one that was removed; TensorFlow refuses that."""
+    return any(_home(one) in gone for one in node.attrs.get("_class", []))
+
+
+def _home(entry: bytes) -> str:
+    """The node that an entry of `_class` names: `loc:@name`."""
+    return entry.decode("utf-8", "replace").partition("loc:@")[2]
+
+
 def _message(graph: Graph, node: Node) -> bytes:
     message = NodeDef.FromString(node.origin.tobytes()) if node.origin is not None else NodeDef()
     message.name, message.op, message.device = node.name, node.op, node.device
@@ -139,5 +150,11 @@ def _message(graph: Graph, node: Node) -> bytes:
             message.attr[key].CopyFrom(encode_attr(node.attrs[key]))
         elif key in message.attr:
             del message.attr[key]
+    if graph.gone and _colocated_with(node, graph.gone):
+        kept = [one for one in message.attr["_class"].list.s if _home(one) not in graph.gone]
+        del message.attr["_class"].list.s[:]
+        message.attr["_class"].list.s.extend(kept)
+        if not kept:
+            del message.attr["_class"]
     payload: bytes = message.SerializeToString(deterministic=True)
     return payload

@@ -13,6 +13,7 @@ from typing import (
     NamedTuple,
     Optional,
     Sequence,
+    Set,
     Tuple,
     TypeVar,
     Union,
@@ -70,8 +71,9 @@ class Graph:
     Attributes:
         inputs: names of the nodes that are fed.
         outputs: the ports whose values the graph is run for.
-        blocks: what the `find-...` passes recognised.
+        blocks: what the `find-...` passes recognised, by the names of then.
         origin: what the graph was read from, for the emitter alone.
+        gone: names of nodes that were removed, which others may still name as their colocation.
         version: grows with every change, so that an analysis knows whether it still holds.
     """
 
@@ -83,6 +85,7 @@ class Graph:
         self.input_shapes: Dict[str, Tuple[Optional[int], ...]] = {}
         self.blocks: List[Block] = []
         self.origin: Any = None
+        self.gone: Set[str] = set()
         self.version = 0
         self._inputs_of: Dict[str, Tuple[Port, ...]] = {}
         self._memo: Dict[str, Tuple[int, Any]] = {}
@@ -212,6 +215,7 @@ class Graph:
         if name in self.inputs:
             raise IRError("is an input of the graph and stays", name)
         self.nx.remove_node(name)
+        self.gone.add(name)
         self._inputs_of.pop(name, None)
         self._changed()
 
@@ -276,7 +280,7 @@ class Graph:
         twin = Graph(self.name)
         twin.inputs, twin.outputs = list(self.inputs), list(self.outputs)
         twin.input_shapes = dict(self.input_shapes)
-        twin.blocks, twin.origin = list(self.blocks), self.origin
+        twin.blocks, twin.origin, twin.gone = list(self.blocks), self.origin, set(self.gone)
         for node in self:
             clone = Node(node.name, node.op, node.attrs.copy(), node.device, node.origin)
             clone.rewired, clone.made_by = node.rewired, node.made_by
