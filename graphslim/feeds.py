@@ -39,7 +39,7 @@ def random_feeds(graph: Graph, seed: int = 0, batch: int = 1) -> Dict[str, np.nd
         shape, dtype = _shape(graph, name, batch), _dtype(graph[name])
         if dtype is DType.bool:
             feeds[name] = np.zeros(shape, bool)
-        elif dtype.is_integer:
+        elif dtype.is_integral:
             most = min(255, int(np.iinfo(dtype.storage).max))
             feeds[name] = _random(rng, shape, 0, most).round().astype(dtype.storage)
         elif dtype.is_floating and dtype is not DType.bfloat16:

@@ -322,3 +322,18 @@ def test_shape_of_one_reader_is_rewritten_in_place() -> None:
         graph = tiny(text % how)
         slim = assert_mask_equivalent(graph, plan_given(graph, {"a": [1, 2, 3]}), tolerance=1e-5)
         assert [node.name for node in slim] == [node.name for node in graph]
+
+
+@pytest.mark.parametrize("damage", [{"removed": ["a"]}, {"removed": None}, {"bindings": [1]}])
+def test_a_plan_of_wrong_types_is_refused(damage: dict) -> None:
+    group = {"id": "g", "channels": 2, "removed": [0], "bindings": []}
+    tree = {
+        "format": "graphslim-plan",
+        "version": 1,
+        "model": {},
+        "settings": {},
+        "groups": [{**group, **damage}],
+        "totals": {"params": [1, 1], "macs": [1, 1]},
+    }
+    with pytest.raises(PlanError, match="lacks or mistypes"):
+        Plan.from_json(json.dumps(tree), "plan.json")

@@ -262,8 +262,8 @@ def test_a_numpy_type_without_a_name_in_tensorflow_is_refused() -> None:
 def test_every_numeric_type_has_a_storage() -> None:
     assert all(dtype.storage.kind != "O" for dtype in NUMERIC)
     assert DType.string.storage.hasobject
-    assert DType.bfloat16.is_floating and not DType.bfloat16.is_integer
-    assert DType.uint8.is_integer and not DType.quint8.is_integer
+    assert DType.bfloat16.is_floating and not DType.bfloat16.is_integral
+    assert DType.uint8.is_integral and not DType.quint8.is_integral
 
 
 def test_big_endian_arrays_are_stored_as_little() -> None:

@@ -118,6 +118,7 @@ def _strings(data: memoryview, dtype: DType, shape: Tuple[int, ...], size: int) 
 
 def _expand(values: Any, dtype: DType, shape: Tuple[int, ...], size: int) -> np.ndarray:
     """Values as TensorFlow reads them: the last one is repeated until the shape is full."""
+    array: np.ndarray
     if dtype.storage.hasobject:
         array = np.empty(len(values), object)
         array[:] = list(values)

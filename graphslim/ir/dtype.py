@@ -48,7 +48,7 @@ class DType(enum.IntEnum):
         return self in (DType.float32, DType.float64, DType.float16, DType.bfloat16)
 
     @property
-    def is_integer(self) -> builtins.bool:
+    def is_integral(self) -> builtins.bool:
         """Whether its elements are integers that stand for themselves (no quantised ones)."""
         return self in _INTEGERS
 

@@ -175,7 +175,7 @@ def binary_value(op: ValueVisit) -> Any:
     with np.errstate(all="ignore"):
         result = function(np.asarray(op[0], np.float64), np.asarray(op[1], np.float64))
     kind = op.node.attrs.get("T")
-    whole = op.node.op == "Div" and isinstance(kind, DType) and kind.is_integer
+    whole = op.node.op == "Div" and isinstance(kind, DType) and kind.is_integral
     return np.trunc(result) if whole else result
 
 

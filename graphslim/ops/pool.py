@@ -184,7 +184,7 @@ def depth_and_space_value(op: ValueVisit) -> Any:
     channel, cells = channel_axis(op.node), int(op.node.attrs["block_size"]) ** 2
     if op[0] is None or op[0].size != op[0].shape[channel] or op[0].size == 1:
         return None
-    flat = op[0].ravel()
+    flat: np.ndarray = op[0].ravel()
     if op.node.op == "SpaceToDepth":
         flat = np.tile(flat, cells)
     else:

@@ -17,14 +17,14 @@ _TRACKED = 1024
 def const(op: OpVisit) -> Fact:
     """New ids on every axis."""
     tensor = op.node.attrs["value"]
-    return op._walk.constant(op.node, tensor, tensor.dtype.is_integer and tensor.size <= _TRACKED)
+    return op._walk.constant(op.node, tensor, tensor.dtype.is_integral and tensor.size <= _TRACKED)
 
 
 @value_rule("Const")
 def const_value(op: ValueVisit) -> Any:
     """Its elements; half precision is widened."""
     tensor = op.node.attrs["value"]
-    if not (tensor.dtype.is_floating or tensor.dtype.is_integer or tensor.dtype is DType.bool):
+    if not (tensor.dtype.is_floating or tensor.dtype.is_integral or tensor.dtype is DType.bool):
         return None
     numbers = tensor.numbers()
     return numbers.astype(np.float64) if tensor.size <= 1 << 16 else numbers
@@ -60,7 +60,7 @@ def cast_value(op: ValueVisit) -> Any:
     target = op.node.attrs.get("DstT")
     if op[0] is None or target in (DType.float32, DType.float64):
         return op[0]
-    whole = isinstance(target, DType) and target.is_integer
+    whole = isinstance(target, DType) and target.is_integral
     return np.trunc(np.asarray(op[0], np.float64)) if whole else None
 
 

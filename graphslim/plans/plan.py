@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from graphslim.errors import PlanError
 
@@ -139,15 +139,17 @@ class Plan(NamedTuple):
                 tuple([_group(item) for item in tree["groups"]]),
                 tuple(
                     [
-                        Fold(item["node"], tuple(item["indices"]), tuple(item["values"]))
+                        Fold(item["node"], _ints(item["indices"]), _floats(item["values"]))
                         for item in tree.get("folds", [])
                     ]
                 ),
                 tuple(tree["totals"]["params"]),
                 tuple(tree["totals"]["macs"]),
             )
-        except (KeyError, TypeError) as error:
-            raise PlanError(f"the plan lacks or mistypes {error}", where, "make it again") from None
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PlanError(
+                f"the plan lacks or mistypes something: {error}", where, "make it again"
+            ) from None
 
     def __str__(self) -> str:
         lines: List[str] = []
@@ -162,15 +164,23 @@ class Plan(NamedTuple):
 
 def _group(item: Dict[str, Any]) -> GroupPlan:
     cuts = [
-        Cut(cut["param"], cut["axis"], cut["role"], tuple(cut["removed"]))
+        Cut(cut["param"], cut["axis"], cut["role"], _ints(cut["removed"]))
         for cut in item["bindings"]
     ]
     return GroupPlan(
         item["id"],
         item.get("block"),
         item["channels"],
-        tuple(item["removed"]),
+        _ints(item["removed"]),
         item.get("why", "given"),
-        tuple(item.get("scores", ())),
+        _floats(item.get("scores", ())),
         tuple(cuts),
     )
+
+
+def _ints(items: Sequence[Any]) -> Tuple[int, ...]:
+    return tuple([int(item) for item in items])
+
+
+def _floats(items: Sequence[Any]) -> Tuple[float, ...]:
+    return tuple([float(item) for item in items])
