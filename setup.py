@@ -39,6 +39,7 @@ EXTRAS_REQUIRE = {
     ],
     "test": [
         "hypothesis>=6.0",
+        "pillow>=6.0",
         "pytest>=7.0",
         "pytest-xdist>=2.5",
     ],

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 
 def run(*command: object) -> str:
     words = [sys.executable, *map(str, command)]
-    done = subprocess.run(words, capture_output=True, cwd=str(EXAMPLES.parent))
+    done = subprocess.run(words, capture_output=True, cwd=str(EXAMPLES))
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout.decode()
 
