@@ -17,7 +17,7 @@ _TRACKED = 1024
 def const(op: OpVisit) -> Fact:
     """New ids on every axis."""
     tensor = op.node.attrs["value"]
-    return op._walk.constant(op.node, tensor, tensor.dtype.is_integral and tensor.size <= _TRACKED)
+    return op.constant(tensor, tensor.dtype.is_integral and tensor.size <= _TRACKED)
 
 
 @value_rule("Const")
@@ -33,13 +33,13 @@ def const_value(op: ValueVisit) -> Any:
 @channel_rule("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
 def placeholder(op: OpVisit) -> Fact:
     """A graph input: its ids belong to no parameter."""
-    given = op._walk.graph.input_shapes.get(op.node.name)
+    given = op.given_shape()
     shape = given if given is not None else op.shape_attr("shape")
     if op.node.op == "PlaceholderWithDefault":
         op.pin_all("it is the default of a graph input")
     if shape is None or (shape == () and op.node.op == "Placeholder"):
         return UNKNOWN
-    return fact(shape, {axis: op._walk.fresh(size) for axis, size in enumerate(shape) if size})
+    return fact(shape, {axis: op.fresh(size) for axis, size in enumerate(shape) if size})
 
 
 @channel_rule(*sorted(IDENTITY_OPS), "Cast", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs")

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 import numpy as np
 
 from graphslim.errors import AnalysisError
-from graphslim.ir import Node
+from graphslim.ir import Node, Tensor
 
 BATCH = -3
 """The origin of a number that is the open size of a first axis (see `analysis.sizes`)."""
@@ -169,6 +169,21 @@ class OpVisit:
         """Whether the first number of input `index` is the open batch size of some tensor."""
         atoms = self[index].atoms
         return atoms is not None and atoms.size > 0 and float(atoms.ravel()[0]) == BATCH
+
+    def fresh(self, size: int) -> np.ndarray:
+        """New ids that belong to no parameter; shape (size,)."""
+        ids: np.ndarray = self._walk.fresh(size)
+        return ids
+
+    def constant(self, tensor: Tensor, tracked: bool) -> Fact:
+        """The fact of a constant: new ids on every axis, and its numbers if `tracked`."""
+        known: Fact = self._walk.constant(self.node, tensor, tracked)
+        return known
+
+    def given_shape(self) -> Dims:
+        """The shape that the user gave for this input, or None."""
+        shape: Dims = self._walk.graph.input_shapes.get(self.node.name)
+        return shape
 
     def shape_attr(self, key: str) -> Dims:
         """A shape attribute; None if absent or of open rank."""
