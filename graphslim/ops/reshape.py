@@ -152,8 +152,9 @@ def reshape_value(op: ValueVisit) -> Any:
     if value is None or out.shape is None:
         return None
     whole = op.facts[0].shape
-    if whole is not None and None not in whole and value.shape == whole and None not in out.shape:
-        return value.reshape(out.shape)
+    target = [size for size in out.shape if size is not None]
+    if whole is not None and value.shape == whole and len(target) == len(out.shape):
+        return value.reshape(target)
     pieces = segments(whole or (), out.shape)
     if pieces is None:
         return None

@@ -128,10 +128,10 @@ def load_plugins() -> None:
 
 
 def _entry_points() -> List[Any]:
-    try:
+    if sys.version_info >= (3, 8):
         from importlib.metadata import entry_points
-    except ImportError:  # Python 3.7
-        from importlib_metadata import entry_points  # type: ignore[no-redef]
+    else:
+        from importlib_metadata import entry_points
     found: Any = entry_points()
     if hasattr(found, "select"):
         return list(found.select(group=ENTRY_POINTS))

@@ -133,6 +133,7 @@ class Plan(NamedTuple):
                 f"plan version {tree.get('version')} is not known", where, "update graphslim"
             )
         try:
+            params, macs = tree["totals"]["params"], tree["totals"]["macs"]
             return cls(
                 tree["model"],
                 tree["settings"],
@@ -143,10 +144,10 @@ class Plan(NamedTuple):
                         for item in tree.get("folds", [])
                     ]
                 ),
-                tuple(tree["totals"]["params"]),
-                tuple(tree["totals"]["macs"]),
+                (params[0], params[1]),
+                (macs[0], macs[1]),
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise PlanError(
                 f"the plan lacks or mistypes something: {error}", where, "make it again"
             ) from None
