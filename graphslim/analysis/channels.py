@@ -15,7 +15,7 @@ from graphslim import ops  # noqa: F401  (registers the rules)
 from graphslim.analysis.components import connected
 from graphslim.analysis.sizes import Sizes
 from graphslim.errors import AnalysisError
-from graphslim.ir import Graph, Node, Port, Tensor
+from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, Tensor, Use
 from graphslim.ops.table import (
     CHANNEL_RULES,
     MALFORMED,
@@ -31,12 +31,17 @@ ROLES = ("follower", "consumer", "producer", "shape")
 
 
 class ParamAxis(NamedTuple):
-    """An axis of a constant; its positions have the ids `start` to `start + size`."""
+    """An axis of a constant; its positions have the ids `start` to `start + size`.
+
+    `use` is the one reader that the ids hold for, where a constant has more than one width to
+    choose from (see `Walk.read`); None for all of them.
+    """
 
     param: str
     axis: int
     start: int
     size: int
+    use: Optional[Use] = None
 
 
 class Pin(NamedTuple):
@@ -102,11 +107,12 @@ class Walk:
         self.contractions: List[Contraction] = []
         self.sizes = Sizes(self)
         self.count = 0
+        self._shared: Dict[Port, Optional[Node]] = {}
 
     def run(self) -> None:
         """Visits every node; what the rules find is left in the attributes."""
         for node in self.graph.order():
-            inputs = [self.fact(port) for port in self.graph.data_inputs(node)]
+            inputs = self.read(node)
             rule = CHANNEL_RULES.get(node.op)
             visit = OpVisit(node, inputs, self)
             if rule is None:
@@ -132,6 +138,44 @@ class Walk:
         """What is known of the tensor at a port."""
         outs = self.facts.get(port.node, ())
         return outs[port.port] if 0 <= port.port < len(outs) else UNKNOWN
+
+    def read(self, node: Node) -> List[Fact]:
+        """What a node reads.
+
+        A vector that several ops read, such as the ones that grappler merged, couples none of
+        them: each has ids of its own for it, and gets a copy of its own where their widths come
+        to differ.
+        """
+        ports = self.graph.data_inputs(node)
+        found = [self.fact(port) for port in ports]
+        if node.op in IDENTITY_OPS:
+            return found
+        for slot, port in enumerate(ports):
+            if port not in self._shared:
+                self._shared[port] = self._shared_vector(port)
+            source = self._shared[port]
+            if source is not None:
+                size = source.attrs["value"].size
+                use = Use(node.name, slot)
+                self.axes.append(ParamAxis(source.name, 0, self.count, size, use))
+                found[slot] = fact((size,), {0: self.fresh(size)})
+        return found
+
+    def _shared_vector(self, port: Port) -> Optional[Node]:
+        """The constant of rank 1 at a port, behind identities, if others read it too."""
+        path = [port]
+        while self.graph[path[-1].node].op in IDENTITY_OPS:
+            path.append(self.graph.data_inputs(path[-1].node)[0])
+        node = self.graph[path[-1].node]
+        if node.op != "Const" or len(node.attrs["value"].shape) != 1:
+            return None
+        tensor = node.attrs["value"]
+        if tensor.size < 2 or not tensor.dtype.is_floating:
+            return None
+        readers = sum([len(self.graph.uses_of(one)) for one in path])
+        outputs = [one for one in path if one in self.graph.outputs]
+        # Each identity on the way is itself one reader of what stands before it.
+        return node if readers - len(path) + len(outputs) > 0 else None
 
     # ------------------------------------------------- what the rules call, through OpVisit
 
@@ -245,25 +289,6 @@ class Channels:
     def is_consumer(self, axis: ParamAxis) -> bool:
         """Whether an axis of a parameter is summed over."""
         return axis.size > 0 and int(self._role[axis.start]) == ROLES.index("consumer")
-
-    def channels_of(self, param: str, axis: int, positions: Sequence[int]) -> np.ndarray:
-        """Labels of the channels at positions along an axis of a constant.
-
-        Raises:
-            KeyError: no such axis.
-            IndexError: a position beyond its end.
-        """
-        found = self._axis_index[param, axis]
-        wanted = np.asarray(positions, np.int64)
-        if len(wanted) and not (wanted.min() >= 0 and wanted.max() < found.size):
-            raise IndexError(int(wanted.max()))
-        return self.label[found.start + wanted]
-
-    @property
-    def _axis_index(self) -> Dict[Tuple[str, int], ParamAxis]:
-        if not hasattr(self, "_axis_by_name"):
-            self._axis_by_name = {(axis.param, axis.axis): axis for axis in self.axes}
-        return self._axis_by_name
 
     def _first_pins(self) -> np.ndarray:
         """Per channel the index of the first pin that holds it, or -1."""

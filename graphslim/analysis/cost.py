@@ -13,6 +13,7 @@ from typing import NamedTuple, Optional, Set
 import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
+from graphslim.analysis.shared import copies_needed
 from graphslim.ir import Graph
 from graphslim.ops.table import COST_RULES, Fact, product
 
@@ -45,13 +46,19 @@ def cost_without(graph: Graph, removed: Optional[np.ndarray]) -> Cost:
     """What a graph would cost without some channels; `removed` is bool per channel label."""
     channels = analyse(graph)
     used = needed(graph)
+    shared = {} if removed is None else copies_needed(channels, removed)
     params, macs = 0, 0  # type: int, Optional[int]
     for node in graph:
         if node.name not in used:
             continue
         outs = [_shrunk(known, channels, removed) for known in channels.facts[node.name]]
         if node.op == "Const" and outs[0].shape and node.attrs["value"].dtype.is_floating:
-            params += product(outs[0].shape) or 0
+            copies = shared.get(node.name)
+            params += (
+                product(outs[0].shape) or 0
+                if copies is None
+                else sum([int(np.count_nonzero(~dead)) for dead, _ in copies])
+            )
         rule = COST_RULES.get(node.op)
         if rule is not None and macs is not None:
             inputs = [channels.fact(port) for port in graph.data_inputs(node)]

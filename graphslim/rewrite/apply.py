@@ -7,6 +7,7 @@ from typing import Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
+from graphslim.analysis.shared import Copies, copies_needed
 from graphslim.analysis.values import Values
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, Shape
@@ -101,15 +102,11 @@ def _mask(channels: Channels, plan: Plan) -> np.ndarray:
         check_removal(group, one.removed)
         removed[group.channels[list(one.removed)]] = True
     for one in plan.groups:
-        mine = {
-            (cut.param, cut.axis, cut.role): cut.removed
-            for cut in cuts_of(channels, by_id[one.id], removed)
-        }
-        theirs = {(cut.param, cut.axis, cut.role): cut.removed for cut in one.cuts}
-        if mine != theirs:
-            different = sorted(set(mine.items()) ^ set(theirs.items()))[0][0]
+        different = set(cuts_of(channels, by_id[one.id], removed)) ^ set(one.cuts)
+        if different:
+            first = min(different)
             raise PlanError(
-                f"the plan and the graph disagree about axis {different[1]} of {different[0]}",
+                f"the plan and the graph disagree about axis {first.axis} of {first.param}",
                 one.id,
                 "the plan was edited, or is of another architecture",
             )
@@ -119,11 +116,13 @@ def _mask(channels: Channels, plan: Plan) -> np.ndarray:
 def _carry_over(new: Channels, old: Channels, removed: np.ndarray) -> np.ndarray:
     """The removed channels, in the labels of the graph after folding."""
     gone = np.zeros(new.count, bool)
-    start = {(axis.param, axis.axis): axis.start for axis in new.axes}
+    start = {(axis.param, axis.axis, axis.use): axis.start for axis in new.axes}
     for axis in old.axes:
         dead = np.flatnonzero(removed[old.label[axis.start : axis.start + axis.size]])
-        if len(dead):
-            gone[new.label[start[axis.param, axis.axis] + dead]] = True
+        # A vector that one reader now has a copy of is known by the other axes of its channels.
+        place = start.get((axis.param, axis.axis, axis.use))
+        if len(dead) and place is not None:
+            gone[new.label[place + dead]] = True
     return gone
 
 
@@ -165,15 +164,32 @@ def _all_removed(
 
 
 def _cut(graph: Graph, channels: Channels, gone: np.ndarray) -> None:
+    shared = copies_needed(channels, gone)
     for axis in channels.axes:
         dead = gone[channels.label[axis.start : axis.start + axis.size]]
-        if dead.any():
+        if axis.use is None and dead.any():
             tensor = graph[axis.param].attrs["value"]
             graph.set_attr(axis.param, "value", tensor.take(axis.axis, ~dead))
+    for param, cuts in shared.items():
+        _cut_shared(graph, param, cuts)
     _resize(graph, channels, gone)
     for node in graph:
         if "_output_shapes" in node.attrs:
             _mend_shapes(graph, node, channels, gone)
+
+
+def _cut_shared(graph: Graph, param: str, cuts: Copies) -> None:
+    """Cuts a vector that several ops read, in copies where they do not lose the same positions."""
+    tensor = graph[param].attrs["value"]
+    for place, (dead, readers) in enumerate(cuts):
+        target = param
+        if place:
+            copy = Node(graph.fresh_name(f"{param}/cut"), "Const", graph[param].attrs.copy())
+            target = graph.add(copy).name
+            for use in readers:
+                graph.rewire(use.node, use.index, Port(target))
+        if dead.any():
+            graph.set_attr(target, "value", tensor.take(0, ~dead))
 
 
 def _resize(graph: Graph, channels: Channels, gone: np.ndarray) -> None:

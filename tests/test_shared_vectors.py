@@ -1,0 +1,112 @@
+"""Vectors that unrelated layers share: they couple nothing, and are copied where needed."""
+
+from __future__ import annotations
+
+import pytest
+from tiny import constant, groups, prune, tiny, zero_filters
+
+import graphslim as gs
+from graphslim.testing import assert_mask_equivalent, random_plan
+
+TWO_LAYERS = """
+x = input 1,6,6,4
+k = f32[8]{random 3}
+a/w = f32[3,3,4,8]{random 1}
+a = Conv2D(x, a/w)
+ab = BiasAdd(a, k)
+b/w = f32[3,3,8,8]{random 2}
+b = Conv2D(ab, b/w)
+bb = BiasAdd(b, READS)
+z/w = f32[1,1,8,3]{random 4}
+z = Conv2D(bb, z/w)
+"""
+
+
+def two_layers(reads: str = "k", more: str = "", outputs: str = "output z\n") -> gs.Graph:
+    text = TWO_LAYERS.replace("k = f32[8]{random 3}\n", "k = f32[8]{random 3}\n" + more)
+    return tiny(text.replace("READS", reads) + outputs)
+
+
+def vectors(graph: gs.Graph) -> dict:
+    """Which constants of rank 1 there are, and how long."""
+    return {
+        node.name: node.attrs["value"].shape[0]
+        for node in graph
+        if node.op == "Const" and len(node.attrs["value"].shape) == 1
+    }
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("reads, more", [("k", ""), ("ki", "ki = Identity(k)\n")])
+def test_a_shared_bias_couples_nothing(reads: str, more: str) -> None:
+    graph = two_layers(reads, more)
+    assert {one.id: len(one) for one in groups(graph).values() if one.prunable} == {"a": 8, "b": 8}
+    plan = gs.plan(graph, removed={"a": [0, 1, 2], "b": [5]})
+    slim = assert_mask_equivalent(graph, plan, tolerance=1e-5)
+    assert sorted(vectors(slim).values()) == [5, 7]
+    assert gs.cost(slim).params == plan.params[1]
+
+
+@pytest.mark.tf
+def test_readers_that_lose_the_same_go_on_sharing() -> None:
+    graph = two_layers()
+    plan = gs.plan(graph, removed={"a": [1, 4], "b": [1, 4]})
+    slim = assert_mask_equivalent(graph, plan, tolerance=1e-5)
+    assert vectors(slim) == {"k": 6}
+    assert gs.cost(slim).params == plan.params[1]
+
+
+def test_the_original_stays_with_the_reader_that_loses_nothing() -> None:
+    graph = two_layers()
+    plan = gs.plan(graph, removed={"b": [0]})
+    slim = gs.apply(graph, plan)
+    assert vectors(slim) == {"k": 8, "k/cut": 7}
+    assert gs.cost(slim).params == plan.params[1]
+    assert [str(port) for port in slim.inputs_of("ab")] == ["a", "k"]
+    assert (constant(slim, "k/cut") == constant(graph, "k")[1:]).all()
+    assert (constant(graph, "k").shape, len(graph)) == ((8,), 10)
+
+
+@pytest.mark.parametrize("output", ["k", "ki"])
+def test_a_shared_vector_that_is_an_output_stays_whole(output: str) -> None:
+    graph = two_layers("k", "ki = Identity(k)\n", f"output z\noutput {output}\n")
+    slim = gs.apply(graph, gs.plan(graph, removed={"a": [0], "b": [0]}))
+    assert vectors(slim) == {"k": 8, "k/cut": 7}
+
+
+def test_one_pinned_reader_does_not_pin_the_other() -> None:
+    graph = two_layers(outputs="output z\noutput bb\n")
+    assert {one.id: one.prunable for one in groups(graph).values()} == {
+        "a": True,
+        "b": False,
+        "z": False,
+    }
+
+
+def test_a_plan_with_shared_vectors_survives_its_file() -> None:
+    graph = two_layers()
+    plan = random_plan(graph)
+    assert gs.Plan.from_json(plan.to_json(), "plan") == plan
+    cuts = [cut.param for group in plan.groups for cut in group.cuts]
+    assert cuts.count("k") == 2
+
+
+@pytest.mark.tf
+def test_a_fold_behind_a_shared_offset_leaves_the_other_reader_alone() -> None:
+    """Channel 5 of b is the constant k[5]; z takes it in an offset of its own, a keeps k."""
+    graph = zero_filters(two_layers(outputs="r = Relu(z)\noutput r\n"), "b/w", 3, [5])
+    slim = prune(graph, {"b": [5]})
+    assert vectors(slim) == {"k": 8, "k/cut": 7, "z/folded_bias": 3}
+
+
+@pytest.mark.tf
+def test_siamese_weights_still_tie() -> None:
+    """A weight that two convolutions share is one parameter, and stays one."""
+    graph = tiny(
+        "x = input 1,6,6,4\ny = input 1,6,6,4\nw = f32[3,3,4,8]{random 1}\nk = f32[8]{random 2}\n"
+        "a = Conv2D(x, w)\nab = BiasAdd(a, k)\nb = Conv2D(y, w)\nbb = BiasAdd(b, k)\n"
+        "d = Sub(ab, bb)\nz/w = f32[1,1,8,3]{random 4}\nz = Conv2D(d, z/w)\noutput z\n"
+    )
+    assert {one.id: len(one) for one in groups(graph).values() if one.prunable} == {"a": 8}
+    slim = assert_mask_equivalent(graph, random_plan(graph), tolerance=1e-5)
+    assert vectors(slim) == {"k": 4}
