@@ -33,9 +33,20 @@ _USUAL: Dict[str, str] = {
     "SpaceToBatchND": "Tblock_shape=int32 Tpaddings=int32",
     "BatchToSpaceND": "Tblock_shape=int32 Tcrops=int32",
     "Shape": "out_type=int32",
+    "Slice": "Index=int32",
+    "SplitV": "Tlen=int32",
+    "Tile": "Tmultiples=int32",
+    "Fill": "index_type=int32",
+    "BroadcastTo": "Tidx=int32",
+    "Reshape": "Tshape=int32",
+    "GatherV2": "Tparams=float32 Tindices=int32 Taxis=int32",
     "Cast": "SrcT=float32 DstT=int32",
 }
-_NO_T = ("Placeholder", "Const", "Cast", "NoOp", "FakeQuantWithMinMaxArgs")
+_NO_T = (
+    *("Placeholder", "Const", "Cast", "NoOp", "FakeQuantWithMinMaxArgs"),
+    *("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel"),
+    *("LogicalNot", "LogicalAnd", "LogicalOr", "Any", "GatherV2", "GatherNd", "Range"),
+)
 
 
 def _line(line: str) -> str:

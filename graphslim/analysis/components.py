@@ -1,8 +1,8 @@
-"""Connected components of ties between channel ids."""
+"""Connected components of ties between channel ids, and numbers to tell sets apart by."""
 
 from __future__ import annotations
 
-from typing import Sequence, Tuple
+from typing import Any, Sequence, Tuple
 
 import numpy as np
 
@@ -43,3 +43,12 @@ def _round(parent: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndar
         if (shorter == parent).all():
             return parent
         parent = shorter
+
+
+def scramble(numbers: Any) -> np.ndarray:
+    """Well-spread 64-bit numbers for small ones (SplitMix64, Steele et al. 2014)."""
+    x = np.asarray(numbers).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed: np.ndarray = x ^ (x >> np.uint64(31))
+    return mixed

@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
-from graphslim.ops import conv, elementwise, join, pool, reshape, sources  # noqa: F401
+from graphslim.ops import (  # noqa: F401
+    activation,
+    control,
+    conv,
+    einsum,
+    elementwise,
+    fused,
+    gather,
+    join,
+    matmul,
+    norm,
+    pad,
+    pool,
+    quant,
+    reduce,
+    reshape,
+    sized,
+    slice,
+    sources,
+    transposed,
+)
 from graphslim.ops.table import channel_rule, cost_rule, value_rule
 
 __all__ = ["channel_rule", "cost_rule", "value_rule"]

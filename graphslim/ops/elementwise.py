@@ -1,4 +1,4 @@
-"""Ops that work position by position: activations, arithmetic, bias and batch norm."""
+"""Functions of several tensors, position by position: arithmetic, choices and bias."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from graphslim.errors import AnalysisError
 from graphslim.ir import DType
+from graphslim.ops.rounding import apart, noise, settled, stepwise
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -19,86 +20,75 @@ from graphslim.ops.table import (
     value_rule,
 )
 
+Function = Callable[[Any, Any], Any]
 
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-x))
-
-
-_SELU_ALPHA, _SELU_SCALE = (
-    1.6732632423543772,
-    1.0507009873554805,
-)  # Klambauer et al. 2017, arXiv 1706.02515
-_UNARY: Dict[str, Optional[Callable[[np.ndarray], np.ndarray]]] = {
-    "Relu": lambda x: np.maximum(x, 0),
-    "Relu6": lambda x: np.clip(x, 0, 6),
-    "Elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
-    "Selu": lambda x: _SELU_SCALE * np.where(x > 0, x, _SELU_ALPHA * np.expm1(np.minimum(x, 0))),
-    "Softplus": lambda x: np.logaddexp(x, 0),
-    "Softsign": lambda x: x / (1 + np.abs(x)),
-    "Sigmoid": _sigmoid,
-    "Tanh": np.tanh,
-    "Neg": np.negative,
-    "Abs": np.abs,
-    "Square": np.square,
-    "Sqrt": np.sqrt,
-    "Rsqrt": lambda x: 1 / np.sqrt(x),
-    "Exp": np.exp,
-    "Log": np.log,
-    "Log1p": np.log1p,
-    "Floor": np.floor,
-    "Ceil": np.ceil,
-    "Round": np.round,
-    "Sign": np.sign,
-    "Reciprocal": lambda x: 1 / x,
-    "Inv": lambda x: 1 / x,
-    "Sin": np.sin,
-    "Cos": np.cos,
-    "Erf": None,
-    "Erfc": None,
-    "LogicalNot": None,
-    "IsNan": None,
-    "ZerosLike": np.zeros_like,
-    "OnesLike": np.ones_like,
-}
-_BINARY: Dict[str, Optional[Callable[[Any, Any], Any]]] = {
+_SMOOTH: Dict[str, Function] = {
     "Add": np.add,
     "AddV2": np.add,
     "Sub": np.subtract,
     "RealDiv": np.divide,
-    "Div": np.divide,
     "Maximum": np.maximum,
     "Minimum": np.minimum,
     "Pow": np.power,
-    "FloorDiv": np.floor_divide,
-    "FloorMod": np.mod,
+    "Atan2": np.arctan2,
     "SquaredDifference": lambda x, y: np.square(x - y),
-    "Mul": None,
-    **dict.fromkeys(("Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual")),
-    **dict.fromkeys(("LogicalAnd", "LogicalOr")),
 }
+"""Known where both operands are."""
+_QUOTIENTS: Dict[str, Callable[[Any], Any]] = {
+    "FloorDiv": np.floor,
+    "FloorMod": np.floor,
+    "TruncateDiv": np.trunc,
+    "TruncateMod": np.trunc,
+    "Mod": np.trunc,
+}
+"""How each rounds the quotient that it gives, or of which it gives the remainder."""
+_COMPARISONS: Dict[str, Function] = {
+    "Equal": np.equal,
+    "NotEqual": np.not_equal,
+    "Greater": np.greater,
+    "GreaterEqual": np.greater_equal,
+    "Less": np.less,
+    "LessEqual": np.less_equal,
+}
+_DECIDED: Dict[str, Function] = {
+    "Mul": lambda x, y: (x == 0) | (y == 0),
+    "MulNoNan": lambda x, y: (x == 0) | (y == 0),
+    "DivNoNan": lambda x, y: (x == 0) | (y == 0),
+    "Xdivy": lambda x, y: x == 0,
+    "Xlogy": lambda x, y: x == 0,
+    "Xlog1py": lambda x, y: x == 0,
+    "LogicalAnd": lambda x, y: (x == 0) | (y == 0),
+    "LogicalOr": lambda x, y: (x == 1) | (y == 1),
+}
+"""Where one operand decides, whatever the other is: the result is 0 there (1 for LogicalOr)."""
+_OTHERWISE: Dict[str, Function] = {
+    "Mul": np.multiply,
+    "MulNoNan": np.multiply,
+    "DivNoNan": np.divide,
+    "Xdivy": np.divide,
+    "Xlogy": lambda x, y: x * np.log(y),
+    "Xlog1py": lambda x, y: x * np.log1p(y),
+    "LogicalAnd": np.multiply,
+    "LogicalOr": np.maximum,
+}
+_UNKNOWN = (
+    *("BitwiseAnd", "BitwiseOr", "BitwiseXor", "LeftShift", "RightShift"),
+    *("ApproximateEqual", "NextAfter", "Complex", "Polygamma", "Zeta", "Igamma", "Igammac"),
+    *("Betainc", "AccumulateNV2"),
+)
+"""Ops of which only the shape is known."""
 
 
-@channel_rule(*_UNARY, "LeakyRelu")
-def unary(op: OpVisit) -> Fact:
-    """Keeps shape and channels."""
-    return op[0]._replace(value=None, atoms=None)
+# ------------------------------------------------------------------ shapes and channels
 
 
-@value_rule(*[name for name, function in _UNARY.items() if function])
-def unary_value(op: ValueVisit) -> Any:
-    """Computes it in double precision."""
-    function = _UNARY[op.node.op]
-    if op[0] is None or function is None:
-        return None
-    with np.errstate(all="ignore"):
-        return function(np.asarray(op[0], np.float64))
-
-
-@value_rule("LeakyRelu")
-def leaky_relu_value(op: ValueVisit) -> Any:
-    """Its slope below zero is an attribute, 0.2 by default."""
-    x = op[0]
-    return None if x is None else np.where(x > 0, x, x * op.node.attrs.get("alpha", 0.2))
+@channel_rule(
+    *(*_SMOOTH, *_QUOTIENTS, *_COMPARISONS, *_DECIDED, *_UNKNOWN),
+    *("Div", "AddN", "SelectV2", "ClipByValue"),
+)
+def elementwise(op: OpVisit) -> Fact:
+    """Broadcasts as numpy does."""
+    return broadcast(op, op.facts)
 
 
 @channel_rule("Select")
@@ -110,31 +100,16 @@ def select(op: OpVisit) -> Fact:
     return broadcast(op, op.facts)
 
 
-@value_rule("ClipByValue")
-def clip_value(op: ValueVisit) -> Any:
-    """Known where the value and both bounds are."""
-    if any(value is None for value in op.values):
-        return None
-    return np.minimum(np.maximum(op[0], op[1]), op[2])  # type: ignore[arg-type]
-
-
-@channel_rule(*_BINARY, "AddN", "SelectV2", "ClipByValue")
-def elementwise(op: OpVisit) -> Fact:
-    """Broadcasts as numpy does."""
-    return broadcast(op, op.facts)
-
-
 def broadcast(op: OpVisit, facts: Sequence[Fact]) -> Fact:
-    """Aligns trailing axes: sizes above 1 are tied, size 1 broadcasts and ties nothing.
+    """Aligns trailing axes: sizes above 1 are tied; a size of 1 that is spread is pinned.
 
     Raises:
         AnalysisError: two sizes above 1 differ.
     """
     if any(known.shape is None for known in facts):
         for known in facts:
-            if not all(size == 1 for size in known.shape or ()):
-                for ids in known.ids:
-                    op.pin(ids, "it is combined with a tensor of unknown rank")
+            for ids in known.ids:
+                op.pin(ids, "it is combined with a tensor of unknown rank")
         return UNKNOWN
     rank = max([len(known.shape or ()) for known in facts])
     sizes: List[Optional[int]] = []
@@ -150,63 +125,21 @@ def broadcast(op: OpVisit, facts: Sequence[Fact]) -> Fact:
 
 def _merge_axis(op: OpVisit, facts: Sequence[Fact], axis: int) -> Tuple[Optional[int], Ids]:
     wide = [known for known in facts if known.size(axis) != 1]
-    if not wide:
-        return 1, facts[0].channels(axis)
+    for known in facts:
+        if wide and known.size(axis) == 1:
+            op.pin(known.channels(axis), "it is spread over all positions of an axis")
     sizes = {known.size(axis) for known in wide} - {None}
     if len(sizes) > 1:
         shapes = " and ".join([str(list(known.shape or ())) for known in facts])
         raise AnalysisError(f"a {op.node.op} of shapes {shapes}, which do not fit", op.node.name)
-    arrays = [known.channels(axis) for known in wide]
+    arrays = [known.channels(axis) for known in wide or facts]
     first = next((ids for ids in arrays if ids is not None), None)
     if first is None:
-        return (sizes.pop() if sizes else None), None
+        return (sizes.pop() if sizes else None) if wide else 1, None
     for ids in arrays:
         if ids is not first:
             op.tie(first, ids)
     return len(first), (first if all(ids is not None for ids in arrays) else None)
-
-
-@value_rule(*[name for name, function in _BINARY.items() if function])
-def binary_value(op: ValueVisit) -> Any:
-    """Known where both operands are."""
-    function = _BINARY[op.node.op]
-    if op[0] is None or op[1] is None or function is None:
-        return None
-    with np.errstate(all="ignore"):
-        result = function(np.asarray(op[0], np.float64), np.asarray(op[1], np.float64))
-    kind = op.node.attrs.get("T")
-    whole = op.node.op == "Div" and isinstance(kind, DType) and kind.is_integral
-    return np.trunc(result) if whole else result
-
-
-@value_rule("Mul")
-def mul_value(op: ValueVisit) -> Any:
-    """A zero on one side wins over an unknown on the other."""
-    left, right = op[0], op[1]
-    if left is None or right is None:
-        one = left if right is None else right
-        if one is None:
-            return None
-        zero = op.snap(np.asarray(one, np.float64)) == 0
-        rank = op.outs[0].rank
-        if rank is None or not zero.any():
-            return None
-        return np.where(zero, 0.0, np.nan).reshape((1,) * (rank - zero.ndim) + zero.shape)
-    left, right = np.asarray(left, np.float64), np.asarray(right, np.float64)
-    zero = (op.snap(left) == 0) | (op.snap(right) == 0)
-    known = ~np.isnan(left) & ~np.isnan(right)
-    return np.where(zero & ~known, 0.0, left * right)
-
-
-@value_rule("AddN")
-def add_n_value(op: ValueVisit) -> Any:
-    """Known where all operands are."""
-    if any(value is None for value in op.values):
-        return None
-    total = np.asarray(op[0], np.float64)
-    for value in op.values[1:]:
-        total = total + np.asarray(value)
-    return total
 
 
 @channel_rule("BiasAdd", "BiasAddV1")
@@ -217,7 +150,107 @@ def bias_add(op: OpVisit) -> Fact:
         op.tie(None, op[1].channels(0))
         return UNKNOWN
     op.tie(op[0].channels(axis), op[1].channels(0))
-    return op[0] if op[0].channels(axis) is not None else op[0].with_ids({axis: None})
+    return op[0]
+
+
+# ------------------------------------------------------------------ values
+
+
+def _operands(op: ValueVisit) -> Optional[List[np.ndarray]]:
+    """What is known of each operand, with the rank of the result; None if that is nothing."""
+    rank = op.outs[0].rank
+    if rank is None or all(value is None for value in op.values):
+        return None
+    given = [np.asarray(np.nan if value is None else value, np.float64) for value in op.values]
+    return [value.reshape((1,) * (rank - value.ndim) + value.shape) for value in given]
+
+
+@value_rule(*_SMOOTH, "Div")
+def smooth_value(op: ValueVisit) -> Any:
+    """Known where both operands are."""
+    operands = _operands(op)
+    if operands is None or op[0] is None or op[1] is None:
+        return None
+    kind = op.node.attrs.get("T")
+    with np.errstate(all="ignore"):
+        result = _SMOOTH.get(op.node.op, np.divide)(*operands)
+        if op.node.op in ("Div", "RealDiv") and isinstance(kind, DType) and kind.is_integral:
+            result = np.trunc(result)
+        return settled(op, result)
+
+
+@value_rule(*_QUOTIENTS)
+def quotient_value(op: ValueVisit) -> Any:
+    """Known where both operands are, and where the quotient is not too near a whole number."""
+    operands = _operands(op)
+    if operands is None or op[0] is None or op[1] is None:
+        return None
+    x, y = operands
+    with np.errstate(all="ignore"):
+        whole = stepwise(_QUOTIENTS[op.node.op], x / y, noise(op))
+        return settled(op, whole if op.node.op.endswith("Div") else x - whole * y)
+
+
+@value_rule(*_COMPARISONS)
+def comparison_value(op: ValueVisit) -> Any:
+    """1 or 0 where both operands are known and not so near that rounding decides."""
+    operands = _operands(op)
+    if operands is None or op[0] is None or op[1] is None:
+        return None
+    x, y = operands
+    with np.errstate(all="ignore"):
+        sure = apart(x, y, noise(op)) & ~np.isnan(x) & ~np.isnan(y)
+        return np.where(sure, _COMPARISONS[op.node.op](x, y), np.nan)
+
+
+@value_rule(*_DECIDED)
+def decided_value(op: ValueVisit) -> Any:
+    """A zero on one side wins over an unknown on the other."""
+    operands = _operands(op)
+    if operands is None:
+        return None
+    name = op.node.op
+    x, y = operands
+    with np.errstate(all="ignore"):
+        decided = _DECIDED[name](op.snap(x), op.snap(y))
+        known = ~np.isnan(x) & ~np.isnan(y)
+        if name in ("Mul", "MulNoNan"):
+            # Where both are known, the product is right whether or not a factor is snapped.
+            decided &= ~known | (x == 0) | (y == 0)
+        decider = 1.0 if name == "LogicalOr" else 0.0
+        return settled(op, np.where(decided, decider, _OTHERWISE[name](x, y)))
+
+
+@value_rule("AddN")
+def add_n_value(op: ValueVisit) -> Any:
+    """Known where all operands are."""
+    operands = _operands(op)
+    if operands is None or any(value is None for value in op.values):
+        return None
+    return settled(op, np.asarray(sum(operands[1:], operands[0])))
+
+
+@value_rule("ClipByValue")
+def clip_value(op: ValueVisit) -> Any:
+    """Known where the value and both bounds are."""
+    operands = _operands(op)
+    if operands is None:
+        return None
+    x, low, high = operands
+    return np.minimum(np.maximum(x, low), high)
+
+
+@value_rule("SelectV2", "Select")
+def select_value(op: ValueVisit) -> Any:
+    """Known where the choice is, or where both alternatives are the same."""
+    if op.node.op == "Select" and op.facts[0].rank not in (0, op.facts[1].rank):
+        return None
+    operands = _operands(op)
+    if operands is None:
+        return None
+    choice, yes, no = operands
+    either = np.where(yes == no, yes, np.nan)
+    return np.where(np.isnan(choice), either, np.where(choice != 0, yes, no))
 
 
 def along(axis: int, rank: int, vector: np.ndarray) -> np.ndarray:
@@ -233,41 +266,4 @@ def bias_add_value(op: ValueVisit) -> Any:
     bias, rank = op[1], op.outs[0].rank
     if op[0] is None or bias is None or rank is None:
         return None
-    return np.asarray(op[0]) + along(channel_axis(op.node), rank, bias)
-
-
-@channel_rule("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
-def fused_batch_norm(op: OpVisit) -> List[Fact]:
-    """Ties the four vectors with the channel axis."""
-    axis = channel_axis(op.node)
-    for index in range(1, 5):
-        vector = op[index].channels(0)
-        if vector is not None and len(vector):
-            op.tie(op[0].channels(axis), vector)
-    vector_fact = op[1]
-    return [op[0], *[vector_fact] * 4, UNKNOWN]
-
-
-@value_rule("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
-def fused_batch_norm_value(op: ValueVisit) -> Any:
-    """A zero scale leaves the offset; a known channel is normalised."""
-    scale, offset, mean, variance = op.values[1:5]
-    rank = op.outs[0].rank
-    if op.node.attrs.get("is_training", True) or rank is None:
-        return None
-    if scale is None or offset is None or mean is None or variance is None or not variance.size:
-        return None
-    axis, epsilon = channel_axis(op.node), op.node.attrs.get("epsilon", 1e-4)
-    data = np.asarray(np.nan if op[0] is None else op[0], np.float64)
-    with np.errstate(all="ignore"):
-        factor = along(axis, rank, op.snap(scale) / np.sqrt(variance.astype(np.float64) + epsilon))
-    shifted = np.where(factor == 0, 0.0, data - along(axis, rank, mean))
-    return (shifted * factor + along(axis, rank, offset),)
-
-
-@channel_rule("Softmax", "LogSoftmax", "LRN", "L2Normalize")
-def across_channels(op: OpVisit) -> Fact:
-    """Pins the last axis, whose positions it weighs against each other."""
-    for ids in op[0].ids[-1:]:
-        op.pin(ids, "its value depends on every channel beside it")
-    return op[0]
+    return settled(op, np.asarray(op[0]) + along(channel_axis(op.node), rank, bias))

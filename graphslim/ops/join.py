@@ -1,8 +1,8 @@
-"""Ops that join, cut and pick: concatenation, splitting, slicing, stacking, gathering."""
+"""Ops that join tensors or repeat one: concatenation, stacking, tiling."""
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
@@ -13,8 +13,6 @@ from graphslim.ops.table import (
     OpVisit,
     ValueVisit,
     channel_rule,
-    integers,
-    known,
     value_rule,
 )
 
@@ -22,10 +20,9 @@ from graphslim.ops.table import (
 @channel_rule("ConcatV2", "Concat")
 def concat(op: OpVisit) -> Fact:
     """Concatenates the ids along the axis; ties them along the others."""
-    parts, where = (
-        (op.facts[:-1], op.facts[-1]) if op.node.op == "ConcatV2" else (op.facts[1:], op.facts[0])
-    )
-    axes = integers(where)
+    late = op.node.op == "ConcatV2"
+    parts = op.facts[:-1] if late else op.facts[1:]
+    axes = op.literal(len(op) - 1 if late else 0)
     if axes is None or not all(part.rank for part in parts):
         op.pin_all("it is concatenated over an axis that is not known")
         return UNKNOWN
@@ -35,24 +32,49 @@ def concat(op: OpVisit) -> Fact:
     ids: List[Ids] = []
     for axis in range(rank):
         sizes = [part.size(axis) for part in parts]
-        arrays = [part.channels(axis) for part in parts]
         if axis == joined:
             shape.append(None if None in sizes else sum([size or 0 for size in sizes]))
-            ids.append(_joined(op, arrays))
+            ids.append(_joined(op, parts, axis))
         else:
             shape.append(next((size for size in sizes if size is not None), None))
-            ids.append(arrays[0])
-            for other in arrays[1:]:
-                op.tie(arrays[0], other)
+            ids.append(_tied(op, [part.channels(axis) for part in parts]))
     return Fact(tuple(shape), tuple(ids))
 
 
-def _joined(op: OpVisit, arrays: Sequence[Ids]) -> Ids:
-    if all(ids is not None for ids in arrays):
-        return np.concatenate([ids for ids in arrays if ids is not None])
+def _joined(op: OpVisit, parts: Sequence[Fact], axis: int) -> Ids:
+    """The ids one after another; a part that has none gets some that stay."""
+    arrays: List[np.ndarray] = []
+    known = [part.channels(axis) is not None for part in parts]
+    for part in parts:
+        ids, size = part.channels(axis), part.size(axis)
+        if ids is None and any(known) and size is not None:
+            ids = op.fresh(size)
+            op.pin(ids, "it is concatenated, and where it comes from is not followed")
+        if ids is not None:
+            arrays.append(ids)
+    if len(arrays) == len(parts):
+        return np.concatenate(arrays)
     for ids in arrays:
         op.pin(ids, "it is concatenated with an axis that is not followed")
     return None
+
+
+def _tied(op: OpVisit, arrays: Sequence[Ids]) -> Ids:
+    """Ties axes that are one; one without ids pins the others."""
+    first = next((ids for ids in arrays if ids is not None), None)
+    if first is not None:
+        for ids in arrays:
+            if ids is not first:
+                op.tie(first, ids)
+    return first if all(ids is not None for ids in arrays) else None
+
+
+def _beside(parts: Sequence[Any], rank: int) -> List[np.ndarray]:
+    """Known parts and NaN for unknown ones, all of one rank."""
+    return [
+        np.full((1,) * rank, np.nan) if part is None else np.asarray(part, np.float64)
+        for part in parts
+    ]
 
 
 @value_rule("ConcatV2", "Concat", structural=True)
@@ -61,18 +83,17 @@ def concat_value(op: ValueVisit) -> Any:
     late = op.node.op == "ConcatV2"
     parts, facts = (op.values[:-1], op.facts[:-1]) if late else (op.values[1:], op.facts[1:])
     where = op.facts[-1 if late else 0].value
-    out = op.outs[0]
-    if where is None or out.rank is None or all(part is None for part in parts):
+    rank = op.outs[0].rank
+    if where is None or rank is None or all(part is None for part in parts):
         return None
-    axis = int(np.ravel(where)[0]) % out.rank
-    widths = [known_fact.size(axis) for known_fact in facts]
-    if None in widths:
-        return None
+    axis = int(np.ravel(where)[0]) % rank
     spread = []
-    for part, width in zip(parts, widths):
-        value = np.full((1,) * out.rank, np.nan) if part is None else np.asarray(part, np.float64)
+    for value, known_fact in zip(_beside(parts, rank), facts):
+        width = known_fact.size(axis)
+        if width is None:
+            return None
         shape = list(value.shape)
-        shape[axis] = width or 0
+        shape[axis] = width
         spread.append(np.broadcast_to(value, shape))
     common = [max(sizes) for sizes in zip(*[value.shape for value in spread])]
     for place, value in enumerate(spread):
@@ -80,35 +101,6 @@ def concat_value(op: ValueVisit) -> Any:
         shape[axis] = value.shape[axis]
         spread[place] = np.broadcast_to(value, shape)
     return np.concatenate(spread, axis)
-
-
-@channel_rule("Split")
-def split(op: OpVisit) -> List[Fact]:
-    """Cuts the ids into equal parts; the parts lose the same positions, so that they stay equal."""
-    axes, data, parts = integers(op[0]), op[1], int(op.node.attrs["num_split"])
-    if axes is None or data.shape is None:
-        op.pin_all("it is split over an axis that is not known")
-        return [UNKNOWN] * parts
-    axis = axes[0] % len(data.shape)
-    size, ids = data.size(axis), data.channels(axis)
-    shape = list(data.shape)
-    shape[axis] = None if size is None else size // parts
-    if ids is None:
-        return [Fact(tuple(shape), data.ids)] * parts
-    pieces = np.split(ids, parts)
-    for piece in pieces[1:]:
-        op.tie(pieces[0], piece)
-    return [Fact(tuple(shape), data.ids).with_ids({axis: piece}) for piece in pieces]
-
-
-@value_rule("Split", structural=True)
-def split_value(op: ValueVisit) -> Any:
-    """Cuts known values as the ids are cut."""
-    where, value, data = known(op.facts[0].value), op[1], op.facts[1]
-    if where is None or value is None or data.rank is None:
-        return None
-    axis, parts = int(np.ravel(where)[0]) % data.rank, int(op.node.attrs["num_split"])
-    return (value,) * parts if value.shape[axis] == 1 else tuple(np.split(value, parts, axis))
 
 
 @channel_rule("Pack")
@@ -120,124 +112,63 @@ def pack(op: OpVisit) -> Fact:
         return UNKNOWN
     rank = len(facts[0].shape or ())
     at = int(op.node.attrs.get("axis", 0)) % (rank + 1)
-    shape, ids = list(facts[0].shape or ()), list(facts[0].ids)
-    for other in facts[1:]:
-        for axis in range(rank):
-            if other.size(axis) != 1:
-                op.tie(ids[axis], other.ids[axis])
+    shape: List[Optional[int]] = []
+    ids: List[Ids] = []
+    for axis in range(rank):
+        sizes = [part.size(axis) for part in facts]
+        shape.append(next((size for size in sizes if size is not None), None))
+        ids.append(_tied(op, [part.channels(axis) for part in facts]))
     return Fact((*shape[:at], len(facts), *shape[at:]), (*ids[:at], None, *ids[at:]))
 
 
 @value_rule("Pack", structural=True)
 def pack_value(op: ValueVisit) -> Any:
-    """Stacks scalars, as shapes are put together."""
-    if any(known_fact.shape != () for known_fact in op.facts):
+    """Stacks known values beside unknown ones."""
+    rank = op.outs[0].rank
+    if rank is None or all(value is None for value in op.values):
         return None
-    return np.array([np.nan if value is None else float(value) for value in op.values])
+    at = int(op.node.attrs.get("axis", 0)) % rank
+    return np.stack(np.broadcast_arrays(*_beside(op.values, rank - 1)), at)
 
 
-@channel_rule("Unpack")
-def unpack(op: OpVisit) -> List[Fact]:
-    """Gives every part the ids of the whole."""
-    parts, data = int(op.node.attrs["num"]), op[0]
-    if data.shape is None:
-        op.pin_all("it is unstacked at an unknown rank")
-        return [UNKNOWN] * parts
-    at = int(op.node.attrs.get("axis", 0)) % len(data.shape)
-    op.pin(data.ids[at], "it is unstacked over channels")
-    return [
-        Fact((*data.shape[:at], *data.shape[at + 1 :]), (*data.ids[:at], *data.ids[at + 1 :]))
-    ] * parts
-
-
-def _slices(op_facts: Sequence[Fact], node: Any) -> Optional[Tuple[Any, ...]]:
-    """What a StridedSlice selects, as numpy's own indices; None where it is not constant."""
-    bounds = [integers(known_fact) for known_fact in op_facts[1:4]]
-    if any(bound is None for bound in bounds):
-        return None
-    begin, end, stride = bounds
-    mask = {
-        key: int(node.attrs.get(f"{key}_mask", 0))
-        for key in ("begin", "end", "ellipsis", "new_axis")
-    }
-    shrink = int(node.attrs.get("shrink_axis_mask", 0))
-    found: List[Any] = []
-    for place, (low, high, step) in enumerate(zip(begin or (), end or (), stride or ())):
-        bit = 1 << place
-        if mask["ellipsis"] & bit:
-            found.append(Ellipsis)
-        elif mask["new_axis"] & bit:
-            found.append(None)
-        elif shrink & bit:
-            found.append(low)
-        else:
-            found.append(
-                slice(
-                    None if mask["begin"] & bit else low, None if mask["end"] & bit else high, step
-                )
-            )
-    return tuple(found)
-
-
-def _takes_all(index: Any, size: Optional[int]) -> bool:
-    """Whether a slice takes a whole axis, and would of a shorter one too."""
-    if not isinstance(index, slice):
-        return False
-    if size is None:
-        return index in (slice(None), slice(None, None, 1))
-    return index.indices(size) == (0, size, 1)
-
-
-@channel_rule("StridedSlice")
-def strided_slice(op: OpVisit) -> Fact:
-    """Picks ids along each axis; constant bounds pin the axis that they cut."""
-    data, chosen = op[0], _slices(op.facts, op.node)
-    if data.shape is None or chosen is None:
-        op.pin_all("it is sliced at places that are not constant")
-        return UNKNOWN
-    if Ellipsis in chosen:
-        at = chosen.index(Ellipsis)
-        named = len([index for index in chosen if index is not None]) - 1
-        chosen = (*chosen[:at], *[slice(None)] * (len(data.shape) - named), *chosen[at + 1 :])
+@channel_rule("Tile")
+def tile(op: OpVisit) -> Fact:
+    """Repeats the ids; an axis of size 1 gets those that the number of its copies counts."""
+    data, counts = op[0], op[1].value
+    if data.shape is None or counts is None:
+        op.pin_all("it is repeated a number of times that is not known")
+        size = op[1].size(0)
+        return UNKNOWN if size is None else Fact((None,) * size, (None,) * size)
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
-    axis = 0
-    for index in (*chosen, *[slice(None)] * len(data.shape)):
-        if index is None:
-            shape.append(1)
-            ids.append(None)
-            continue
-        if axis >= len(data.shape):
-            break
-        size, array = data.shape[axis], data.ids[axis]
-        if not _takes_all(index, size):
-            op.pin(array, "it is sliced by constant bounds")
-        if isinstance(index, slice):
-            shape.append(None if size is None else len(range(*index.indices(size))))
-            ids.append(None if array is None else array[index])
-        axis += 1
+    for axis, (size, array) in enumerate(zip(data.shape, data.ids)):
+        number = None if np.isnan(counts[axis]) else int(counts[axis])
+        if number == 1:
+            op.resize(1, axis, None)
+            shape.append(size)
+            ids.append(array)
+        elif size == 1:
+            op.pin(array, "it is repeated")
+            number, array = op.counted(1, axis)
+            shape.append(number)
+            ids.append(array)
+        else:
+            op.resize(1, axis, None)
+            if number is None:
+                op.pin(array, "it is repeated a number of times that is not known")
+            shape.append(None if size is None or number is None else size * number)
+            ids.append(None if array is None or number is None else np.tile(array, number))
     return Fact(tuple(shape), tuple(ids))
 
 
-@value_rule("StridedSlice", structural=True)
-def strided_slice_value(op: ValueVisit) -> Any:
-    """Slices values that are known in full."""
-    chosen = _slices(op.facts, op.node)
-    if op[0] is None or chosen is None or op[0].shape != op.facts[0].shape:
+@value_rule("Tile", structural=True)
+def tile_value(op: ValueVisit) -> Any:
+    """Repeats what varies along an axis."""
+    counts = op.facts[1].value
+    if op[0] is None or counts is None:
         return None
-    return op[0][chosen]
-
-
-@channel_rule("ArgMax", "ArgMin")
-def arg_max(op: OpVisit) -> Fact:
-    """Pins the axis that is searched."""
-    data, axes = op[0], integers(op[1])
-    if data.shape is None or axes is None:
-        op.pin_all("its index among all channels is asked for")
-        return UNKNOWN
-    axis = axes[0] % len(data.shape)
-    op.pin(data.ids[axis], "its index among all channels is asked for")
-    kept = [place for place in range(len(data.shape)) if place != axis]
-    return Fact(
-        tuple([data.shape[place] for place in kept]), tuple([data.ids[place] for place in kept])
-    )
+    # Along an axis over which it does not vary all copies are alike, which size 1 says as well.
+    wide = [axis for axis, size in enumerate(op[0].shape) if size != 1]
+    if np.isnan(counts[wide]).any():
+        return None
+    return np.tile(op[0], [int(counts[axis]) if axis in wide else 1 for axis in range(op[0].ndim)])

@@ -1,12 +1,11 @@
-"""Ops over space: pools, reductions, padding, resizing, moves between space and depth or batch."""
+"""Ops over space: pools, resizing, moves between space and depth or batch."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
-from graphslim.ops.conv import conv_size, window
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -19,118 +18,81 @@ from graphslim.ops.table import (
     spatial_axes,
     value_rule,
 )
+from graphslim.ops.window import PACKED, is_packed, slid, window
 
 
-@channel_rule("AvgPool", "MaxPool")
+@channel_rule("AvgPool", "MaxPool", "AvgPool3D", "MaxPool3D")
 def pool(op: OpVisit) -> Fact:
     """Keeps the channels; a window over the channel axis pins them."""
+    return _pooled(op, op.node.ints("ksize"))
+
+
+def _pooled(op: OpVisit, sizes: Sequence[int], strides: Sequence[int] = ()) -> Fact:
     data, channel = op[0], channel_axis(op.node)
-    if data.rank != 4:
-        op.pin_all("it is pooled at an unknown rank")
+    rank = 5 if op.node.op.endswith("3D") else 4
+    if data.rank != rank or len(sizes) != rank or is_packed(op.node):
+        op.pin_all(PACKED if is_packed(op.node) else "it is pooled at an unknown rank")
         return UNKNOWN
-    sizes, shape, ids = op.node.ints("ksize"), list(data.shape or ()), data.channels(channel)
-    strides, dilations, pads = window(op.node)
-    for place, axis in enumerate(spatial_axes(op.node)):
-        shape[axis] = conv_size(
-            shape[axis], sizes[axis], strides[place], dilations[place], pads[place]
-        )
+    how = window(op.node, rank)
+    if strides:
+        how = how._replace(strides=[strides[axis] for axis in how.axes])
+    shape = slid(data.shape or (), [sizes[axis] for axis in how.axes], how)
+    ids = data.channels(channel)
     op.pin_others(0, (0, channel), "it is pooled over")
     if sizes[channel] != 1:
         op.pin(ids, "it is pooled over channels")
-    return fact(tuple(shape), {0: data.channels(0), channel % 4: ids})
+    return fact(tuple(shape), {0: data.channels(0), channel % rank: ids})
 
 
-@value_rule("AvgPool", "MaxPool")
+@channel_rule("MaxPoolV2")
+def pool_by_inputs(op: OpVisit) -> Fact:
+    """A pool whose window and strides are inputs."""
+    sizes, strides = integers(op[1]), integers(op[2])
+    if op[0].rank != 4 or not sizes or not strides or is_packed(op.node):
+        op.pin_all("it is pooled by a window that is not constant")
+        return UNKNOWN
+    return _pooled(op, sizes, strides)
+
+
+@channel_rule("MaxPoolWithArgmax")
+def pool_with_argmax(op: OpVisit) -> List[Fact]:
+    """Its second output counts positions over all channels; where it is read, channels stay."""
+    pooled = _pooled(op, op.node.ints("ksize"))
+    if op.is_read(1):
+        op.pin_all("it is pooled with the index of the largest, which counts over all channels")
+    return [pooled, pooled._replace(ids=(None,) * len(pooled.ids))]
+
+
+@channel_rule("FractionalMaxPool", "FractionalAvgPool")
+def pool_by_fractions(op: OpVisit) -> List[Fact]:
+    """Rare: pinned as a whole."""
+    op.pin_all("it enters a fractional pool, which is left as it is")
+    return [UNKNOWN] * 3
+
+
+@value_rule("AvgPool", "MaxPool", "AvgPool3D", "MaxPool3D", "MaxPoolWithArgmax")
 def pool_value(op: ValueVisit) -> Any:
-    """A constant map stays what it is: neither pool counts the padding."""
+    """A constant map stays what it is: no pool counts the padding."""
     channel = channel_axis(op.node)
-    if op[0] is None or op.node.ints("ksize")[channel] != 1:
+    if op[0] is None or is_packed(op.node) or op.node.ints("ksize")[channel] != 1:
         return None
-    varies = [size for axis, size in enumerate(op[0].shape) if axis != channel % 4]
-    return op[0] if all(size == 1 for size in varies) else None
+    varies = [size for axis, size in enumerate(op[0].shape) if axis != channel % op[0].ndim]
+    kept = op[0] if all(size == 1 for size in varies) else None
+    return (kept, None) if op.node.op == "MaxPoolWithArgmax" else kept
 
 
-@channel_rule("Mean", "Sum", "Max", "Min", "Prod", "Any", "All")
-def reduction(op: OpVisit) -> Fact:
-    """Reducing over space keeps the channels; over the channels themselves it pins them."""
-    data, keep = op[0], bool(op.node.attrs.get("keep_dims"))
-    if data.shape is None:
+@channel_rule("Dilation2D")
+def dilation(op: OpVisit) -> Fact:
+    """A largest sum in a window, channel by channel: the filter's last axis is the channels."""
+    data, shifts = op[0], op[1]
+    if data.rank != 4 or shifts.rank != 3:
+        op.pin_all("it is dilated at an unknown rank")
         return UNKNOWN
-    axes = integers(op[1])
-    if axes is None:
-        op.pin_all("it is reduced over axes that are not constant")
-        return UNKNOWN
-    gone = {axis % len(data.shape) for axis in axes}
-    for axis in gone:
-        if data.size(axis) != 1:
-            op.pin(data.channels(axis), f"it is reduced by a {op.node.op} over channels")
-    kept = [axis for axis in range(len(data.shape)) if keep or axis not in gone]
-    return Fact(
-        tuple([1 if axis in gone else data.shape[axis] for axis in kept]),
-        tuple([None if axis in gone else data.ids[axis] for axis in kept]),
-    )
-
-
-_REDUCTIONS: Dict[str, Callable[..., np.ndarray]] = {
-    "Mean": np.mean,
-    "Max": np.max,
-    "Min": np.min,
-    "Sum": np.sum,
-    "Prod": np.prod,
-}
-
-
-@value_rule(*_REDUCTIONS)
-def reduction_value(op: ValueVisit) -> Any:
-    """A constant is its own mean and extreme; sums need the sizes."""
-    if op[0] is None or op[1] is None or np.isnan(op[1]).any():
-        return None
-    full = op.facts[0].shape
-    axes = tuple(sorted({int(axis) % op[0].ndim for axis in op[1].ravel()}))
-    value = np.asarray(op[0], np.float64)
-    if op.node.op in ("Sum", "Prod"):
-        if full is None or any(full[axis] is None for axis in axes):
-            return None
-        sizes = [(full[i] or 0) if i in axes else n for i, n in enumerate(value.shape)]
-        value = np.broadcast_to(value, sizes)
-    return _REDUCTIONS[op.node.op](value, axis=axes, keepdims=bool(op.node.attrs.get("keep_dims")))
-
-
-@channel_rule("Pad", "PadV2", "MirrorPad")
-def pad(op: OpVisit) -> Fact:
-    """Keeps the ids of axes that are not padded."""
-    data = op[0]
-    if data.shape is None:
-        return UNKNOWN
-    amounts = None if op[1].value is None else op[1].value.reshape(-1, 2)
-    sizes: List[Optional[int]] = []
-    ids: List[Any] = []
-    for axis, size in enumerate(data.shape):
-        total = np.nan if amounts is None else amounts[axis].sum()
-        if total == 0:
-            sizes.append(size)
-            ids.append(data.ids[axis])
-        else:
-            op.pin(data.ids[axis], "it is padded over channels")
-            sizes.append(None if size is None or np.isnan(total) else size + int(total))
-            ids.append(None)
-    return Fact(tuple(sizes), tuple(ids))
-
-
-@value_rule("Pad", "PadV2", "MirrorPad")
-def pad_value(op: ValueVisit) -> Any:
-    """Only what equals the padding stays constant."""
-    if op[0] is None or op[1] is None:
-        return None
-    padded = np.asarray(op[1].reshape(-1, 2).any(axis=1))
-    if not padded.any() or op.node.op == "MirrorPad":
-        return op[0] if not padded[np.array(op[0].shape) > 1].any() else None
-    if padded[np.array(op[0].shape) > 1].any():
-        return None
-    filler = 0.0
-    if len(op) > 2:
-        filler = np.nan if op[2] is None else float(np.ravel(op[2])[0])
-    return np.where(op[0] == filler, filler, np.nan)
+    how = window(op.node)._replace(dilations=op.node.ints("rates")[1:3])
+    shape = slid(data.shape or (), [shifts.size(0), shifts.size(1)], how)
+    op.tie(data.channels(3), shifts.channels(2))
+    op.pin_others(0, (0, 3), "it is dilated over")
+    return fact(tuple(shape), {0: data.channels(0), 3: data.channels(3)})
 
 
 @channel_rule("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea")

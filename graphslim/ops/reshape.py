@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
@@ -27,44 +27,75 @@ class Segment(NamedTuple):
     after: Tuple[int, ...]
 
 
-def segments(old: Sequence[Optional[int]], new: Sequence[Optional[int]]) -> Optional[List[Segment]]:
-    """Splits a reshape into the smallest independent pieces; None where open sizes forbid it.
+def segments(
+    old: Sequence[Optional[int]], new: Sequence[Optional[int]], same_first: bool = False
+) -> Optional[List[Segment]]:
+    """Splits a reshape into the smallest independent pieces; None where the sizes do not fit.
 
-    One axis of open size may stand at either end (the batch); it is paired with its like.
+    Pieces of known sizes are split off at both ends; what lies between open sizes is one piece.
+
+    Args:
+        old, new: the sizes before and after.
+        same_first: whether the first axes are the same, though their size is open.
     """
-    head: List[Segment] = []
-    low = 0
-    if old and new and (old[0] is None or new[0] is None) and _same_rest(old[1:], new[1:]):
-        head, low = [Segment((0,), (0,))], 1
-    if any(size is None for size in (*old[low:], *new[low:])):
+    if same_first:
+        rest = segments(old[1:], new[1:])
+        if rest is None:
+            return None
+        return [Segment((0,), (0,))] + [
+            Segment(tuple([i + 1 for i in one.before]), tuple([i + 1 for i in one.after]))
+            for one in rest
+        ]
+    head, i, j = _matching(old, new)
+    if i == len(old) and j == len(new):
+        return head
+    if None not in old and None not in new:
         return None
+    tail, back, forth = _matching(old[i:][::-1], new[j:][::-1])
+    last, end = len(old) - back, len(new) - forth
+    turned = [
+        Segment(
+            tuple([len(old) - 1 - axis for axis in reversed(one.before)]),
+            tuple([len(new) - 1 - axis for axis in reversed(one.after)]),
+        )
+        for one in reversed(tail)
+    ]
+    if not (None in old[i:last] or None in new[j:end]):
+        return None
+    return [*head, Segment(tuple(range(i, last)), tuple(range(j, end))), *turned]
+
+
+def _matching(
+    old: Sequence[Optional[int]], new: Sequence[Optional[int]]
+) -> Tuple[List[Segment], int, int]:
+    """The pieces that match from the left on, and how many axes of either side they take."""
     found: List[Segment] = []
-    i = j = low
-    while i < len(old) or j < len(new):
-        first, left, right = (i, j), 1, 1
+    low, high = 0, 0
+    while low < len(old) or high < len(new):
+        i, j, left, right = low, high, 1, 1
         if i < len(old):
             left, i = old[i] or 0, i + 1
         if j < len(new):
             right, j = new[j] or 0, j + 1
-        while left != right:
-            if left < right and i < len(old):
+        while left != right and (left or i > low) and (right or j > high):
+            if 0 < left < right and i < len(old):
                 left, i = left * (old[i] or 0), i + 1
-            elif right < left and j < len(new):
+            elif 0 < right < left and j < len(new):
                 right, j = right * (new[j] or 0), j + 1
             else:
-                return None
-        found.append(Segment(tuple(range(first[0], i)), tuple(range(first[1], j))))
-    return head + found
+                break
+        if left != right or not left:
+            break
+        found.append(Segment(tuple(range(low, i)), tuple(range(high, j))))
+        low, high = i, j
+    return found, low, high
 
 
-def _same_rest(old: Sequence[Optional[int]], new: Sequence[Optional[int]]) -> bool:
-    first, second = product(old), product(new)
-    return first is not None and first == second
-
-
-def move(op: OpVisit, data: Fact, shape: Tuple[Optional[int], ...]) -> Optional[Tuple[Ids, ...]]:
+def move(
+    op: OpVisit, data: Fact, shape: Tuple[Optional[int], ...], same_first: bool
+) -> Optional[Tuple[Ids, ...]]:
     """The ids of `data` in its new shape; None, and all pinned, if they cannot be followed."""
-    pieces = segments(data.shape or (), shape)
+    pieces = segments(data.shape or (), shape, same_first)
     if pieces is None:
         op.pin_all("it is reshaped in a way that cannot be followed")
         return None
@@ -80,7 +111,14 @@ def _move_segment(
     wide = [axis for axis in piece.before if data.size(axis) != 1]
     targets = [axis for axis in piece.after if shape[axis] != 1]
     carriers = [axis for axis in wide if data.ids[axis] is not None]
+    if not wide and not targets and piece.before and piece.after:
+        ids[piece.after[-1]] = data.ids[piece.before[-1]]
     if not carriers or not targets:
+        return
+    many = len(wide) > 1 or len(targets) > 1
+    if many and None in [*(data.size(axis) for axis in wide), *(shape[axis] for axis in targets)]:
+        for axis in carriers:
+            op.pin(data.ids[axis], "it is reshaped together with an axis of open size")
         return
     if len(carriers) > 1:
         for axis in carriers:
@@ -98,9 +136,10 @@ def _move_segment(
     # Several new axes share the channels: one of them can carry the ids, the rest repeat it.
     stacked = flat.reshape([shape[axis] or 1 for axis in targets])
     best = max(range(len(targets)), key=lambda place: _distinct(stacked, place))
+    if op.is_constant(0) and len(np.unique(flat)) == len(flat):
+        best = len(targets) - 1  # Filters have their channels last.
     lanes = np.moveaxis(stacked, best, 0).reshape(stacked.shape[best], -1)
-    for lane in lanes.T[1:]:
-        op.tie(lanes[:, 0], lane)
+    op.tie(np.repeat(lanes[:, 0], lanes.shape[1] - 1), lanes[:, 1:].ravel())
     ids[targets[best]] = np.ascontiguousarray(lanes[:, 0])
 
 
@@ -119,29 +158,36 @@ def reshape(op: OpVisit) -> Fact:
         op.pin_all("it is reshaped to a shape that is not known")
         size = target.size(0)
         return Fact((None,) * size, (None,) * size) if size is not None else UNKNOWN
-    shape = _resolve(data.shape, wanted, op.keeps_batch(1))
-    ids = move(op, data, shape)
+    same_first = op.same_batch(0, 1)
+    shape = _resolve(data.shape, wanted, same_first)
+    ids = move(op, data, shape, same_first or _is_first_alike(data.shape, shape))
     if ids is None:
-        return Fact(shape, (None,) * len(shape))
+        ids = (None,) * len(shape)
     for place, number in enumerate(wanted):
         if number != -1:
             op.resize(1, place, ids[place])
-    return Fact(shape, ids)
+    return Fact(shape, ids, batch=data.batch if same_first else None)
+
+
+def _is_first_alike(old: Sequence[Optional[int]], new: Sequence[Optional[int]]) -> bool:
+    """Whether two first axes of open size must be the same, as all others are."""
+    if not old or not new or (old[0] is not None and new[0] is not None):
+        return False
+    first, second = product(old[1:]), product(new[1:])
+    return first is not None and first == second
 
 
 def _resolve(
-    old: Tuple[Optional[int], ...], wanted: np.ndarray, keeps_batch: bool
+    old: Tuple[Optional[int], ...], wanted: np.ndarray, same_first: bool
 ) -> Tuple[Optional[int], ...]:
     """The shape that a target with -1 and unknown numbers stands for."""
-    if keeps_batch and old and old[0] is None and len(wanted) > 1:
+    if same_first:
         return (None, *_resolve(old[1:], wanted[1:], False))
     sizes: List[Optional[int]] = [None if np.isnan(n) or n == -1 else int(n) for n in wanted]
-    open_places = [place for place, size in enumerate(sizes) if size is None]
-    if len(open_places) == 1:
-        place = open_places[0]
+    if sizes.count(None) == 1:
         total, rest = product(old), product([size for size in sizes if size is not None])
         if total is not None and rest:
-            sizes[place] = total // rest
+            sizes[sizes.index(None)] = total // rest
     return tuple(sizes)
 
 
@@ -155,7 +201,7 @@ def reshape_value(op: ValueVisit) -> Any:
     target = [size for size in out.shape if size is not None]
     if whole is not None and value.shape == whole and len(target) == len(out.shape):
         return value.reshape(target)
-    pieces = segments(whole or (), out.shape)
+    pieces = segments(whole or (), out.shape, _is_first_alike(whole or (), out.shape))
     if pieces is None:
         return None
     before, after = list(value.shape), [1] * len(out.shape)
@@ -171,6 +217,14 @@ def reshape_value(op: ValueVisit) -> Any:
     return np.broadcast_to(value, before).reshape(after)
 
 
+def _squeezed(op: Union[OpVisit, ValueVisit], data: Fact) -> Set[int]:
+    """The axes that a Squeeze drops."""
+    axes = op.node.ints("squeeze_dims") or op.node.ints("axis")
+    if axes:
+        return {axis % (data.rank or 1) for axis in axes}
+    return {axis for axis, size in enumerate(data.shape or ()) if size == 1}
+
+
 @channel_rule("Squeeze")
 def squeeze(op: OpVisit) -> Fact:
     """Drops axes of size 1."""
@@ -178,38 +232,32 @@ def squeeze(op: OpVisit) -> Fact:
     if data.shape is None:
         op.pin_all("it is squeezed at an unknown rank")
         return UNKNOWN
-    axes = op.node.ints("squeeze_dims") or op.node.ints("axis")
-    gone = {axis % len(data.shape) for axis in axes}
-    if not axes:
-        gone = {axis for axis, size in enumerate(data.shape) if size == 1}
-    kept = [axis for axis in range(len(data.shape)) if axis not in gone]
+    kept = [axis for axis in range(len(data.shape)) if axis not in _squeezed(op, data)]
     return Fact(
         tuple([data.shape[axis] for axis in kept]),
         tuple([data.ids[axis] for axis in kept]),
-        data.value,
-        data.atoms,
+        batch=data.batch if 0 in kept else None,
     )
 
 
 @value_rule("Squeeze", structural=True)
 def squeeze_value(op: ValueVisit) -> Any:
     """Drops the same axes."""
-    if op[0] is None or op.outs[0].rank is None or op.facts[0].shape is None:
+    if op[0] is None or op.facts[0].shape is None:
         return None
-    axes = op.node.ints("squeeze_dims") or [i for i, n in enumerate(op.facts[0].shape) if n == 1]
-    return np.squeeze(op[0], tuple({axis % op[0].ndim for axis in axes}))
+    return np.squeeze(op[0], tuple(_squeezed(op, op.facts[0])))
 
 
 @channel_rule("ExpandDims")
 def expand_dims(op: OpVisit) -> Fact:
     """Adds an axis of size 1."""
-    data, axes = op[0], integers(op[1])
+    data, axes = op[0], op.literal(1)
     if data.shape is None or axes is None:
         op.pin_all("it gains an axis in an unknown place")
         return UNKNOWN
     at = axes[0] % (len(data.shape) + 1)
     shape = (*data.shape[:at], 1, *data.shape[at:])
-    return Fact(shape, (*data.ids[:at], None, *data.ids[at:]))
+    return Fact(shape, (*data.ids[:at], None, *data.ids[at:]), batch=data.batch if at > 0 else None)
 
 
 @value_rule("ExpandDims", structural=True)
@@ -222,12 +270,14 @@ def expand_dims_value(op: ValueVisit) -> Any:
 @channel_rule("Transpose")
 def transpose(op: OpVisit) -> Fact:
     """Permutes the ids."""
-    data, order = op[0], integers(op[1])
+    data, order = op[0], op.literal(1)
     if data.shape is None or order is None:
         op.pin_all("it is transposed in an order that is not constant")
         return UNKNOWN
     return Fact(
-        tuple([data.shape[axis] for axis in order]), tuple([data.ids[axis] for axis in order])
+        tuple([data.shape[axis] for axis in order]),
+        tuple([data.ids[axis] for axis in order]),
+        batch=data.batch if order and order[0] == 0 else None,
     )
 
 

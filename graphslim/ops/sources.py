@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, List
+from typing import Any, List, Optional
 
 import numpy as np
 
-from graphslim.ir import IDENTITY_OPS, DType
+from graphslim.ir import IDENTITY_OPS
 from graphslim.ops.table import UNKNOWN, Fact, OpVisit, ValueVisit, channel_rule, fact, value_rule
 
 _TRACKED = 1024
@@ -24,7 +24,7 @@ def const(op: OpVisit) -> Fact:
 def const_value(op: ValueVisit) -> Any:
     """Its elements; half precision is widened."""
     tensor = op.node.attrs["value"]
-    if not (tensor.dtype.is_floating or tensor.dtype.is_integral or tensor.dtype is DType.bool):
+    if tensor.dtype.storage.kind not in "fiub":
         return None
     numbers = tensor.numbers()
     return numbers.astype(np.float64) if tensor.size <= 1 << 16 else numbers
@@ -42,7 +42,7 @@ def placeholder(op: OpVisit) -> Fact:
     return fact(shape, {axis: op.fresh(size) for axis, size in enumerate(shape) if size})
 
 
-@channel_rule(*sorted(IDENTITY_OPS), "Cast", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs")
+@channel_rule(*sorted(IDENTITY_OPS))
 def identity(op: OpVisit) -> Fact:
     """Passes everything on."""
     return op[0]
@@ -52,16 +52,6 @@ def identity(op: OpVisit) -> Fact:
 def identity_value(op: ValueVisit) -> Any:
     """Passes everything on."""
     return op[0]
-
-
-@value_rule("Cast", structural=True)
-def cast_value(op: ValueVisit) -> Any:
-    """Wide floats keep a number, integers cut its fraction off; other types are not followed."""
-    target = op.node.attrs.get("DstT")
-    if op[0] is None or target in (DType.float32, DType.float64):
-        return op[0]
-    whole = isinstance(target, DType) and target.is_integral
-    return np.trunc(np.asarray(op[0], np.float64)) if whole else None
 
 
 @channel_rule("IdentityN")
@@ -88,10 +78,41 @@ def shape(op: OpVisit) -> Fact:
     return fact((op[0].rank,))
 
 
-@value_rule("Shape")
+@channel_rule("ShapeN")
+def shapes(op: OpVisit) -> List[Fact]:
+    """A vector of sizes for each input."""
+    return [fact((known.rank,)) for known in op.facts]
+
+
+@channel_rule("Size", "Rank")
+def measure(op: OpVisit) -> Fact:
+    """One number."""
+    return fact(())
+
+
+def _sizes(known: Fact) -> Optional[np.ndarray]:
+    """The sizes, NaN where they are open."""
+    if known.shape is None:
+        return None
+    return np.array([np.nan if size is None else size for size in known.shape], np.float64)
+
+
+@value_rule("Shape", "ShapeN")
 def shape_value(op: ValueVisit) -> Any:
     """The sizes, NaN where they are open."""
-    dims = op.facts[0].shape
-    if dims is None:
-        return None
-    return np.array([np.nan if size is None else size for size in dims], np.float64)
+    found = tuple([_sizes(known) for known in op.facts])
+    return found[0] if op.node.op == "Shape" else found
+
+
+@value_rule("Size")
+def size_value(op: ValueVisit) -> Any:
+    """The product of the sizes."""
+    sizes = _sizes(op.facts[0])
+    return None if sizes is None else np.prod(sizes)
+
+
+@value_rule("Rank")
+def rank_value(op: ValueVisit) -> Any:
+    """How many axes there are."""
+    rank = op.facts[0].rank
+    return None if rank is None else np.array(float(rank))

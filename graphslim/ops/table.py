@@ -11,10 +11,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 import numpy as np
 
 from graphslim.errors import AnalysisError
-from graphslim.ir import Node, Tensor
-
-BATCH = -3
-"""The origin of a number that is the open size of a first axis (see `analysis.sizes`)."""
+from graphslim.ir import IDENTITY_OPS, Node, Port, Tensor
 
 MALFORMED = (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError)
 """What rules raise where a node lacks inputs or attributes, or has impossible ones."""
@@ -31,12 +28,14 @@ class Fact(NamedTuple):
         ids: per axis an int64 array of channel ids, one per position, or None; `()` for open rank.
         value: for small integer tensors the numbers, float64, NaN where unknown; else None.
         atoms: beside `value`, where each number stems from (see `analysis.sizes`).
+        batch: where the first axis is open, the origin of its size: the same for the same batch.
     """
 
     shape: Dims = None
     ids: Tuple[Ids, ...] = ()
     value: Optional[np.ndarray] = None
     atoms: Optional[np.ndarray] = None
+    batch: Optional[float] = None
 
     @property
     def rank(self) -> Optional[int]:
@@ -79,15 +78,16 @@ def fact(shape: Dims, ids: Optional[Dict[int, Ids]] = None) -> Fact:
 
 
 class Contraction(NamedTuple):
-    """A place where a sum over channels is taken with constant weights.
+    """A place where a sum over channels is taken, with weights that may be constant or not.
 
     Attributes:
         node: the op.
         data, weights: the indices of its inputs.
         axis: the axis of `data` that is summed over.
         into: ids of the channels summed over, shape (c_in,).
-        out: ids of the channels produced, shape (c_out,).
-        matrix: turns the weights into shape (taps, c_in, c_out).
+        out: ids of the channels produced, shape (c_out,); None where they are not followed, and
+            whatever the weights read is needed.
+        matrix: turns the weights into shape (taps, c_in, c_out); c_out is 1 where `out` is None.
         uniform: whether every output position sees every tap, so that a constant channel can be
             folded into an offset.
     """
@@ -97,7 +97,7 @@ class Contraction(NamedTuple):
     weights: int
     axis: int
     into: np.ndarray
-    out: np.ndarray
+    out: Ids
     matrix: Callable[[np.ndarray], np.ndarray]
     uniform: bool
 
@@ -156,19 +156,72 @@ class OpVisit:
         """Notes a `Contraction` of this op."""
         self._walk.contractions.append(Contraction(node=self.node.name, **about))
 
-    def resize(self, index: int, element: int, ids: Ids) -> None:
+    def resize(self, index: int, element: int, ids: Ids, sign: int = 1) -> None:
         """Binds one number of input `index`, a size, to channels: it shrinks as they go.
 
         Where the number does not come from one constant, or from the size of the same channels
         elsewhere, the channels are pinned. Call it for axes without ids as well: a number that
-        counts channels may not change there.
+        counts channels may not change there. With `sign` -1 the number is minus how many.
         """
-        self._walk.resize(self.node, index, self[index], element, ids)
+        self._walk.sizes.resize(self.node, index, self[index], element, ids, sign)
 
-    def keeps_batch(self, index: int) -> bool:
-        """Whether the first number of input `index` is the open batch size of some tensor."""
-        atoms = self[index].atoms
-        return atoms is not None and atoms.size > 0 and float(atoms.ravel()[0]) == BATCH
+    def counted(self, index: int, element: int) -> Tuple[Optional[int], Ids]:
+        """The size that a number of input `index` states, and the ids of what it counts.
+
+        A constant counts new channels, which it is bound to, and a number that comes from `Shape`
+        those of that tensor. None for a size that is not known, and for ids where the number may
+        not change.
+        """
+        found: Tuple[Optional[int], Ids] = self._walk.sizes.counted(
+            self.node, index, self[index], element
+        )
+        return found
+
+    def counts(self, index: int, element: int) -> bool:
+        """Whether a number of input `index` comes from how many channels there are."""
+        counts: bool = self._walk.sizes.changes(self[index], element)
+        return counts
+
+    def sized(self, index: int) -> Fact:
+        """The fact of a tensor whose shape input `index` holds; its ids are those of `counted`."""
+        given = self[index]
+        if given.value is None:
+            size = given.size(0)
+            return UNKNOWN if size is None or given.rank != 1 else fact((None,) * size)
+        found = [self.counted(index, element) for element in range(given.value.size)]
+        return Fact(tuple([size for size, _ in found]), tuple([ids for _, ids in found]))
+
+    def renumber(self, index: int, ids: np.ndarray) -> None:
+        """Takes input `index`, a vector of positions along an axis with these ids, along.
+
+        Entries go as the channels that they pick, and those that stay are renumbered. What is
+        picked by anything else than a constant is pinned.
+        """
+        self._walk.sizes.renumber(self.node, index, self[index], ids)
+
+    def literal(self, index: int) -> Optional[List[int]]:
+        """The numbers of input `index`, which may not change; None if one is unknown.
+
+        For axes, orders and the like; pins channels that such a number counts.
+        """
+        numbers: Optional[List[int]] = self._walk.sizes.literal(self.node, index, self[index])
+        return numbers
+
+    def same_batch(self, index: int, sizes: int) -> bool:
+        """Whether input `sizes` begins with the open size of the first axis of input `index`."""
+        atoms, batch = self[sizes].atoms, self[index].batch
+        opened = self[index].size(0) is None and batch is not None
+        return opened and atoms is not None and atoms.size > 0 and float(atoms.ravel()[0]) == batch
+
+    def is_constant(self, index: int) -> bool:
+        """Whether input `index` is computed from constants alone."""
+        constant: bool = self._walk.is_constant(self.node, index)
+        return constant
+
+    def is_read(self, output: int) -> bool:
+        """Whether an output of this op is read by another one, or is an output of the graph."""
+        port, graph = Port(self.node.name, output), self._walk.graph
+        return bool(graph.uses_of(port)) or port in graph.outputs
 
     def fresh(self, size: int) -> np.ndarray:
         """New ids that belong to no parameter; shape (size,)."""
@@ -189,6 +242,31 @@ class OpVisit:
         """A shape attribute; None if absent or of open rank."""
         value = self.node.attrs.get(key)
         return None if value is None else value.dims
+
+    def sources(self, node: Node) -> List[Port]:
+        """Where the inputs of a node come from, behind identities."""
+        found = list(self._walk.graph.data_inputs(node))
+        for place, port in enumerate(found):
+            while self._walk.graph[port.node].op in IDENTITY_OPS:
+                port = found[place] = self._walk.graph.data_inputs(port.node)[0]
+        return found
+
+    def maker(self, index: int) -> Node:
+        """The op that input `index` comes from, behind identities."""
+        node: Node = self._walk.graph[self.sources(self.node)[index].node]
+        return node
+
+    def readers(self, node: Optional[Node] = None) -> List[Node]:
+        """What reads the first output of a node, by default of this one, behind identities."""
+        found, waiting = [], [Port((node or self.node).name)]
+        while waiting:
+            for use in self._walk.graph.uses_of(waiting.pop()):
+                reader = self._walk.graph[use.node]
+                if reader.op in IDENTITY_OPS:
+                    waiting.append(Port(reader.name))
+                else:
+                    found.append(reader)
+        return found
 
 
 class ValueVisit:

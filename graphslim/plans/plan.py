@@ -16,8 +16,8 @@ class Cut(NamedTuple):
     Attributes:
         param: the constant's node.
         axis: the axis; for role `shape`, the element that holds a size.
-        role: `producer`, `consumer`, `follower` or `shape`.
-        removed: positions along the axis; for role `shape`, along the axis that the size is of.
+        role: `producer`, `consumer`, `follower`, `shape`, or `index`: a vector of positions.
+        removed: positions along the axis; for `shape` and `index`, along the one counted.
     """
 
     param: str

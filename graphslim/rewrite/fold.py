@@ -7,13 +7,18 @@ from typing import Optional, Tuple
 import numpy as np
 
 from graphslim.analysis.values import Values
-from graphslim.ir import IDENTITY_OPS, Attrs, Graph, Node, Port, Tensor
+from graphslim.ir import IDENTITY_OPS, Attrs, DType, Graph, Node, Port, Tensor
 from graphslim.match.vocabulary import NORMS
+from graphslim.ops.fused import own_offset
 from graphslim.ops.table import channel_axis
+
+_NORMS = (*NORMS, "_FusedBatchNormEx")
 
 
 def fold_shift(graph: Graph, values: Values, name: str, shift: np.ndarray) -> str:
     """Adds `shift` to the output channels of a node: into a bias or batch norm, else by a BiasAdd.
+
+    A fused op takes it in an offset of its own, before its activation.
 
     Args:
         graph: the graph, changed in place.
@@ -24,6 +29,12 @@ def fold_shift(graph: Graph, values: Values, name: str, shift: np.ndarray) -> st
     Returns:
         the node that took it.
     """
+    own = own_offset(graph[name])
+    if own is not None:
+        index, sign = own
+        if not _add_to_constant(graph, name, index, shift * sign):
+            _insert_sum(graph, name, index, shift * sign)
+        return name
     place = _offset_after(graph, values, Port(name), shift)
     if place is not None:
         node, index, amount = place
@@ -47,11 +58,16 @@ def _offset_after(
             at = Port(user.name)
         elif user.op in ("BiasAdd", "BiasAddV1") and index == 0:
             return user, 1, shift
-        elif user.op in NORMS and index == 0 and not user.attrs.get("is_training", True):
-            scale, variance = values.constant(inputs[1]), values.constant(inputs[4])
-            if scale is None or variance is None:
-                return None
-            return user, 2, shift * scale / np.sqrt(variance + user.attrs.get("epsilon", 1e-4))
+        elif (
+            user.op in (*NORMS, "_FusedBatchNormEx")
+            and index == 0
+            and not user.attrs.get("is_training", True)
+        ):
+            factor = _slope(user, values, inputs[1], inputs[4], "epsilon")
+            return None if factor is None else (user, 2, shift * factor)
+        elif user.op == "BatchNormWithGlobalNormalization" and index == 0:
+            factor = _slope(user, values, inputs[4], inputs[2], "variance_epsilon")
+            return None if factor is None else (user, 3, shift * factor)
         elif user.op in ("Add", "AddV2", "Mul") and len(inputs) == 2:
             other = values.constant(inputs[1 - index])
             if other is None or not _lies_along(other, axis, len(shift)):
@@ -61,6 +77,19 @@ def _offset_after(
             shift, at = shift * other.ravel(), Port(user.name)
         else:
             return None
+
+
+def _slope(
+    node: Node, values: Values, scale: Port, variance: Port, epsilon: str
+) -> Optional[np.ndarray]:
+    """What batch norm multiplies each channel by; None where that is not constant."""
+    factor, spread = values.constant(scale), values.constant(variance)
+    if not node.attrs.get("scale_after_normalization", True):
+        factor = np.ones(1)
+    if factor is None or spread is None:
+        return None
+    slope: np.ndarray = factor / np.sqrt(spread + node.attrs.get(epsilon, 1e-4))
+    return slope
 
 
 def _lies_along(vector: np.ndarray, axis: int, width: int) -> bool:
@@ -100,16 +129,28 @@ def _add_to_constant(graph: Graph, reader: str, index: int, amount: np.ndarray) 
     return True
 
 
+def _insert_sum(graph: Graph, name: str, index: int, shift: np.ndarray) -> None:
+    """Adds to a vector that a node reads and that is computed."""
+    offset, dtype = _add_vector(graph, name, shift)
+    total = Node(graph.fresh_name(f"{name}/folded"), "AddV2", Attrs({"T": dtype}))
+    graph.add(total, [graph.inputs_of(name)[index], Port(offset.name)])
+    graph.rewire(name, index, Port(total.name))
+
+
+def _add_vector(graph: Graph, name: str, shift: np.ndarray) -> Tuple[Node, DType]:
+    attrs = graph[name].attrs
+    dtype = attrs.get("T", attrs.get("Tout"))
+    vector = Node(
+        graph.fresh_name(f"{name}/folded_bias"),
+        "Const",
+        Attrs({"dtype": dtype, "value": Tensor.from_numbers(shift, dtype)}),
+    )
+    return graph.add(vector), dtype
+
+
 def _insert_bias(graph: Graph, name: str, shift: np.ndarray) -> str:
     node = graph[name]
-    dtype = node.attrs["T"]
-    offset = graph.add(
-        Node(
-            graph.fresh_name(f"{name}/folded_bias"),
-            "Const",
-            Attrs({"dtype": dtype, "value": Tensor.from_numbers(shift, dtype)}),
-        )
-    )
+    offset, dtype = _add_vector(graph, name, shift)
     bias = Node(
         graph.fresh_name(f"{name}/folded"),
         "BiasAdd",

@@ -1,0 +1,153 @@
+"""What TensorFlow's optimizer fuses: a product with its bias, batch norm and activation."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from graphslim.ir import Attrs, Node
+from graphslim.ops.conv import (
+    convolution,
+    convolution_cost,
+    convolution_value,
+    depthwise,
+    depthwise_cost,
+    depthwise_value,
+)
+from graphslim.ops.elementwise import broadcast
+from graphslim.ops.matmul import matmul, matmul_cost, matmul_value
+from graphslim.ops.norm import normalised
+from graphslim.ops.sums import on_axis
+from graphslim.ops.table import (
+    UNKNOWN,
+    VALUE_RULES,
+    Fact,
+    OpVisit,
+    ValueVisit,
+    channel_axis,
+    channel_rule,
+    cost_rule,
+    value_rule,
+)
+
+_TAKES = {"BiasAdd": 1, "FusedBatchNorm": 4, "Add": 1, "Mul": 1}
+"""How many of the further inputs a step takes; activations take none."""
+_ACTIVATIONS = frozenset(
+    ("Relu", "Relu6", "Elu", "LeakyRelu", "GeluExact", "GeluApproximate", "Tanh", "Sigmoid")
+)
+_KERNELS = {
+    "_FusedConv2D": (convolution, convolution_value, convolution_cost),
+    "_FusedDepthwiseConv2dNative": (depthwise, depthwise_value, depthwise_cost),
+    "_FusedMatMul": (matmul, matmul_value, matmul_cost),
+    "_FusedBatchMatMulV2": (matmul, matmul_value, matmul_cost),
+}
+
+
+def steps_of(node: Node, inputs: int) -> Optional[List[Tuple[str, Sequence[int]]]]:
+    """The steps after the product, each with the inputs that it takes.
+
+    None where a step is not known, or the inputs are not as many as the steps take.
+    """
+    steps: List[Tuple[str, Sequence[int]]] = []
+    at = 2
+    for text in node.attrs.get("fused_ops", []):
+        name = text.decode("utf-8", "replace")
+        if name not in _TAKES and name not in _ACTIVATIONS:
+            return None
+        taken = range(at, at + _TAKES.get(name, 0))
+        steps.append((name, taken))
+        at += len(taken)
+    return steps if at == inputs else None
+
+
+def own_offset(node: Node) -> Optional[Tuple[int, float]]:
+    """The input of a fused op that shifts its sums: its bias, or with sign -1 its mean.
+
+    None where it has none, or is not a fused op.
+    """
+    if node.op not in _KERNELS:
+        return None
+    first = [text.decode("utf-8", "replace") for text in node.attrs.get("fused_ops", [])][:1]
+    return {"BiasAdd": (2, 1.0), "FusedBatchNorm": (4, -1.0)}.get(first[0]) if first else None
+
+
+def takes_offset(node: Node) -> bool:
+    """Whether a constant can be added to the sums that a node computes."""
+    return node.op not in _KERNELS or own_offset(node) is not None
+
+
+@channel_rule(*_KERNELS)
+def fused(op: OpVisit) -> Fact:
+    """The rule of the product, then vectors tied with its channels and tensors added to it."""
+    steps = steps_of(op.node, len(op))
+    if steps is None:
+        op.pin_all(f"a {op.node.op} computes more than is followed")
+        return UNKNOWN
+    given = _KERNELS[op.node.op][0](op)
+    result = given if isinstance(given, Fact) else given[0]
+    for name, taken in steps:
+        if name in ("BiasAdd", "FusedBatchNorm"):
+            for index in taken:
+                op.tie(result.channels(_axis(op.node)), op[index].channels(0))
+        elif name in _TAKES:
+            result = broadcast(op, [result, *[op[index] for index in taken]])
+    return result
+
+
+def _axis(node: Node) -> int:
+    return -1 if "MatMul" in node.op else channel_axis(node)
+
+
+@value_rule(*_KERNELS)
+def fused_value(op: ValueVisit) -> Any:
+    """Step by step what the parts compute."""
+    steps, rank = steps_of(op.node, len(op)), op.outs[0].rank
+    if steps is None or rank is None:
+        return None
+    value = _KERNELS[op.node.op][1](op)
+    for name, taken in steps:
+        vectors = [op[index] for index in taken]
+        value = _step(op, name, value, vectors, rank)
+    return value
+
+
+def _step(
+    op: ValueVisit, name: str, value: Any, vectors: Sequence[Optional[np.ndarray]], rank: int
+) -> Any:
+    axis = _axis(op.node)
+    if name == "FusedBatchNorm":
+        return normalised(op, value, vectors, axis, rank)
+    if value is None or any(vector is None for vector in vectors):
+        return None
+    if name == "BiasAdd":
+        return value + on_axis(np.asarray(vectors[0]).ravel(), axis, rank)
+    if name in _TAKES:
+        return value + vectors[0] if name == "Add" else value * vectors[0]
+    return activated(op, name, value)
+
+
+def activated(op: ValueVisit, name: str, value: np.ndarray) -> Any:
+    """What a fused activation makes of a value."""
+    if name.startswith("Gelu"):
+        return _gelu(value, name == "GeluApproximate")
+    attrs = {"alpha": op.node.attrs.get("leakyrelu_alpha", 0.2)} if name == "LeakyRelu" else {}
+    alone = Node(op.node.name, name, Attrs(attrs))
+    return VALUE_RULES[name](ValueVisit(alone, [value], op.outs, op.outs, op.zero_below))
+
+
+def _gelu(x: np.ndarray, approximate: bool) -> np.ndarray:
+    """The Gaussian error linear unit (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
+    x = np.asarray(x, np.float64)
+    if approximate:
+        share = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))
+    else:
+        share = np.vectorize(math.erf, otypes=[float])(x / np.sqrt(2))
+    return 0.5 * x * (1 + share)
+
+
+@cost_rule(*_KERNELS)
+def fused_cost(node: Node, facts: Sequence[Fact], outs: Sequence[Fact]) -> Optional[int]:
+    """That of the product alone."""
+    return _KERNELS[node.op][2](node, facts, outs)

@@ -1,0 +1,182 @@
+"""Products of two tensors whose axes have labels: what matrix products and Einsum share."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from graphslim.errors import AnalysisError
+from graphslim.ops.sums import on_axis, summed, whole
+from graphslim.ops.table import Fact, Ids, OpVisit, ValueVisit, per_channel, product
+
+Labels = Sequence[str]
+"""One label per axis; axes with the same label are multiplied position by position."""
+
+
+def multiply(op: OpVisit, terms: Sequence[Labels], result: Labels) -> Fact:
+    """The product of one or two tensors: labels that `result` lacks are summed over.
+
+    Labels of both terms and of the result are batch axes, where size 1 broadcasts.
+    """
+    places: Dict[str, List[Tuple[int, int]]] = {}
+    for index, labels in enumerate(terms):
+        for axis, label in enumerate(labels):
+            places.setdefault(label, []).append((index, axis))
+    weights = 0 if len(terms) == 2 and op.is_constant(0) and not op.is_constant(1) else -1
+    weights %= len(terms)
+    merged = [_merged(op, places[label]) for label in result]
+    _sum_over(op, terms, result, places, weights)
+    if len(terms) == 2 and op.is_constant(weights):
+        for axis, label in enumerate(terms[weights]):
+            alone = label in result and len(places[label]) == 1
+            op.mark(op[weights].channels(axis) if alone else None, "producer")
+    return Fact(tuple([size for size, _ in merged]), tuple([ids for _, ids in merged]))
+
+
+def _merged(op: OpVisit, places: Sequence[Tuple[int, int]]) -> Tuple[Optional[int], Ids]:
+    """Size and ids of an axis that is kept, from the axes that share its label."""
+    sizes = [op[index].size(axis) for index, axis in places]
+    arrays = [op[index].channels(axis) for index, axis in places]
+    wide = [place for place, size in enumerate(sizes) if size != 1] or [*range(len(places))]
+    for place, ids in enumerate(arrays):
+        if place not in wide:
+            op.pin(ids, f"a {op.node.op} broadcasts it over another axis")
+    stated = {sizes[place] for place in wide} - {None}
+    if len(stated) > 1:
+        raise AnalysisError(f"axes of sizes {sorted(stated)} meet", op.node.name)  # type: ignore
+    first = arrays[wide[0]]
+    for place in wide[1:]:
+        op.tie(first, arrays[place])
+        first = arrays[place] if first is None else first
+    return (stated.pop() if stated else None), first
+
+
+def _sum_over(
+    op: OpVisit,
+    terms: Sequence[Labels],
+    result: Labels,
+    places: Dict[str, List[Tuple[int, int]]],
+    weights: int,
+) -> None:
+    """Ties, and notes as contractions, the axes that are summed over."""
+    gone = [label for label in places if label not in result]
+    alone = [label for label in gone if len(places[label]) == 1]
+    for label in alone:
+        ((index, axis),) = places[label]
+        op.pin(op[index].channels(axis), f"it is summed over by a {op.node.op}")
+    both = [label for label in gone if len(places[label]) == 2]
+    if not both:
+        return
+    data = 1 - weights
+    target = _target(op, terms, result, weights)
+    for label in both:
+        axis, inner = terms[data].index(label), terms[weights].index(label)
+        entering, inside = op[data].channels(axis), op[weights].channels(inner)
+        op.tie(entering, inside)
+        if entering is None or inside is None:
+            continue
+        if op.is_constant(weights):
+            op.mark(inside, "consumer")
+        out = None if target is None else terms[weights].index(target)
+        op.contract(
+            data=data,
+            weights=weights,
+            axis=axis,
+            into=inside,
+            out=None if out is None else op[weights].channels(out),
+            matrix=_matrix(inner, out),
+            uniform=len(both) == 1 and target is not None and _is_even(op, terms, result, weights),
+        )
+
+
+def _target(op: OpVisit, terms: Sequence[Labels], result: Labels, weights: int) -> Optional[str]:
+    """The label of the weights that stands for the channels produced: the last in the result."""
+    found = [
+        label
+        for label in result
+        if label in terms[weights]
+        and label not in terms[1 - weights]
+        and op[weights].channels(terms[weights].index(label)) is not None
+    ]
+    return found[-1] if found else None
+
+
+def _is_even(op: OpVisit, terms: Sequence[Labels], result: Labels, weights: int) -> bool:
+    """Whether each channel of the last axis gets the same from a constant everywhere."""
+    target = _target(op, terms, result, weights)
+    others = [
+        label
+        for axis, label in enumerate(terms[weights])
+        if label in result and label != target and op[weights].size(axis) != 1
+    ]
+    shape = op[1 - weights].shape or ()
+    counted = _sums_alone(terms[1 - weights], terms[weights], result, shape)
+    return len(result) > 1 and target == result[-1] and not others and not counted
+
+
+def _sums_alone(
+    labels: Labels, others: Labels, result: Labels, shape: Sequence[Optional[int]]
+) -> bool:
+    """Whether an axis that the other operand lacks is summed over, once for each position."""
+    return any(
+        size != 1 and label not in others and label not in result
+        for label, size in zip(labels, shape)
+    )
+
+
+def _matrix(inner: int, out: Optional[int]) -> Callable[[np.ndarray], np.ndarray]:
+    """Turns weights into (taps, c_in, c_out)."""
+
+    def turn(weights: np.ndarray) -> np.ndarray:
+        if out is None:
+            return np.moveaxis(weights, inner, -1).reshape(-1, weights.shape[inner], 1)
+        turned = np.moveaxis(weights, (inner, out), (-2, -1))
+        return turned.reshape(-1, weights.shape[inner], weights.shape[out])
+
+    return turn
+
+
+def multiply_value(op: ValueVisit, terms: Sequence[Labels], result: Labels) -> Any:
+    """A channel of the result, where it is the same at all other positions.
+
+    That is so where one label is summed over, and one operand has just it and one of the result.
+    """
+    both = [label for label in terms[0] if label in terms[-1] and label not in result]
+    if len(terms) != 2 or len(both) != 1:
+        return None
+    for weights in (1, 0):
+        full = whole(op, weights)
+        kept = [
+            axis
+            for axis, label in enumerate(terms[weights])
+            if full is not None and (label in result) and full.shape[axis] != 1
+        ]
+        data = op.facts[1 - weights]
+        axis, inner = terms[1 - weights].index(both[0]), terms[weights].index(both[0])
+        if full is None or len(kept) > 1 or data.shape is None:
+            continue
+        if _sums_alone(terms[1 - weights], terms[weights], result, data.shape):
+            continue
+        out = kept[0] if kept else None
+        if out is not None and terms[weights][out] in terms[1 - weights]:
+            continue
+        inside = per_channel(op[1 - weights], axis, full.shape[inner])
+        total = summed(inside, _matrix(inner, out)(full), True)
+        place = 0 if out is None else result.index(terms[weights][out])
+        if not np.isnan(total).all():
+            return on_axis(total, place, len(result)) if result else total.reshape(())
+    return None
+
+
+def multiply_cost(
+    facts: Sequence[Fact], terms: Sequence[Labels], result: Labels, examples: Labels
+) -> Optional[int]:
+    """One product for each position along each label but those of `examples`."""
+    sizes: Dict[str, Optional[int]] = {}
+    for known, labels in zip(facts, terms):
+        for axis, label in enumerate(labels):
+            size = known.size(axis)
+            if label not in sizes or sizes[label] in (None, 1):
+                sizes[label] = size if size is not None else sizes.get(label)
+    return product([size for label, size in sizes.items() if label not in examples])

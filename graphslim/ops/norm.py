@@ -1,0 +1,115 @@
+"""Batch normalisation in one op: a scale and an offset for each channel."""
+
+from __future__ import annotations
+
+from typing import Any, List, Optional, Sequence
+
+import numpy as np
+
+from graphslim.ir import Attrs, Node
+from graphslim.ops.elementwise import broadcast
+from graphslim.ops.sums import on_axis
+from graphslim.ops.table import (
+    UNKNOWN,
+    VALUE_RULES,
+    Fact,
+    OpVisit,
+    ValueVisit,
+    channel_axis,
+    channel_rule,
+    value_rule,
+)
+
+_FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "_FusedBatchNormEx")
+
+
+@channel_rule(*_FUSED)
+def fused_batch_norm(op: OpVisit) -> List[Fact]:
+    """Ties the four vectors with the channel axis, and a side input with the tensor."""
+    axis, result = channel_axis(op.node), op[0]
+    for index in range(1, 5):
+        vector = op[index].channels(0)
+        if vector is not None and len(vector):
+            op.tie(op[0].channels(axis), vector)
+    if len(op) > 5:
+        result = broadcast(op, [op[0], op[5]])
+    if op.node.op == "_FusedBatchNormEx":
+        op.pin(
+            op[0].channels(axis),
+            "a _FusedBatchNormEx takes multiples of 4 channels only; export the graph without "
+            "TensorFlow's remapping",
+        )
+    return [result, *[op[1]] * 4, UNKNOWN]
+
+
+@value_rule(*_FUSED)
+def fused_batch_norm_value(op: ValueVisit) -> Any:
+    """A zero scale leaves the offset; a known channel is normalised."""
+    rank = op.outs[0].rank
+    if op.node.attrs.get("is_training", True) or rank is None:
+        return None
+    value = normalised(op, op[0], op.values[1:5], channel_axis(op.node), rank)
+    if value is not None and len(op) > 5:
+        value = None if op[5] is None else value + op[5]
+    mode = op.node.text("activation_mode", "Identity")
+    if value is not None and mode != "Identity":
+        alone = Node(op.node.name, mode, Attrs({}))
+        value = (
+            VALUE_RULES[mode](ValueVisit(alone, [value], op.outs, op.outs, op.zero_below))
+            if mode in VALUE_RULES
+            else None
+        )
+    return (value,)
+
+
+def normalised(
+    op: ValueVisit,
+    value: Optional[np.ndarray],
+    vectors: Sequence[Optional[np.ndarray]],
+    axis: int,
+    rank: int,
+    epsilon: str = "epsilon",
+) -> Optional[np.ndarray]:
+    """What batch norm makes of a value.
+
+    Args:
+        op: the op, which has the attribute `epsilon` names.
+        value: what is known of the tensor.
+        vectors: scale, offset, mean and variance.
+        axis: the channel axis.
+        rank: of the tensor.
+        epsilon: the attribute that is added to the variance.
+
+    Returns:
+        what is known of the result, or None.
+    """
+    if any(vector is None or not vector.size for vector in vectors):
+        return None
+    scale, offset, mean, variance = [np.asarray(vector, np.float64).ravel() for vector in vectors]
+    data = np.asarray(np.nan if value is None else value, np.float64)
+    with np.errstate(all="ignore"):
+        slope = op.snap(scale) / np.sqrt(variance + op.node.attrs.get(epsilon, 1e-4))
+    factor = on_axis(slope, axis, rank)
+    shifted = np.where(factor == 0, 0.0, data - on_axis(mean, axis, rank))
+    return shifted * factor + on_axis(offset, axis, rank)
+
+
+@channel_rule("BatchNormWithGlobalNormalization")
+def global_batch_norm(op: OpVisit) -> Fact:
+    """Inputs are the tensor, mean, variance, offset and scale; ties the vectors with its end."""
+    for index in range(1, 5):
+        op.tie(op[0].channels(-1), op[index].channels(0))
+    return op[0]
+
+
+@value_rule("BatchNormWithGlobalNormalization")
+def global_batch_norm_value(op: ValueVisit) -> Any:
+    """A zero scale leaves the offset; a known channel is normalised."""
+    value, mean, variance, offset, scale = op.values
+    rank = op.outs[0].rank
+    if rank is None or variance is None:
+        return None
+    if not op.node.attrs.get("scale_after_normalization"):
+        scale = np.ones(np.size(variance))
+    vectors = [scale, offset, mean, variance]
+    return normalised(op, value, vectors, -1, rank, "variance_epsilon")

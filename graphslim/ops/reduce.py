@@ -1,0 +1,129 @@
+"""Ops that weigh positions of an axis against each other: reductions, softmax, segment sums."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List
+
+import numpy as np
+
+from graphslim.ops.rounding import settled
+from graphslim.ops.table import (
+    UNKNOWN,
+    Fact,
+    OpVisit,
+    ValueVisit,
+    channel_rule,
+    integers,
+    value_rule,
+)
+
+_REDUCTIONS: Dict[str, Callable[..., np.ndarray]] = {
+    "Mean": np.mean,
+    "Max": np.max,
+    "Min": np.min,
+    "Sum": np.sum,
+    "Prod": np.prod,
+    "Any": np.max,
+    "All": np.min,
+    "EuclideanNorm": lambda value, axis, keepdims: np.sqrt(
+        np.sum(np.square(value), axis=axis, keepdims=keepdims)
+    ),
+}
+
+
+@channel_rule(*_REDUCTIONS)
+def reduction(op: OpVisit) -> Fact:
+    """Reducing over space keeps the channels; over the channels themselves it pins them."""
+    data, keep = op[0], bool(op.node.attrs.get("keep_dims"))
+    if data.shape is None:
+        return UNKNOWN
+    axes = integers(op[1])
+    if axes is None:
+        op.pin_all("it is reduced over axes that are not constant")
+        return UNKNOWN
+    gone = {axis % len(data.shape) for axis in axes}
+    for axis in gone:
+        op.pin(data.channels(axis), _reason(op))
+    kept = [axis for axis in range(len(data.shape)) if keep or axis not in gone]
+    return Fact(
+        tuple([1 if axis in gone else data.shape[axis] for axis in kept]),
+        tuple([None if axis in gone else data.ids[axis] for axis in kept]),
+    )
+
+
+def _reason(op: OpVisit) -> str:
+    """Why a reduction over channels needs them all, by the layer that it is a part of."""
+    kind, readers = op.node.op, op.readers()
+    again = op.sources(op.node)[0]
+    meets = {node.op for node in readers if again in op.sources(node)}
+    before = op.maker(0).op
+    if kind == "Mean" and meets & {"Sub", "SquaredDifference"}:
+        return "it is normalised over channels (layer norm)"
+    if kind in ("Mean", "Sum") and before == "SquaredDifference":
+        return "it is normalised over channels (layer norm)"
+    if kind == "Max" and "Sub" in meets or kind == "Sum" and meets & {"RealDiv", "Div"}:
+        return "it is divided by a sum over channels (softmax)"
+    if before in ("Square", "Mul", "Pow") and kind in ("Mean", "Sum"):
+        onward = {later.op for node in readers for later in (node, *op.readers(node))}
+        if onward & {"Rsqrt", "Sqrt"}:
+            return "it is divided by its length over channels (L2 or RMS norm)"
+    article = "an" if kind[0] in "AE" else "a"
+    return f"it is reduced by {article} {kind} over channels"
+
+
+@value_rule(*_REDUCTIONS)
+def reduction_value(op: ValueVisit) -> Any:
+    """A constant is its own mean and extreme; sums need the sizes."""
+    if op[0] is None or op[1] is None or np.isnan(op[1]).any():
+        return None
+    full = op.facts[0].shape
+    axes = tuple(sorted({int(axis) % op[0].ndim for axis in op[1].ravel()}))
+    value = np.asarray(op[0], np.float64)
+    if op.node.op in ("Sum", "Prod", "EuclideanNorm"):
+        if full is None or any(full[axis] is None for axis in axes):
+            return None
+        sizes = [(full[i] or 0) if i in axes else n for i, n in enumerate(value.shape)]
+        value = np.broadcast_to(value, sizes)
+    keep = bool(op.node.attrs.get("keep_dims"))
+    return settled(op, _REDUCTIONS[op.node.op](value, axis=axes, keepdims=keep))
+
+
+@channel_rule("Softmax", "LogSoftmax", "LRN")
+def across_channels(op: OpVisit) -> Fact:
+    """Pins the last axis, whose positions it weighs against each other."""
+    for ids in op[0].ids[-1:]:
+        op.pin(ids, "its value depends on every channel beside it")
+    return op[0]._replace(value=None, atoms=None)
+
+
+@channel_rule("SegmentSum", "SegmentMean", "SegmentMax", "SegmentMin", "SegmentProd")
+def segments(op: OpVisit) -> Fact:
+    """Joins positions of the first axis, as many as the data says."""
+    return _joined(op, 1)
+
+
+@channel_rule(
+    "UnsortedSegmentSum", "UnsortedSegmentMax", "UnsortedSegmentMin", "UnsortedSegmentProd"
+)
+def unsorted_segments(op: OpVisit) -> Fact:
+    """Joins positions of the first axes, as many as `segment_ids` has."""
+    return _joined(op, op[1].rank or 0)
+
+
+def _joined(op: OpVisit, count: int) -> Fact:
+    data, why = op[0], "its positions are joined in segments"
+    for ids in op[1].ids:
+        op.pin(ids, why)
+    if data.shape is None or count == 0:
+        op.pin_all(why)
+        return UNKNOWN
+    for ids in data.ids[:count]:
+        op.pin(ids, why)
+    return Fact((None, *data.shape[count:]), (None, *data.ids[count:]))
+
+
+@channel_rule("InTopK", "InTopKV2")
+def in_top_k(op: OpVisit) -> List[Fact]:
+    """Pins the classes, each of which may be the best."""
+    op.pin_all("its rank among all channels is asked for")
+    return [Fact((op[0].size(0),), (None,))]

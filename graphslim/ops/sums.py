@@ -1,0 +1,45 @@
+"""Sums over channels: what is known of their results."""
+
+from __future__ import annotations
+
+from typing import Optional
+
+import numpy as np
+
+from graphslim.ops.table import ValueVisit
+
+
+def whole(op: ValueVisit, index: int) -> Optional[np.ndarray]:
+    """Input `index` at its full size, weights that count as zero set to zero, NaN where unknown.
+
+    None where nothing is known of it, or its size is open.
+    """
+    value, shape = op[index], op.facts[index].shape
+    if value is None or shape is None or None in shape:
+        return None
+    return op.snap(np.broadcast_to(value, shape))  # type: ignore[arg-type]
+
+
+def summed(inside: np.ndarray, matrix: np.ndarray, steady: bool) -> np.ndarray:
+    """Sums (c_in,) with (taps, c_in, c_out), where a zero on either side beats an unknown.
+
+    Args:
+        inside: what is known of the channels; NaN where unknown.
+        matrix: the weights; NaN where unknown.
+        steady: whether every sum takes all taps, so that other constants than zero may count.
+    """
+    usable = inside if steady else np.where(inside == 0, 0.0, np.nan)
+    unknown = np.isnan(usable)
+    total = np.zeros(matrix.shape[2])
+    if (usable[~unknown] != 0).any():
+        rows = ~unknown & (usable != 0)
+        total = np.einsum("c,tco->o", usable[rows], matrix[:, rows, :].astype(np.float64))
+    total[matrix[:, unknown, :].any(axis=(0, 1))] = np.nan
+    return total
+
+
+def on_axis(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
+    """A vector laid along one axis of a tensor of that rank."""
+    shape = [1] * rank
+    shape[axis] = len(values)
+    return values.reshape(shape)

@@ -1,0 +1,61 @@
+"""What stops channels at ops without a rule, in words for the user, and what comes out of them."""
+
+from __future__ import annotations
+
+from typing import List
+
+from graphslim.ir import Func, Node, Shape
+from graphslim.ops.table import Fact, fact
+
+_LOOP = "it enters a While loop, which is left as it is"
+_CHOICE = "it enters an If or Case, whose branches are functions and are left as they are"
+_FUNCTION = "it enters a function that could not be inlined"
+_ARRAY = "it is stored in a list or array of tensors, which is not followed"
+_BOXES = "boxes are chosen from it (non-maximum suppression)"
+_PYTHON = "it enters Python code, which nobody can see into"
+
+_WALLS = {
+    **dict.fromkeys(("While", "StatelessWhile", "_While", "For", "Enter", "RefEnter"), _LOOP),
+    **dict.fromkeys(("Exit", "RefExit", "NextIteration", "RefNextIteration", "LoopCond"), _LOOP),
+    **dict.fromkeys(("If", "StatelessIf", "_If", "Case", "StatelessCase"), _CHOICE),
+    **dict.fromkeys(("PartitionedCall", "StatefulPartitionedCall", "RemoteCall"), _FUNCTION),
+    **dict.fromkeys(("PyFunc", "PyFuncStateless", "EagerPyFunc"), _PYTHON),
+    "CombinedNonMaxSuppression": _BOXES,
+    "GenerateBoundingBoxProposals": _BOXES,
+    "TRTEngineOp": "it is inside an engine compiled by TensorRT; prune the graph before TensorRT",
+    "XlaLaunch": "it is inside code compiled by XLA; prune the graph before XLA",
+}
+_FAMILIES = {
+    "NonMaxSuppression": _BOXES,
+    "TensorArray": _ARRAY,
+    "TensorList": _ARRAY,
+    "Stack": _ARRAY,
+}
+"""Beginnings of the names of ops that come in many versions."""
+
+
+def wall(node: Node) -> str:
+    """Why an op without a channel rule pins what reaches it; completes "pinned: ..."."""
+    reason = _WALLS.get(node.op)
+    if reason is None:
+        found = [text for start, text in _FAMILIES.items() if node.op.startswith(start)]
+        return found[0] if found else f"graphslim has no rule for the op {node.op}"
+    function = node.attrs.get("f")
+    if reason is _FUNCTION and isinstance(function, Func):
+        return f"{reason}: {function.name}"
+    return reason
+
+
+def stated(node: Node) -> List[Fact]:
+    """The shapes that an op without a channel rule states for its outputs; their axes have no ids.
+
+    Functional control flow and old exporters state them all, arrays of tensors those of an element.
+    """
+    for key in ("_output_shapes", "output_shapes"):
+        shapes = node.attrs.get(key)
+        if isinstance(shapes, list) and all(isinstance(one, Shape) for one in shapes):
+            return [fact(one.dims) for one in shapes]
+    element = node.attrs.get("element_shape")
+    if node.op.startswith("TensorArrayGather") and isinstance(element, Shape):
+        return [fact(None if element.dims is None else (None, *element.dims))]
+    return []

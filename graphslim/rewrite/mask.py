@@ -1,0 +1,89 @@
+"""The reference of mask equivalence: a graph at full width that does without a plan's channels."""
+
+from __future__ import annotations
+
+from typing import Iterator, Tuple
+
+import numpy as np
+
+from graphslim.analysis.channels import Channels, analyse
+from graphslim.analysis.values import Values
+from graphslim.ir import IDENTITY_OPS, Attrs, Graph, Node, Port, Tensor
+from graphslim.ops.table import Contraction
+from graphslim.plans.plan import Plan
+from graphslim.rewrite.apply import carry_over, check_model, fold_constants, removal_of
+
+
+def zero_consumers(graph: Graph, plan: Plan, force: bool = False) -> Graph:
+    """The graph at its full width, with the weights that read a plan's channels set to zero.
+
+    It computes what the pruned graph must: the reference of the mask equivalence test. The plan's
+    folds are added as they are to the pruned graph. Where the weights are no constant of their
+    own, the channels themselves are multiplied by zero before they are read.
+
+    Raises:
+        PlanError: as for `apply`.
+    """
+    check_model(graph, plan, force)
+    old = analyse(graph)
+    removed = removal_of(old, plan)
+    masked = graph.copy()
+    fold_constants(masked, old, plan, removed)
+    channels = analyse(masked)
+    gone = carry_over(channels, old, removed)
+    _zero_weights(masked, channels, gone)
+    values = Values(masked, channels, 0.0)
+    for one in channels.contractions:
+        dead = gone[channels.label[one.into]]
+        if dead.any() and not _reads_none(values, channels, one, dead):
+            _mask_data(masked, channels, one, dead)
+    return masked
+
+
+def _zero_weights(graph: Graph, channels: Channels, gone: np.ndarray) -> None:
+    """Sets to zero what constants that are nothing but weights have for channels that are gone."""
+    slots = {(one.node, one.weights) for one in channels.contractions}
+    for axis in channels.axes:
+        dead = gone[channels.label[axis.start : axis.start + axis.size]]
+        if dead.any() and channels.is_consumer(axis) and set(_readers(graph, axis.param)) <= slots:
+            tensor = graph[axis.param].attrs["value"]
+            numbers = np.array(tensor.numbers())
+            numbers[(slice(None),) * axis.axis + (dead,)] = 0
+            graph.set_attr(axis.param, "value", tensor.with_numbers(numbers))
+
+
+def _readers(graph: Graph, name: str) -> Iterator[Tuple[str, int]]:
+    """Who reads a constant, directly or through identities, and with which input."""
+    for use in graph.uses_of(graph[name]):
+        if graph[use.node].op in IDENTITY_OPS:
+            yield from _readers(graph, use.node)
+        else:
+            yield use.node, use.index
+    if Port(name) in graph.outputs:
+        yield name, 0
+
+
+def _reads_none(values: Values, channels: Channels, one: Contraction, dead: np.ndarray) -> bool:
+    """Whether the weights of a contraction are known to be zero for channels that are gone."""
+    port = channels.graph.data_inputs(one.node)[one.weights]
+    weights, shape = values.constant(port), channels.fact(port).shape
+    if weights is None or shape is None or None in shape:
+        return False
+    whole = np.broadcast_to(weights, shape)  # type: ignore[arg-type]
+    return not one.matrix(whole)[:, dead].any()
+
+
+def _mask_data(graph: Graph, channels: Channels, one: Contraction, dead: np.ndarray) -> None:
+    """Multiplies what a contraction reads by zero where channels are gone."""
+    source = graph.data_inputs(one.node)[one.data]
+    attrs = graph[one.node].attrs
+    dtype = attrs.get("T", attrs.get("Tb" if one.data else "Ta"))
+    shape = [1] * (channels.fact(source).rank or 0)
+    shape[one.axis] = len(dead)
+    kept = Tensor.from_numbers((~dead).astype(np.float64).reshape(shape), dtype)
+    mask = graph.add(
+        Node(graph.fresh_name(f"{one.node}/mask"), "Const", Attrs({"dtype": dtype, "value": kept}))
+    )
+    masked = Node(graph.fresh_name(f"{one.node}/masked"), "Mul", Attrs({"T": dtype}))
+    graph.add(masked, [source, Port(mask.name)])
+    graph.rewire(one.node, one.data, Port(masked.name))

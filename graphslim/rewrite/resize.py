@@ -1,0 +1,181 @@
+"""Rewriting numbers in constants that count channels, or that are positions of channels."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from graphslim.analysis.channels import Channels
+from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
+from graphslim.ops.table import VALUE_RULES, ValueVisit
+
+Reader = Tuple[str, int]
+"""A node and one of its inputs."""
+
+
+class _Wish(NamedTuple):
+    """What a reader wants to read at place `place`, which element `element` of `param` gives."""
+
+    reader: Reader
+    place: int
+    param: str
+    element: int
+    number: int
+
+
+def resize(graph: Graph, channels: Channels, gone: np.ndarray) -> None:
+    """Rewrites the numbers that count channels, in private copies where others read them.
+
+    Args:
+        graph: the graph, whose other bindings have been cut.
+        channels: its channel analysis before that.
+        gone: which channels go; bool of shape (channels.count,).
+    """
+    wishes: Dict[str, Dict[Reader, List[_Wish]]] = {}
+    for wish in _wishes(channels, gone):
+        wishes.setdefault(wish.param, {}).setdefault(wish.reader, []).append(wish)
+    rewriter = _Rewriter(graph, channels, gone)
+    for param, by_reader in wishes.items():
+        rewriter.restate(param, by_reader)
+
+
+def _wishes(channels: Channels, gone: np.ndarray) -> Iterator[_Wish]:
+    for one in channels.resizes:
+        left = int(np.count_nonzero(~gone[channels.label[one.ids]]))
+        yield _Wish((one.node, one.slot), one.place, one.param, one.element, one.sign * left)
+    for other in channels.renumbers:
+        kept = ~gone[channels.label[other.ids]]
+        position = np.cumsum(kept) - 1
+        value = channels.fact(Port(other.param)).value
+        for place, old in enumerate(np.ravel(value).astype(np.int64)):  # type: ignore[arg-type]
+            if kept[old]:
+                reader = (other.node, other.slot)
+                yield _Wish(reader, place, other.param, place, int(position[old]))
+
+
+class _Rewriter:
+    """Gives readers the numbers that they want.
+
+    Args:
+        graph: the graph, changed in place.
+        channels: its channel analysis before it was cut.
+        gone: which channels go.
+    """
+
+    def __init__(self, graph: Graph, channels: Channels, gone: np.ndarray) -> None:
+        self.graph, self._channels = graph, channels
+        self._copied: Dict[str, str] = {}
+        self._moves: Dict[Port, List[Tuple[int, int]]] = {}
+        self._kept = {
+            axis.param: ~gone[channels.label[axis.start : axis.start + axis.size]]
+            for axis in channels.axes
+            if axis.axis == 0 and axis.use is None
+        }
+
+    def restate(self, param: str, wishes: Dict[Reader, List[_Wish]]) -> None:
+        """Rewrites elements of one constant, as each reader wants them."""
+        wanted = [{one.element: one.number for one in some} for some in wishes.values()]
+        if wanted.count(wanted[0]) == len(wanted) and self._readers(param) == set(wishes):
+            self._set(param, wanted[0])
+            return
+        for reader, some in wishes.items():
+            ways: Dict[Tuple[Reader, ...], Dict[int, int]] = {}
+            old = np.ravel(self._fact(Port(param)).value)
+            for wish in some:
+                if old[wish.element] != wish.number:
+                    way = self._way(reader, wish.place)
+                    ways.setdefault(way, {})[wish.element] = wish.number
+            for numbers in ways.values():
+                # Traced again: what was copied for the way before is part of this one as well.
+                place = next(one.place for one in some if one.element in numbers)
+                self._set(self._own(reader, self._way(reader, place)), numbers)
+
+    def _set(self, param: str, numbers: Dict[int, int]) -> None:
+        """Sets elements, counted before the cut, of a constant or of a copy of it."""
+        tensor = self.graph[param].attrs["value"]
+        fresh = np.array(tensor.numbers())
+        places = self._elements(self._copied.get(param, param), sorted(numbers))
+        flat = fresh.reshape(-1)
+        flat[places] = [numbers[element] for element in sorted(numbers)]
+        if (fresh != tensor.numbers()).any():
+            self.graph.set_attr(param, "value", tensor.with_numbers(fresh))
+
+    def _elements(self, param: str, elements: Sequence[int]) -> List[int]:
+        """Where elements of a constant stand after the cut; those that went are left out."""
+        kept = self._kept.get(param)
+        if kept is None or kept.all():
+            return list(elements)
+        position = np.cumsum(kept) - 1
+        return [int(position[element]) for element in elements if kept[element]]
+
+    def _readers(self, name: str) -> Any:
+        """Who reads a constant, directly or through identities; None if an output does."""
+        found = set()
+        waiting = [name]
+        while waiting:
+            source = waiting.pop()
+            if Port(source) in self.graph.outputs:
+                return None
+            for use in self.graph.uses_of(Port(source)):
+                if self.graph[use.node].op in IDENTITY_OPS:
+                    waiting.append(use.node)
+                else:
+                    found.add((use.node, use.index))
+        return found
+
+    def _way(self, reader: Reader, place: int) -> Tuple[Reader, ...]:
+        """The nodes that a number comes through, each with the input that leads on to the constant.
+
+        The last one is the constant itself.
+        """
+        found = []
+        port = self.graph.data_inputs(reader[0])[reader[1]]
+        while self.graph[port.node].op != "Const":
+            slot, place = self._moved(port)[place]
+            found.append((port.node, slot))
+            port = self.graph.data_inputs(port.node)[slot]
+        return (*found, (port.node, 0))
+
+    def _moved(self, port: Port) -> List[Tuple[int, int]]:
+        """For each number at a port, the input of its node that it comes from, and the place."""
+        origin = Port(self._copied.get(port.node, port.node), port.port)
+        if origin not in self._moves:
+            node = self.graph[port.node]
+            facts = [self._fact(one) for one in self.graph.data_inputs(node)]
+            labels, owners = [], []  # type: List[np.ndarray], List[Tuple[int, int]]
+            for slot, known in enumerate(facts):
+                sizes = (known.shape or ()) if known.value is None else known.value.shape
+                full = tuple([size or 0 for size in sizes])
+                first, count = len(owners), int(np.prod(full))
+                owners += [(slot, place) for place in range(count)]
+                labels.append(np.arange(first, first + count, dtype=np.float64).reshape(full))
+            outs = self._channels.facts[origin.node]
+            shape = np.asarray(outs[origin.port].value).shape
+            moved: Any = VALUE_RULES[node.op](ValueVisit(node, labels, facts, outs, 0.0))
+            array = moved[port.port] if isinstance(moved, tuple) else moved
+            array = np.broadcast_to(array, shape)
+            self._moves[origin] = [owners[int(label)] for label in array.ravel()]
+        return self._moves[origin]
+
+    def _fact(self, port: Port) -> Any:
+        return self._channels.fact(Port(self._copied.get(port.node, port.node), port.port))
+
+    def _own(self, reader: Reader, way: Sequence[Reader]) -> str:
+        """The constant at the end of a way, for this reader alone: itself, or a copy.
+
+        What others read as well is copied, from there on down to the constant.
+        """
+        (above, slot), shared = reader, False
+        for name, inner in way:
+            outputs = {port.node for port in self.graph.outputs}
+            shared = shared or len(self.graph.uses_of(name)) != 1 or name in outputs
+            if shared:
+                node, port = self.graph[name], self.graph.inputs_of(above)[slot].port
+                copy = Node(self.graph.fresh_name(f"{name}/resized"), node.op, node.attrs.copy())
+                self.graph.add(copy, self.graph.inputs_of(node))
+                self.graph.rewire(above, slot, Port(copy.name, port))
+                self._copied[copy.name] = self._copied.get(name, name)
+                name = copy.name
+            above, slot = name, inner
+        return above
