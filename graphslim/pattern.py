@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from graphslim.match.pattern import Chain, OneOf, Op, Param, Pattern, Var, block_pattern
-from graphslim.match.vocabulary import (
+from graphslim.match.activations import (
     ADD,
     act,
-    affine_step,
     clip,
+    fused_activation,
+    fused_ops,
+    gelu,
+    hard_sigmoid,
+    mish,
+    prelu,
+    sigmoid,
+    swish,
+)
+from graphslim.match.pattern import Chain, Ending, OneOf, Op, Param, Pattern, Var, block_pattern
+from graphslim.match.vocabulary import (
+    affine_step,
     conv,
     dense,
     depthwise,
     global_pool,
-    hard_sigmoid,
     maybe,
     norm,
-    prelu,
     reshaped,
-    sigmoid,
     squeeze_excite,
-    swish,
 )
 
 __all__ = [
     "ADD",
     "Chain",
+    "Ending",
     "Op",
     "OneOf",
     "Param",
@@ -37,9 +44,13 @@ __all__ = [
     "conv",
     "dense",
     "depthwise",
+    "fused_activation",
+    "fused_ops",
+    "gelu",
     "global_pool",
     "hard_sigmoid",
     "maybe",
+    "mish",
     "norm",
     "prelu",
     "reshaped",

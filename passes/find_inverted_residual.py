@@ -12,6 +12,8 @@ from graphslim.pattern import (
     block_pattern,
     conv,
     depthwise,
+    fused_activation,
+    fused_ops,
     maybe,
     norm,
     squeeze_excite,
@@ -51,6 +53,9 @@ def expands_a_tensor(matcher: gs.Matcher, match: gs.Match) -> Optional[str]:
 
 def is_linear(matcher: gs.Matcher, match: gs.Match) -> Optional[str]:
     """An activation that takes all of project may only close a residual sum with the input."""
+    project = matcher.graph[match.names["project"]]
+    if fused_activation(project) and match.x not in summed_inside(matcher, project):
+        return "project is followed by an activation, as in MobileNetV1"
     layers = matcher.layers_on(match.end, activated)
     if not layers or reads_past(matcher, match.end, layers):
         return None
@@ -73,6 +78,12 @@ def sums_with(matcher: gs.Matcher, port: gs.Port, other: gs.Port) -> bool:
     sums = [node for node in matcher.readers(port) if node.op in (*ADD, "AddN")]
     terms = [term for node in sums for term in matcher.graph.data_inputs(node)]
     return other in [matcher.resolve(term) for term in terms]
+
+
+def summed_inside(matcher: gs.Matcher, project: gs.Node) -> List[gs.Port]:
+    """The tensors that a fused convolution adds to its own result."""
+    inputs = matcher.graph.data_inputs(project)
+    return [matcher.resolve(term) for term in inputs[2:]] if "Add" in fused_ops(project) else []
 
 
 @block_pattern(

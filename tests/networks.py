@@ -23,18 +23,24 @@ class Net:
         size: height and width of the input.
         channels: of the input `x`.
         shuffle: a seed; nodes then have random names, and the lines a random order.
+        sizes: batch, height and width of the input; by default 1 and `size` twice.
     """
 
-    def __init__(self, size: object = 8, channels: int = 8, shuffle: Optional[int] = None) -> None:
+    def __init__(
+        self,
+        size: object = 8,
+        channels: int = 8,
+        shuffle: Optional[int] = None,
+        sizes: str = "",
+    ) -> None:
         self.lines: List[str] = []
         self.width: Dict[str, int] = {}
         self.scope = ""
         self.given: Dict[str, str] = {}
         self._rng = None if shuffle is None else random.Random(shuffle)
         self._count = 0
-        self.x = self.op(
-            "Placeholder", name="x", dtype="float32", shape=f"<1,{size},{size},{channels}>"
-        )
+        dims = sizes or f"1,{size},{size}"
+        self.x = self.op("Placeholder", name="x", dtype="float32", shape=f"<{dims},{channels}>")
         self.width[self.x] = channels
 
     def op(self, op: str, *inputs: str, name: str = "", like: str = "", **attrs: object) -> str:
@@ -245,7 +251,7 @@ class Net:
         y = flat(self, POOLS[pool](self, x, size), hidden, "squeeze")
         y = flat(self, ACTIVATIONS[act](self, y), self.width[x], "excite")
         y = GATES[gate](self, y)
-        if dense != "conv" and dense != "tensordot":
+        if dense not in ("conv", "tensordot", "tensordot, turned"):
             y = (
                 self.reshape_by_batch(y, 1, 1, self.width[x])
                 if dense == "packed"

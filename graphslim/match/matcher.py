@@ -9,11 +9,22 @@ import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
 from graphslim.ir import CONTROL, IDENTITY_OPS, Graph, Node, Port
-from graphslim.match.pattern import BlockPattern, Chain, OneOf, Op, Param, Pattern, Var
+from graphslim.match.branches import MERGES, SWITCHES, inference_branch
+from graphslim.match.pattern import BlockPattern, Chain, Ending, OneOf, Op, Param, Pattern, Var
 from graphslim.ops.table import integers
 
-_SAME_OPS = IDENTITY_OPS | {"IdentityN", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs"}
+_SAME_OPS = IDENTITY_OPS | {
+    "IdentityN",
+    "FakeQuantWithMinMaxArgs",
+    "FakeQuantWithMinMaxVars",
+    "FakeQuantWithMinMaxVarsPerChannel",
+    "QuantizeAndDequantize",
+    "QuantizeAndDequantizeV2",
+    "QuantizeAndDequantizeV3",
+    "QuantizeAndDequantizeV4",
+}
 """Ops that a pattern looks through."""
+_PASSING = _SAME_OPS | SWITCHES | MERGES
 
 _NEAR = 64
 """How many nodes downstream `Matcher.layers_on` looks at: far more than an activation takes."""
@@ -85,18 +96,31 @@ class Matcher:
     # ------------------------------------------------------- what conditions may ask
 
     def resolve(self, port: Port) -> Port:
-        """The port that a value comes from, behind identities."""
-        if self.graph[port.node].op in _SAME_OPS:
+        """The port that a value comes from, behind identities and conditionals.
+
+        What a conditional gives is what its branch for inference does.
+        """
+        if self.graph[port.node].op in _PASSING:
             *_, port = self._same_values(port)
         return port
 
     def _same_values(self, port: Port) -> Iterator[Port]:
-        """A port, and those behind the identities that stand before it."""
-        yield port
-        while self.graph[port.node].op in _SAME_OPS:
-            inputs = self.graph.data_inputs(port.node)
-            port = inputs[port.port if self.graph[port.node].op == "IdentityN" else 0]
-            yield port
+        """A port, and those behind the identities and conditionals that stand before it."""
+        before: Optional[Port] = port
+        while before is not None:
+            yield before
+            before = self._before(before)
+
+    def _before(self, port: Port) -> Optional[Port]:
+        """The port that a node only passes on, or None where it does more than that."""
+        node = self.graph[port.node]
+        if node.op not in _PASSING:
+            return None
+        inputs = self.graph.data_inputs(node)
+        if node.op in MERGES:
+            index = inference_branch(self.graph, node) if port.port == 0 else None
+            return None if index is None else inputs[index]
+        return inputs[port.port if node.op == "IdentityN" else 0]
 
     def is_constant(self, port: Port) -> bool:
         """Whether a value is computed from constants alone."""
@@ -134,16 +158,23 @@ class Matcher:
         return None if labels is None else len(labels)
 
     def readers(self, port: Port) -> List[Node]:
-        """The nodes that read a value, behind identities."""
+        """The nodes that read a value, behind identities and conditionals."""
         found: List[Node] = []
         waiting = [port]
+        seen: Set[Port] = set()
         while waiting:
-            for use in self.graph.uses_of(waiting.pop()):
+            at = waiting.pop()
+            for use in self.graph.uses_of(at) if at not in seen else ():
                 node = self.graph[use.node]
-                if node.op not in _SAME_OPS:
+                if node.op not in _PASSING:
                     found.append(node)
+                elif node.op in SWITCHES and use.index == 0:
+                    waiting.extend([Port(node.name), Port(node.name, 1)])
+                elif node.op in MERGES:
+                    waiting.append(Port(node.name))
                 elif use.index == 0 or node.op == "IdentityN":
                     waiting.append(Port(node.name, use.index))
+            seen.add(at)
         return found
 
     def fits(self, pattern: Pattern, port: Port) -> bool:
@@ -173,7 +204,9 @@ class Matcher:
         while waiting and len(found) <= _NEAR:
             for use in self.graph.uses_of(waiting.popleft()):
                 inputs = self.graph.data_inputs(use.node)
-                known = [one.node in found or self.is_constant(one) for one in inputs]
+                if self.graph[use.node].op in SWITCHES:
+                    inputs = inputs[:1]
+                known = [one.node in found or self.is_constant(self.resolve(one)) for one in inputs]
                 if use.node not in found and known and all(known):
                     found.append(use.node)
                     waiting.append(use.node)
@@ -244,6 +277,9 @@ class Matcher:
                 self._miss(state, f"{pattern.text} wanted, it is {self._say(behind)}", behind.node)
         elif isinstance(pattern, OneOf):
             yield from self._match_one(pattern, behind, state)
+        elif isinstance(pattern, Ending):
+            if pattern.condition(self, self.graph[behind.node]) is None:
+                yield from self._match(pattern.inner, behind, state)
         elif isinstance(pattern, Chain):
             yield from self._match_chain(pattern, behind, state)
         elif isinstance(pattern, Op):
@@ -255,7 +291,10 @@ class Matcher:
     def _match_one(self, pattern: OneOf, port: Port, state: _State) -> Iterator[_State]:
         misses = self._misses
         first, found = len(misses or ()), False
+        op = self.graph[port.node].op
         for one in pattern.alternatives:
+            if misses is None and one.heads is not None and op not in one.heads:
+                continue
             for after in self._match(one, port, state):
                 found = True
                 yield after

@@ -18,9 +18,15 @@ MatchCondition = Callable[[Any, Any], Optional[str]]
 
 
 class Pattern:
-    """A description of a tensor. One object used twice stands for one tensor."""
+    """A description of a tensor. One object used twice stands for one tensor.
+
+    Attributes:
+        text: what to call it in messages.
+        heads: the ops that may have made the tensor, None where it may be any.
+    """
 
     text = "anything"
+    heads: Optional[FrozenSet[str]] = None
 
 
 class Var(Pattern):
@@ -60,10 +66,12 @@ class Op(Pattern):
         text: Optional[str] = None,
     ) -> None:
         self.types: FrozenSet[str] = frozenset(types)
+        self.heads = self.types
         self.inputs: Tuple[Pattern, ...] = tuple(inputs)
         self.where: Tuple[Condition, ...] = tuple(where)
         self.name, self.any_order = name, any_order
-        types_text = " or ".join(sorted(self.types))
+        # The ops that TensorFlow's optimizer makes need no mention beside those that it fuses.
+        types_text = " or ".join(sorted([op for op in self.types if not op.startswith("_")]))
         self.text = text or (f"{name} ({types_text})" if name else types_text)
 
 
@@ -77,6 +85,9 @@ class OneOf(Pattern):
     def __init__(self, alternatives: Iterable[Pattern], text: str = "") -> None:
         self.alternatives: Tuple[Pattern, ...] = tuple(alternatives)
         self.text = text
+        heads = [one.heads for one in self.alternatives]
+        if None not in heads:
+            self.heads = frozenset().union(*[head for head in heads if head is not None])
 
 
 class Chain(Pattern):
@@ -86,6 +97,13 @@ class Chain(Pattern):
         self, inner: Pattern, step: Callable[[Any, Any], Optional[int]], text: str
     ) -> None:
         self.inner, self.step, self.text = inner, step, text
+
+
+class Ending(Pattern):
+    """`inner`, where the op that made it meets a condition."""
+
+    def __init__(self, inner: Pattern, condition: Condition) -> None:
+        self.inner, self.condition, self.text = inner, condition, inner.text
 
 
 class BlockPattern(NamedTuple):
@@ -161,7 +179,7 @@ def names_in(pattern: Pattern) -> Tuple[List[str], List[str]]:
             waiting.extend(one.inputs)
         elif isinstance(one, OneOf):
             waiting.extend(one.alternatives)
-        elif isinstance(one, Chain):
+        elif isinstance(one, (Chain, Ending)):
             waiting.append(one.inner)
         elif isinstance(one, Var):
             variables.append(one.name)

@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Any, Callable, Optional
 
 from graphslim.ir import Node, Port
+from graphslim.match.activations import ADD, DIV, MUL, act, sigmoid
 from graphslim.match.pattern import Chain, OneOf, Op, Param, Pattern
 
-ADD = ("Add", "AddV2")
-MUL = ("Mul",)
-DIV = ("RealDiv", "Div")
+CONV = ("Conv2D", "_FusedConv2D")
+DEPTHWISE = ("DepthwiseConv2dNative", "_FusedDepthwiseConv2dNative")
 NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
-ACTIVATIONS = ("Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Tanh", "Sigmoid", "Softplus", "Relu1")
-MATMUL = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
+OTHER_NORMS = ("BatchNormWithGlobalNormalization", "BiasAdd", "BiasAddV1")
+MATMUL = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "_FusedMatMul")
 POOLS = ("AvgPool", "MaxPool")
 REDUCTIONS = ("Mean", "Sum", "Max")
 
@@ -32,7 +32,7 @@ def conv(x: Pattern, kernel: Optional[int] = None, name: Optional[str] = None) -
             return None
         return f"kernel {kernel}x{kernel} wanted, it is {shape[0]}x{shape[1]}"
 
-    return Op(("Conv2D",), (x, Param()), (fits,), name)
+    return Op(CONV, (x, Param()), (fits,), name)
 
 
 def depthwise(x: Pattern, name: Optional[str] = None) -> Pattern:
@@ -42,8 +42,8 @@ def depthwise(x: Pattern, name: Optional[str] = None) -> Pattern:
     """
 
     def layer(y: Pattern) -> Pattern:
-        plain = Op(("DepthwiseConv2dNative",), (y, Param()), name=name)
-        grouped = Op(("Conv2D",), (y, Param()), (_one_group_per_channel,), name)
+        plain = Op(DEPTHWISE, (y, Param()), name=name)
+        grouped = Op(CONV, (y, Param()), (_one_group_per_channel,), name)
         return OneOf((plain, grouped))
 
     x = Chain(x, _pad_step, f"{x.text}, padded")
@@ -82,8 +82,10 @@ def dense(x: Pattern, name: Optional[str] = None) -> Pattern:
 
 def affine_step(matcher: Any, node: Node) -> Optional[int]:
     """For an op that shifts or scales by constants, the input that is shifted; else None."""
-    if node.op in NORMS or node.op in ("BiasAdd", "BiasAddV1"):
+    if node.op in NORMS or node.op in OTHER_NORMS:
         return 0
+    if node.op == "_FusedBatchNormEx":
+        return None if node.attrs.get("num_side_inputs") else 0
     inputs = matcher.graph.data_inputs(node)
     if len(inputs) == 2 and node.op in (*ADD, *MUL, "Sub", *DIV):
         if matcher.is_constant(inputs[1]):
@@ -143,87 +145,6 @@ def _is_global(matcher: Any, node: Node) -> Optional[str]:
 def global_pool(x: Pattern, name: Optional[str] = None) -> Pattern:
     """A reduction over all of space, scaled or not."""
     return norm(Op((*POOLS, *REDUCTIONS), (x,), (_is_global,), name, text=name or "a global pool"))
-
-
-# ------------------------------------------------------------------ activations and gates
-
-
-def _plus(x: Pattern, number: float) -> Pattern:
-    return Op(ADD, (x, Param(number)), any_order=True)
-
-
-def _times(x: Pattern, number: float) -> Pattern:
-    return Op(MUL, (x, Param(number)), any_order=True)
-
-
-def _sixth(x: Pattern) -> Pattern:
-    return OneOf((_times(x, 1 / 6), Op(DIV, (x, Param(6.0)))), text=f"a sixth of {x.text}")
-
-
-def clip(x: Pattern, low: float, high: float) -> Pattern:
-    """min(max(x, low), high), in any order and spelling."""
-
-    def at_least(y: Pattern) -> Op:
-        return Op(("Maximum",), (y, Param(low)), any_order=True)
-
-    def at_most(y: Pattern) -> Op:
-        return Op(("Minimum",), (y, Param(high)), any_order=True)
-
-    spellings = [
-        at_most(at_least(x)),
-        at_least(at_most(x)),
-        Op(("ClipByValue",), (x, Param(low), Param(high))),
-    ]
-    if low == 0:
-        spellings.append(at_most(Op(("Relu",), (x,))))
-    if (low, high) == (0, 6):
-        spellings.insert(0, Op(("Relu6",), (x,)))
-    return OneOf(spellings, text=f"{x.text} clipped to [{low:g}, {high:g}]")
-
-
-def hard_sigmoid(x: Pattern) -> Pattern:
-    """relu6(x + 3) / 6, by product or quotient; or 0.2 x + 0.5 clipped to [0, 1] (Keras)."""
-    lines = OneOf((_plus(_times(x, 0.2), 0.5), _plus(_sixth(x), 0.5)), text="0.2 x + 0.5")
-    return OneOf((_sixth(clip(_plus(x, 3), 0, 6)), clip(lines, 0, 1)), text="a hard sigmoid")
-
-
-def sigmoid(x: Pattern) -> Pattern:
-    """A sigmoid or a hard one."""
-    return OneOf((Op(("Sigmoid",), (x,)), hard_sigmoid(x)), text="a sigmoid")
-
-
-def swish(x: Pattern) -> Pattern:
-    """X * sigmoid(x), and the hard one with its 1/6 on any factor."""
-    gate = OneOf((Op(("Sigmoid",), (OneOf((x, _times(x, 1))),)), hard_sigmoid(x)))
-    top = clip(_plus(x, 3), 0, 6)
-    return OneOf(
-        (
-            Op(MUL, (gate, x), any_order=True),
-            Op(MUL, (top, _sixth(x)), any_order=True),
-            _sixth(Op(MUL, (top, x), any_order=True)),
-        ),
-        text="swish",
-    )
-
-
-def prelu(x: Pattern) -> Pattern:
-    """max(x, 0) + alpha min(x, 0), in parts."""
-    below = OneOf(
-        (
-            Op(("Relu",), (Op(("Neg",), (x,)),)),
-            Op(("Minimum",), (x, Param(0.0)), any_order=True),
-            Op(("Sub",), (x, Op(("Abs",), (x,)))),
-        )
-    )
-    slope = norm(OneOf((below, Op(("Neg",), (below,)))))
-    parts = Op((*ADD, "Sub"), (Op(("Relu",), (x,)), slope), any_order=True)
-    leaky = Op(("Maximum",), (Op(MUL, (x, Param()), any_order=True), x), any_order=True)
-    return OneOf((parts, leaky), text="prelu")
-
-
-def act(x: Pattern) -> Pattern:
-    """Any activation."""
-    return OneOf((Op(ACTIVATIONS, (x,)), swish(x), prelu(x), clip(x, 0, 6)), text="an activation")
 
 
 # ------------------------------------------------------------------ blocks that are parts of others
