@@ -6,9 +6,9 @@ from graphslim._version import __version__
 from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.analysis.cost import Cost, cost
 from graphslim.analysis.cost import needed as needed_nodes
-from graphslim.api import find_blocks, plan, verify
+from graphslim.api import find_blocks, load, plan, verify
 from graphslim.errors import GraphslimError
-from graphslim.graphdef import load, save, serialize, to_graph_def
+from graphslim.graphdef import save, serialize, to_graph_def
 from graphslim.ir import (
     CONTROL,
     IDENTITY_OPS,
@@ -21,6 +21,7 @@ from graphslim.ir import (
     Shape,
     Tensor,
 )
+from graphslim.layout import to_nhwc
 from graphslim.match import Match, Matcher
 from graphslim.ops.table import channel_rule, cost_rule, value_rule
 from graphslim.pattern import Pattern, Var, block_pattern
@@ -74,6 +75,7 @@ __all__ = [
     "save",
     "serialize",
     "to_graph_def",
+    "to_nhwc",
     "value_rule",
     "verify",
     "zero_consumers",

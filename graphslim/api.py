@@ -4,9 +4,52 @@ from __future__ import annotations
 
 from typing import Any, List, Mapping, Optional, Sequence
 
+from graphslim import graphdef, runtime
+from graphslim.graphdef.signature import ShapesLike
 from graphslim.ir import Graph
 from graphslim.pipeline import FindBlocks, Pipeline, passes
 from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_dead, plan_given
+
+
+def load(
+    model: Any,
+    *,
+    inputs: Optional[Sequence[str]] = None,
+    outputs: Optional[Sequence[str]] = None,
+    input_shapes: Optional[ShapesLike] = None,
+    inline: bool = True,
+    signature: Optional[str] = None,
+    tags: Sequence[str] = (),
+) -> Graph:
+    """Reads a frozen graph, or a SavedModel, which is frozen on the way.
+
+    Args:
+        model: path of a binary `.pb` or text `.pbtxt` GraphDef, or of a SavedModel's folder, or a
+            GraphDef message.
+        inputs: names of the nodes that are fed; by default the placeholders, or those of the
+            signature.
+        outputs: names (`node` or `node:port`) to compute; by default what nobody reads, or those
+            of the signature.
+        input_shapes: sizes for inputs that the file leaves open, by name.
+        inline: whether calls of functions are replaced by what the functions do; a call that is
+            left as it is pins every channel that reaches it. A SavedModel's always are.
+        signature: which of a SavedModel's; by default `serving_default`, or else the only one.
+        tags: of one of a SavedModel's graphs; by default `serve`, or else the only graph.
+
+    Raises:
+        LoadError: the file is no such model, is damaged, or a given name is not in it.
+        RuntimeUnavailable: a SavedModel has variables, and TensorFlow is not there to read them.
+    """
+    return graphdef.load(
+        model,
+        inputs=inputs,
+        outputs=outputs,
+        input_shapes=input_shapes,
+        inline=inline,
+        signature=signature,
+        tags=tags,
+        variables=runtime.saved_variables,
+    )
 
 
 def find_blocks(graph: Graph) -> Graph:

@@ -13,9 +13,10 @@ import click
 
 from graphslim import show
 from graphslim._version import __version__
+from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks, finders
 from graphslim.errors import EmitError, GraphslimError, VerifyError
-from graphslim.graphdef import save
+from graphslim.graphdef import save, saved_model
 from graphslim.graphdef.emit import check_target, replacing
 from graphslim.options import Finite, Reading, Running, model_options, run_options
 from graphslim.pipeline import (
@@ -82,7 +83,8 @@ def _complain(error: object, args: Sequence[str], status: int = BAD_INPUT) -> in
 def cli(context: click.Context) -> None:
     """Makes TensorFlow graphs narrower: finds channels that can go, and removes them for real.
 
-    MODEL is a frozen GraphDef, .pb or .pbtxt. No source code of the network is needed.
+    MODEL is a frozen GraphDef, .pb or .pbtxt, or the folder of a SavedModel. No source code of the
+    network is needed.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -214,12 +216,14 @@ def prune(
     By default the channels that are provably dead, so that the outputs stay as they are.
     """
     started = time.perf_counter()
-    _check_targets(output, plan_out, [model, running.data], force)
+    _check_targets(output, plan_out, [model, *saved_model.files_of(model), running.data], force)
     remove = find_pass("remove-dead-channels")(**selection)
     pipeline = Pipeline(_steps(remove, extra))
     timing, dump = Timing(), Dump(os.path.dirname(output), _known(dump_after, pipeline))
     observers: List[Observer] = [timing, dump] + ([Verify()] if verify_each else [])
     graph = reading.load(model)
+    for caution in cautions(graph):
+        err.print(f"caution: {caution}")
     slim = graph.copy()
     results = pipeline.run(slim, observers)
     plan = next((outcome.plan for _, outcome in results if outcome.plan is not None), None)
@@ -332,7 +336,7 @@ def verify(
     verbose: bool,
 ) -> int:
     """Run two graphs on the same inputs and compare their outputs; exit status 1 if they differ."""
-    one, other = reading.load(first), reading.load(second)
+    one, other = reading.load_pair(first, second)
     plan = read_plan(plan_path) if plan_path else None
     from graphslim.compare import as_dict
 

@@ -6,9 +6,11 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 
 import numpy as np
 
+from graphslim.analysis.cautions import random_node
 from graphslim.errors import VerifyError
 from graphslim.feeds import random_feeds
 from graphslim.ir import Graph
+from graphslim.layout import needs_nhwc, to_nhwc
 from graphslim.plans import Plan
 from graphslim.rewrite import zero_consumers
 from graphslim.runtime import Session
@@ -42,11 +44,13 @@ class Agreement(NamedTuple):
         outputs: output by output.
         tolerance: what was allowed, as a share of each output's range.
         against: what the first graph was: `original`, or `masked original` for a given plan.
+        nhwc_twins: whether what ran was turned from NCHW to NHWC, which a CPU can run.
     """
 
     outputs: Tuple[OutputDifference, ...]
     tolerance: float
     against: str
+    nhwc_twins: bool = False
 
     @property
     def ok(self) -> bool:
@@ -74,6 +78,8 @@ def verify(
 ) -> Agreement:
     """Runs two graphs on the same inputs and compares their outputs.
 
+    A graph that holds NCHW ops without a CPU kernel is run as a twin in NHWC.
+
     Args:
         first: the original.
         second: what should compute the same.
@@ -86,20 +92,34 @@ def verify(
         force: allow a plan that was made for another checkpoint.
 
     Raises:
-        VerifyError: the graphs differ in inputs, outputs or output shapes, or one does not run.
+        VerifyError: the graphs differ in inputs, outputs or output shapes, one does not run, or
+            what they compute is random.
         RuntimeUnavailable: TensorFlow is not there.
     """
     _same_signature(first, second)
+    _refuse_random(first)
     reference = first if plan is None else zero_consumers(first, plan, force)
     data = dict(feeds) if feeds is not None else random_feeds(first, seed, batch)
     # By the names of the first: the second may list the same outputs in another order.
     fetches = [str(port) for port in first.outputs]
     results: List[List[np.ndarray]] = []
     for graph in (reference, second):
-        with Session(graph) as session:
+        # As they stand: TensorFlow's own optimizer takes longer than the run that it is for.
+        with Session(runnable(graph), optimize=False) as session:
             results.append(session.run(data, fetches))
     found = [difference(*one) for one in zip(fetches, results[0], results[1])]
-    return Agreement(tuple(found), tolerance, "original" if plan is None else "masked original")
+    against = "original" if plan is None else "masked original"
+    turned = needs_nhwc(reference) or needs_nhwc(second)
+    return Agreement(tuple(found), tolerance, against, turned)
+
+
+def runnable(graph: Graph) -> Graph:
+    """The graph, or its NHWC twin where TensorFlow's CPU kernels do not take its NCHW ops."""
+    if not needs_nhwc(graph):
+        return graph
+    twin = graph.copy()
+    to_nhwc(twin)
+    return twin
 
 
 def _same_signature(first: Graph, second: Graph) -> None:
@@ -113,6 +133,16 @@ def _same_signature(first: Graph, second: Graph) -> None:
                 second.name,
                 f"name the {what} of both with --{what}",
             )
+
+
+def _refuse_random(graph: Graph) -> None:
+    name = random_node(graph)
+    if name is not None:
+        raise VerifyError(
+            f"its outputs differ from run to run: dropout or noise is left on at {name}",
+            graph.name,
+            "freeze it for inference to compare it; prune works on it with --no-verify",
+        )
 
 
 def _names(names: Sequence[str]) -> str:
@@ -156,6 +186,7 @@ def as_dict(agreement: Agreement) -> Dict[str, object]:
         "ok": agreement.ok,
         "tolerance": agreement.tolerance,
         "against": agreement.against,
+        "nhwc_twins": agreement.nhwc_twins,
         "outputs": [
             {
                 key: None if isinstance(value, float) and not np.isfinite(value) else value

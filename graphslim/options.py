@@ -8,8 +8,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
 
 import click
 
-from graphslim.graphdef import load
-from graphslim.ir import Graph
+from graphslim.api import load
+from graphslim.graphdef import saved_model
+from graphslim.graphdef.signature import settle
+from graphslim.ir import Graph, Port
 from graphslim.plans import Plan
 
 Command = Callable[..., Any]
@@ -21,6 +23,8 @@ class Reading(NamedTuple):
     inputs: List[str]
     outputs: List[str]
     input_shapes: Dict[str, List[Optional[int]]]
+    signature: Optional[str]
+    tags: List[str]
 
     def load(self, path: str) -> Graph:
         """Reads a model.
@@ -28,7 +32,34 @@ class Reading(NamedTuple):
         Raises:
             LoadError: it is none, or the options do not fit it.
         """
-        return load(path, inputs=self.inputs, outputs=self.outputs, input_shapes=self.input_shapes)
+        return load(
+            path,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            input_shapes=self.input_shapes,
+            signature=self.signature,
+            tags=self.tags,
+        )
+
+    def load_pair(self, first: str, second: str) -> Tuple[Graph, Graph]:
+        """Reads two models to be compared.
+
+        The inputs and outputs of a SavedModel's signature are those of a graph that was frozen
+        from it too, if it has them.
+
+        Raises:
+            LoadError: one is no model, or the options do not fit it.
+        """
+        saved = [saved_model.folder_of(path) is not None for path in (first, second)]
+        plain = self._replace(signature=None, tags=[])
+        one = (plain if saved == [False, True] else self).load(first)
+        other = (plain if saved == [True, False] else self).load(second)
+        if saved[0] != saved[1]:
+            known, frozen = (one, other) if saved[0] else (other, one)
+            names = [str(port) for port in known.outputs]
+            if all(Port.parse(name).node in frozen for name in [*known.inputs, *names]):
+                settle(frozen, known.inputs, names, self.input_shapes)
+        return one, other
 
 
 class Running(NamedTuple):
@@ -141,6 +172,19 @@ def model_options(command: Command) -> Command:
             callback=_shapes,
             metavar="NAME=1,224,224,3",
             help="The shape of an input that the file leaves open.",
+        ),
+        click.option(
+            "--signature",
+            metavar="NAME",
+            help="Of a SavedModel.  [default: serving_default, or the only one]",
+        ),
+        click.option(
+            "--tag",
+            "tags",
+            multiple=True,
+            callback=_names,
+            metavar="TAG,...",
+            help="Of a SavedModel's graph.  [default: serve, or the only graph's]",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
         click.option("-v", "--verbose", is_flag=True, help="Say more, on stderr."),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from typing import Any, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from graphslim.errors import RuntimeUnavailable, VerifyError
+from graphslim.errors import LoadError, RuntimeUnavailable, VerifyError
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 
@@ -21,8 +21,11 @@ def available() -> bool:
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def tensorflow() -> Any:
+def tensorflow(purpose: str = "this command runs graphs") -> Any:
     """The `tf.compat.v1` module of whatever TensorFlow is installed, its chatter turned off.
+
+    Args:
+        purpose: what it is needed for, to be told where it is not there.
 
     Raises:
         RuntimeUnavailable: none is, or it does not load.
@@ -32,7 +35,7 @@ def tensorflow() -> Any:
     # oneDNN changes the order of sums between widths, which would be taken for a difference.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     if not available():
-        raise RuntimeUnavailable("TensorFlow is not installed", "this command runs graphs", INSTALL)
+        raise RuntimeUnavailable("TensorFlow is not installed", purpose, INSTALL)
     try:
         import warnings
 
@@ -122,6 +125,49 @@ class Session:
         return found
 
 
+def saved_variables(
+    folder: str, tags: Sequence[str], names: Sequence[str]
+) -> Dict[str, np.ndarray]:
+    """The values of variables of a SavedModel.
+
+    Args:
+        folder: the SavedModel.
+        tags: those of the graph.
+        names: names of `VarHandleOp` or `VariableV2` nodes of that graph.
+
+    Raises:
+        LoadError: TensorFlow cannot load it, or the values are not there.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+    if not os.path.isdir(os.path.join(folder, "variables")):
+        raise LoadError("its variables are missing", folder, "copy its folder variables/ too")
+    tf = tensorflow("the variables of a SavedModel are read with it")
+    holder = tf.Graph()
+    config = tf.ConfigProto(allow_soft_placement=True)
+    failures = (tf.errors.OpError, ValueError, KeyError, TypeError, RuntimeError, OSError)
+    with tf.Session(graph=holder, config=config) as session:
+        try:
+            tf.saved_model.loader.load(session, list(tags), folder)
+            with holder.as_default():
+                tensors = {name: _value_of(tf, holder, name) for name in names}
+            found: Dict[str, np.ndarray] = session.run(tensors)
+        except failures as error:
+            raise LoadError(
+                f"TensorFlow {tf.__version__} cannot read its variables: {_first_line(error)}",
+                folder,
+                "use the TensorFlow that exported it, and check that all its files are there",
+            ) from error
+    return found
+
+
+def _value_of(tf: Any, holder: Any, name: str) -> Any:
+    """The tensor of a variable's value, given the name of its node."""
+    node = holder.get_operation_by_name(name)
+    if node.type != "VarHandleOp":
+        return node.outputs[0]
+    return tf.raw_ops.ReadVariableOp(resource=node.outputs[0], dtype=node.get_attr("dtype"))
+
+
 def _first_line(error: Exception) -> str:
     text = str(getattr(error, "message", None) or error)
     return text.strip().splitlines()[0][:300] if text.strip() else type(error).__name__
@@ -129,7 +175,10 @@ def _first_line(error: Exception) -> str:
 
 def _advice(text: str) -> str:
     if "NHWC" in text or "NCHW" in text:
-        return "TensorFlow's CPU kernels take NHWC only; run it on a GPU, or pass --no-verify"
+        return (
+            "TensorFlow's CPU kernels take NHWC only, and the pass to-nhwc does not turn this op; "
+            "run it on a GPU, or pass --no-verify"
+        )
     if "feed" in text.lower() or "shape" in text.lower():
         return "give the sizes with --input-shape NAME=1,224,224,3, or real data with --data"
     return "does the graph given run at all?"

@@ -10,14 +10,15 @@ import rich.console
 from rich.table import Table
 from rich.text import Text
 
+from graphslim.analysis.cautions import cautions
 from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.analysis.cost import Cost, cost
 from graphslim.compare import Agreement, as_dict
 from graphslim.graphdef import serialize
 from graphslim.ir import Block, Graph
 from graphslim.match import PATTERNS, Matcher
-from graphslim.ops.table import CHANNEL_RULES
 from graphslim.plans import Plan, why_not
+from graphslim.remedies import remedy
 from graphslim.words import count, exact, plural, share
 
 _WIDE = 10_000
@@ -33,6 +34,7 @@ def inspection(graph: Graph) -> Dict[str, Any]:
         "nodes": len(graph),
         "params": total.params,
         "macs": total.macs,
+        "cautions": [str(one) for one in cautions(graph)],
         "blocks": [_block(channels, block) for block in graph.blocks],
         "groups": [_group(channels, group) for group in channels.groups],
     }
@@ -57,6 +59,7 @@ def _group(channels: Channels, group: Group) -> Dict[str, Any]:
         "channels": len(group),
         "prunable": group.prunable,
         "pinned_by": pinned_by(group),
+        "what_to_do": None if group.pinned_by is None else remedy(group.pinned_by),
         "bindings": [
             {"param": one.param, "axis": one.axis, "role": one.role, "channels": len(one.positions)}
             for one in channels.bindings(group)
@@ -178,6 +181,8 @@ def print_inspection(console: Console, graph: Graph) -> None:
     )
     names = [f"{number} {kind}" for kind, number in sorted(kinds.items())]
     console.print(f"blocks   {', '.join(names) or 'none recognised'}")
+    for caution in tree["cautions"]:
+        console.print(f"caution  {caution}")
     if tree["blocks"]:
         console.print()
         rows = [
@@ -207,10 +212,6 @@ def print_why_not(console: Console, graph: Graph) -> None:
     """Every group that is pinned, by what and where, and what the reader can do."""
     channels = analyse(graph)
     pinned = [group for group in channels.groups if not group.prunable]
-    unknown: Dict[str, str] = {}
-    for node in graph:
-        if node.op not in CHANNEL_RULES:
-            unknown.setdefault(node.op, node.name)
     if not pinned:
         console.print("Every group is prunable.")
     else:
@@ -219,12 +220,20 @@ def print_why_not(console: Console, graph: Graph) -> None:
             for group in pinned
         ]
         _print_table(console, "Pinned", ("group", ">channels", "because", "at node"), rows)
-    if unknown:
-        console.print("Ops without a rule, which pin what reaches them:")
-        for op, name in sorted(unknown.items()):
-            console.print(
-                Text(f"  {op} (first at {name}): register one with @graphslim.channel_rule({op!r})")
-            )
+        console.print("What to do:")
+        for advice, reasons in _advice(pinned).items():
+            console.print(Text(f"  {', '.join(reasons)}: {advice}"))
+
+
+def _advice(pinned: Sequence[Group]) -> Dict[str, List[str]]:
+    """Each piece of advice, and the reasons for pinning that it is meant for."""
+    found: Dict[str, List[str]] = {}
+    for group in pinned:
+        reason = group.pinned_by or ""
+        reasons = found.setdefault(remedy(reason), [])
+        if reason not in reasons:
+            reasons.append(reason)
+    return found
 
 
 def print_explanation(console: Console, graph: Graph, name: str) -> None:
@@ -292,6 +301,8 @@ def print_agreement(console: Console, agreement: Agreement) -> None:
     rows = [(one.name, f"{one.absolute:.3g}", f"{one.relative:.3g}") for one in agreement.outputs]
     columns = ("output", ">largest difference", ">of its range")
     _print_table(console, f"Outputs, against the {agreement.against}", columns, rows)
+    if agreement.nhwc_twins:
+        console.print("Run as NHWC twins: TensorFlow's CPU kernels take no NCHW.")
     if all(one.absolute == 0 for one in agreement.outputs):
         console.print("The outputs are the same, bit for bit.")
     elif agreement.ok:

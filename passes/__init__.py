@@ -11,8 +11,10 @@ if __name__ != "graphslim.passes":
 from graphslim.passes.drop_unused import DropUnused
 from graphslim.passes.find_inverted_residual import FindInvertedResidual
 from graphslim.passes.find_squeeze_excite import FindSqueezeExcite
+from graphslim.passes.fold_conditionals import FoldConditionals
 from graphslim.passes.fold_identity import FoldIdentity
 from graphslim.passes.remove_dead_channels import RemoveDeadChannels
+from graphslim.passes.to_nhwc import ToNhwc
 
 FIND = ("find-inverted-residual", "find-squeeze-excite")
 """The passes that recognise blocks."""
@@ -26,6 +28,8 @@ __all__ = [
     "DropUnused",
     "FindInvertedResidual",
     "FindSqueezeExcite",
+    "FoldConditionals",
     "FoldIdentity",
     "RemoveDeadChannels",
+    "ToNhwc",
 ]

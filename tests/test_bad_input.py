@@ -118,7 +118,7 @@ IMPOSTORS = {
     "keras": (b"\x89HDF\r\n\x1a\n", "Keras or HDF5"),
     "zip": (b"PK\x03\x04....", "zip"),
     "gzip": (b"\x1f\x8b\x08\0", "gzip"),
-    "savedmodel-pb": (b"\x08\x01\x12\x03\x0a\x01x", "SavedModel"),
+    "savedmodel-pb": (b"\x08\x01\x12\x03\x0a\x01x", "saved_model.pb by another name"),
     "no-nodes": (b"\x22\x02\x08\x01", "not a GraphDef"),
     "zeros": (bytes(64), "not a GraphDef"),
 }
@@ -268,10 +268,19 @@ def test_a_folder(command: Command, tmp_path: Path) -> None:
     assert "folder: a folder, not a model file (give" in command.refuses(tmp_path / "folder")
 
 
-def test_a_saved_model_folder(command: Command, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [(b"", "is empty"), (b"\x08\x01", "holds no graph"), (b"\x08\x01\x12\x09", "is damaged")],
+)
+def test_a_saved_model_folder(command: Command, tmp_path: Path, data: bytes, told: str) -> None:
     (tmp_path / "folder").mkdir()
-    (tmp_path / "folder" / "saved_model.pb").write_bytes(b"\x08\x01")
-    assert "SavedModel folder" in command.refuses(tmp_path / "folder")
+    (tmp_path / "folder" / "saved_model.pb").write_bytes(data)
+    assert told in command.refuses(tmp_path / "folder")
+
+
+def test_a_signature_of_a_frozen_graph(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "model.pb").write_bytes(network())
+    assert "is no SavedModel" in command.refuses(tmp_path / "model.pb", "--signature", "x")
 
 
 def test_a_checkpoint(command: Command, tmp_path: Path) -> None:

@@ -136,7 +136,9 @@ def test_inspect_json(run: Run) -> None:
     found = run("inspect", "block.pb", "--json")
     tree = found.json
     assert found.err == ""
-    assert list(tree) == ["inputs", "outputs", "nodes", "params", "macs", "blocks", "groups"]
+    assert list(tree) == [
+        *("inputs", "outputs", "nodes", "params", "macs", "cautions", "blocks", "groups")
+    ]
     assert (tree["inputs"], tree["outputs"], tree["nodes"]) == (["x"], ["out", "odd"], 13)
     assert tree["params"] == 2 * 8 + 9 * 8 + 8 * 4 + 2 * 3
     assert tree["macs"] == 16 * tree["params"]
@@ -146,7 +148,9 @@ def test_inspect_json(run: Run) -> None:
     assert (block["prunable"], block["why_not"]) == (True, None)
     assert {"b/expand", "b/depthwise", "b/project"} <= set(block["nodes"])
     for group in tree["groups"]:
-        assert list(group) == ["id", "channels", "prunable", "pinned_by", "bindings"]
+        assert list(group) == [
+            *("id", "channels", "prunable", "pinned_by", "what_to_do", "bindings")
+        ]
         assert group["prunable"] == (group["pinned_by"] is None)
     (free,) = [group for group in tree["groups"] if group["prunable"]]
     assert {(one["param"], one["axis"], one["role"]) for one in free["bindings"]} == {

@@ -10,16 +10,17 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: Tuple[Tuple[str, ...], ...] = (
-    ("_version", "errors", "words"),
+    ("_version", "errors", "remedies", "words"),
     ("ir",),
     ("graphdef", "ops"),
     ("analysis",),
-    ("match",),
+    ("match", "layout"),
     ("pattern", "plans"),
     ("rewrite",),
     ("runtime", "feeds"),
     ("compare", "pipeline"),
-    ("api", "testing", "show", "options"),
+    ("api", "testing", "show"),
+    ("options",),
     ("__init__",),
     ("cli",),
     ("__main__",),

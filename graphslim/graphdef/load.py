@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
-from graphslim.errors import IRError, LoadError
-from graphslim.graphdef import signature, wire
-from graphslim.graphdef.protos import DecodeError, GraphDef, NodeDef, text_format
-from graphslim.graphdef.values import decode_attr, decode_tensor
-from graphslim.ir import Attrs, Graph, Node, Port
+import numpy as np
+
+from graphslim.errors import IRError, LoadError, RuntimeUnavailable
+from graphslim.graphdef import saved_model, wire
+from graphslim.graphdef.emit import serialize
+from graphslim.graphdef.freeze import freeze
+from graphslim.graphdef.inline import inline_calls
+from graphslim.graphdef.nodes import DamagedNode, decode_node
+from graphslim.graphdef.protos import GraphDef, text_format
+from graphslim.graphdef.signature import ShapesLike, settle
+from graphslim.ir import Graph, Node, Port
 from graphslim.words import plural
 
 _NODE = 1
 """Number of `GraphDef.node`."""
-_TENSOR_CONTENT = (2, 8, 4)
-"""Path from an entry of `NodeDef.attr` to its tensor's `tensor_content`."""
-_LARGE = 4096
-"""Nodes with more bytes than this are not kept as messages; their tensors are views of the file."""
 _VARIABLE_OPS = frozenset(
     ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable", "ReadVariableOp")
 )
@@ -34,6 +36,8 @@ _BEGINNING = re.compile(rb"\x0a[\x80-\xff]{0,4}[\x00-\x7f]\x0a.[A-Za-z0-9.][\w./
 """The first node's tag and length, and the tag, length and text of its name."""
 
 PathLike = Union[str, "os.PathLike[str]"]
+Variables = Callable[[str, Sequence[str], Sequence[str]], Mapping[str, np.ndarray]]
+"""Reads variables of a SavedModel: its folder, the tags of its graph, the names of their nodes."""
 
 
 class Source(NamedTuple):
@@ -48,34 +52,94 @@ def load(
     *,
     inputs: Optional[Sequence[str]] = None,
     outputs: Optional[Sequence[str]] = None,
-    input_shapes: Optional[signature.ShapesLike] = None,
+    input_shapes: Optional[ShapesLike] = None,
+    inline: bool = True,
+    signature: Optional[str] = None,
+    tags: Sequence[str] = (),
+    variables: Optional[Variables] = None,
 ) -> Graph:
-    """Reads a frozen graph.
+    """Reads a frozen graph, or a SavedModel, which is frozen on the way.
 
     Args:
-        model: path of a binary `.pb` or text `.pbtxt` GraphDef, or a GraphDef message.
-        inputs: names of the nodes that are fed; by default the placeholders.
-        outputs: names (`node` or `node:port`) to compute; by default what nobody reads.
+        model: path of a binary `.pb` or text `.pbtxt` GraphDef, or of a SavedModel's folder, or a
+            GraphDef message.
+        inputs: names of the nodes that are fed; by default the placeholders, or those of the
+            signature.
+        outputs: names (`node` or `node:port`) to compute; by default what nobody reads, or those
+            of the signature.
         input_shapes: sizes for inputs that the file leaves open, by name.
+        inline: whether calls of functions are replaced by what the functions do; a call that is
+            left as it is pins every channel that reaches it.
+        signature: which of a SavedModel's; by default `serving_default`, or else the only one.
+        tags: of one of a SavedModel's graphs; by default `serve`, or else the only graph.
+        variables: reads the variables of a SavedModel.
 
     Raises:
-        LoadError: the file is not a frozen GraphDef, is damaged, or a given name is not in it.
+        LoadError: the file is no such model, is damaged, or a given name is not in it.
+        RuntimeUnavailable: a SavedModel has variables, and nothing reads them.
     """
-    if hasattr(model, "SerializeToString"):
-        graph = parse(model.SerializeToString(deterministic=True), "graph")
+    folder = None if _is_message(model) else saved_model.folder_of(os.fspath(model))
+    if folder is not None:
+        file = saved_model.file_in(folder)
+        data = _read(file)
+        _refuse_impostors(data, file)
+        chosen = saved_model.choose(data, file, signature, tags, not outputs)
+        return _frozen(folder, chosen, inputs, outputs, input_shapes, variables)
+    if signature is not None or tags:
+        option = "--tag" if signature is None else "--signature"
+        raise LoadError(f"{model} is no SavedModel", option, "leave it out")
+    if _is_message(model):
+        data, name = model.SerializeToString(deterministic=True), "graph"
     else:
-        graph = parse(_read(os.fspath(model)), os.fspath(model))
-    signature.settle(graph, inputs, outputs, input_shapes)
+        name = os.fspath(model)
+        data = _read(name)
+    graph = parse(data, name, inline, inputs or (), outputs or ())
+    settle(graph, inputs, outputs, input_shapes)
     return graph
+
+
+def _is_message(model: Any) -> bool:
+    return hasattr(model, "SerializeToString")
+
+
+def _frozen(
+    folder: str,
+    chosen: saved_model.Chosen,
+    inputs: Optional[Sequence[str]],
+    outputs: Optional[Sequence[str]],
+    input_shapes: Optional[ShapesLike],
+    variables: Optional[Variables],
+) -> Graph:
+    """A graph of a SavedModel as it would be read from a `.pb` that it had been frozen to."""
+
+    def values(names: Sequence[str]) -> Mapping[str, np.ndarray]:
+        if variables is None:
+            raise RuntimeUnavailable(
+                "its variables are read with TensorFlow", folder, "load it with graphslim.load"
+            )
+        return variables(folder, chosen.tags, names)
+
+    fed, wanted = inputs or chosen.inputs, outputs or chosen.outputs
+    graph = parse(chosen.graph, folder, True, fed, wanted, has_variables=True)
+    settle(graph, fed, wanted, input_shapes)
+    frozen = freeze(graph, values)
+    used = [Port(name) in frozen.outputs or frozen.uses_of(name) for name in frozen.inputs]
+    if used and not any(used) and not outputs:
+        raise LoadError(
+            f"the outputs of the signature {chosen.signature} do not depend on its inputs",
+            folder,
+            "choose another with --signature, or name --inputs and --outputs",
+        )
+    # Read again: its bytes then say which model it is, as those of the .pb written from it do.
+    result = parse(serialize(frozen), folder)
+    result.inputs, result.outputs = frozen.inputs, frozen.outputs
+    result.input_shapes = frozen.input_shapes
+    return result
 
 
 def _read(path: str) -> bytes:
     if os.path.isdir(path):
-        if os.path.exists(os.path.join(path, "saved_model.pb")):
-            raise LoadError(
-                "a SavedModel folder, not a frozen graph", path, "freeze it to a .pb first"
-            )
-        raise LoadError("a folder, not a model file", path, "give the path of a .pb or .pbtxt")
+        raise saved_model.no_model_in(path)
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -90,8 +154,22 @@ def _read(path: str) -> bytes:
         ) from None
 
 
-def parse(data: bytes, name: str) -> Graph:
+def parse(
+    data: bytes,
+    name: str,
+    inline: bool = False,
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    has_variables: bool = False,
+) -> Graph:
     """A graph from the bytes of a `.pb`, or of a `.pbtxt` if `name` ends so.
+
+    Args:
+        data: the bytes.
+        name: what the file is called.
+        inline: whether to replace calls of functions by what the functions do.
+        inputs, outputs: names that inlining has to leave in the graph.
+        has_variables: whether the graph may have variables, which only a frozen one has not.
 
     Raises:
         LoadError: the bytes are no GraphDef, or a damaged one.
@@ -101,13 +179,20 @@ def parse(data: bytes, name: str) -> Graph:
         data = _binary(data, name)
     spans, extras = _spans(data, name)
     graph = Graph(os.path.basename(name))
+    nodes = [_node(*one, name) for one in enumerate(spans, 1)]
+    if inline:
+        try:
+            nodes, extras, graph.gone = inline_calls(nodes, extras, inputs, outputs)
+        except LoadError as error:
+            raise LoadError(error.what, f"{name}: {error.where}", error.hint) from None
     graph.origin = Source(data, extras)
     try:
-        graph.load([_node(*one, name) for one in enumerate(spans, 1)])
+        graph.load(nodes)
         graph.order()
     except IRError as error:
         raise LoadError(error.what, f"{name}: node {error.where}", error.hint) from None
-    _refuse_variables(graph, name)
+    if not has_variables:
+        _refuse_variables(graph, name)
     return graph
 
 
@@ -170,7 +255,7 @@ def _not_a_graph(data: bytes, name: str) -> Tuple[str, str, str]:
     if re.match(rb"\s*(#[^\n]*\s+)*(node|library|versions)\s*:?\s*\{", data):
         return "a text GraphDef under a binary name", name, "rename it to .pbtxt"
     if data.startswith(b"\x08\x01\x12"):
-        return "a SavedModel, not a frozen graph", name, "freeze it to a .pb first"
+        return "a SavedModel's saved_model.pb by another name", name, "give the folder it came in"
     if name.endswith(".meta"):
         return "a MetaGraph, not a frozen graph", name, "freeze it to a .pb first"
     return "not a GraphDef", name, "give a frozen TensorFlow graph (.pb or .pbtxt)"
@@ -178,42 +263,14 @@ def _not_a_graph(data: bytes, name: str) -> Tuple[str, str, str]:
 
 def _node(number: int, span: memoryview, file: str) -> Tuple[Node, List[Port]]:
     try:
-        message = NodeDef.FromString(span.tobytes())
-        whole = bool(message.name and message.op)
-    except (DecodeError, ValueError):  # protobuf in pure Python raises either
-        whole = False
-    if not whole:
+        node, inputs = decode_node(span)
+    except DamagedNode:
         if number == 1:
-            raise LoadError(*_not_a_graph(b"", file))
-        raise LoadError(f"node {number} is damaged", file, "download or copy it again")
-    try:
-        attrs = _attrs(message, span)
+            raise LoadError(*_not_a_graph(b"", file)) from None
+        raise LoadError(f"node {number} is damaged", file, "download or copy it again") from None
     except LoadError as error:
-        raise LoadError(error.what, f"{file}: node {message.name}", "the file is damaged") from None
-    node = Node(message.name, message.op, attrs, message.device, origin=span)
-    node.rewired = False
-    return node, [Port.parse(text) for text in message.input]
-
-
-def _attrs(message: NodeDef, span: memoryview) -> Attrs:
-    if len(span) > _LARGE:
-        values = {}
-        for entry in (field for field in wire.fields(span) if field.number == 5):
-            key = wire.find(span[entry.start : entry.end], 1)
-            text = bytes(key).decode() if key is not None else ""
-            proto = message.attr[text]
-            if proto.WhichOneof("value") == "tensor":
-                content = wire.find(span[entry.start : entry.end], *_TENSOR_CONTENT)
-                values[text] = decode_tensor(proto.tensor, content)
-            else:
-                values[text] = decode_attr(proto)
-        return Attrs(values)
-    attrs = Attrs({}, dict(message.attr), decode_attr)
-    if message.op == "Const":
-        if "value" not in attrs:
-            raise LoadError("a constant without a value")
-        attrs["value"]  # decoded now, so that damage shows at once
-    return attrs
+        raise LoadError(error.what, f"{file}: {error.where}", error.hint) from None
+    return node, [Port.parse(text) for text in inputs]
 
 
 def _refuse_variables(graph: Graph, name: str) -> None:
@@ -222,5 +279,5 @@ def _refuse_variables(graph: Graph, name: str) -> None:
         raise LoadError(
             f"the graph is not frozen: {plural(len(found), 'variable')}, such as {found[0]}",
             name,
-            "freeze it first (TF1: tf.compat.v1.graph_util.convert_variables_to_constants)",
+            "give its SavedModel, or freeze it (TF1: graph_util.convert_variables_to_constants)",
         )

@@ -172,6 +172,17 @@ class Graph:
         self._connect(node.name, ports)
         return node
 
+    def replace(self, node: Node, inputs: Iterable[Port]) -> Node:
+        """Puts a node in the place of the one of its name, whose readers then read the new one.
+
+        Raises:
+            IRError: there is none of that name, or an input is no node of this graph.
+        """
+        self[node.name]  # refuses a name that is not there
+        self.nx.nodes[node.name]["node"] = node
+        self.set_inputs(node, inputs)
+        return node
+
     def load(self, nodes: Sequence[Tuple[Node, Sequence[Port]]]) -> None:
         """Adds many nodes at once, in any order.
 

@@ -1,0 +1,229 @@
+"""One call of a function as nodes: the body under new names, wired to what the call reads."""
+
+from __future__ import annotations
+
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
+
+from graphslim.graphdef.functions import Arg, Function, Inner, Library, Unmapped, filled
+from graphslim.graphdef.ports import port_of
+from graphslim.ir import CONTROL, Attrs, DType, Node, Port
+
+Entry = Tuple[Node, List[Port]]
+Constants = Dict[Tuple[str, str, str], str]
+
+
+class Call(NamedTuple):
+    """A call of a function.
+
+    Attributes:
+        node: the node that calls.
+        data: what it passes.
+        controls: the control edges that it waits for.
+        function: what it calls.
+        attrs: with which attributes.
+    """
+
+    node: Node
+    data: Tuple[Port, ...]
+    controls: Tuple[Port, ...]
+    function: Function
+    attrs: Mapping[str, Any]
+
+
+class Body:
+    """The body of a function, wired for one call.
+
+    Args:
+        call: the call.
+        library: where functions that the body calls by name are declared.
+        fresh: gives a name like the one wished for that no node has.
+        constants: the constants of bodies that are in the graph already; added to.
+
+    Attributes:
+        nodes: the new nodes with their inputs.
+        results: the tensors that the call gives.
+        dtypes: their element types.
+        ends: what has run when the call has.
+
+    Raises:
+        Unmapped: an input, output or attribute cannot be followed; nothing was added anywhere.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        library: Library,
+        fresh: Callable[[str], str],
+        constants: Constants,
+    ) -> None:
+        self._call, self._library = call, library
+        function = call.function
+        self._args = self._bind(function)
+        self._inner = {one.node.name: one for one in function.body}
+        self._names = {name: f"/{name}" for name in self._inner}
+        attrs = {one.node.name: self._filled(one) for one in function.body}
+        self.dtypes = [kind for arg in function.results for kind in arg.dtypes(call.attrs)]
+        if any(not isinstance(kind, DType) or kind is DType.invalid for kind in self.dtypes):
+            raise Unmapped(function.name)
+        self._wires()  # for what it raises, before names are given away
+        added = self._name(fresh, constants, attrs)
+        self.nodes = [
+            self._node(one, attrs[one.node.name], inputs)
+            for one, inputs in zip(function.body, self._wires())
+            if one.node.name in added
+        ]
+        self.results = self._results()
+        self.ends = [self._names[name] for name in function.ends]
+
+    def _bind(self, function: Function) -> Dict[str, Tuple[Port, ...]]:
+        """What the call passes, by argument."""
+        bound, at = {}, 0
+        for arg in function.args:
+            count = len(arg.dtypes(self._call.attrs))
+            bound[arg.name] = self._call.data[at : at + count]
+            at += count
+        if at != len(self._call.data):
+            raise Unmapped(function.name)
+        return bound
+
+    def _filled(self, one: Inner) -> Dict[str, Any]:
+        return {key: filled(one.node.attrs[key], self._call.attrs) for key in one.open}
+
+    def _name(
+        self,
+        fresh: Callable[[str], str],
+        constants: Constants,
+        attrs: Mapping[str, Mapping[str, Any]],
+    ) -> Dict[str, str]:
+        """Names the body's nodes; gives those that are new to the graph."""
+        added = {}
+        for name, one in self._inner.items():
+            wish = f"{self._call.node.name}/{name}"
+            if one.node.op == "Const" and not one.inputs:
+                key = (self._call.function.name, name, repr(sorted(attrs[name].items())))
+                if key in constants:
+                    self._names[name] = constants[key]
+                    continue
+                constants[key] = wish = fresh(wish)
+                self._names[name] = added[name] = wish
+            else:
+                self._names[name] = added[name] = fresh(wish)
+        return added
+
+    def _wires(self) -> List[List[Port]]:
+        """What each node of the body reads.
+
+        A node that reads no tensor waits for what the call waits for, but for constants.
+        """
+        found = []
+        for one in self._call.function.body:
+            ports = [port for text in one.inputs for port in self._ports(text)]
+            data = [port for port in ports if port.port != CONTROL]
+            controls = [port for port in ports if port.port == CONTROL]
+            if not data and (controls or one.node.op != "Const"):
+                controls.extend(self._call.controls)
+            found.append([*data, *dict.fromkeys(controls)])
+        for name in self._call.function.ends:
+            if name not in self._inner:
+                raise Unmapped(name)
+        self._results()
+        return found
+
+    def _results(self) -> List[Port]:
+        ports = [port for text in self._call.function.returns for port in self._ports(text)]
+        if len(ports) != len(self.dtypes):
+            raise Unmapped(self._call.function.name)
+        return ports
+
+    def _ports(self, text: str) -> Sequence[Port]:
+        """What a body's spelling of an input stands for."""
+        if text.startswith("^"):
+            name = text[1:]
+            if name in self._names:
+                return [Port(self._names[name], CONTROL)]
+            return [Port(port.node, CONTROL) for port in self._arg(name)]
+        name, _, rest = text.partition(":")
+        if name in self._inner:
+            output, _, index = rest.partition(":")
+            if not index.isdecimal():
+                raise Unmapped(text)
+            return [Port(self._names[name], self._port(name, output, int(index)))]
+        passed = self._arg(name)
+        if not rest:
+            return passed
+        if not rest.isdecimal() or int(rest) >= len(passed):
+            raise Unmapped(text)
+        return [passed[int(rest)]]
+
+    def _arg(self, name: str) -> Tuple[Port, ...]:
+        if name not in self._args:
+            raise Unmapped(name)
+        return self._args[name]
+
+    def _port(self, name: str, output: str, index: int) -> int:
+        node = self._inner[name].node
+        if node.op not in self._library:
+            try:
+                return port_of(node.op, output, index)
+            except KeyError as error:
+                raise Unmapped(str(error)) from None
+        function = self._library[node.op]
+        attrs = {**function.defaults, **dict(node.attrs), **self._filled(self._inner[name])}
+        return _place(function.results, output, attrs) + index
+
+    def _node(self, one: Inner, changes: Mapping[str, Any], inputs: List[Port]) -> Entry:
+        """A node of the body under its new name."""
+        attrs = one.node.attrs.copy()
+        for key, value in changes.items():
+            attrs._set(key, value)
+        if "_class" in attrs:
+            attrs._set("_class", list(self._homes(attrs["_class"])))
+        device = one.node.device or self._call.node.device
+        node = Node(self._names[one.node.name], one.node.op, attrs, device, one.node.origin)
+        node.rewired = True
+        return node, inputs
+
+    def _homes(self, entries: Iterable[bytes]) -> Iterable[bytes]:
+        """The nodes that one is placed with, by their new names; others are left out."""
+        for entry in entries:
+            kind, mark, name = entry.decode("utf-8", "replace").partition("loc:@")
+            if mark and name in self._names:
+                yield f"{kind}{mark}{self._names[name]}".encode()
+
+
+def _place(results: Sequence[Arg], output: str, attrs: Mapping[str, Any]) -> int:
+    """Where the tensors of a named result of a function begin."""
+    at = 0
+    for arg in results:
+        if arg.name == output:
+            return at
+        at += len(arg.dtypes(attrs))
+    raise Unmapped(output)
+
+
+def passing(
+    name: str,
+    sources: Sequence[Port],
+    dtypes: Sequence[DType],
+    controls: Iterable[Port],
+    device: str,
+) -> Entry:
+    """A node that passes tensors on: an Identity, an IdentityN, or for none a NoOp."""
+    attrs: Optional[Attrs] = None
+    if len(sources) == 1:
+        attrs = Attrs({"T": dtypes[0]})
+    elif sources:
+        attrs = Attrs({"T": list(dtypes)})
+    op = ("NoOp", "Identity")[len(sources)] if len(sources) < 2 else "IdentityN"
+    return Node(name, op, attrs, device), [*sources, *dict.fromkeys(controls)]

@@ -1,0 +1,304 @@
+"""The function library of a GraphDef: reads the functions that are asked for, and drops others."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set, Tuple
+
+from graphslim.errors import LoadError
+from graphslim.graphdef import wire
+from graphslim.graphdef.nodes import DamagedNode, decode_node
+from graphslim.graphdef.protos import DecodeError, FunctionDef
+from graphslim.graphdef.values import decode_attr, decode_dtype
+from graphslim.ir import DType, Func, Node, Opaque
+
+_LIBRARY, _FUNCTION, _GRADIENT, _REGISTERED_GRADIENT = 2, 1, 2, 3
+"""Numbers of `GraphDef.library` and of the fields of `FunctionDefLibrary`."""
+_NODE_DEF = 3
+"""Number of `FunctionDef.node_def`."""
+
+
+class Unmapped(Exception):
+    """Something in a call or in a function's body that cannot be followed."""
+
+
+class Arg(NamedTuple):
+    """An argument or result of a function: one tensor, or a list of them.
+
+    Attributes:
+        name: what the body calls it.
+        dtype: the element type; `invalid` where an attribute says it.
+        type_attr, number_attr, list_attr: the attributes that say the type, how many tensors of
+            it there are, and the types of a list; empty where they do not.
+    """
+
+    name: str
+    dtype: DType
+    type_attr: str
+    number_attr: str
+    list_attr: str
+
+    def dtypes(self, attrs: Mapping[str, Any]) -> List[DType]:
+        """The element type of each tensor, under the attributes of a call.
+
+        Raises:
+            Unmapped: an attribute is missing.
+        """
+        try:
+            if self.list_attr:
+                return list(attrs[self.list_attr])
+            dtype: DType = attrs[self.type_attr] if self.type_attr else self.dtype
+            return [dtype] * (int(attrs[self.number_attr]) if self.number_attr else 1)
+        except (KeyError, TypeError, ValueError):
+            raise Unmapped(self.name) from None
+
+
+class Inner(NamedTuple):
+    """A node of a function's body, its inputs as spelled, and the attributes that calls fill in."""
+
+    node: Node
+    inputs: Tuple[str, ...]
+    open: Tuple[str, ...]
+
+
+class Function(NamedTuple):
+    """One function.
+
+    Attributes:
+        name: its name.
+        args, results: what it takes and gives.
+        body: its nodes, without those that nothing needs.
+        returns: for each result, the tensor of the body.
+        ends: nodes of the body that have to have run when the function has.
+        defaults: attributes that a call may leave out.
+    """
+
+    name: str
+    args: Tuple[Arg, ...]
+    results: Tuple[Arg, ...]
+    body: Tuple[Inner, ...]
+    returns: Tuple[str, ...]
+    ends: Tuple[str, ...]
+    defaults: Dict[str, Any]
+
+
+class Library:
+    """The functions of a GraphDef, by name; a function is decoded when it is first asked for.
+
+    Args:
+        extras: the fields of a GraphDef that are no nodes, as bytes.
+
+    Raises:
+        LoadError: the library is damaged.
+    """
+
+    def __init__(self, extras: Sequence[bytes]) -> None:
+        self._spans: Dict[str, memoryview] = {}
+        self._gradients: Dict[str, str] = {}
+        self._kept: Set[str] = set()
+        self._functions: Dict[str, Function] = {}
+        self._reads: Dict[str, Set[str]] = {}
+        for entry, number in _entries(extras):
+            first = _text(entry, 1, 1) if number == _FUNCTION else _text(entry, 1)
+            if number == _FUNCTION:
+                self._spans[first] = entry
+            elif number == _GRADIENT:
+                self._gradients[first] = _text(entry, 2)
+            else:
+                self._kept.add(first)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._spans
+
+    def __getitem__(self, name: str) -> Function:
+        """A function.
+
+        Raises:
+            LoadError: its bytes are damaged.
+        """
+        if name not in self._functions:
+            try:
+                self._functions[name] = _decode(self._spans[name])
+            except (wire.Truncated, wire.Malformed, DecodeError, ValueError, DamagedNode):
+                raise LoadError(
+                    "the function is damaged", name, "download or copy the file again"
+                ) from None
+        return self._functions[name]
+
+    def reached(self, names: Iterable[str]) -> Set[str]:
+        """The functions of those names, and all that they refer to."""
+        found: Set[str] = set()
+        waiting = [name for name in names if name in self]
+        while waiting:
+            name = waiting.pop()
+            if name not in found:
+                found.add(name)
+                waiting.extend(self._read_by(name))
+        return found
+
+    def is_recursive(self, name: str) -> bool:
+        """Whether a function may come to call itself."""
+        return name in self.reached(self._read_by(name))
+
+    def _read_by(self, name: str) -> Set[str]:
+        if name not in self._reads:
+            read = referred([inner.node for inner in self[name].body], self)
+            if self._gradients.get(name) in self._spans:
+                read.add(self._gradients[name])
+            self._reads[name] = read
+        return self._reads[name]
+
+    def without(
+        self, extras: Sequence[bytes], called: Iterable[str], nodes: Iterable[Node]
+    ) -> Tuple[bytes, ...]:
+        """The fields without functions that were called and that nothing refers to any more.
+
+        Args:
+            extras: the fields that the library was read from.
+            called: names of the functions whose calls are gone.
+            nodes: the nodes of the graph.
+        """
+        gone = self.reached(called)
+        live = {name for name in self._spans if name not in gone} | self._kept
+        gone -= self.reached(live | referred(nodes, self))
+        if not gone:
+            return tuple(extras)
+        return tuple([_filtered(extra, gone) for extra in extras])
+
+
+def referred(nodes: Iterable[Node], library: Library) -> Set[str]:
+    """The functions of a library that nodes call or name in an attribute."""
+    found: Set[str] = set()
+    for node in nodes:
+        if node.op == "Const":
+            continue
+        if node.op in library:
+            found.add(node.op)
+        waiting = list(node.attrs.values())
+        while waiting:
+            value = waiting.pop()
+            if isinstance(value, list):
+                waiting.extend([one for one in value if isinstance(one, Func)])
+            elif isinstance(value, Func):
+                found.add(value.name)
+                waiting.extend([item for _, item in value.attrs])
+    return {name for name in found if name in library}
+
+
+def filled(value: Any, attrs: Mapping[str, Any]) -> Any:
+    """An attribute of a body with the attributes of a call put where it leaves room for them.
+
+    Raises:
+        Unmapped: the call has no such attribute.
+    """
+    if isinstance(value, Opaque) and _is_open(value):
+        if value.value.placeholder not in attrs:
+            raise Unmapped(value.value.placeholder)
+        return attrs[value.value.placeholder]
+    if isinstance(value, Func):
+        return Func(value.name, tuple([(key, filled(one, attrs)) for key, one in value.attrs]))
+    if isinstance(value, list):
+        return [filled(one, attrs) for one in value]
+    return value
+
+
+def _entries(extras: Sequence[bytes]) -> Iterable[Tuple[memoryview, int]]:
+    """The entries of every library field: functions and gradients."""
+    try:
+        for library in _libraries(extras):
+            for field in wire.fields(library):
+                if field.number in (_FUNCTION, _GRADIENT, _REGISTERED_GRADIENT):
+                    yield library[field.start : field.end], field.number
+    except (wire.Truncated, wire.Malformed):
+        raise LoadError(
+            "the file is damaged", "its function library", "download or copy it again"
+        ) from None
+
+
+def _libraries(extras: Sequence[bytes]) -> Iterable[memoryview]:
+    for extra in extras:
+        view = memoryview(extra)
+        for field in wire.fields(view):
+            if field.number == _LIBRARY and field.wire_type == wire.LENGTH:
+                yield view[field.start : field.end]
+
+
+def _text(message: memoryview, *path: int) -> str:
+    found = wire.find(message, *path)
+    return "" if found is None else bytes(found).decode("utf-8", "replace")
+
+
+def _filtered(extra: bytes, gone: Set[str]) -> bytes:
+    """A field without the functions `gone` and their gradients; another field as it is."""
+    view = memoryview(extra)
+    (field,) = wire.fields(view)
+    if field.number != _LIBRARY or field.wire_type != wire.LENGTH:
+        return extra
+    library = view[field.start : field.end]
+    kept = []
+    for one in wire.fields(library):
+        entry = library[one.start : one.end]
+        path = {_FUNCTION: (1, 1), _GRADIENT: (1,)}.get(one.number)
+        if path is None or _text(entry, *path) not in gone:
+            kept.append(bytes(library[one.tag : one.end]))
+    body = b"".join(kept)
+    if not body:
+        return b""
+    return wire.encode_varint(_LIBRARY << 3 | wire.LENGTH) + wire.encode_varint(len(body)) + body
+
+
+def _decode(span: memoryview) -> Function:
+    spans, rest = [], []
+    for field in wire.fields(span):
+        if field.number == _NODE_DEF:
+            spans.append(span[field.start : field.end])
+        else:
+            rest.append(bytes(span[field.tag : field.end]))
+    message = FunctionDef.FromString(b"".join(rest))
+    signature = message.signature
+    results = tuple([_arg(one) for one in signature.output_arg])
+    returns = tuple([message.ret[one.name] for one in results])
+    ends = tuple([message.control_ret[name] for name in sorted(message.control_ret)])
+    return Function(
+        signature.name,
+        tuple([_arg(one) for one in signature.input_arg]),
+        results,
+        _needed([decode_node(one) for one in spans], (*returns, *ends)),
+        returns,
+        ends,
+        {
+            attr.name: decode_attr(attr.default_value)
+            for attr in signature.attr
+            if attr.HasField("default_value")
+        },
+    )
+
+
+def _arg(message: Any) -> Arg:
+    attrs = (message.type_attr, message.number_attr, message.type_list_attr)
+    return Arg(message.name, decode_dtype(message.type), *attrs)
+
+
+def _needed(body: List[Tuple[Node, Tuple[str, ...]]], wanted: Iterable[str]) -> Tuple[Inner, ...]:
+    """The nodes of a body that what is wanted depends on, in their order."""
+    reads = {node.name: inputs for node, inputs in body}
+    found: Set[str] = set()
+    waiting = list(wanted)
+    while waiting:
+        name = waiting.pop().lstrip("^").partition(":")[0]
+        if name in reads and name not in found:
+            found.add(name)
+            waiting.extend(reads[name])
+    return tuple([Inner(node, inputs, _open(node)) for node, inputs in body if node.name in found])
+
+
+def _open(node: Node) -> Tuple[str, ...]:
+    """The attributes that a call has to fill in."""
+    return tuple([key for key, value in node.attrs.items() if _is_open(value)])
+
+
+def _is_open(value: Any) -> bool:
+    if isinstance(value, Opaque):
+        return bool(value.value.WhichOneof("value") == "placeholder")
+    if isinstance(value, Func):
+        return any(_is_open(item) for _, item in value.attrs)
+    return isinstance(value, list) and any(_is_open(one) for one in value)

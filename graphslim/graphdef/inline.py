@@ -1,0 +1,259 @@
+"""Replaces calls of functions by what the functions do, so that the analyses see one flat graph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+
+from graphslim.graphdef.body import Body, Call, Constants, Entry, passing
+from graphslim.graphdef.functions import Library, Unmapped, referred
+from graphslim.graphdef.regions import Regions
+from graphslim.ir import CONTROL, IDENTITY_OPS, DType, Func, Node, Port
+
+_CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
+_IFS = frozenset(("If", "StatelessIf"))
+_CASES = frozenset(("Case", "StatelessCase"))
+_INPUTS = frozenset(("Placeholder", "PlaceholderV2", "PlaceholderWithDefault"))
+_MOST_NODES = 300_000
+"""How many nodes functions may add: those that call others twice double them at every level."""
+
+Table = Mapping[str, Entry]
+
+
+def inline_calls(
+    nodes: List[Entry], extras: Tuple[bytes, ...], fed: Sequence[str], wanted: Sequence[str]
+) -> Tuple[List[Entry], Tuple[bytes, ...], Set[str]]:
+    """Inlines calls, nested ones too, and `If` and `Case` whose choice is constant.
+
+    A body's node is named `call/node`. A constant of a body stands there once, whoever calls it,
+    so that weights that calls share go on to be one parameter. What cannot be followed, recurses,
+    or is called in a loop stays a call.
+
+    Args:
+        nodes: the nodes of a graph with their inputs.
+        extras: its other fields, the function library among them.
+        fed: names of nodes that the graph is fed at; they stay as they are.
+        wanted: names (`node` or `node:port`) that have to stay in the graph.
+
+    Returns:
+        the nodes, the fields without functions that nothing refers to any more, and the names
+        that are gone.
+
+    Raises:
+        LoadError: the library is damaged.
+    """
+    library = Library(extras)
+    work = _Inliner(library, nodes, fed, wanted)
+    flat = work.run(nodes)
+    if not work.called:
+        return nodes, extras, set()
+    flat = _swept(flat, nodes, work.kept)
+    left = [node for node, _ in flat]
+    gone = {node.name for node, _ in nodes} - {node.name for node in left}
+    return flat, library.without(extras, work.called, left), gone
+
+
+class _Inliner:
+    """Inlines calls level by level.
+
+    Attributes:
+        kept: nodes that have to keep their name.
+        called: the functions that calls named which are inlined now.
+    """
+
+    def __init__(
+        self, library: Library, nodes: Sequence[Entry], fed: Sequence[str], wanted: Sequence[str]
+    ) -> None:
+        self._library = library
+        self._fed = {Port.parse(name).node for name in fed}
+        self.kept = self._fed | {Port.parse(name).node for name in wanted}
+        self.called: Set[str] = set()
+        self._taken = {node.name for node, _ in nodes}
+        self._constants: Constants = {}
+        self._recursive: Dict[str, bool] = {}
+        self._refused: Set[str] = set()
+        self._added = 0
+
+    def run(self, nodes: List[Entry]) -> List[Entry]:
+        """The nodes without calls, but for those that stay."""
+        while self._added <= _MOST_NODES:
+            table = {node.name: (node, inputs) for node, inputs in nodes}
+            calls = {name: self._call(*entry, table) for name, entry in table.items()}
+            if not any(calls.values()):
+                break
+            nodes = self._replace(nodes, {name: call for name, call in calls.items() if call})
+        return nodes
+
+    def _replace(self, nodes: List[Entry], calls: Mapping[str, Call]) -> List[Entry]:
+        """The nodes with each of some calls replaced by its body, where that is possible."""
+        regions = Regions(nodes)
+        read = {port.node for _, inputs in nodes for port in inputs if port.port != CONTROL}
+        moves = _Moves()
+        flat: List[Entry] = []
+        for node, inputs in nodes:
+            call = calls.get(node.name)
+            if call is None:
+                flat.append((node, inputs))
+                continue
+            try:
+                if node.name in regions.looped or self._added > _MOST_NODES:
+                    raise Unmapped(node.name)
+                chosen = node.name in regions.chosen
+                behind = self._behind_choice(call) if chosen else []
+                body = Body(call, self._library, self._fresh, self._constants)
+            except Unmapped:
+                self._refused.add(node.name)
+                flat.append((node, inputs))
+                continue
+            self._added += len(body.nodes) + 1
+            self.called |= referred([node], self._library)
+            flat.extend([*behind, *body.nodes])
+            if chosen or node.name in self.kept or node.name not in read:
+                waits = [Port(name, CONTROL) for name in body.ends]
+                waits += [Port(one.name, CONTROL) for one, _ in behind] + list(call.controls)
+                flat.append(passing(node.name, body.results, body.dtypes, waits, node.device))
+            else:
+                moves.add(node.name, body, call)
+        after = [(node, moves.followed(inputs)) for node, inputs in flat]
+        for (node, inputs), (_, before) in zip(after, flat):
+            node.rewired = node.rewired or inputs != before
+        return after
+
+    def _behind_choice(self, call: Call) -> List[Entry]:
+        """An Identity for each argument of a call that a Switch may leave out.
+
+        The call runs if they all do, and its results have to wait for them: a result that reads
+        none of them would else be there in the branch that is not taken.
+        """
+        dtypes = [kind for arg in call.function.args for kind in arg.dtypes(call.attrs)]
+        if len(dtypes) != len(call.data) or DType.invalid in dtypes:
+            raise Unmapped(call.node.name)
+        return [
+            passing(self._fresh(f"{call.node.name}/input_{index}"), [port], [kind], (), "")
+            for index, (port, kind) in enumerate(zip(call.data, dtypes))
+        ]
+
+    def _call(self, node: Node, inputs: List[Port], table: Table) -> Optional[Call]:
+        """What a node calls, if it calls anything and may be inlined."""
+        if node.name in self._fed or node.name in self._refused:
+            return None
+        skip = 0
+        if node.op in self._library:
+            func: Any = Func(node.op, tuple(node.attrs.items()))
+        elif node.op in _CALLS:
+            func = node.attrs.get("f")
+        elif node.op in _IFS or node.op in _CASES:
+            func, skip = self._chosen(node, inputs, table), 1
+        else:
+            return None
+        if not isinstance(func, Func) or func.name not in self._library:
+            return None
+        if func.name not in self._recursive:
+            self._recursive[func.name] = self._library.is_recursive(func.name)
+        if self._recursive[func.name]:
+            return None
+        function = self._library[func.name]
+        data = [port for port in inputs if port.port != CONTROL]
+        controls = [port for port in inputs if port.port == CONTROL]
+        attrs = {**function.defaults, **dict(func.attrs)}
+        return Call(node, tuple(data[skip:]), tuple(controls), function, attrs)
+
+    def _chosen(self, node: Node, inputs: List[Port], table: Table) -> Any:
+        """The branch that a constant chooses, or None."""
+        number = self._number(inputs[0], table) if inputs else None
+        if number is None:
+            return None
+        if node.op in _IFS:
+            return node.attrs.get("then_branch" if number else "else_branch")
+        branches = node.attrs.get("branches") or [None]
+        return branches[number if 0 <= number < len(branches) else -1]
+
+    def _number(self, port: Port, table: Table) -> Optional[int]:
+        """The number that a constant scalar holds, behind identities and negations."""
+        negated = False
+        seen: Set[str] = set()
+        while port.node in table and port.node not in seen and port.node not in self._fed:
+            seen.add(port.node)
+            node, inputs = table[port.node]
+            if node.op == "Const":
+                tensor = node.attrs["value"]
+                if tensor.shape != () or not (
+                    tensor.dtype is DType.bool or tensor.dtype.is_integral
+                ):
+                    return None
+                number = int(tensor.numbers())
+                return int(not number) if negated else number
+            if not inputs or node.op not in (*IDENTITY_OPS, "LogicalNot"):
+                return None
+            negated = negated != (node.op == "LogicalNot")
+            port = inputs[0]
+        return None
+
+    def _fresh(self, wish: str) -> str:
+        """A name like `wish` that no node has."""
+        name, number = wish, 1
+        while name in self._taken:
+            name, number = f"{wish}_{number}", number + 1
+        self._taken.add(name)
+        return name
+
+
+class _Moves:
+    """Where the results of calls that are gone are now, and what to wait for in their stead."""
+
+    def __init__(self) -> None:
+        self._results: Dict[Port, Port] = {}
+        self._ends: Dict[str, List[Port]] = {}
+
+    def add(self, name: str, body: Body, call: Call) -> None:
+        """Notes what has taken the place of a call."""
+        for index, port in enumerate(body.results):
+            self._results[Port(name, index)] = port
+        ends = [port.node for port in body.results] + body.ends
+        self._ends[name] = [*[Port(end, CONTROL) for end in ends], *call.controls]
+
+    def followed(self, inputs: Sequence[Port]) -> List[Port]:
+        """Inputs that read what is there now."""
+        data = [self._result(port) for port in inputs if port.port != CONTROL]
+        controls: Dict[Port, None] = {}
+        waiting = [port for port in reversed(inputs) if port.port == CONTROL]
+        seen: Set[str] = set()
+        while waiting:
+            port = waiting.pop()
+            if port.node not in self._ends:
+                controls[port] = None
+            elif port.node not in seen:
+                seen.add(port.node)
+                waiting.extend(reversed(self._ends[port.node]))
+        return [*data, *controls]
+
+    def _result(self, port: Port) -> Port:
+        for _ in range(len(self._results)):  # a damaged graph may lead round in a circle
+            if port not in self._results:
+                break
+            port = self._results[port]
+        return port
+
+
+def _swept(flat: List[Entry], before: Sequence[Entry], kept: Set[str]) -> List[Entry]:
+    """The nodes without those that were read before inlining, or are new, and nobody reads now.
+
+    Left there they would be taken for results of the graph.
+    """
+    read = {port.node for _, inputs in before for port in inputs}
+    ends = kept | {node.name for node, _ in before if node.name not in read}
+    table = {node.name: (node, inputs) for node, inputs in flat}
+    uses = Counter(port.node for _, inputs in flat for port in inputs)
+    unread = [name for name in table if not uses[name]]
+    gone: Set[str] = set()
+    while unread:
+        name = unread.pop()
+        node, inputs = table[name]
+        if name in ends or node.op in _INPUTS:
+            continue
+        gone.add(name)
+        for port in inputs:
+            uses[port.node] -= 1
+            if not uses[port.node] and port.node in table:
+                unread.append(port.node)
+    return [entry for entry in flat if entry[0].name not in gone]

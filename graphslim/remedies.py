@@ -1,0 +1,55 @@
+"""What a user can do about channels that cannot be pruned."""
+
+from __future__ import annotations
+
+import re
+from typing import Tuple
+
+_REMEDIES: Tuple[Tuple[str, str], ...] = (
+    (
+        "graph output",
+        "outputs keep their shape; if it is not this tensor that you use, name yours with --outputs",
+    ),
+    ("graph input", "inputs keep their shape"),
+    (
+        "no rule for the op",
+        "teach graphslim the op, one function under @graphslim.channel_rule, or cut the graph "
+        "before it with --outputs",
+    ),
+    (
+        "loop|If or Case|function|array of tensors|boxes|Python code|inside",
+        "nothing to do if this is the model's own post-processing, which stays as it is; else "
+        "freeze the graph with its control flow resolved, or cut it before this node, --outputs",
+    ),
+    (
+        "quantised",
+        "prune the graph in floating point and quantise the result",
+    ),
+    (
+        "not known|unknown|not constant",
+        "give the sizes that are open, --input-shape NAME=1,224,224,3; a shape that is fed when the "
+        "graph runs has to be frozen into it",
+    ),
+    (
+        "its size is|how many|computed",
+        "freeze the graph with a fixed input shape, so that its sizes become constants",
+    ),
+    (
+        "normalised|every channel|over channels|among|reduced|whole tensor",
+        "this op weighs the channels of one position against each other, so that none can go "
+        "unnoticed; layers before and after it are pruned up to it",
+    ),
+    (
+        "convolved over|pooled over|it is resized|between|another axis",
+        "the graph uses this axis as space or batch; channels on it stay",
+    ),
+)
+"""Words of the reasons that pins give, and advice for those; the first that fits holds."""
+
+
+def remedy(reason: str) -> str:
+    """Advice on a reason that a group is pinned for (`Group.pinned_by`)."""
+    for words, advice in _REMEDIES:
+        if re.search(words, reason):
+            return advice
+    return "they stay as they are; the rest of the network is pruned around them"
