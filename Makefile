@@ -1,7 +1,7 @@
 # Needs a Python, make and git; tools/env finds the Python and installs the rest in .venv/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fixtures clean distclean
+.PHONY: help demo test test-all check fixtures clean distclean
 
 JOBS ?= 2
 TESTS ?= tests
@@ -13,6 +13,7 @@ pytest = -m pytest -n $(JOBS) $(ARGS)
 help:
 	@echo 'make demo       prune a small network and show what became of it'
 	@echo 'make test       run the tests'
+	@echo 'make test-all   run those too that take up to an hour: random networks, every architecture'
 	@echo 'make check      run ruff and mypy'
 	@echo 'make fixtures   train the bundled network again (ARGS=--check: and compare)'
 	@echo 'make clean      remove caches and builds (distclean: the environments too)'
@@ -35,6 +36,10 @@ else
 test:
 	@python="$$(tools/env run)" && "$$python" $(pytest) $(TESTS)
 endif
+
+# A later -m wins over that of pyproject.toml.
+test-all: ARGS += -m "exhaustive or not exhaustive"
+test-all: test
 
 check:
 	@python="$$(tools/env check)" && "$$python" -m ruff check . && "$$python" -m mypy

@@ -8,7 +8,7 @@ from typing import Tuple
 _REMEDIES: Tuple[Tuple[str, str], ...] = (
     (
         "graph output",
-        "outputs keep their shape; if it is not this tensor that you use, name yours with --outputs",
+        "outputs keep their shape; if you use another tensor than this, name it with --outputs",
     ),
     ("graph input", "inputs keep their shape"),
     (
@@ -26,9 +26,9 @@ _REMEDIES: Tuple[Tuple[str, str], ...] = (
         "prune the graph in floating point and quantise the result",
     ),
     (
-        "not known|unknown|not constant",
-        "give the sizes that are open, --input-shape NAME=1,224,224,3; a shape that is fed when the "
-        "graph runs has to be frozen into it",
+        "not known|unknown|not constant|open size",
+        "give the sizes that are open, --input-shape NAME=1,224,224,3; a shape that is fed when "
+        "the graph runs has to be frozen into it",
     ),
     (
         "its size is|how many|computed",

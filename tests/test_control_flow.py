@@ -175,6 +175,17 @@ def test_a_width_that_enters_a_wall_is_pinned() -> None:
     assert pins(graph, "a") == "its size is used by a Odd @ w"
 
 
+def test_a_stack_of_tensors_states_the_size_of_each() -> None:
+    """As detection models read their images: what comes out of the loop has its channels known."""
+    graph = tiny(
+        "x = input ?,6,6,4\nl = TensorListFromTensor(x)\nn = i32[3]{6 6 4}\n"
+        "s = TensorListStack(l, n)\na/w = f32[3,3,4,8]{random 1}\na = Conv2D(s, a/w)\n"
+        "b/w = f32[1,1,8,3]{random 2}\nb = Conv2D(a, b/w)\noutput b\n"
+    )
+    assert gs.analyse(graph).fact(gs.Port("s")).shape == (None, 6, 6, 4)
+    assert groups(graph)["a"].prunable
+
+
 # ---------------------------------------------------------------------- graphs of TensorFlow
 
 

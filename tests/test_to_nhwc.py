@@ -752,8 +752,8 @@ def test_verify_says_that_twins_were_run(tmp_path: Path, capsys: pytest.CaptureF
     assert json.loads(run("verify", out, out, "--json"))["nhwc_twins"] is False
 
 
-def test_bias_and_batch_norm_alone_need_no_twin() -> None:
-    """Their CPU kernels take NCHW."""
+def test_a_bias_alone_needs_no_twin() -> None:
+    """Its CPU kernel takes NCHW; that of batch norm does not in TF 1.15."""
     graph = tiny('x = input 1,4,6,6\nb = f32[4]{1 2 3 4}\ny = BiasAdd(x, b) data_format="NCHW"')
     assert not needs_nhwc(graph) and needs_nhwc(tiny(HEAD))
     assert runnable(graph) is graph

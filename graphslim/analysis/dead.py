@@ -125,8 +125,7 @@ def _steady(known: Fact, value: Value, out: np.ndarray) -> np.ndarray:
         return np.full(len(out), value is not None)
     found = np.moveaxis(np.isfinite(value), places[-1], -1)
     found = np.broadcast_to(found, (*found.shape[:-1], len(out)))
-    steady: np.ndarray = found.reshape(-1, len(out)).any(axis=0)
-    return steady
+    return np.logical_or.reduce(found.reshape(-1, len(out)), axis=0)
 
 
 def _whole(value: Value, shape: Optional[tuple]) -> Value:

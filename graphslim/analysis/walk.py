@@ -74,7 +74,7 @@ class Walk:
             before = (len(self.ties), len(self.pins), len(self.contractions))
             if rule is None:
                 visit.pin_all(wall(node))
-                self.facts[node.name] = self.sizes.follow(node, inputs, stated(node))
+                self.facts[node.name] = self.sizes.follow(node, inputs, stated(node, inputs))
                 continue
             try:
                 given = rule(visit)

@@ -16,6 +16,7 @@ _DEBRIS = frozenset(
     ("NoOp", "Assert", "Const", "Print", "PrintV2", "SaveV2", "RestoreV2", "MergeV2Checkpoints")
 )
 """Ops that may be left at the end of a graph without being a result."""
+_EXITS = frozenset(("Exit", "RefExit"))
 _COUNTED = {"Split": "num_split", "SplitV": "num_split", "Unpack": "num"}
 """Ops with as many outputs as an attribute says, and that attribute."""
 _SEVERAL = {"TopK": 2, "TopKV2": 2, "Unique": 2, "NonMaxSuppressionV4": 2, "NonMaxSuppressionV5": 3}
@@ -74,7 +75,8 @@ def _agreed(node: Node, given: Tuple[Optional[int], ...]) -> Tuple[Optional[int]
 def infer_outputs(graph: Graph) -> List[Port]:
     """What nobody reads, depends on an input, and is not debris; all outputs of such nodes.
 
-    A node that only summaries and unread `NoOp`s wait for counts as unread.
+    A node that only summaries and unread `NoOp`s wait for counts as unread. A TF1 loop has an
+    `Exit` for each of its variables, read or not: they count only where there is nothing else.
     """
     fed = _downstream(graph, graph.inputs)
     idle: Set[str] = {node.name for node in graph if node.op.endswith(("Summary", "SummaryV2"))}
@@ -88,7 +90,7 @@ def infer_outputs(graph: Graph) -> List[Port]:
         unread = all(use.node in idle for use in graph.uses_of(node))
         if unread and node.name not in graph.inputs:
             found.extend([Port(node.name, index) for index in range(_outputs_of(node))])
-    return found
+    return [port for port in found if graph[port.node].op not in _EXITS] or found
 
 
 def _outputs_of(node: Node) -> int:

@@ -23,8 +23,8 @@ KERNELS: Dict[str, Callable[[Visit], None]] = {}
 CARRIES: Dict[str, Rule] = {}
 """By op, how one is turned whose input is turned."""
 
-RUNS_ANYWHERE = frozenset(("BiasAdd", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3"))
-"""Ops whose CPU kernels take NCHW."""
+RUNS_ANYWHERE = frozenset(("BiasAdd",))
+"""Ops whose CPU kernels take NCHW in every TensorFlow."""
 
 _BOOLEAN = frozenset(
     ("Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "ApproximateEqual")

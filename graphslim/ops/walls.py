@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import List, Sequence
 
 from graphslim.ir import Func, Node, Shape
 from graphslim.ops.table import Fact, fact
@@ -46,10 +46,14 @@ def wall(node: Node) -> str:
     return reason
 
 
-def stated(node: Node) -> List[Fact]:
+def stated(node: Node, inputs: Sequence[Fact]) -> List[Fact]:
     """The shapes that an op without a channel rule states for its outputs; their axes have no ids.
 
     Functional control flow and old exporters state them all, arrays of tensors those of an element.
+
+    Args:
+        node: the op.
+        inputs: what it reads.
     """
     for key in ("_output_shapes", "output_shapes"):
         shapes = node.attrs.get(key)
@@ -58,4 +62,7 @@ def stated(node: Node) -> List[Fact]:
     element = node.attrs.get("element_shape")
     if node.op.startswith("TensorArrayGather") and isinstance(element, Shape):
         return [fact(None if element.dims is None else (None, *element.dims))]
+    if node.op == "TensorListStack" and len(inputs) > 1 and inputs[1].value is not None:
+        sizes = inputs[1].value.ravel()
+        return [fact((None, *[None if not size >= 0 else int(size) for size in sizes]))]
     return []

@@ -1,0 +1,175 @@
+"""Random networks of all the pieces that there are, each under the three oracles."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, currently_in_test_context, given, note, settings
+from hypothesis import strategies as st
+from random_builder import LAYERS
+from random_nets import Layer, Recipe, build, feeds_for, recipes
+
+import graphslim as gs
+from graphslim.compare import difference, runnable
+from graphslim.ir.verify import check
+from graphslim.plans import plan_given
+from graphslim.runtime import Session, version
+from graphslim.testing import random_plan, round_trip, to_text
+
+pytestmark = pytest.mark.tf
+
+EASY = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+CONV = Layer("conv", (1, 0, 0, 4, 0, 4, 2))
+NEWER = ("grouped_conv", "where_broadcast")
+"""Layers that TensorFlow 1.15 does not run."""
+Arrays = List[np.ndarray]
+
+
+def say(text: str) -> None:
+    """Shows what a failure is about."""
+    if currently_in_test_context():
+        note(text)
+    else:
+        print(text)
+
+
+def modern() -> bool:
+    """Whether it is TensorFlow 2 that runs the networks."""
+    return version().startswith("2")
+
+
+class Subject:
+    """A network, its inputs, and what it computes of them."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.graph = build(recipe, modern())
+        say(to_text(self.graph))
+        phases = (False, True) if "phase" in self.graph.inputs else (False,)
+        self.feeds = [feeds_for(self.graph, recipe, phase) for phase in phases]
+        self.outputs = self.run(self.graph)
+
+    def run(self, graph: gs.Graph) -> List[Arrays]:
+        """The outputs for each set of inputs."""
+        fetches = [str(port) for port in self.graph.outputs]
+        with Session(runnable(graph), optimize=False) as session:
+            return [session.run(feeds, fetches) for feeds in self.feeds]
+
+    def assert_close(self, want: Sequence[Arrays], got: Sequence[Arrays], tolerance: float) -> None:
+        """Asserts that outputs differ by no more than a share of their range."""
+        for first, second in zip(want, got):
+            for port, one, other in zip(self.graph.outputs, first, second):
+                found = difference(str(port), one, other)
+                # What hardly varies is as exact as its magnitude allows.
+                scale = max(found.span, 0.1 * float(np.abs(one).max()), 1e-3)
+                apart = found.absolute / scale
+                assert apart <= tolerance, f"{port} differs by {apart:.3g} of its range"
+
+
+def check_identity(subject: Subject) -> None:
+    """Oracle 1: an empty plan changes no bit."""
+    twin = round_trip(gs.apply(subject.graph, plan_given(subject.graph, {})))
+    assert to_text(twin) == to_text(subject.graph)
+    for first, second in zip(subject.outputs, subject.run(twin)):
+        for port, one, other in zip(subject.graph.outputs, first, second):
+            np.testing.assert_array_equal(one, other, err_msg=str(port))
+
+
+def check_dead(subject: Subject, scope: str) -> None:
+    """Oracle 2: dead channels are not missed, and there are none among those that stay."""
+    plan = gs.plan(subject.graph, scope=scope)
+    say(f"dead channels:\n{plan}\n{plan.folds}")
+    slim = applied(subject.graph, plan)
+    if plan.removed:
+        subject.assert_close(subject.outputs, subject.run(slim), 1e-5)
+    if any(kind in ("grouped_conv", "shuffle") for kind, _ in subject.recipe.layers):
+        return  # groups that are down to one channel each are no longer tied
+    again = gs.plan(slim, scope=scope)
+    assert not again.removed, f"a second run removes more:\n{again}"
+
+
+def check_mask(subject: Subject, plan: gs.Plan) -> None:
+    """Oracle 3: what is left computes what the original does with its consumers masked."""
+    say(f"a random plan:\n{plan}")
+    if plan.removed:
+        slim = applied(subject.graph, plan)
+        masked = subject.run(gs.zero_consumers(subject.graph, plan))
+        subject.assert_close(masked, subject.run(slim), 1e-4)
+
+
+def applied(graph: gs.Graph, plan: gs.Plan) -> gs.Graph:
+    """The pruned graph, which must be whole, cost what the plan says, and be as wide."""
+    slim = round_trip(gs.apply(graph, plan))
+    check(slim)
+    spent = gs.cost(slim)
+    if not plan.folds:  # a fold may add an offset
+        assert spent.params == plan.params[1]
+    # Where sizes coincide a reshape may become ambiguous, and the cost unknown.
+    assert spent.macs in (plan.macs[1], None)
+    left: Dict[str, int] = {}
+    for group in gs.analyse(graph).groups:
+        left[group.id] = len(group)
+    for one in plan.groups:
+        left[one.id] -= len(one.removed)
+    if 1 in left.values():
+        return slim  # an axis of one channel broadcasts, and is no longer tied to others
+    widths = {group.id: len(group) for group in gs.analyse(slim).groups}
+    assert sum(widths.values()) == sum(left.values()), f"groups are {widths}, planned {left}"
+    return slim
+
+
+def single_channel(graph: gs.Graph, number: int) -> gs.Plan:
+    """Removes one channel of one group."""
+    able = [group for group in gs.analyse(graph).groups if group.prunable and len(group) > 1]
+    if not able:
+        return plan_given(graph, {})
+    group = able[number % len(able)]
+    return plan_given(graph, {group.id: [number % len(group)]})
+
+
+def check_all(recipe: Recipe, scope: str, ratio: float, number: int) -> None:
+    subject = Subject(recipe)
+    check_identity(subject)
+    check_dead(subject, scope)
+    check_mask(subject, random_plan(subject.graph, number, ratio))
+    check_mask(subject, single_channel(subject.graph, number))
+
+
+random_networks = given(
+    recipe=recipes(),
+    scope=st.sampled_from(("all", "all", "blocks")),
+    ratio=st.sampled_from((0.5, 0.25, 0.75, 0.99)),
+    number=st.integers(0, 99),
+)
+
+
+@pytest.mark.parametrize("kind", sorted(set(LAYERS) - {"branch"}))
+def test_each_layer(kind: str) -> None:
+    """Every layer fits somewhere, and bears the three oracles with several of its choices."""
+    if kind in NEWER and not modern():
+        pytest.skip("TensorFlow 1.15 does not run it on a CPU")
+    fits = False
+    for turn in range(3):
+        made = Layer(kind, tuple([turn * (place + 2) % 7 for place in range(8)]))
+        start = Layer("dense", (0, 5)) if kind == "vector_to_map" else CONV
+        recipe = Recipe((start, made, Layer("conv", (turn,))), 6, 4, 4, (1, 0, 2)[turn], turn, 1)
+        plain = build(recipe._replace(layers=(start, recipe.layers[2])), modern())
+        fits |= len(build(recipe, modern())) > len(plain)
+        check_all(recipe, "all", 0.5, turn)
+    assert fits
+
+
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=EASY)
+@random_networks
+def test_random_networks(recipe: Recipe, scope: str, ratio: float, number: int) -> None:
+    check_all(recipe, scope, ratio, number)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("part", range(8))
+def test_many_random_networks(part: int) -> None:
+    """Others each time; a failure prints how to run it again (`--hypothesis-seed` to choose)."""
+    many = settings(max_examples=800, deadline=None, print_blob=True, suppress_health_check=EASY)
+    many(random_networks(check_all))()
