@@ -27,6 +27,31 @@ def two_layers(reads: str = "k", more: str = "", outputs: str = "output z\n") ->
     return tiny(text.replace("READS", reads) + outputs)
 
 
+@pytest.mark.tf
+def test_a_shared_scale_of_four_axes_couples_nothing() -> None:
+    """What grappler makes of vectors that a Reshape lays along the channels."""
+    graph = tiny(
+        "x = input 1,6,6,4\nk = f32[1,1,1,8]{random 3}\na/w = f32[3,3,4,8]{random 1}\n"
+        "a = Conv2D(x, a/w)\nam = Mul(a, k)\nb/w = f32[3,3,8,8]{random 2}\nb = Conv2D(am, b/w)\n"
+        "bm = AddV2(k, b)\nz/w = f32[1,1,8,3]{random 4}\nz = Conv2D(bm, z/w)\noutput z\n"
+    )
+    assert {one.id: len(one) for one in groups(graph).values() if one.prunable} == {"a": 8, "b": 8}
+    plan = gs.plan(graph, removed={"a": [0, 1, 2], "b": [5]})
+    slim = assert_mask_equivalent(graph, plan, tolerance=1e-5)
+    assert constant(slim, "k").shape == (1, 1, 1, 5)
+    assert constant(slim, "k/cut").shape == (1, 1, 1, 7)
+    assert gs.cost(slim).params == plan.params[1]
+
+
+def test_a_filter_of_one_channel_that_convolutions_share_stays_one() -> None:
+    graph = tiny(
+        "x = input 1,6,6,1\ny = input 1,6,6,1\nw = f32[1,1,1,8]{random 1}\na = Conv2D(x, w)\n"
+        "b = Conv2D(y, w)\nz/w = f32[1,1,8,3]{random 4}\nz = Conv2D(a, z/w)\nq = Conv2D(b, z/w)\n"
+        "output z\noutput q\n"
+    )
+    assert {one.id: len(one) for one in groups(graph).values() if one.prunable} == {"a": 8}
+
+
 def vectors(graph: gs.Graph) -> dict:
     """Which constants of rank 1 there are, and how long."""
     return {

@@ -1,8 +1,8 @@
 """What a graph costs: parameters and multiply-accumulates.
 
-Parameters are the elements of floating-point constants of rank 1 and more that an output depends
-on: weights, biases and all four batch-norm vectors, as Keras counts them. Multiply-accumulates
-are those of convolutions and matrix products for one example, as papers count them; the additions
+Parameters are the elements of floating-point and quantised constants of rank 1 and more that an
+output depends on: weights, biases and all four batch-norm vectors, as Keras counts them. MACs are
+those of convolutions and matrix products for one example, as papers count them; the additions
 of bias, batch norm, activations and pooling are left out.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
 from graphslim.analysis.shared import copies_needed
-from graphslim.ir import Graph
+from graphslim.ir import Graph, Node
 from graphslim.ops.table import COST_RULES, Fact, product
 
 
@@ -52,7 +52,7 @@ def cost_without(graph: Graph, removed: Optional[np.ndarray]) -> Cost:
         if node.name not in used:
             continue
         outs = [_shrunk(known, channels, removed) for known in channels.facts[node.name]]
-        if node.op == "Const" and outs[0].shape and node.attrs["value"].dtype.is_floating:
+        if node.op == "Const" and outs[0].shape and _is_real(node):
             copies = shared.get(node.name)
             params += (
                 product(outs[0].shape) or 0
@@ -65,6 +65,11 @@ def cost_without(graph: Graph, removed: Optional[np.ndarray]) -> Cost:
             own = rule(node, [_shrunk(known, channels, removed) for known in inputs], outs)
             macs = None if own is None else macs + own
     return Cost(params, macs)
+
+
+def _is_real(constant: Node) -> bool:
+    dtype = constant.attrs["value"].dtype
+    return bool(dtype.is_floating or dtype.is_quantized)
 
 
 def _shrunk(known: Fact, channels: Channels, removed: Optional[np.ndarray]) -> Fact:

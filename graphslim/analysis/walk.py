@@ -23,6 +23,11 @@ from graphslim.ops.table import (
 )
 from graphslim.ops.walls import stated, wall
 
+_STEPWISE = frozenset(
+    ("Add", "AddV2", "Sub", "Mul", "RealDiv", "Maximum", "Minimum", "SquaredDifference")
+)
+"""Ops that take a vector laid along an axis of their other operand."""
+
 
 class ParamAxis(NamedTuple):
     """An axis of a constant; its positions have the ids `start` to `start + size`.
@@ -44,6 +49,11 @@ class Pin(NamedTuple):
     ids: np.ndarray
     why: str
     node: str
+
+
+def is_vector(tensor: Tensor) -> bool:
+    """Whether a constant holds real numbers along one axis alone."""
+    return tensor.dtype.is_floating and tensor.size > 1 and tensor.size == max(tensor.shape)
 
 
 class Walk:
@@ -114,27 +124,28 @@ class Walk:
                 self._shared[port] = self._shared_vector(port)
             source = self._shared[port]
             if source is not None:
-                size = source.attrs["value"].size
-                use = Use(node.name, slot)
-                self.axes.append(ParamAxis(source.name, 0, self.count, size, use))
-                found[slot] = fact((size,), {0: self.fresh(size)})
+                shape, size = source.attrs["value"].shape, source.attrs["value"].size
+                axis, use = shape.index(size), Use(node.name, slot)
+                self.axes.append(ParamAxis(source.name, axis, self.count, size, use))
+                found[slot] = fact(shape, {axis: self.fresh(size)})
         return found
 
     def _shared_vector(self, port: Port) -> Optional[Node]:
-        """The constant of rank 1 at a port, behind identities, if others read it too."""
+        """The constant at a port, behind identities, if it is a vector and others read it too."""
         path = [port]
         while self.graph[path[-1].node].op in IDENTITY_OPS:
             path.append(self.graph.data_inputs(path[-1].node)[0])
         node = self.graph[path[-1].node]
-        if node.op != "Const" or len(node.attrs["value"].shape) != 1:
+        if node.op != "Const" or not is_vector(node.attrs["value"]):
             return None
-        tensor = node.attrs["value"]
-        if tensor.size < 2 or not tensor.dtype.is_floating:
-            return None
-        readers = sum([len(self.graph.uses_of(one)) for one in path])
+        uses = [use for one in path for use in self.graph.uses_of(one)]
         outputs = [one for one in path if one in self.graph.outputs]
         # Each identity on the way is itself one reader of what stands before it.
-        return node if readers - len(path) + len(outputs) > 0 else None
+        if len(uses) - len(path) + len(outputs) <= 0:
+            return None
+        # One of several axes may be a filter that convolutions share: that is one parameter.
+        readers = {self.graph[use.node].op for use in uses} - IDENTITY_OPS
+        return node if len(node.attrs["value"].shape) == 1 or readers <= _STEPWISE else None
 
     # ------------------------------------------------- what the rules call, through OpVisit
 

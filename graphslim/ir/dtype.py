@@ -48,6 +48,11 @@ class DType(enum.IntEnum):
         return self in (DType.float32, DType.float64, DType.float16, DType.bfloat16)
 
     @property
+    def is_quantized(self) -> builtins.bool:
+        """Whether its elements are integers that stand for real numbers of some range."""
+        return self.name.startswith("q")
+
+    @property
     def is_integral(self) -> builtins.bool:
         """Whether its elements are integers that stand for themselves (no quantised ones)."""
         return self in _INTEGERS

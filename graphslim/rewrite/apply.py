@@ -176,7 +176,7 @@ def _cut_shared(graph: Graph, param: str, cuts: Copies) -> None:
             for use in readers:
                 graph.rewire(use.node, use.index, Port(target))
         if dead.any():
-            graph.set_attr(target, "value", tensor.take(0, ~dead))
+            graph.set_attr(target, "value", tensor.take(tensor.shape.index(tensor.size), ~dead))
 
 
 def _mend_shapes(graph: Graph, node: Node, channels: Channels, gone: np.ndarray) -> None:
