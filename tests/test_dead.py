@@ -225,6 +225,8 @@ def test_batch_norm_in_training_keeps_its_channels() -> None:
     norm = "n/s = f32[4]{1 1 1 1}\nn/b = f32[4]{1 2 3 4}\nn/e = f32[0]{}\n"
     norm += "y = FusedBatchNorm(a, n/s, n/b, n/e, n/e) is_training=true\n"
     assert dead(net(norm, TAIL + "o = Relu(z)\n")) == {}
+    without = norm.replace("{1 1 1 1}", "{1 0 1 0}").replace("{1 2 3 4}", "{1 -2 3 0}")
+    prune(zero_filters(net(without, WIDE % ""), "z/w", 2, [1]), {"a": [1, 3]})
 
 
 # ------------------------------------------------------------------ how much goes

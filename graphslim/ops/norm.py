@@ -44,11 +44,15 @@ def fused_batch_norm(op: OpVisit) -> List[Fact]:
 
 @value_rule(*_FUSED)
 def fused_batch_norm_value(op: ValueVisit) -> Any:
-    """A zero scale leaves the offset; a known channel is normalised."""
+    """A zero scale leaves the offset; a known channel is normalised, unless by its own batch."""
     rank = op.outs[0].rank
-    if op.node.attrs.get("is_training", True) or rank is None:
+    if rank is None:
         return None
-    value = normalised(op, op[0], op.values[1:5], channel_axis(op.node), rank)
+    given, vectors = op[0], list(op.values[1:5])
+    if op.node.attrs.get("is_training", True):
+        given = None
+        vectors[2:] = [np.zeros(1), np.ones(1)]
+    value = normalised(op, given, vectors, channel_axis(op.node), rank)
     if value is not None and len(op) > 5:
         value = None if op[5] is None else value + op[5]
     mode = op.node.text("activation_mode", "Identity")
