@@ -24,6 +24,13 @@ _RANGES = {
 """What vectors hold instead of ones and zeros, which would let channels look alike and let grappler
 merge the biases of unrelated layers."""
 
+_GENTLE = (0.3, 0.6)
+"""Scales of the batch norms of Keras 3, whose means and variances are measured.
+
+Else a deep network of random weights amplifies the rounding of its first layer to half the range of
+its outputs (EfficientNetV2S does).
+"""
+
 
 class Network(NamedTuple):
     """A frozen network, the file or folder that it was read from, and the parameters by Keras."""
@@ -90,26 +97,24 @@ def _is_first(tf: Any) -> bool:
 def _randomise(tf: Any, model: Any) -> None:
     """Random numbers for what Keras makes all ones or zeros."""
     rng = np.random.RandomState(0)
+    measured = not _is_first(tf) and tf.keras.backend.image_data_format() == "channels_last"
+    ranges = {**_RANGES, "gamma": _GENTLE} if measured else _RANGES
     values = []
     for weight in model.weights:
         kind = getattr(weight, "path", weight.name).split("/")[-1].split(":")[0]
-        if kind in _RANGES:
-            values.append((weight, rng.uniform(*_RANGES[kind], [int(n) for n in weight.shape])))
+        if kind in ranges:
+            values.append((weight, rng.uniform(*ranges[kind], [int(n) for n in weight.shape])))
     if _is_first(tf):
         tf.keras.backend.batch_set_value(values)
-    else:
-        for weight, value in values:
-            weight.assign(value)
-        if tf.keras.backend.image_data_format() == "channels_last":
-            _measure(model)
+        return
+    for weight, value in values:
+        weight.assign(value)
+    if measured:
+        _measure(model)
 
 
 def _measure(model: Any) -> None:
-    """Gives the batch norms of a Keras 3 model the means and variances of some random images.
-
-    Else a deep network of random weights may amplify the rounding of its first layer to half the
-    range of its outputs (EfficientNetV2S does).
-    """
+    """Gives the batch norms of a Keras 3 model the means and variances of some random images."""
     norms = [layer for layer in model.layers if type(layer).__name__ == "BatchNormalization"]
     for layer in norms:
         layer.momentum = 0.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -117,7 +117,7 @@ def as_sizes(op: str, inputs: Sequence[Fact], origin: float) -> List[Fact]:
     if all(inputs[place].value is None for place in parts):
         return found
     for place in parts:
-        shape = inputs[place].shape
+        shape: Any = inputs[place].shape
         if inputs[place].value is None and shape in ((), (1,), (2,), (3,), (4,)):
             found[place] = inputs[place]._replace(
                 value=np.full(shape, np.nan), atoms=np.full(shape, origin)

@@ -246,9 +246,9 @@ class Sizes:
         for value, out in zip(result if isinstance(result, tuple) else (result,), outs):
             if value is None:
                 return None
-            full = np.asarray(value, np.float64)
-            if out.shape is not None and None not in out.shape and len(out.shape) == full.ndim:
-                full = np.broadcast_to(full, out.shape)  # type: ignore[arg-type]
+            full, shape = np.asarray(value, np.float64), out.shape  # type: np.ndarray, Any
+            if shape is not None and None not in shape and len(shape) == full.ndim:
+                full = np.broadcast_to(full, shape)
             if full.size > _TRACKED:
                 return None
             found.append(full)

@@ -173,7 +173,7 @@ def fake_quant_value(op: ValueVisit) -> Any:
     if op[0] is None or bounds is None or not (bounds[0] < bounds[1]).all():
         return None
     first, last = int(bool(attrs.get("narrow_range"))), 2 ** int(attrs.get("num_bits", 8)) - 1
-    zero, scale = _nudged(*bounds, first, last)
+    zero, scale = _nudged(bounds[0], bounds[1], first, last)
     bottom = (first - zero) * scale
     x = np.asarray(op[0], np.float64)
     shifted = (np.clip(x, bottom, bottom + (last - first) * scale) - bottom) / scale

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 
@@ -14,10 +14,11 @@ def whole(op: ValueVisit, index: int) -> Optional[np.ndarray]:
 
     None where nothing is known of it, or its size is open.
     """
-    value, shape = op[index], op.facts[index].shape
+    value = op[index]
+    shape: Any = op.facts[index].shape
     if value is None or shape is None or None in shape:
         return None
-    return op.snap(np.broadcast_to(value, shape))  # type: ignore[arg-type]
+    return op.snap(np.broadcast_to(value, shape))
 
 
 def summed(inside: np.ndarray, matrix: np.ndarray, steady: bool) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Iterator, Tuple
+from typing import Any, Iterator, Tuple
 
 import numpy as np
 
@@ -66,10 +66,11 @@ def _readers(graph: Graph, name: str) -> Iterator[Tuple[str, int]]:
 def _reads_none(values: Values, channels: Channels, one: Contraction, dead: np.ndarray) -> bool:
     """Whether the weights of a contraction are known to be zero for channels that are gone."""
     port = channels.graph.data_inputs(one.node)[one.weights]
-    weights, shape = values.constant(port), channels.fact(port).shape
+    weights = values.constant(port)
+    shape: Any = channels.fact(port).shape
     if weights is None or shape is None or None in shape:
         return False
-    whole = np.broadcast_to(weights, shape)  # type: ignore[arg-type]
+    whole = np.broadcast_to(weights, shape)
     return not one.matrix(whole)[:, dead].any()
 
 
