@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 from zipfile import BadZipFile
 
 import numpy as np
@@ -141,28 +141,56 @@ def _scales_bytes(op: str, number: float) -> bool:
     return 32 < number < 512
 
 
-def load_feeds(graph: Graph, path: str, batch: int = 1) -> Dict[str, np.ndarray]:
+def load_feeds(
+    graph: Graph, path: str, batch: int = 1, several_runs: bool = False
+) -> Dict[str, np.ndarray]:
     """Inputs from an `.npz` (keys are input names) or an `.npy`, or from a folder of images.
 
     Images are resized to the input and scaled to its range (see `value_range`); the first 32, or
     `batch` of them, or as many as the input takes.
 
+    Args:
+        graph: the graph.
+        path: the file or folder.
+        batch: how many images are used, where the graph leaves that open.
+        several_runs: allow a multiple of the examples that the graph takes at once.
+
     Raises:
         GraphslimError: it cannot be read, or does not fit the inputs.
     """
     if os.path.isdir(path):
-        return _from_images(graph, path, batch)
-    arrays = _arrays(path)
+        return _from_images(graph, path, batch, several_runs)
+    return as_feeds(graph, _arrays(path), path, several_runs)
+
+
+def as_feeds(
+    graph: Graph, arrays: Mapping[str, np.ndarray], where: str, several_runs: bool = False
+) -> Dict[str, np.ndarray]:
+    """Arrays as inputs of a graph, in their element types, if they fit.
+
+    Args:
+        graph: the graph.
+        arrays: by input name; an array by another name is taken for the one input that there is.
+        where: what they came from, to be told where they do not fit.
+        several_runs: allow a multiple of the examples that the graph takes at once.
+
+    Raises:
+        GraphslimError: one is missing, or its shape or element type is wrong.
+    """
     if len(graph.inputs) == 1 and graph.inputs[0] not in arrays:
-        fitting = [key for key, value in arrays.items() if _fits(graph, graph.inputs[0], value)]
+        fitting = [
+            key
+            for key, value in arrays.items()
+            if _fits(graph, graph.inputs[0], value, several_runs)
+        ]
         if len(fitting) == 1 or len(arrays) == 1:
             arrays = {graph.inputs[0]: arrays[(fitting or list(arrays))[0]]}
     feeds = {}
     for name in graph.inputs:
         if name not in arrays:
             there = ", ".join(sorted(filter(None, arrays))) or "one array without a name"
-            raise GraphslimError(f"has no array for the input {name!r}", path, f"it has: {there}")
-        feeds[name] = _as_input(graph, name, arrays[name], path)
+            raise GraphslimError(f"has no array for the input {name!r}", where, f"it has: {there}")
+        feeds[name] = _as_input(graph, name, np.asarray(arrays[name]), where, several_runs)
     return feeds
 
 
@@ -186,10 +214,12 @@ def _arrays(path: str) -> Dict[str, np.ndarray]:
     return found
 
 
-def _as_input(graph: Graph, name: str, array: np.ndarray, path: str) -> np.ndarray:
+def _as_input(
+    graph: Graph, name: str, array: np.ndarray, path: str, several_runs: bool
+) -> np.ndarray:
     """An array in the element type of an input, if it fits."""
     wanted, dtype = analyse(graph).fact(Port(name)).shape, _dtype(graph[name])
-    if not _fits(graph, name, array):
+    if not _fits(graph, name, array, several_runs):
         sizes = ",".join(["?" if size is None else str(size) for size in wanted or ()])
         given = ",".join([str(size) for size in array.shape])
         raise GraphslimError(
@@ -202,16 +232,21 @@ def _as_input(graph: Graph, name: str, array: np.ndarray, path: str) -> np.ndarr
     return array.astype(dtype.storage)
 
 
-def _fits(graph: Graph, name: str, array: np.ndarray) -> bool:
+def _fits(graph: Graph, name: str, array: np.ndarray, several_runs: bool) -> bool:
     wanted = analyse(graph).fact(Port(name)).shape
     if wanted is None:
         return True
-    return len(wanted) == array.ndim and all(
-        size is None or size == there for size, there in zip(wanted, array.shape)
-    )
+    if len(wanted) != array.ndim or 0 in array.shape:
+        return False
+    sizes = list(wanted)
+    if several_runs and sizes and sizes[0] and array.shape[0] % sizes[0] == 0:
+        sizes[0] = array.shape[0]
+    return all(size is None or size == there for size, there in zip(sizes, array.shape))
 
 
-def _from_images(graph: Graph, folder: str, batch: int) -> Dict[str, np.ndarray]:
+def _from_images(
+    graph: Graph, folder: str, batch: int, several_runs: bool
+) -> Dict[str, np.ndarray]:
     if len(graph.inputs) != 1:
         raise GraphslimError(
             f"the graph has {len(graph.inputs)} inputs", folder, "give an .npz with all of them"
@@ -229,6 +264,8 @@ def _from_images(graph: Graph, folder: str, batch: int) -> Dict[str, np.ndarray]
     known = analyse(graph).fact(Port(name)).shape
     is_open = known is None or known[0] is None
     count = (batch if batch > 1 else _MOST_IMAGES) if is_open else shape[0]
+    if several_runs and not is_open:
+        count *= max(1, min(len(files), _MOST_IMAGES) // count)
     if len(files) < count and not is_open:
         raise GraphslimError(
             f"holds {len(files)} images, the input takes {count}", folder, "add images"

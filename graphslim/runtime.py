@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 
 INSTALL = "pip install 'graphslim[tf]'"
+
+_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+_as_shipped = False
 
 
 def available() -> bool:
@@ -32,14 +36,15 @@ def tensorflow(purpose: str = "this command runs graphs") -> Any:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    # oneDNN changes the order of sums between widths, which would be taken for a difference.
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    if not _as_shipped:
+        # oneDNN changes the order of sums between widths, which would be taken for a difference.
+        os.environ.setdefault(_ONEDNN, "0")
     if not available():
         raise RuntimeUnavailable("TensorFlow is not installed", purpose, INSTALL)
     try:
         import warnings
 
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _hushed():
             warnings.simplefilter("ignore")
             import tensorflow.compat.v1 as tf
     except Exception as error:  # a broken install may raise anything
@@ -48,6 +53,34 @@ def tensorflow(purpose: str = "this command runs graphs") -> Any:
         ) from error
     tf.logging.set_verbosity(tf.logging.ERROR)
     return tf
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Drops what TensorFlow writes to stderr as it loads: with oneDNN on it says so, twice."""
+    if not _as_shipped or "tensorflow" in sys.modules:
+        yield
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def run_as_shipped() -> None:
+    """Leaves TensorFlow's kernels as it ships them, for timing; to be called before it loads."""
+    global _as_shipped
+    _as_shipped = True
+
+
+def without_onednn() -> bool:
+    """Whether oneDNN was turned off in a TensorFlow that may have it."""
+    return os.environ.get(_ONEDNN) == "0" and not version().startswith("1.")
 
 
 def version() -> str:
@@ -124,6 +157,69 @@ class Session:
             ) from error
         return found
 
+    def prepare(
+        self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]
+    ) -> Callable[[], Any]:
+        """A function that runs the graph once with little around it, to be timed.
+
+        Args:
+            feeds: by input name.
+            fetches: ports (`node:port`), whose values are given, or nodes, which are only run.
+
+        The function raises VerifyError where the graph fails.
+        """
+        holder = self._session.graph
+        wanted = [holder.as_graph_element(name) for name in fetches]
+        fed = [holder.get_tensor_by_name(f"{name}:0") for name in feeds]
+        run, values = self._session.make_callable(wanted, fed), list(feeds.values())
+
+        def once() -> Any:
+            try:
+                return run(*values)
+            except self._errors as error:
+                raise VerifyError(
+                    f"does not run: {_first_line(error)}", self._graph.name, _advice(str(error))
+                ) from error
+
+        return once
+
+    def gradients(
+        self, loss: Mapping[str, Optional[float]], ports: Sequence[str]
+    ) -> List[Optional[str]]:
+        """Adds to the graph the gradients of a loss with regard to the values at ports.
+
+        Args:
+            loss: by tensor that has a share in it: a factor, by which half the sum of its squares
+                counts, or None to take the sum of its elements as they are.
+            ports: tensors (`node` or `node:port`).
+
+        Returns:
+            for each port the name of the gradient, for `run`; None where the loss does not depend
+            on it in a way that has one.
+
+        Raises:
+            VerifyError: an op on the way has no gradient in this TensorFlow.
+        """
+        tf = tensorflow()
+        holder = self._session.graph
+        with holder.as_default():
+            try:
+                terms = []
+                for name, factor in loss.items():
+                    value = tf.cast(_tensor(holder, name), tf.float32)
+                    half = value if factor is None else 0.5 * factor * tf.square(value)
+                    terms.append(tf.reduce_sum(half))
+                given = [_tensor(holder, port) for port in ports]
+                found = tf.gradients(tf.add_n(terms), given) if terms else [None] * len(given)
+                # A gradient by rows that were gathered is spread over the whole tensor.
+                return [None if one is None else tf.convert_to_tensor(one).name for one in found]
+            except (LookupError, TypeError, ValueError) as error:
+                raise VerifyError(
+                    f"no gradient can be taken: {_first_line(error)}",
+                    self._graph.name,
+                    "name a tensor before that op with --loss-output, or score by the weights",
+                ) from error
+
 
 def saved_variables(
     folder: str, tags: Sequence[str], names: Sequence[str]
@@ -168,9 +264,23 @@ def _value_of(tf: Any, holder: Any, name: str) -> Any:
     return tf.raw_ops.ReadVariableOp(resource=node.outputs[0], dtype=node.get_attr("dtype"))
 
 
+def _tensor(holder: Any, name: str) -> Any:
+    """The tensor at a port.
+
+    Raises:
+        LookupError: it is not there.
+    """
+    return holder.get_tensor_by_name(name if ":" in name else f"{name}:0")
+
+
 def _first_line(error: Exception) -> str:
+    """What an error says in its first line, or behind the place that current TensorFlow tells."""
     text = str(getattr(error, "message", None) or error)
-    return text.strip().splitlines()[0][:300] if text.strip() else type(error).__name__
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    if lines and lines[0] == "Graph execution error:":
+        places = [at for at, line in enumerate(lines[:-1]) if line.startswith("Node: ")]
+        lines = lines[places[-1] + 1 :] if places else lines[1:]
+    return lines[0][:300] if lines else type(error).__name__
 
 
 def _advice(text: str) -> str:

@@ -15,6 +15,8 @@ from networks import Net
 from spellings import NORMS
 
 import graphslim as gs
+from graphslim.criteria import registry as criteria_registry
+from graphslim.criteria import score
 from graphslim.match import PATTERNS
 from graphslim.pipeline import registry
 from graphslim.testing import assert_equivalent, check_drawing, check_pass
@@ -147,6 +149,20 @@ def test_the_custom_block_is_no_inverted_residual(tmp_path: Path) -> None:
     path = tmp_path / "model.pb"
     gs.save(net.graph(), str(path))
     assert run(EXAMPLES / "custom_block.py", path) == "0 depthwise separable convolutions\n"
+
+
+# ---------------------------------------------------------------------- custom_criterion.py
+
+
+def test_the_custom_criterion_scores(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(criteria_registry, "_CRITERIA", gs.criteria())
+    graph = gs.load(str(model))
+    channels = gs.analyse(graph)
+    groups = [group for group in channels.groups if group.id == "block_1/pointwise"]
+    found = score(graph, channels, groups, f"{EXAMPLES / 'custom_criterion.py'}:largest")
+    filters = graph[graph.data_inputs("block_1/pointwise")[1].node].attrs["value"].array
+    assert found.own["block_1/pointwise"] == pytest.approx(abs(filters).max(axis=(0, 1, 2)))
+    assert "largest" in gs.criteria()
 
 
 # ---------------------------------------------------------------------- library.py

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib
-import importlib.util
 import os
 import sys
 from typing import Any, Dict, List, Type, TypeVar
 
 from graphslim.errors import GraphslimError, PassError
+from graphslim.importing import import_named
 from graphslim.pipeline.base import Pass
 
 ENTRY_POINTS = "graphslim.passes"
@@ -64,7 +63,7 @@ def _imported(name: str) -> Type[Pass]:
     if place.endswith(".py") and not os.path.isfile(place):
         raise PassError("no such file", name, "write path/to/file.py:Class")
     try:
-        module = _module(place)
+        module = import_named(place)
     except GraphslimError:
         raise
     except Exception as error:  # a user's file may raise anything
@@ -81,25 +80,6 @@ def _imported(name: str) -> Type[Pass]:
     if not found.name:
         raise PassError("is a Pass without a name", name, "give the class a name = '...'")
     return found
-
-
-def _module(name: str) -> Any:
-    if not name.endswith(".py"):
-        return importlib.import_module(name)
-    path = os.path.abspath(name)
-    key = f"graphslim_user_{hashlib.sha256(path.encode()).hexdigest()[:16]}"
-    if key not in sys.modules:
-        spec = importlib.util.spec_from_file_location(key, path)
-        if spec is None or spec.loader is None:
-            raise ImportError(name)
-        # Before it is executed, since dataclasses look their module up.
-        sys.modules[key] = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(sys.modules[key])
-        except BaseException:
-            del sys.modules[key]
-            raise
-    return sys.modules[key]
 
 
 def load_plugins() -> None:

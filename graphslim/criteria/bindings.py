@@ -1,0 +1,202 @@
+"""What groups hold in parameters: filters that make channels, weights that read them, vectors.
+
+Filters and weights are taken where the op reads them, dequantised and scaled as it sees them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+import numpy as np
+
+from graphslim.analysis.channels import Channels, Group
+from graphslim.analysis.values import Values
+from graphslim.criteria.scales import constants_of, scales
+from graphslim.errors import PlanError
+from graphslim.ir import IDENTITY_OPS, Graph, Port
+from graphslim.ops.table import Fact
+
+Array = np.ndarray
+
+
+class Held(NamedTuple):
+    """What one binding holds for its channels.
+
+    Attributes:
+        where: the constant's node, or that of the op which computes the weights from constants.
+        labels: the channel at each position along its axis; shape (positions,).
+        weights: gives what stands at each position, float64 of shape (positions, k).
+    """
+
+    where: str
+    labels: Array
+    weights: Callable[[], Array]
+
+
+def held(
+    graph: Graph, channels: Channels, groups: Sequence[Group], roles: Sequence[str]
+) -> Iterator[Held]:
+    """What groups hold in parameters, layer by layer in the graph's order; whole layers of each.
+
+    Args:
+        graph: the graph.
+        channels: its channel analysis.
+        groups: the groups wanted; layers that hold none of their channels are left out.
+        roles: `producer`, `consumer`, `follower`, `scale`: see `criterion`.
+
+    Yields:
+        each layer once, however many ops read it. Calling its `weights` raises PlanError where
+        they are not finite.
+    """
+    wanted = np.zeros(channels.count, bool)
+    for group in groups:
+        wanted[group.channels] = True
+    read = _Reader(graph, channels)
+    if "producer" in roles or "consumer" in roles:
+        for one in _filters(read, roles):
+            if wanted[one.labels].any():
+                yield one
+    if "scale" in roles:
+        for scale in scales(graph, channels):
+            if wanted[scale.labels].any():
+                yield Held(scale.param, scale.labels, _vector(graph, scale.param))
+    if "follower" in roles:
+        for group in groups:
+            yield from _followers(graph, channels, group)
+
+
+def _filters(read: _Reader, roles: Sequence[str]) -> Iterator[Held]:
+    """The weights of every contraction, by the channels that they make or read."""
+    seen: Set[Tuple[Port, str, int]] = set()
+    for one in read.channels.contractions:
+        port = read.graph.data_inputs(one.node)[one.weights]
+        known = read.channels.fact(port)
+        for role, ids in (("producer", one.out), ("consumer", one.into)):
+            axis = None if role not in roles or ids is None else _axis_of(known, ids)
+            key = (read.source(port), role, axis or 0)
+            if axis is None or key in seen or not read.is_constant(port):
+                continue
+            seen.add(key)
+            labels = read.channels.label[np.asarray(known.ids[axis])]
+            yield Held(key[0].node, labels, read.along(port, axis))
+
+
+def _axis_of(known: Fact, ids: Array) -> Optional[int]:
+    """The axis of weights that has the ids; of a convolution in groups, once for each group."""
+    for axis, own in enumerate(known.ids):
+        if own is not None and len(own) and np.array_equal(own, ids[: len(own)]):
+            return axis
+    return None
+
+
+class _Reader:
+    """Reads the numbers of constants, and of what is computed from constants alone."""
+
+    def __init__(self, graph: Graph, channels: Channels) -> None:
+        self.graph, self.channels = graph, channels
+        self._constants = constants_of(graph)
+        self._values: Optional[Values] = None
+
+    def source(self, port: Port) -> Port:
+        """The port that stands behind identities."""
+        while self.graph[port.node].op in IDENTITY_OPS:
+            port = self.graph.data_inputs(port.node)[0]
+        return port
+
+    def is_constant(self, port: Port) -> bool:
+        """Whether the numbers at a port can be read."""
+        return self._numbers(port) is not None
+
+    def along(self, port: Port, axis: int) -> Callable[[], Array]:
+        """Reads what stands at a port, one row for each position along an axis."""
+
+        def read() -> Array:
+            numbers = self._numbers(port)
+            assert numbers is not None
+            self._check(port)
+            return _rows(numbers, axis)
+
+        return read
+
+    def _numbers(self, port: Port) -> Optional[Array]:
+        """The numbers at a port, None if they are not known or depend on the input.
+
+        Where a rounding in between leaves some of them open (fake quantisation does), they are
+        those of the constant that is rounded.
+        """
+        node = self.graph[self.source(port).node]
+        if node.op == "Const":
+            return node.attrs["value"].numbers()
+        shape: Any = self.channels.fact(port).shape
+        if node.name not in self._constants:
+            return None
+        if self._values is None:
+            self._values = Values(self.graph, self.channels, 0.0)
+        value = self._values.at(port)
+        if value is not None and not np.isnan(value).any() and shape and None not in shape:
+            return np.broadcast_to(value, shape)
+        self._check(port)
+        while node.op != "Const":
+            inputs = self.graph.data_inputs(node)
+            if not inputs:
+                return None
+            node = self.graph[inputs[0].node]
+        tensor = node.attrs["value"]
+        fits = tensor.dtype.is_floating and tensor.shape == shape
+        return tensor.numbers() if fits else None
+
+    def _check(self, port: Port) -> None:
+        """Refuses weights that stem from a constant with numbers that are not finite."""
+        todo: List[str] = [port.node]
+        done: Set[str] = set()
+        while todo:
+            name = todo.pop()
+            if name not in done:
+                done.add(name)
+                todo.extend([one.node for one in self.graph.data_inputs(name)])
+                check_finite(self.graph, name)
+
+
+def check_finite(graph: Graph, name: str) -> None:
+    """Refuses a constant that holds NaN or infinity; other nodes pass.
+
+    Raises:
+        PlanError: so.
+    """
+    if graph[name].op != "Const" or not graph[name].attrs["value"].dtype.is_floating:
+        return
+    bad = ~np.isfinite(graph[name].attrs["value"].numbers())
+    if bad.any():
+        raise PlanError(
+            f"{np.count_nonzero(bad)} of its weights are NaN or infinite",
+            name,
+            "export the graph again, or --exclude it",
+        )
+
+
+def _vector(graph: Graph, name: str) -> Callable[[], Array]:
+    """Reads a constant as one row for each of its numbers."""
+
+    def read() -> Array:
+        check_finite(graph, name)
+        return _rows(graph[name].attrs["value"].numbers().reshape(-1), 0)
+
+    return read
+
+
+def _rows(numbers: Array, axis: int) -> Array:
+    moved = np.moveaxis(numbers, axis, 0)
+    return np.ascontiguousarray(moved.reshape(len(moved), -1), dtype=np.float64)
+
+
+def _followers(graph: Graph, channels: Channels, group: Group) -> Iterator[Held]:
+    """The followers of a group, as stored: biases, batch norm's vectors, depthwise filters."""
+    for binding in channels.bindings(group):
+        if binding.role == "follower":
+            name, axis, positions = binding.param, binding.axis, binding.positions
+
+            def read(name: str = name, axis: int = axis, at: Array = positions) -> Array:
+                check_finite(graph, name)
+                return _rows(graph[name].attrs["value"].numbers(), axis)[at]
+
+            yield Held(name, group.channels[binding.channels], read)

@@ -1,0 +1,153 @@
+"""Criteria by name: a decorator that registers one, and how one is found."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import os
+from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple, TypeVar
+
+from graphslim.errors import GraphslimError, PlanError
+from graphslim.importing import import_named
+
+KINDS = ("weights", "responses", "gradients")
+ROLES = ("producer", "consumer", "follower", "scale")
+_OPTION = "--criterion"
+
+
+class Criterion(NamedTuple):
+    """A rule that scores channels.
+
+    Attributes:
+        name: what it is called on the command line and in plans.
+        function: from numbers to scores, float64 of shape (channels,); see `criterion`.
+        source: what it computes and where it is from: the first paragraph of its docstring.
+        kind: what the function gets: `weights`, `responses` or `gradients`.
+        roles: for `weights`, which bindings it scores.
+        redundant: whether a larger score means more redundant rather than more worth keeping.
+        comparable: whether the scores of different groups compare as they are.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    source: str
+    kind: str
+    roles: Tuple[str, ...]
+    redundant: bool
+    comparable: bool = False
+
+    @property
+    def takes_random(self) -> bool:
+        """Whether the function asks for a seeded generator, by a parameter named `random`."""
+        return "random" in inspect.signature(self.function).parameters
+
+
+_CRITERIA: Dict[str, Criterion] = {}
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def criterion(
+    name: str,
+    roles: Sequence[str] = ("producer",),
+    kind: str = "weights",
+    redundant: bool = False,
+    comparable: bool = False,
+) -> Callable[[F], F]:
+    """Decorator that makes a function a criterion; the function itself stays as it is.
+
+    Args:
+        name: what it is called on the command line and in plans.
+        roles: for kind `weights`, what is scored of a group: `producer` (the filters that make its
+            channels), `consumer` (the weights that read them), `follower` (the vectors and
+            depthwise filters on the way), `scale` (those followers that scale in a batch norm).
+        kind: what the function gets. `weights`: one array of shape (channels, k), float64, what
+            one layer holds for each of its channels. `responses`: one of shape (examples,
+            positions, channels). `gradients`: two of that shape, responses and gradients.
+        redundant: larger scores mean more redundant, as a share from 0 to 1.
+        comparable: scores of different groups compare as they are; without it, they are divided
+            by their mean over the group for a ranking over the whole network.
+
+    A function with a parameter named `random` gets a seeded `numpy.random.RandomState` by it.
+
+    Raises:
+        PlanError: a name that is taken, no docstring, or an unknown role or kind.
+    """
+
+    def registered(function: F) -> F:
+        if name in _CRITERIA:
+            raise PlanError("a criterion of that name is registered already", name)
+        _CRITERIA[name] = _made(name, function, roles, kind, redundant, comparable)
+        return function
+
+    return registered
+
+
+def criteria() -> Dict[str, Criterion]:
+    """All registered criteria by name, in the order in which they were registered."""
+    return dict(_CRITERIA)
+
+
+def find_criterion(name: str) -> Criterion:
+    """The criterion of a name, or of `package.module:function` or `file.py:function`.
+
+    What is named that way is imported; a function without the decorator is taken as a criterion
+    on the weights of producers, larger scores being more worth keeping.
+
+    Raises:
+        PlanError: there is none.
+    """
+    if ":" in name:
+        return _imported(name)
+    if name not in _CRITERIA:
+        close = difflib.get_close_matches(name, list(_CRITERIA), n=1)
+        hint = (
+            f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(_CRITERIA))}"
+        )
+        if name.endswith(".py"):
+            hint = f"name the function too: {name}:function"
+        raise PlanError(f"no criterion {name!r}", _OPTION, hint)
+    return _CRITERIA[name]
+
+
+def _imported(name: str) -> Criterion:
+    place, _, attribute = name.rpartition(":")
+    if place.endswith(".py") and not os.path.isfile(place):
+        raise PlanError(f"no such file: {place}", _OPTION, "write path/to/file.py:function")
+    try:
+        module = import_named(place)
+    except GraphslimError:
+        raise
+    except Exception as error:  # a user's file may raise anything
+        raise PlanError(
+            f"{place} cannot be imported: {type(error).__name__}: {error}",
+            _OPTION,
+            "write package.module:function or file.py:function",
+        ) from error
+    function = getattr(module, attribute, None)
+    if not inspect.isfunction(function):
+        raise PlanError(f"there is no function {attribute!r} in {place}", _OPTION)
+    for known in _CRITERIA.values():
+        if known.function is function:
+            return known
+    return _made(attribute, function, ("producer",), "weights", False, False)
+
+
+def _made(
+    name: str,
+    function: Callable[..., Any],
+    roles: Sequence[str],
+    kind: str,
+    redundant: bool,
+    comparable: bool,
+) -> Criterion:
+    text = inspect.getdoc(function)
+    if not name or not text:
+        raise PlanError(
+            "a criterion needs a name and a docstring", name or _OPTION, "say what it measures"
+        )
+    if kind not in KINDS:
+        raise PlanError(f"no kind {kind!r}", name, f"one of: {', '.join(KINDS)}")
+    if not roles or isinstance(roles, str) or not set(roles) <= set(ROLES):
+        raise PlanError(f"bad roles {roles!r}", name, f"a tuple of some of: {', '.join(ROLES)}")
+    source = " ".join(text.split("\n\n")[0].split())
+    return Criterion(name, function, source, kind, tuple(roles), redundant, comparable)

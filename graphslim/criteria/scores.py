@@ -1,0 +1,254 @@
+"""From a criterion to the scores of groups: aggregated over bindings, comparable over groups.
+
+**Aggregation.** A group has a score per channel from every binding that the criterion looks at.
+Layers differ in scale, so that the mean of raw scores would be that of the layer with the largest
+weights; each binding's scores are therefore divided by their mean over the group first, and what
+comes out is told in the units of the group's first binding. Shares and other scores that compare as
+they are stay undivided.
+
+**Normalisation.** For a ranking over the whole network the scores of a group are divided by their
+mean: 1.0 is an average channel of its group, 0.1 a channel that has a tenth of what its
+neighbours have. What a global ranking compares is thus how far a channel falls behind its own
+group, whatever the scale of the layer; a group whose channels are all alike gives few. It is what
+the implementation of DepGraph does (Fang et al. 2023, arXiv 2301.12900). Criteria whose
+scores compare by their definition (`lamp`, `bn-scale`, shares) are ranked by them as they are.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from zlib import crc32
+
+import numpy as np
+
+from graphslim.analysis.channels import Channels, Group
+from graphslim.criteria.bindings import Held, held
+from graphslim.criteria.registry import Criterion, find_criterion
+from graphslim.errors import PlanError
+from graphslim.ir import Graph
+
+Array = np.ndarray
+
+
+class Scores(NamedTuple):
+    """What a criterion says of the channels of groups.
+
+    Attributes:
+        own: by group id, the criterion's own numbers, aggregated over bindings; float64 (n,).
+            Larger is more worth keeping, or for a redundant criterion more redundant.
+        rank: by group id, numbers that compare across groups; float64 (n,). The smallest go first.
+        missing: by group id, why a group has no scores.
+    """
+
+    own: Dict[str, Array]
+    rank: Dict[str, Array]
+    missing: Mapping[str, str] = MappingProxyType({})
+
+
+def _first(scores: Array, axis: int) -> Array:
+    return np.take_along_axis(scores, np.isnan(scores).argmin(axis)[None], axis)[0]
+
+
+AGGREGATES: Mapping[str, Callable[..., Array]] = MappingProxyType(
+    {
+        "mean": np.nanmean,
+        "max": np.nanmax,
+        "sum": np.nansum,
+        "product": np.nanprod,
+        "first": _first,
+    }
+)
+"""Ways to make one score of those of several bindings."""
+
+Sampler = Callable[..., Mapping[str, Sequence[Array]]]
+_samplers: List[Sampler] = []
+
+
+def sampler(function: Sampler) -> Sampler:
+    """Decorator that registers what scores groups from sample inputs.
+
+    It is called as `function(graph, channels, groups, criterion, data=data, seed=seed)` and gives,
+    by group id, one array of scores (n,) for each tensor that it looked at.
+    """
+    _samplers[:] = [function]
+    return function
+
+
+def score(
+    graph: Graph,
+    channels: Channels,
+    groups: Sequence[Group],
+    criterion: Union[str, Criterion],
+    *,
+    aggregate: str = "mean",
+    seed: int = 0,
+    data: Any = None,
+) -> Scores:
+    """Scores the channels of groups.
+
+    Args:
+        graph: the graph.
+        channels: its channel analysis.
+        groups: the groups wanted.
+        criterion: a criterion, or its name as for `find_criterion`.
+        aggregate: how the scores of a group's bindings become one: a key of `AGGREGATES`.
+        seed: for criteria that draw lots, or sample inputs that are drawn.
+        data: sample inputs, for criteria that look at responses or gradients.
+
+    Raises:
+        PlanError: no such criterion or aggregate, weights that are not finite, a criterion that
+            gives something else than one finite number for each channel, or no group with
+            anything to score.
+    """
+    rule = find_criterion(criterion) if isinstance(criterion, str) else criterion
+    if aggregate not in AGGREGATES:
+        raise PlanError(
+            f"no way to aggregate called {aggregate!r}",
+            "--aggregate",
+            f"one of: {', '.join(AGGREGATES)}",
+        )
+    if rule.kind == "weights":
+        found: Mapping[str, Sequence[Array]] = _from_weights(graph, channels, groups, rule, seed)
+    else:
+        found = _from_samples(graph, channels, groups, rule, seed, data)
+    scores, missing = Scores({}, {}), {}
+    for group in groups:
+        rows = found.get(group.id, ())
+        known = ~np.isnan(np.array(rows)).all(axis=0) if len(rows) else np.zeros(len(group), bool)
+        if not known.all():
+            missing[group.id] = _why_missing(rule, known)
+            continue
+        own, rank = aggregated(np.array(rows), rule, aggregate)
+        scores.own[group.id], scores.rank[group.id] = own, rank
+    if missing and not scores.own:
+        name, why = next(iter(missing.items()))
+        raise PlanError(f"{rule.name} finds no scores: {why}", name, "try another criterion")
+    return scores._replace(missing=missing)
+
+
+def aggregated(scores: Array, rule: Criterion, aggregate: str) -> Tuple[Array, Array]:
+    """One score for each channel, and one that compares across groups.
+
+    Args:
+        scores: of shape (bindings, n); NaN where a binding does not hold a channel.
+        rule: whose scores they are.
+        aggregate: a key of `AGGREGATES`.
+
+    Returns:
+        own and rank, as in `Scores`. Both order the channels of the group alike.
+    """
+    compares = rule.comparable or rule.redundant
+    size = np.ones((len(scores), 1)) if compares else _mean_size(scores)
+    own = scores[0] if len(scores) == 1 else AGGREGATES[aggregate](scores / size, axis=0)
+    if len(scores) > 1:
+        own = own * size[0]
+    if rule.redundant:
+        rank = 1.0 - own
+    else:
+        rank = own if compares else own / _mean_size(own[None])[0]
+    return own, without_noise(rank)
+
+
+def without_noise(numbers: Array) -> Array:
+    """Numbers rounded to 40 of their 53 bits, so that rounding errors do not decide over ties."""
+    share, power = np.frexp(numbers)
+    rounded: Array = np.ldexp(np.rint(share * 2.0**40) / 2.0**40, power)
+    return rounded
+
+
+def _mean_size(scores: Array) -> Array:
+    """Per row the mean magnitude, which keeps the order where a score is negative; (rows, 1)."""
+    mean = np.nanmean(np.abs(scores), axis=1, keepdims=True)
+    return np.where(mean > 0, mean, 1.0)
+
+
+def _why_missing(rule: Criterion, known: Array) -> str:
+    which = "some of its channels" if known.any() else "its channels"
+    if rule.kind != "weights":
+        return f"no tensor shows {which}"
+    if rule.roles == ("scale",):
+        return f"no batch norm scales {which} (a scale of ones counts as none)"
+    if rule.roles == ("producer",):
+        return f"no constant filters make {which}"
+    return f"nothing constant holds {which} as {' or '.join(rule.roles)}"
+
+
+# ------------------------------------------------------------------ from weights
+
+
+def _from_weights(
+    graph: Graph, channels: Channels, groups: Sequence[Group], rule: Criterion, seed: int
+) -> Mapping[str, Sequence[Array]]:
+    """By group id, the scores of each binding, NaN for channels that it does not hold."""
+    number, index = np.full(channels.count, -1), np.zeros(channels.count, np.int64)
+    for place, group in enumerate(groups):
+        number[group.channels], index[group.channels] = place, np.arange(len(group))
+    found: Dict[str, List[Array]] = {group.id: [] for group in groups}
+    for one in held(graph, channels, groups, rule.roles):
+        labels, scores = _scored(rule, one, seed)
+        for place in np.unique(number[labels]):
+            if place >= 0:
+                mine = number[labels] == place
+                row = np.full(len(groups[place]), np.nan)
+                row[index[labels[mine]]] = scores[mine]
+                found[groups[place].id].append(row)
+    return found
+
+
+def _scored(rule: Criterion, one: Held, seed: int) -> Tuple[Array, Array]:
+    """The channels that a binding holds and their scores, positions of one channel pooled."""
+    weights, labels, part = one.weights(), one.labels, None
+    distinct, first, place, copies = np.unique(
+        labels, return_index=True, return_inverse=True, return_counts=True
+    )
+    if len(distinct) < len(labels) and (copies == copies[0]).all():
+        order = np.argsort(first[place.ravel()], kind="stable")
+        weights = weights[order].reshape(len(distinct), -1)
+        labels = labels[order][:: copies[0]]
+    elif len(distinct) < len(labels):
+        part = place.ravel()
+    scores = _called(rule, weights, one.where, seed)
+    if part is not None:
+        # Channels with unequally many positions cannot stand in one array: their mean.
+        return distinct, np.bincount(part, scores) / copies
+    return labels, scores
+
+
+def _called(rule: Criterion, weights: Array, where: str, seed: int) -> Array:
+    """Calls a criterion on the weights of one layer."""
+    given = {}
+    if rule.takes_random:
+        # By name, so that a layer's numbers do not depend on which other layers are scored.
+        given["random"] = np.random.RandomState([seed % 2**32, crc32(where.encode("utf-8"))])
+    with np.errstate(all="ignore"):
+        answer: Optional[Array] = rule.function(weights, **given)
+    try:
+        scores = np.asarray(answer, np.float64)
+    except (TypeError, ValueError):
+        scores = np.zeros(0)
+    if scores.shape != (len(weights),) or not np.isfinite(scores).all():
+        raise PlanError(
+            f"{rule.name} has to give one finite number for each of {len(weights)} channels",
+            where,
+            "it is called with an array of shape (channels, weights of each)",
+        )
+    return scores
+
+
+# ------------------------------------------------------------------ from sample inputs
+
+
+def _from_samples(
+    graph: Graph,
+    channels: Channels,
+    groups: Sequence[Group],
+    rule: Criterion,
+    seed: int,
+    data: Any,
+) -> Mapping[str, Sequence[Array]]:
+    if not _samplers:
+        raise PlanError(
+            f"{rule.name} looks at {rule.kind}, and nothing here can run the graph", "--criterion"
+        )
+    return _samplers[0](graph, channels, groups, rule, data=data, seed=seed)

@@ -1,0 +1,96 @@
+"""Criteria that look at weights alone.
+
+Each gets what one layer holds for its channels, an array of shape (channels, k), float64, and
+gives one score for each. They look at the filters that make a channel, as their papers do, not at
+depthwise filters or the weights that read it: every channel has them, so groups compare.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from graphslim.criteria.registry import criterion
+from graphslim.criteria.scores import without_noise
+
+_CHUNK = 1024
+
+
+@criterion("redundancy", redundant=True)
+def redundancy(weights: np.ndarray) -> np.ndarray:
+    """The share of a filter's weights below the layer's mean (Liu et al. 2017, arXiv 1705.10748).
+
+    Magnitudes are compared, with the mean over all filters of the layer, of any kernel size. The
+    published method removes the filters above a threshold, which it steps down from 0.8 to 0.5.
+    """
+    sizes = np.abs(weights)
+    # A weight that equals the mean but for rounding is not below it.
+    share: np.ndarray = (sizes < sizes.mean() * (1 - 1e-12)).mean(axis=1)
+    return share
+
+
+@criterion("l1")
+def l1(weights: np.ndarray) -> np.ndarray:
+    """The sum of a filter's absolute weights (Li et al. 2017, arXiv 1608.08710)."""
+    total: np.ndarray = np.abs(weights).sum(axis=1)
+    return total
+
+
+@criterion("l2")
+def l2(weights: np.ndarray) -> np.ndarray:
+    """The Euclidean norm of a filter's weights (He et al. 2018, arXiv 1808.06866)."""
+    norm: np.ndarray = np.sqrt(np.square(weights).sum(axis=1))
+    return norm
+
+
+@criterion("bn-scale", roles=("scale",), comparable=True)
+def bn_scale(weights: np.ndarray) -> np.ndarray:
+    """The magnitude of the batch norm's scale (Liu et al. 2017, arXiv 1708.06519).
+
+    Scales compare over the network as they are, since a normalised channel has variance 1; the
+    paper, network slimming, cuts them with one threshold. Groups without a batch norm that scales
+    are not scored.
+    """
+    size: np.ndarray = np.abs(weights).mean(axis=1)
+    return size
+
+
+@criterion("fpgm")
+def fpgm(weights: np.ndarray) -> np.ndarray:
+    """The sum of a filter's distances to the layer's others (He et al. 2019, arXiv 1811.00250).
+
+    The filters nearest to the geometric median, which the others can stand in for, go first.
+    """
+    # Distances do not depend on the origin, and are more exact close to it.
+    near = weights - weights.mean(axis=0)
+    squares = np.square(near).sum(axis=1)
+    total = np.zeros(len(near))
+    for start in range(0, len(near), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        between = squares[part, None] + squares - 2.0 * (near[part] @ near.T)
+        between[np.arange(len(between)), start + np.arange(len(between))] = 0.0
+        total[part] = np.sqrt(np.maximum(between, 0.0)).sum(axis=1)
+    return total
+
+
+@criterion("lamp", comparable=True)
+def lamp(weights: np.ndarray) -> np.ndarray:
+    """Squared norm over the sum of those not smaller (Lee et al. 2021, arXiv 2010.07611).
+
+    The paper's score of single weights, taken for filters. The largest of a layer has about 1, so
+    that scores compare over the network and no layer is emptied.
+    """
+    squares = without_noise(np.square(weights).sum(axis=1))
+    ordered = np.sort(squares)
+    from_here = np.cumsum(ordered[::-1])[::-1]
+    not_smaller = from_here[np.searchsorted(ordered, squares)]
+    score: np.ndarray = squares / np.where(not_smaller > 0, not_smaller, 1.0)
+    return score
+
+
+@criterion("random")
+def random(weights: np.ndarray, random: Any) -> np.ndarray:
+    """Lots drawn from a seed, as a baseline (Mittal et al. 2018, arXiv 1801.10447)."""
+    drawn: np.ndarray = random.uniform(size=len(weights))
+    return drawn

@@ -1,0 +1,9 @@
+"""Sampling: what channels answer to sample inputs, and how much the outputs depend on it."""
+
+from __future__ import annotations
+
+from graphslim.sampling.examples import RANDOM_EXAMPLES, Examples, Samples, caution
+from graphslim.sampling.measure import measure
+from graphslim.sampling.places import Place, places_of
+
+__all__ = ["RANDOM_EXAMPLES", "Examples", "Place", "Samples", "caution", "measure", "places_of"]
