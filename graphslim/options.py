@@ -71,17 +71,31 @@ class Running(NamedTuple):
     tolerance: float
 
     def compare(
-        self, first: Graph, second: Graph, plan: Optional[Plan] = None, force: bool = False
+        self,
+        first: Graph,
+        second: Graph,
+        plan: Optional[Plan] = None,
+        force: bool = False,
+        first_run: bool = False,
     ) -> Any:
         """Runs both graphs; gives their `compare.Agreement`.
+
+        Args:
+            first, second, plan, force: as for `compare.verify`.
+            first_run: use only as many of the data as a graph takes at once.
 
         Raises:
             GraphslimError: the data cannot be read, or a graph does not run.
         """
         from graphslim.compare import verify
         from graphslim.feeds import load_feeds
+        from graphslim.sampling import Examples, Samples
 
-        feeds = load_feeds(first, self.data, self.batch) if self.data else None
+        feeds = None
+        if self.data and first_run:
+            feeds = next(iter(Examples(first, Samples(self.data, batch=self.batch))))[0]
+        elif self.data:
+            feeds = load_feeds(first, self.data, self.batch)
         return verify(
             first,
             second,
@@ -130,7 +144,7 @@ def _names(context: click.Context, option: click.Parameter, texts: Tuple[str, ..
     return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
-def _packed(command: Command, name: str, kind: Type[Any]) -> Command:
+def packed(command: Command, name: str, kind: Type[Any]) -> Command:
     """Hands the fields of `kind` to a command as one argument."""
 
     @functools.wraps(command)
@@ -141,7 +155,8 @@ def _packed(command: Command, name: str, kind: Type[Any]) -> Command:
     return call
 
 
-def _with(command: Command, *options: Command) -> Command:
+def combined(command: Command, *options: Command) -> Command:
+    """A command with options, which its help lists in this order."""
     for option in reversed(options):
         command = option(command)
     return command
@@ -149,8 +164,8 @@ def _with(command: Command, *options: Command) -> Command:
 
 def model_options(command: Command) -> Command:
     """The options of every command on a model; the command gets a `Reading` as `reading`."""
-    return _with(
-        _packed(command, "reading", Reading),
+    return combined(
+        packed(command, "reading", Reading),
         click.option(
             "--inputs",
             multiple=True,
@@ -192,10 +207,13 @@ def model_options(command: Command) -> Command:
     )
 
 
-def run_options(command: Command) -> Command:
-    """The options of commands that run graphs; the command gets a `Running` as `running`."""
-    return _with(
-        _packed(command, "running", Running),
+def sample_options(command: Command) -> Command:
+    """The options of inputs alone: the command gets `data`, `seed` and `batch`."""
+    return combined(command, *_samples())
+
+
+def _samples() -> List[Command]:
+    return [
         click.option(
             "--data",
             metavar="PATH",
@@ -207,7 +225,7 @@ def run_options(command: Command) -> Command:
             show_default=True,
             type=click.IntRange(0, 2**32 - 1),
             metavar="N",
-            help="For the random data.",
+            help="For the random data, and what else is drawn.",
         ),
         click.option(
             "--batch",
@@ -217,6 +235,14 @@ def run_options(command: Command) -> Command:
             metavar="N",
             help="Examples, where the batch is open.",
         ),
+    ]
+
+
+def run_options(command: Command) -> Command:
+    """The options of commands that run graphs; the command gets a `Running` as `running`."""
+    return combined(
+        packed(command, "running", Running),
+        *_samples(),
         click.option(
             "--tolerance",
             default=1e-4,

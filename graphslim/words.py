@@ -1,8 +1,10 @@
-"""Numbers as people say them."""
+"""Numbers as people say them, and as they may give them."""
 
 from __future__ import annotations
 
-from typing import Optional
+import math
+import numbers
+from typing import Any, Optional
 
 
 def plural(number: int, noun: str) -> str:
@@ -25,6 +27,11 @@ def exact(number: int) -> str:
     return f"{number:,}" if number < 1000 else f"{number:,}  ({count(number)})"
 
 
+def percent(part: float) -> str:
+    """A share of a whole that it may exceed: `12.3 %`, `1,260 %`."""
+    return f"{100 * part:,.0f} %" if part >= 1 else f"{100 * part:.3g} %"
+
+
 def share(before: Optional[int], after: Optional[int]) -> str:
     """How much less there is: `-41.4 %`."""
     if not before or after is None:
@@ -33,3 +40,18 @@ def share(before: Optional[int], after: Optional[int]) -> str:
         return "the same"
     percent = 100 * (after - before) / before
     return f"{percent:+.1f} %" if abs(percent) >= 0.1 else f"{percent:+.2g} %"
+
+
+def is_count(value: Any) -> bool:
+    """Whether a value is a whole number from 1 on."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= 1
+
+
+def is_share(value: Any) -> bool:
+    """Whether a value is a number from 0 to 1."""
+    return is_finite(value) and 0 <= float(value) <= 1
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a value is a number, and no infinity or NaN."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

@@ -15,7 +15,8 @@ class RemoveDeadChannels(gs.Pass):
 
     Attributes:
         dead_below: weights of smaller magnitude count as zero; 0 for exact zeros alone.
-        scope, only, exclude, multiple_of, min_channels: what may go; see `graphslim.Selection`.
+        scope, only, exclude, multiple_of, min_channels, rounding, max_ratio, by_name: what may go;
+            see `graphslim.Selection`.
 
     Before (channel 1 of three is never produced):
         x = Placeholder() dtype=float32 shape=<1,2,2,1>
@@ -44,11 +45,21 @@ class RemoveDeadChannels(gs.Pass):
     exclude: Tuple[str, ...] = ()
     multiple_of: Optional[int] = None
     min_channels: int = 1
+    rounding: str = "kept"
+    max_ratio: float = 1.0
+    by_name: Tuple[Tuple[str, gs.GroupSettings], ...] = ()
 
     def run(self, graph: gs.Graph) -> gs.Outcome:
         """Plans and applies; the plan is in the outcome."""
         wish = gs.Selection(
-            self.scope, self.only, self.exclude, self.multiple_of, self.min_channels
+            scope=self.scope,
+            only=self.only,
+            exclude=self.exclude,
+            multiple_of=self.multiple_of,
+            min_channels=self.min_channels,
+            rounding=self.rounding,
+            max_ratio=self.max_ratio,
+            by_name=self.by_name,
         )
         plan = gs.plan_dead(graph, wish, self.dead_below)
         gs.apply_in_place(graph, plan)

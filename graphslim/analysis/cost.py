@@ -8,12 +8,12 @@ of bias, batch norm, activations and pooling are left out.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Optional, Set
+from typing import Dict, List, NamedTuple, Optional, Set
 
 import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
-from graphslim.analysis.shared import copies_needed
+from graphslim.analysis.shared import Copies, copies_needed
 from graphslim.ir import Graph, Node
 from graphslim.ops.table import COST_RULES, Fact, product
 
@@ -45,38 +45,77 @@ def cost(graph: Graph) -> Cost:
 def cost_without(graph: Graph, removed: Optional[np.ndarray]) -> Cost:
     """What a graph would cost without some channels; `removed` is bool per channel label."""
     channels = analyse(graph)
-    used = needed(graph)
+    shrunk = _Shrinking(channels, removed)
     shared = {} if removed is None else copies_needed(channels, removed)
     params, macs = 0, 0  # type: int, Optional[int]
-    for node in graph:
-        if node.name not in used:
-            continue
-        outs = [_shrunk(known, channels, removed) for known in channels.facts[node.name]]
-        if node.op == "Const" and outs[0].shape and _is_real(node):
-            copies = shared.get(node.name)
-            params += (
-                product(outs[0].shape) or 0
-                if copies is None
-                else sum([int(np.count_nonzero(~dead)) for dead, _ in copies])
-            )
-        rule = COST_RULES.get(node.op)
-        if rule is not None and macs is not None:
-            inputs = [channels.fact(port) for port in graph.data_inputs(node)]
-            own = rule(node, [_shrunk(known, channels, removed) for known in inputs], outs)
+    for node in _costed(graph):
+        if node.op == "Const":
+            if node.attrs["value"].dtype.is_real:
+                params += _left(shrunk(channels.facts[node.name][0]), shared.get(node.name))
+        elif macs is not None:
+            inputs = [shrunk(channels.fact(port)) for port in graph.data_inputs(node)]
+            outs = [shrunk(known) for known in channels.facts[node.name]]
+            own = COST_RULES[node.op](node, inputs, outs)
             macs = None if own is None else macs + own
     return Cost(params, macs)
 
 
-def _is_real(constant: Node) -> bool:
-    dtype = constant.attrs["value"].dtype
-    return bool(dtype.is_floating or dtype.is_quantized)
+def bytes_without(graph: Graph, removed: np.ndarray) -> int:
+    """How many bytes of constants the graph would lose with some channels.
+
+    Constants of any type count, those that no output depends on too, since a file holds them.
+    """
+    channels = analyse(graph)
+    shrunk, shared = _Shrinking(channels, removed), copies_needed(channels, removed)
+    lost = 0
+    for node in graph:
+        if node.op == "Const" and channels.facts[node.name][0].shape:
+            known, tensor = channels.facts[node.name][0], node.attrs["value"]
+            left = _left(shrunk(known), shared.get(node.name))
+            lost += (tensor.size - left) * tensor.dtype.storage.itemsize
+    return lost
 
 
-def _shrunk(known: Fact, channels: Channels, removed: Optional[np.ndarray]) -> Fact:
-    if removed is None or known.shape is None:
-        return known
-    sizes = [
-        size if ids is None else int(np.count_nonzero(~removed[channels.label[ids]]))
-        for size, ids in zip(known.shape, known.ids)
-    ]
-    return known._replace(shape=tuple(sizes))
+def _costed(graph: Graph) -> List[Node]:
+    """The nodes that cost something: constants of rank 1 and more, and ops with a cost rule."""
+
+    def find(graph: Graph) -> List[Node]:
+        used, facts = needed(graph), analyse(graph).facts
+        return [
+            node
+            for node in graph
+            if node.name in used
+            and (facts[node.name][0].shape if node.op == "Const" else node.op in COST_RULES)
+        ]
+
+    return graph.memo("costed", find)
+
+
+def _left(known: Fact, copies: Optional[Copies]) -> int:
+    """How many elements of a constant are left, in all its copies."""
+    if copies is None:
+        return product(known.shape or ()) or 0
+    return sum([int(np.count_nonzero(~dead)) for dead, _ in copies])
+
+
+class _Shrinking:
+    """Facts without the channels that go; an array of ids that many share is counted once."""
+
+    def __init__(self, channels: Channels, removed: Optional[np.ndarray]) -> None:
+        self._channels, self._removed = channels, removed
+        self._counts: Dict[int, int] = {}
+
+    def __call__(self, known: Fact) -> Fact:
+        if self._removed is None or known.shape is None:
+            return known
+        sizes = [
+            size if ids is None else self._count(ids) for size, ids in zip(known.shape, known.ids)
+        ]
+        return known._replace(shape=tuple(sizes))
+
+    def _count(self, ids: np.ndarray) -> int:
+        found = self._counts.get(id(ids))
+        if found is None and self._removed is not None:
+            found = int(np.count_nonzero(~self._removed[self._channels.label[ids]]))
+            self._counts[id(ids)] = found
+        return found or 0

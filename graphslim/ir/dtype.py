@@ -48,9 +48,9 @@ class DType(enum.IntEnum):
         return self in (DType.float32, DType.float64, DType.float16, DType.bfloat16)
 
     @property
-    def is_quantized(self) -> builtins.bool:
-        """Whether its elements are integers that stand for real numbers of some range."""
-        return self.name.startswith("q")
+    def is_real(self) -> builtins.bool:
+        """Whether its elements are or stand for real numbers, as those of parameters do."""
+        return self.is_floating or self.name.startswith("q")
 
     @property
     def is_integral(self) -> builtins.bool:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+import os
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.analysis.cost import Cost, cost, cost_without
-from graphslim.analysis.dead import constants_of, consumers_of, find_dead
+from graphslim.analysis.dead import Consumer, constants_of, consumers_of, find_dead
 from graphslim.analysis.values import Values
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
-from graphslim.plans.plan import Cut, Fold, GroupPlan, Plan
-from graphslim.plans.select import Selection, block_of, in_scope, limit
+from graphslim.plans.budget import CostOf, meet
+from graphslim.plans.choose import ranking
+from graphslim.plans.layers import layers_of
+from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Plan
+from graphslim.plans.select import Selection, block_of, in_scope, limit, rules_of
 
 DEAD_BELOW = 1e-9
 """Weights of smaller magnitude count as zero by default: the threshold of the published method."""
@@ -42,13 +46,45 @@ def plan_dead(
     for group in groups:
         allowed[group.channels] = True
     consumers = consumers_of(channels, Values(graph, channels, dead_below), dead_below)
-    removed = limit(groups, find_dead(channels, consumers, allowed), wish)
-    folds = [
-        Fold(one.node, tuple(one.indices.tolist()), tuple(one.values.tolist()))
-        for one in constants_of(consumers, removed)
-    ]
+    rules = rules_of(graph, channels, groups, wish)
+    removed = limit(groups, find_dead(channels, consumers, allowed), rules)
+    folds = _folds(consumers, removed)
     settings = {"select": "dead", "dead_below": dead_below, **wish.settings()}
     return _plan(graph, channels, removed, "dead", settings, folds)
+
+
+def plan_scored(
+    graph: Graph, selection: Selection, scores: Any, cost_of: Optional[CostOf] = None
+) -> Plan:
+    """A plan that removes the channels with the lowest scores, as many as a selection asks for.
+
+    What a removed channel that is a known constant leaves behind is folded, as for dead channels.
+
+    Args:
+        graph: the graph; for scope `blocks` its blocks must have been found.
+        selection: what may be touched, the criterion, and the budget or threshold.
+        scores: of the groups in scope, `criteria.Scores`; groups without scores are left alone.
+        cost_of: what a choice costs, as a share of the whole network; see `graphslim.plans.meet`.
+
+    Raises:
+        PlanError: the selection makes no sense for this graph, or its budget cannot be met.
+    """
+    channels = analyse(graph)
+    groups = in_scope(graph, channels, selection)
+    if selection.criterion is None:
+        raise PlanError("scores need a criterion's name", "--criterion")
+    achieved: Optional[Achieved] = None
+    if selection.budget is None or selection.budget[0] == "threshold":
+        order = ranking(graph, channels, groups, scores, selection)
+        removed = order.mask(order.counts(0))
+    else:
+        removed, achieved = meet(graph, channels, groups, scores, selection, cost_of)
+    consumers = consumers_of(channels, Values(graph, channels, DEAD_BELOW), DEAD_BELOW)
+    name = selection.criterion
+    settings = {"select": "scores", **selection.settings()}
+    folds = _folds(consumers, removed)
+    plan = _plan(graph, channels, removed, name, settings, folds, scores.own)
+    return plan._replace(achieved=achieved)
 
 
 def plan_given(graph: Graph, removed: Mapping[str, Sequence[int]]) -> Plan:
@@ -87,6 +123,13 @@ def check_removal(group: Group, indices: Sequence[int]) -> None:
         raise PlanError("would lose all its channels", group.id, "keep at least one")
 
 
+def _folds(consumers: List[Consumer], removed: np.ndarray) -> List[Fold]:
+    return [
+        Fold(one.node, tuple(one.indices.tolist()), tuple(one.values.tolist()))
+        for one in constants_of(consumers, removed)
+    ]
+
+
 def _plan(
     graph: Graph,
     channels: Channels,
@@ -94,6 +137,7 @@ def _plan(
     why: str,
     settings: Mapping[str, Any],
     folds: Sequence[Fold],
+    scores: Optional[Mapping[str, np.ndarray]] = None,
 ) -> Plan:
     blocks = block_of(graph, channels)
     plans = []
@@ -108,7 +152,7 @@ def _plan(
                     len(group),
                     tuple(gone.tolist()),
                     why,
-                    (),
+                    _written((scores or {}).get(group.id)),
                     tuple(cuts_of(channels, group, removed)),
                 )
             )
@@ -121,7 +165,13 @@ def _plan(
         tuple(folds),
         (before.params, after.params),
         (before.macs, after.macs),
+        layers=layers_of(graph, channels),
     )
+
+
+def _written(scores: Optional[np.ndarray]) -> Tuple[float, ...]:
+    """Scores as a plan holds them: more digits than anyone reads would only be noise."""
+    return () if scores is None else tuple([float(f"{score:.6g}") for score in scores.tolist()])
 
 
 def cuts_of(channels: Channels, group: Group, removed: np.ndarray) -> List[Cut]:
@@ -135,6 +185,7 @@ def cuts_of(channels: Channels, group: Group, removed: np.ndarray) -> List[Cut]:
 
 
 def model_of(graph: Graph) -> Dict[str, str]:
-    """Name and digest of the file that a graph was read from."""
+    """Name, without its folder, and digest of the file that a graph was read from."""
     data = graph.origin.data if graph.origin is not None else b""
-    return {"name": graph.name, "sha256": hashlib.sha256(data).hexdigest()}
+    name = os.path.basename(os.path.normpath(graph.name))
+    return {"name": name, "sha256": hashlib.sha256(data).hexdigest()}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from graphslim.errors import PlanError
+from graphslim.plans.schema import check
 
 FORMAT, VERSION = "graphslim-plan", 1
+_NUMBERS = re.compile(r"\[\n\s+(-?\d[^\]\"\[{]*?)\n\s*\]")
+"""A list of numbers that `json.dumps` has spread over lines."""
 
 
 class Cut(NamedTuple):
@@ -56,6 +60,39 @@ class Fold(NamedTuple):
     values: Tuple[float, ...]
 
 
+class Achieved(NamedTuple):
+    """What a budget asked for, and what its plan comes to.
+
+    Attributes:
+        what: `ratio` (share of the channels in scope that goes), or `macs`, `params`, `size` or
+            `latency` (share of the whole network's that remains).
+        asked, achieved: the shares.
+        reason: why they are more than 2 % of what was asked apart; None if they are not.
+    """
+
+    what: str
+    asked: float
+    achieved: float
+    reason: Optional[str] = None
+
+
+class Layer(NamedTuple):
+    """A convolution or matrix product, known by its place in the network whatever its name.
+
+    Attributes:
+        node: the op.
+        param: the constant that holds its weights.
+        shape: that of the weights.
+        structure: a digest of the layer's kind and of all that stands before and behind it; see
+            `graphslim.plans.layers`.
+    """
+
+    node: str
+    param: str
+    shape: Tuple[int, ...]
+    structure: str
+
+
 class Plan(NamedTuple):
     """A plan. Applying it is mechanical; see `graphslim.apply`.
 
@@ -65,6 +102,9 @@ class Plan(NamedTuple):
         groups: what goes, group by group.
         folds: what is put back.
         params, macs: before and after; multiply-accumulates are None where a size is open.
+        achieved: how near a plan with a budget came to it; None for one without.
+        layers: every layer of the graph that it was made for, so that the plan can be carried over
+            to a graph with other names; see `graphslim.plans.fit`.
     """
 
     model: Mapping[str, str]
@@ -73,6 +113,8 @@ class Plan(NamedTuple):
     folds: Tuple[Fold, ...]
     params: Tuple[int, int]
     macs: Tuple[Optional[int], Optional[int]]
+    achieved: Optional[Achieved] = None
+    layers: Tuple[Layer, ...] = ()
 
     @property
     def removed(self) -> int:
@@ -80,77 +122,62 @@ class Plan(NamedTuple):
         return sum([len(group.removed) for group in self.groups])
 
     def to_json(self) -> str:
-        """The plan as text; the same plan always gives the same text."""
-        groups = [
-            {
-                "id": group.id,
-                "block": group.block,
-                "channels": group.channels,
-                "removed": list(group.removed),
-                "why": group.why,
-                "scores": list(group.scores),
-                "bindings": [
-                    {
-                        "param": cut.param,
-                        "axis": cut.axis,
-                        "role": cut.role,
-                        "removed": list(cut.removed),
-                    }
-                    for cut in group.cuts
-                ],
-            }
-            for group in self.groups
-        ]
-        tree = {
+        """The plan as text; the same plan always gives the same text.
+
+        Raises:
+            PlanError: a score or a folded value is not a finite number.
+        """
+        tree: Dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
             "model": dict(self.model),
             "settings": dict(self.settings),
-            "groups": groups,
+            "groups": [_group_tree(group) for group in self.groups],
             "folds": [
                 {"node": fold.node, "indices": list(fold.indices), "values": list(fold.values)}
                 for fold in self.folds
             ],
             "totals": {"params": list(self.params), "macs": list(self.macs)},
         }
-        return json.dumps(tree, indent=1) + "\n"
+        if self.achieved is not None:
+            tree["achieved"] = dict(self.achieved._asdict())
+        if self.layers:
+            tree["layers"] = [
+                {**layer._asdict(), "shape": list(layer.shape)} for layer in self.layers
+            ]
+        try:
+            text = json.dumps(tree, indent=1, allow_nan=False)
+        except ValueError as error:
+            raise PlanError(f"holds what is not a number: {error}", "plan") from None
+        return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str = "plan") -> Plan:
-        """Reads what `to_json` wrote.
+        """Reads what `to_json` wrote, or a person edited.
+
+        Args:
+            text: the JSON.
+            where: what messages call it.
 
         Raises:
-            PlanError: it is no plan, or of a version that this graphslim does not know.
+            PlanError: it is no plan, of a version that this graphslim does not know, or breaks the
+                schema; the message names the place.
         """
-        try:
-            tree = json.loads(text)
-        except ValueError as error:
-            raise PlanError(f"not JSON: {error}", where) from None
-        if not isinstance(tree, dict) or tree.get("format") != FORMAT:
-            raise PlanError("not a graphslim plan", where, "make one with --plan-out")
-        if tree.get("version") != VERSION:
-            raise PlanError(
-                f"plan version {tree.get('version')} is not known", where, "update graphslim"
-            )
-        try:
-            params, macs = tree["totals"]["params"], tree["totals"]["macs"]
-            return cls(
-                tree["model"],
-                tree["settings"],
-                tuple([_group(item) for item in tree["groups"]]),
-                tuple(
-                    [
-                        Fold(item["node"], _ints(item["indices"]), _floats(item["values"]))
-                        for item in tree.get("folds", [])
-                    ]
-                ),
-                (params[0], params[1]),
-                (macs[0], macs[1]),
-            )
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise PlanError(
-                f"the plan lacks or mistypes something: {error}", where, "make it again"
-            ) from None
+        tree = _parsed(text, where)
+        check(tree, where)
+        params, macs = tree["totals"]["params"], tree["totals"]["macs"]
+        plan = cls(
+            tree["model"],
+            tree["settings"],
+            tuple([_group(item) for item in tree["groups"]]),
+            tuple([_fold(item) for item in tree.get("folds", [])]),
+            (int(params[0]), int(params[1])),
+            (_int_or_none(macs[0]), _int_or_none(macs[1])),
+            Achieved(**tree["achieved"]) if tree.get("achieved") is not None else None,
+            tuple([_layer(item) for item in tree.get("layers", [])]),
+        )
+        _check_sense(plan, where)
+        return plan
 
     def __str__(self) -> str:
         lines: List[str] = []
@@ -163,20 +190,91 @@ class Plan(NamedTuple):
         return "\n".join(lines) or "nothing to remove"
 
 
-def _group(item: Dict[str, Any]) -> GroupPlan:
+def _parsed(text: str, where: str) -> Any:
+    """The tree of a plan's text, of a version that is known."""
+    try:
+        tree = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise PlanError(f"not JSON: {error}", where) from None
+    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
+        raise PlanError(
+            "not a graphslim plan", where, "make one with `graphslim plan` or --plan-out"
+        )
+    version = tree.get("version")
+    if isinstance(version, bool) or version != VERSION:
+        raise PlanError(f"plan version {version!r} is not known", where, "update graphslim")
+    return tree
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _check_sense(plan: Plan, where: str) -> None:
+    """Refuses what the schema cannot: what two places of a plan say that contradict each other."""
+    seen: Dict[str, int] = {}
+    for index, group in enumerate(plan.groups):
+        place = f"groups[{index}]"
+        if group.id in seen:
+            raise PlanError(
+                f"{place}.id: {group.id!r} is that of groups[{seen[group.id]}] too", where
+            )
+        seen[group.id] = index
+        if group.scores and len(group.scores) != group.channels:
+            raise PlanError(
+                f"{place}.scores: {len(group.scores)} scores for {group.channels} channels", where
+            )
+    for index, fold in enumerate(plan.folds):
+        if len(fold.indices) != len(fold.values):
+            raise PlanError(
+                f"folds[{index}]: {len(fold.indices)} indices and {len(fold.values)} values",
+                f"{where}: {fold.node}",
+            )
+
+
+def _group_tree(group: GroupPlan) -> Dict[str, Any]:
+    bindings = [
+        {"param": cut.param, "axis": cut.axis, "role": cut.role, "removed": list(cut.removed)}
+        for cut in group.cuts
+    ]
+    tree: Dict[str, Any] = {
+        "id": group.id,
+        "block": group.block,
+        "channels": group.channels,
+        "removed": list(group.removed),
+        "why": group.why,
+        "scores": list(group.scores),
+    }
+    # None at all says that they were left out: whoever edits `removed` may leave them to `apply`.
+    return {**tree, "bindings": bindings} if bindings else tree
+
+
+def _group(item: Mapping[str, Any]) -> GroupPlan:
     cuts = [
-        Cut(cut["param"], cut["axis"], cut["role"], _ints(cut["removed"]))
-        for cut in item["bindings"]
+        Cut(cut["param"], int(cut["axis"]), cut["role"], _ints(cut["removed"]))
+        for cut in item.get("bindings", ())
     ]
     return GroupPlan(
         item["id"],
         item.get("block"),
-        item["channels"],
+        int(item["channels"]),
         _ints(item["removed"]),
         item.get("why", "given"),
         _floats(item.get("scores", ())),
         tuple(cuts),
     )
+
+
+def _fold(item: Mapping[str, Any]) -> Fold:
+    return Fold(item["node"], _ints(item["indices"]), _floats(item["values"]))
+
+
+def _layer(item: Mapping[str, Any]) -> Layer:
+    return Layer(item["node"], item["param"], _ints(item["shape"]), item["structure"])
+
+
+def _int_or_none(item: Any) -> Optional[int]:
+    return None if item is None else int(item)
 
 
 def _ints(items: Sequence[Any]) -> Tuple[int, ...]:

@@ -12,7 +12,7 @@ from graphslim.analysis.values import Values
 from graphslim.errors import PlanError
 from graphslim.ir import Graph, Node, Port, Shape
 from graphslim.ops.table import Contraction
-from graphslim.plans.make import check_removal, cuts_of, model_of
+from graphslim.plans.fit import fit, removal_of
 from graphslim.plans.plan import Plan
 from graphslim.rewrite.fold import fold_shift
 from graphslim.rewrite.resize import resize
@@ -24,75 +24,28 @@ def apply(graph: Graph, plan: Plan, force: bool = False) -> Graph:
     Args:
         graph: the graph that the plan was made for, or with `force` another of its architecture.
         plan: the plan.
-        force: apply it though the model's digest differs.
+        force: apply it though the model's digest differs; `graphslim.plans.fit` says how it fits.
 
     Raises:
         PlanError: the plan is of another model, or would leave the graph inconsistent.
     """
     slim = graph.copy()
-    _apply(slim, analyse(graph), plan, force)
+    _apply(slim, analyse(graph), fit(graph, plan, force).plan)
     return slim
 
 
 def apply_in_place(graph: Graph, plan: Plan, force: bool = False) -> None:
     """Carries out a plan on the graph itself; else like `apply`. For passes."""
-    _apply(graph, analyse(graph), plan, force)
+    _apply(graph, analyse(graph), fit(graph, plan, force).plan)
 
 
-def _apply(graph: Graph, channels: Channels, plan: Plan, force: bool) -> None:
-    check_model(graph, plan, force)
+def _apply(graph: Graph, channels: Channels, plan: Plan) -> None:
     removed = removal_of(channels, plan)
     if plan.folds:
         fold_constants(graph, channels, plan, removed)
         folded = analyse(graph)
         channels, removed = folded, carry_over(folded, channels, removed)
     _cut(graph, channels, removed)
-
-
-def check_model(graph: Graph, plan: Plan, force: bool) -> None:
-    """Refuses a plan of another model, unless forced.
-
-    Raises:
-        PlanError: so.
-    """
-    wanted = plan.model.get("sha256")
-    if not force and wanted and wanted != model_of(graph)["sha256"]:
-        raise PlanError(
-            f"the plan was made for {plan.model.get('name')}, and {graph.name} has other bytes",
-            "plan",
-            "--force applies it to another checkpoint of the same architecture",
-        )
-
-
-def removal_of(channels: Channels, plan: Plan) -> np.ndarray:
-    """Which channels of the graph go, checked against every binding that the plan names.
-
-    Raises:
-        PlanError: the plan does not fit the graph.
-    """
-    by_id = {group.id: group for group in channels.groups}
-    removed = np.zeros(channels.count, bool)
-    for one in plan.groups:
-        group = by_id.get(one.id)
-        if group is None or len(group) != one.channels:
-            there = "has no such group" if group is None else f"has {len(group)} channels there"
-            raise PlanError(
-                f"the plan cuts a group of {one.channels} channels, this graph {there}",
-                one.id,
-                "the plan is of another architecture",
-            )
-        check_removal(group, one.removed)
-        removed[group.channels[list(one.removed)]] = True
-    for one in plan.groups:
-        different = set(cuts_of(channels, by_id[one.id], removed)) ^ set(one.cuts)
-        if different:
-            first = min(different)
-            raise PlanError(
-                f"the plan and the graph disagree about axis {first.axis} of {first.param}",
-                one.id,
-                "the plan was edited, or is of another architecture",
-            )
-    return removed
 
 
 def carry_over(new: Channels, old: Channels, removed: np.ndarray) -> np.ndarray:

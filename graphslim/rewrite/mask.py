@@ -10,8 +10,9 @@ from graphslim.analysis.channels import Channels, analyse
 from graphslim.analysis.values import Values
 from graphslim.ir import IDENTITY_OPS, Attrs, Graph, Node, Port, Tensor
 from graphslim.ops.table import Contraction
+from graphslim.plans.fit import fit, removal_of
 from graphslim.plans.plan import Plan
-from graphslim.rewrite.apply import carry_over, check_model, fold_constants, removal_of
+from graphslim.rewrite.apply import carry_over, fold_constants
 
 
 def zero_consumers(graph: Graph, plan: Plan, force: bool = False) -> Graph:
@@ -24,7 +25,7 @@ def zero_consumers(graph: Graph, plan: Plan, force: bool = False) -> Graph:
     Raises:
         PlanError: as for `apply`.
     """
-    check_model(graph, plan, force)
+    plan = fit(graph, plan, force).plan
     old = analyse(graph)
     removed = removal_of(old, plan)
     masked = graph.copy()

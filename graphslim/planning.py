@@ -1,0 +1,150 @@
+"""From a selection to a plan, by whatever it takes: weights, sample inputs, measured times."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from graphslim.analysis.channels import analyse
+from graphslim.bench import Spread, bench
+from graphslim.criteria import Scores, find_criterion, score
+from graphslim.ir import Graph
+from graphslim.latency import Predictor, Setting, reach, table_of
+from graphslim.pipeline import Outcome, Pass
+from graphslim.plans import DEAD_BELOW, Achieved, Plan, Selection, in_scope, plan_dead, plan_scored
+from graphslim.progress import Tick, silent
+from graphslim.rewrite import apply, apply_in_place
+from graphslim.runtime import run_as_shipped
+from graphslim.sampling import Samples, caution
+
+
+class Means(NamedTuple):
+    """What a plan may need besides the graph.
+
+    Attributes:
+        samples: sample inputs, for criteria that look at responses or gradients.
+        threads: threads within an op, for a latency budget; 0 for as many as there are cores.
+        dead_below: weights of smaller magnitude count as zero, where dead channels are wanted.
+        progress: told of what takes long.
+    """
+
+    samples: Samples = Samples()
+    threads: int = 1
+    dead_below: float = DEAD_BELOW
+    progress: Tick = silent
+
+
+def make_plan(graph: Graph, wish: Selection, means: Optional[Means] = None) -> Plan:
+    """A plan for a selection: of dead channels, or of those that a criterion chooses.
+
+    Args:
+        graph: the graph; for scope `blocks`, or names of blocks, its blocks must have been found.
+        wish: the selection.
+        means: what it takes.
+
+    Raises:
+        PlanError: the selection makes no sense for this graph, or its budget cannot be met.
+        GraphslimError: sample inputs do not fit, or the graph does not run where it has to.
+        RuntimeUnavailable: the graph has to run, and TensorFlow is not there.
+    """
+    means = means or Means()
+    if wish.criterion is None:
+        return plan_dead(graph, wish, means.dead_below)
+    if wish.latency is not None:
+        # Before scores may load TensorFlow: what is timed has to be what will run.
+        run_as_shipped()
+    channels = analyse(graph)
+    groups = in_scope(graph, channels, wish)
+    scores = score(
+        graph,
+        channels,
+        groups,
+        wish.criterion,
+        aggregate=wish.aggregate,
+        seed=wish.seed,
+        data=means.samples,
+    )
+    plan = (
+        plan_scored(graph, wish, scores)
+        if wish.latency is None
+        else _by_latency(graph, wish, scores, means)
+    )
+    return plan._replace(settings={**plan.settings, **_circumstances(graph, wish, scores, means)})
+
+
+def _circumstances(graph: Graph, wish: Selection, scores: Scores, means: Means) -> Dict[str, Any]:
+    """What a plan's settings say of how its scores came about, beside the selection."""
+    found: Dict[str, Any] = {}
+    if scores.missing:
+        found["left_out"] = dict(scores.missing)
+    if wish.criterion is not None and find_criterion(wish.criterion).kind != "weights":
+        warning = caution(graph, means.samples.data)
+        found["inputs"] = "given" if warning is None else "random"
+        if means.samples.loss_output is not None:
+            found["loss_output"] = means.samples.loss_output
+    return found
+
+
+def cautions_of(graph: Graph, plan: Plan) -> List[str]:
+    """What a person should know of a plan, one line each."""
+    found = [
+        f"{name} is left as it is: {why}" for name, why in plan.settings.get("left_out", {}).items()
+    ]
+    if plan.settings.get("inputs") == "random":
+        found.append(str(caution(graph, None)))
+    return found
+
+
+def _by_latency(graph: Graph, wish: Selection, scores: Scores, means: Means) -> Plan:
+    """A plan whose latency was measured: predicted by a table, then held against the machine."""
+    assert wish.latency is not None
+    batch = means.samples.batch
+    setting = Setting(means.threads, batch, wish.step)
+    predictor = Predictor(graph, table_of(graph, setting, progress=means.progress))
+
+    def plan_for(share: float) -> Tuple[Plan, float]:
+        plan = plan_scored(graph, wish._replace(latency=share), scores, predictor.share)
+        return plan, plan.achieved.achieved if plan.achieved else share
+
+    def measure(plan: Plan) -> Spread:
+        slim = apply(graph, plan)
+        return bench(graph, slim, threads=means.threads, batch=batch, progress=means.progress).ratio
+
+    plan, promise = reach(wish.latency, plan_for, measure)
+    reason = None if promise.kept else "no plan that was tried is nearer on this machine"
+    return plan._replace(
+        settings={
+            **plan.settings,
+            "budget": {"latency": wish.latency},
+            "latency": {**promise.as_dict(), "threads": means.threads, "batch": batch},
+        },
+        achieved=Achieved("latency", wish.latency, round(promise.measured.median, 6), reason),
+    )
+
+
+@dataclass(frozen=True)
+class RemoveChannels(Pass):
+    """Removes the channels that a criterion and a budget choose.
+
+    It is not registered, since it is none of those that change nothing when they run again: half of
+    what is left is half again.
+
+    Attributes:
+        wish: the selection.
+        means: what it takes.
+    """
+
+    name = "remove-channels"
+    after = {
+        "find-inverted-residual": "scope `blocks` needs the blocks",
+        "find-squeeze-excite": "scope `blocks` needs the blocks",
+    }
+
+    wish: Selection
+    means: Means = Means()
+
+    def run(self, graph: Graph) -> Outcome:
+        """Plans and applies; the plan is in the outcome."""
+        plan = make_plan(graph, self.wish, self.means)
+        apply_in_place(graph, plan)
+        return Outcome(plan.removed > 0, (f"channels removed: {plan.removed}",), plan)

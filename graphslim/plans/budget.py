@@ -1,0 +1,238 @@
+"""Meeting a budget: the amount that comes nearest to what was asked, found by searching."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from graphslim.analysis.channels import Channels, Group
+from graphslim.analysis.cost import bytes_without, cost, cost_without
+from graphslim.errors import PlanError
+from graphslim.graphdef import serialize
+from graphslim.ir import Graph
+from graphslim.plans.choose import Ranking, ranking
+from graphslim.plans.plan import Achieved
+from graphslim.plans.select import Selection, rules_of
+
+TOLERANCE = 0.02
+"""How far from what was asked a plan may be, as a share of that, without giving a reason."""
+
+ROUNDS = 4
+"""How often all groups get their turn when single steps bring a plan nearer."""
+
+WORDS = {
+    "ratio": "channels in scope",
+    "macs": "multiply-accumulates",
+    "params": "parameters",
+    "size": "size",
+    "latency": "latency",
+}
+
+CostOf = Callable[[np.ndarray], float]
+"""From what goes, bool per channel, to the share that remains."""
+
+
+class Choice(NamedTuple):
+    """Numbers of channels that go, group by group, and the share that remains."""
+
+    counts: List[int]
+    left: float
+
+
+def meet(
+    graph: Graph,
+    channels: Channels,
+    groups: Sequence[Group],
+    scores: Any,
+    wish: Selection,
+    cost_of: Optional[CostOf] = None,
+) -> Tuple[np.ndarray, Achieved]:
+    """What goes so that a budget is met as nearly as the groups' rules allow.
+
+    The share of channels that goes is bisected along the ranking, then single groups lose or get
+    back channels, in the order of the ranking, while that brings the result nearer.
+
+    Args:
+        graph: the graph, its blocks found.
+        channels: its channels.
+        groups: the groups in scope.
+        scores: theirs, `criteria.Scores`.
+        wish: the selection; its budget is no threshold.
+        cost_of: what a choice costs, as a share of the whole network; needed for latency, and by
+            default counted.
+
+    Returns:
+        what goes, bool per channel of the graph, and what that achieves.
+
+    Raises:
+        PlanError: even if all goes that may, more is left than was asked for.
+    """
+    if wish.budget is None:
+        raise PlanError("there is no budget to meet", "budget", "give macs, params, size or ratio")
+    what, asked = wish.budget
+    order = ranking(graph, channels, groups, scores, wish)
+    left_of = cost_of or counted(graph, order.groups, what)
+    search = _Search(order, left_of, 1 - asked if what == "ratio" else asked, TOLERANCE * asked)
+    all_gone = search.at(order.total)
+    if all_gone.left > search.target + search.tolerance:
+        raise _impossible(graph, channels, order, wish, left_of, all_gone.left)
+    found = search.run(first=int(asked * order.total + 0.5) if what == "ratio" else None)
+    achieved = 1 - found.left if what == "ratio" else found.left
+    reason = None
+    if abs(found.left - search.target) > search.tolerance:
+        reason = search.reason(wish, what == "ratio")
+    return order.mask(found.counts), Achieved(what, asked, round(achieved, 6), reason)
+
+
+def counted(graph: Graph, groups: Sequence[Group], what: str) -> CostOf:
+    """The share that remains of multiply-accumulates, parameters, bytes, or channels in scope.
+
+    Args:
+        graph: the graph.
+        groups: those in scope.
+        what: `macs`, `params`, `size` or `ratio`.
+
+    Raises:
+        PlanError: the network has none of it to count.
+    """
+    if what == "ratio":
+        inside = np.concatenate([group.channels for group in groups] or [np.zeros(0, np.int64)])
+        return lambda removed: 1 - float(removed[inside].mean()) if len(inside) else 1.0
+    if what == "size":
+        whole = len(serialize(graph))
+        return lambda removed: 1 - bytes_without(graph, removed) / whole
+    if what == "latency":
+        raise PlanError("latency is measured, not counted", "--latency", "give cost_of")
+    before = getattr(cost(graph), what)
+    if before is None:
+        raise PlanError(
+            "not known: the size of an input is open", f"--{what}", "give it with --input-shape"
+        )
+    if not before:
+        raise PlanError("the network has none", f"--{what}", "choose another budget")
+    return lambda removed: float(getattr(cost_without(graph, removed), what)) / before
+
+
+class _Search:
+    """A search over one ranking for the choice that leaves a given share."""
+
+    def __init__(self, order: Ranking, left_of: CostOf, target: float, tolerance: float) -> None:
+        self.order, self._left_of = order, left_of
+        self.target, self.tolerance = target, tolerance
+        self._seen: List[float] = []
+
+    def at(self, going: int) -> Choice:
+        """The choice where so many go, before any limit."""
+        return self._choice(self.order.counts(going))
+
+    def _choice(self, counts: List[int]) -> Choice:
+        left = self._left_of(self.order.mask(counts))
+        self._seen.append(left)
+        return Choice(counts, left)
+
+    def _gap(self, choice: Choice) -> float:
+        return abs(choice.left - self.target)
+
+    def run(self, first: Optional[int]) -> Choice:
+        """The nearest choice; `first`, if it is near enough and the ranking local, as it is."""
+        even = self.order.local
+        if even and first is not None and self._gap(self.at(first)) <= self.tolerance:
+            return self.at(first)
+        above, below = 0, self.order.total
+        while below - above > 1:
+            middle = (above + below) // 2
+            if self.at(middle).left >= self.target:
+                above = middle
+            else:
+                below = middle
+        # Single steps would make shares uneven that the reader wants even.
+        near = self.tolerance if even else self.tolerance / 4
+        sides = sorted([self.at(above), self.at(below)], key=self._gap)
+        nearest = self._refined(sides[0], near)
+        if self._gap(nearest) > near:
+            nearest = min(nearest, self._refined(sides[1], near), key=self._gap)
+        return nearest
+
+    def _refined(self, choice: Choice, near: float) -> Choice:
+        """Lets single groups lose or get back channels while that brings the result nearer.
+
+        Steps that stay on this side of the target are taken as their turn comes; of those that
+        cross it, the best is taken once no other is left.
+        """
+        for _ in range(ROUNDS):
+            before = across = choice
+            more = choice.left > self.target
+            for index in self.order.by_turn(choice.counts, more):
+                if self._gap(choice) <= near:
+                    return choice
+                count = self.order.next_count(index, choice.counts[index], more)
+                if count is None:
+                    continue
+                found = self._choice([*choice.counts[:index], count, *choice.counts[index + 1 :]])
+                if (found.left > self.target) != more:
+                    across = min(across, found, key=self._gap)
+                elif self._gap(found) < self._gap(choice):
+                    choice = found
+            choice = min(choice, across, key=self._gap)
+            if choice is before:
+                break
+        return choice
+
+    def reason(self, wish: Selection, gone: bool) -> str:
+        """Why the nearest choice is not near: what the next ones on either side come to."""
+        over = [left for left in self._seen if left >= self.target]
+        under = [left for left in self._seen if left < self.target]
+        if not over:
+            return "what is fixed for single groups removes more by itself"
+        sides = " and ".join([f"{1 - one if gone else one:.3g}" for one in (min(over), max(under))])
+        step = f"multiples of {wish.step}" if wish.step > 1 else "single channels"
+        return f"{step} are too coarse here: the nearest are {sides}"
+
+
+def _impossible(
+    graph: Graph,
+    channels: Channels,
+    order: Ranking,
+    wish: Selection,
+    left_of: CostOf,
+    least: float,
+) -> PlanError:
+    """What to say where even the most that may go is not enough, and what forbids more."""
+    assert wish.budget is not None
+    what, asked = wish.budget
+    where, noun = f"--{what} {asked:g}", WORDS[what]
+    if what == "ratio":
+        told = f"at most {1 - least:.3g} of the {noun} may go"
+    else:
+        told = f"at least {least:.3g} of the {noun} is left when all goes that may"
+
+    def floor(groups: Sequence[Group], one: Selection) -> float:
+        """What is left when all goes that may by another selection."""
+        rules = rules_of(graph, channels, groups, one)
+        removed = np.zeros(channels.count, bool)
+        for group in groups:
+            count = rules[group.id].allowed(len(group), len(group))
+            removed[group.channels[:count]] = True
+        return left_of(removed)
+
+    # The same wish without its limits, then everywhere, tells what stands in the way.
+    free = wish._replace(multiple_of=1, min_channels=1, max_ratio=1.0, by_name=())
+    alone = floor([group for group in channels.groups if group.prunable], free)
+    if what != "ratio" and alone > asked:
+        hint = f"the part that is pinned, and one channel of each group, alone is {alone:.2g}"
+        return PlanError(told, where, hint)
+    if what != "ratio" and floor(order.groups, free) > asked:
+        return PlanError(told, where, "the rest is out of scope: see --scope, --only, --exclude")
+    binding = [
+        option
+        for option, one in (
+            ("--max-ratio", wish._replace(max_ratio=1.0)),
+            ("--multiple-of", wish._replace(multiple_of=1)),
+            ("--min-channels", wish._replace(min_channels=1)),
+            ("--settings", wish._replace(by_name=())),
+        )
+        if floor(order.groups, one) < least
+    ]
+    keep = "keep" if len(binding) > 1 else "keeps"
+    return PlanError(told, where, f"{' and '.join(binding) or 'each group'} {keep} the rest")

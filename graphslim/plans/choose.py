@@ -1,0 +1,158 @@
+"""Which channels go for an amount: by score, within each group's rule."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
+
+from graphslim.analysis.channels import Channels, Group
+from graphslim.ir import Graph
+from graphslim.plans.select import Rule, Selection, rules_of
+
+
+class Ranking:
+    """The channels in scope in the order in which they go; by it an amount becomes a choice.
+
+    A choice is a number for each group: how many of it go, the first in its own order. Ties go in
+    index order, and between groups in the order of the groups.
+
+    Args:
+        channels: the channel analysis.
+        groups: the groups in scope that have scores.
+        rules: theirs, by id.
+        scores: `criteria.Scores`.
+        wish: the selection.
+        redundant: whether the criterion's own numbers are larger for what should go.
+
+    Attributes:
+        total: how many channels compete: those of groups whose amount is not fixed by their rule.
+        local: whether each group loses the same share.
+    """
+
+    def __init__(
+        self,
+        channels: Channels,
+        groups: Sequence[Group],
+        rules: Mapping[str, Rule],
+        scores: Any,
+        wish: Selection,
+        redundant: bool,
+    ) -> None:
+        self.groups, self._channels = list(groups), channels
+        self.local = wish.rank == "local"
+        self._wish, self._redundant = wish, redundant
+        self._rules = [rules[group.id] for group in groups]
+        self._own = [np.asarray(scores.own[group.id], np.float64) for group in groups]
+        self._rank = [np.asarray(scores.rank[group.id], np.float64) for group in groups]
+        self._order = [np.argsort(rank, kind="stable") for rank in self._rank]
+        self._sizes = np.array([len(group) for group in groups], np.int64)
+        self._fixed: Dict[int, int] = {}
+        for index, rule in enumerate(self._rules):
+            wished = self._wished(index, rule)
+            if wished is not None:
+                self._fixed[index] = wished
+        free = [index for index in range(len(groups)) if index not in self._fixed]
+        owner = np.repeat(free, self._sizes[free]) if free else np.zeros(0, np.int64)
+        ranks = np.concatenate([self._rank[index] for index in free]) if free else owner
+        self._queue = owner[np.argsort(ranks, kind="stable")]
+        self.total = len(self._queue)
+
+    def _wished(self, index: int, rule: Rule) -> Optional[int]:
+        """How many of a group should go whatever the amount; None if that is open."""
+        if rule.ratio is not None:
+            return int(rule.ratio * self._sizes[index] + 0.5)
+        threshold = self._wish.threshold if rule.threshold is None else rule.threshold
+        if threshold is not None:
+            own = self._own[index]
+            return int(np.count_nonzero(own > threshold if self._redundant else own < threshold))
+        return None if self._wish.budget else 0
+
+    def counts(self, going: int) -> List[int]:
+        """The choice where, before any limit, `going` of the `total` channels go."""
+        if self.local:
+            share = going / max(1, self.total)
+            wished = (share * self._sizes + 0.5).astype(np.int64)
+        else:
+            wished = np.bincount(self._queue[:going], minlength=len(self.groups))
+        for index, count in self._fixed.items():
+            wished[index] = count
+        return [
+            rule.allowed(int(size), int(count))
+            for rule, size, count in zip(self._rules, self._sizes, wished)
+        ]
+
+    def mask(self, counts: Sequence[int]) -> np.ndarray:
+        """What goes by a choice; bool per channel of the graph."""
+        removed = np.zeros(self._channels.count, bool)
+        for group, order, count in zip(self.groups, self._order, counts):
+            removed[group.channels[order[:count]]] = True
+        return removed
+
+    def next_count(self, index: int, count: int, more: bool) -> Optional[int]:
+        """The next larger (or smaller) number of channels of a group that may go, if any."""
+        if index in self._fixed:
+            return None
+        size, rule = int(self._sizes[index]), self._rules[index]
+        for wished in range(count + 1, size + 1) if more else range(count - 1, -1, -1):
+            found = rule.allowed(size, wished)
+            if (found > count) if more else (found < count):
+                return found
+        return None
+
+    def by_turn(self, counts: Sequence[int], more: bool) -> List[int]:
+        """The groups in the order in which they would next lose, or get back, a channel."""
+        turns = []
+        for index, count in enumerate(counts):
+            place = count if more else count - 1
+            if 0 <= place < self._sizes[index]:
+                rank = self._rank[index][self._order[index][place]]
+                turns.append((rank if more else -rank, index))
+        return [index for _, index in sorted(turns)]
+
+
+def ranking(
+    graph: Graph,
+    channels: Channels,
+    groups: Sequence[Group],
+    scores: Any,
+    wish: Selection,
+) -> Ranking:
+    """The ranking of the groups that have scores, each with its rule."""
+    # A criterion may say nothing of some groups: bn-scale of those without a batch norm.
+    scored = [group for group in groups if group.id in scores.own]
+    rules = rules_of(graph, channels, scored, wish)
+    return Ranking(channels, scored, rules, scores, wish, is_redundant(wish))
+
+
+def is_redundant(wish: Selection) -> bool:
+    """Whether the criterion's own numbers are larger for what should go."""
+    from graphslim.criteria import find_criterion
+
+    return wish.criterion is not None and bool(find_criterion(wish.criterion).redundant)
+
+
+def choose(
+    graph: Graph,
+    channels: Channels,
+    groups: Sequence[Group],
+    scores: Any,
+    wish: Selection,
+    amount: float,
+) -> np.ndarray:
+    """What goes where `amount` of the channels in scope go, before any limit.
+
+    Args:
+        graph: the graph, its blocks found.
+        channels: its channels.
+        groups: the groups in scope.
+        scores: theirs, `criteria.Scores`.
+        wish: the selection.
+        amount: a share from 0 to 1; groups with an amount of their own do not follow it, and with
+            a threshold none does.
+
+    Returns:
+        bool per channel of the graph.
+    """
+    order = ranking(graph, channels, groups, scores, wish)
+    return order.mask(order.counts(int(amount * order.total + 0.5)))

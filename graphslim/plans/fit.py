@@ -1,0 +1,257 @@
+"""Whether a plan fits a graph: as it stands, or carried over to a graph with other names.
+
+A plan that was made for other bytes is first tried by its group ids and bindings. Where these do
+not fit, layers are matched by their place in the network (`plans.layers`), and channels by their
+positions along the axes of the layers' weights. The result has to cut every layer of the graph
+just as the plan cuts its own, or the plan is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+
+import numpy as np
+
+from graphslim.analysis.channels import Channels, analyse
+from graphslim.analysis.cost import cost, cost_without
+from graphslim.analysis.values import Values
+from graphslim.errors import PlanError
+from graphslim.ir import Graph
+from graphslim.ops.table import per_channel
+from graphslim.plans.layers import layers_of
+from graphslim.plans.make import DEAD_BELOW, check_removal, cuts_of, model_of
+from graphslim.plans.pairs import Pairs, pair
+from graphslim.plans.plan import Fold, GroupPlan, Plan
+from graphslim.plans.select import block_of
+from graphslim.words import plural
+
+_OTHER = "the plan is of another architecture"
+_RELATIVE, _ABSOLUTE = 1e-4, 1e-6
+"""How near a constant has to be to the one that a plan folds: spellings round apart."""
+
+Places = Dict[Tuple[str, int], Set[int]]
+"""For axes of parameters, the positions that go."""
+
+
+class Fitted(NamedTuple):
+    """A plan in the names of a graph.
+
+    Attributes:
+        plan: the plan, or what became of it; its groups, bindings and folds are the graph's.
+        notes: what was matched how, line by line; empty where the plan is of these very bytes.
+    """
+
+    plan: Plan
+    notes: Tuple[str, ...]
+
+
+def fit(graph: Graph, plan: Plan, force: bool = False) -> Fitted:
+    """The plan in the names of a graph.
+
+    Args:
+        graph: the graph.
+        plan: a plan made for it, or with `force` for another checkpoint of its architecture or
+            for the same network frozen in another way.
+        force: take a plan that was made for other bytes.
+
+    Raises:
+        PlanError: the plan is of another model, or does not fit, and why.
+    """
+    wanted = plan.model.get("sha256")
+    same = not wanted or wanted == model_of(graph)["sha256"]
+    if not (same or force):
+        raise PlanError(
+            f"the plan was made for {plan.model.get('name')}, and {graph.name} has other bytes",
+            "plan",
+            "--force applies it to another checkpoint of the same architecture",
+        )
+    channels = analyse(graph)
+    try:
+        removal_of(channels, plan)
+    except PlanError:
+        if not force or not plan.layers:
+            raise
+        return _carried(graph, channels, plan)
+    if same:
+        return Fitted(plan, ())
+    folds = _folds_here(graph, channels, plan)
+    note = f"{plural(len(plan.groups), 'group')} matched by name and bindings"
+    return Fitted(plan._replace(folds=folds), (note,))
+
+
+def removal_of(channels: Channels, plan: Plan) -> np.ndarray:
+    """Which channels of the graph go, checked against every binding that the plan names.
+
+    A group of the plan without bindings is cut wherever its channels occur.
+
+    Returns:
+        bool per channel label.
+
+    Raises:
+        PlanError: the plan does not fit the graph.
+    """
+    by_id = {group.id: group for group in channels.groups}
+    removed = np.zeros(channels.count, bool)
+    for one in plan.groups:
+        group = by_id.get(one.id)
+        if group is None or len(group) != one.channels:
+            there = "has no such group" if group is None else f"has {len(group)} channels there"
+            raise PlanError(
+                f"the plan cuts a group of {one.channels} channels, this graph {there}",
+                one.id,
+                _OTHER,
+            )
+        check_removal(group, one.removed)
+        removed[group.channels[list(one.removed)]] = True
+    for one in plan.groups:
+        different = set(cuts_of(channels, by_id[one.id], removed)) ^ set(one.cuts)
+        if different and one.cuts:
+            first = min(different)
+            raise PlanError(
+                f"the plan and the graph disagree about axis {first.axis} of {first.param}",
+                one.id,
+                "the plan is of another architecture, or was edited: leave `bindings` out of a "
+                "group that you edit",
+            )
+    return removed
+
+
+def _carried(graph: Graph, channels: Channels, plan: Plan) -> Fitted:
+    """The plan carried over by the places of its layers.
+
+    Raises:
+        PlanError: it does not fit.
+    """
+    pairs = pair(plan, layers_of(graph, channels))
+    starts = {(axis.param, axis.axis): axis for axis in channels.axes if axis.use is None}
+    removed = np.zeros(channels.count, bool)
+    why: Dict[int, GroupPlan] = {}
+    for one in plan.groups:
+        labels: Set[int] = set()
+        for param, axis, positions in _at_layers(one, pairs):
+            place = starts[param, axis]
+            labels.update(channels.label[place.start + np.asarray(positions, int)].tolist())
+        if len(labels) != len(one.removed):
+            raise PlanError(
+                f"removes {plural(len(one.removed), 'channel')}, of which its bindings show "
+                f"{len(labels)} at the weights of layers, by which they are found here",
+                one.id,
+                "a group whose bindings were left out, or that no layer touches, fits only graphs "
+                "of the same names; make a plan for this graph",
+            )
+        why.update({label: one for label in labels})
+        removed[sorted(labels)] = True
+    _same_cuts(plan, pairs, channels, removed)
+    groups = _groups(graph, channels, removed, why)
+    moved = [fold._replace(node=pairs.nodes.get(fold.node, fold.node)) for fold in plan.folds]
+    before, after = cost(graph), cost_without(graph, removed)
+    carried = plan._replace(
+        model=model_of(graph),
+        groups=tuple([group for group, _ in groups]),
+        folds=_folds_here(graph, channels, plan._replace(folds=tuple(moved))),
+        params=(before.params, after.params),
+        macs=(before.macs, after.macs),
+        layers=layers_of(graph, channels),
+    )
+    notes = [f"{source} is {group.id} here" for group, source in groups if source != group.id]
+    return Fitted(carried, (*pairs.notes, *notes))
+
+
+def _at_layers(one: GroupPlan, pairs: Pairs) -> List[Tuple[str, int, Sequence[int]]]:
+    """The cuts of a group in weights of layers, with the names of the graph's own parameters."""
+    return [
+        (param, cut.axis, cut.removed)
+        for cut in one.cuts
+        if cut.role not in ("shape", "index")
+        for param in pairs.params.get(cut.param, ())
+    ]
+
+
+def _same_cuts(plan: Plan, pairs: Pairs, channels: Channels, removed: np.ndarray) -> None:
+    """Refuses a plan that would cut any layer of the graph otherwise than its own.
+
+    Raises:
+        PlanError: so.
+    """
+    wanted: Places = {}
+    for one in plan.groups:
+        for param, axis, positions in _at_layers(one, pairs):
+            wanted.setdefault((param, axis), set()).update(positions)
+    own = {param for params in pairs.params.values() for param in params}
+    for place in channels.axes:
+        if place.param not in own or place.use is not None:
+            continue
+        gone = np.flatnonzero(removed[channels.label[place.start : place.start + place.size]])
+        planned = wanted.get((place.param, place.axis), set())
+        if set(gone.tolist()) != planned:
+            raise PlanError(
+                f"the plan removes {len(planned)} of {place.size} along axis {place.axis}, and "
+                f"the channels coupled here would take {len(gone)}, or others",
+                place.param,
+                _OTHER,
+            )
+
+
+def _groups(
+    graph: Graph, channels: Channels, removed: np.ndarray, why: Dict[int, GroupPlan]
+) -> List[Tuple[GroupPlan, str]]:
+    """What goes, group by group of the graph, and the plan's name for each.
+
+    Scores are left behind: nothing says in which order the channels stood that stay.
+
+    Raises:
+        PlanError: a channel is pinned, or a group would lose all of them.
+    """
+    blocks = block_of(graph, channels)
+    found, left = [], removed.copy()
+    for group in channels.groups:
+        gone = np.flatnonzero(removed[group.channels]).tolist()
+        left[group.channels] = False
+        if gone:
+            check_removal(group, gone)
+            source = why[int(group.channels[gone[0]])]
+            block = blocks.get(group.id)
+            cuts = tuple(cuts_of(channels, group, removed))
+            name = None if block is None else block.name
+            found.append(
+                (
+                    GroupPlan(group.id, name, len(group), tuple(gone), source.why, (), cuts),
+                    source.id,
+                )
+            )
+    if left.any():
+        raise PlanError(
+            f"{plural(int(left.sum()), 'channel')} of it cannot be pruned in this graph",
+            why[int(np.flatnonzero(left)[0])].id,
+            _OTHER,
+        )
+    return found
+
+
+def _folds_here(graph: Graph, channels: Channels, plan: Plan) -> Tuple[Fold, ...]:
+    """The folds of a plan with the constants that this graph's own channels hold.
+
+    Raises:
+        PlanError: they hold others, or are no constants: folding would shift the outputs.
+    """
+    if not plan.folds:
+        return ()
+    below = plan.settings.get("dead_below", DEAD_BELOW)
+    values = Values(graph, channels, float(below) if isinstance(below, (int, float)) else 0.0)
+    sums = {one.node: one for one in channels.contractions}
+    found: List[Fold] = []
+    for fold in plan.folds:
+        one = sums.get(fold.node)
+        known: Optional[np.ndarray] = None
+        if one is not None and max(fold.indices, default=-1) < len(one.into):
+            port = graph.data_inputs(one.node)[one.data]
+            whole = per_channel(values.at(port), one.axis, len(one.into))
+            known = whole[list(fold.indices)]
+        if known is None or not np.allclose(known, fold.values, _RELATIVE, _ABSOLUTE):
+            raise PlanError(
+                "the plan folds constants into it that the channels of this graph do not hold",
+                fold.node,
+                "make a plan for this graph",
+            )
+        found.append(fold._replace(values=tuple(known.tolist())))
+    return tuple(found)

@@ -1,0 +1,166 @@
+"""Layers by their place in the network: a digest that no name, identity or batch norm changes.
+
+The digest of a layer is a Merkle hash of what stands before it and one of what stands behind it,
+read from layer to layer: whatever is no convolution or matrix product with constant weights is
+passed over, so that the spellings of batch norm, bias and activations, identities and inlined
+calls make no difference. Where in a reader's input the channels of a layer begin is part of it,
+which tells the branches of a concatenation apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple
+
+import numpy as np
+
+from graphslim.analysis.channels import Channels
+from graphslim.analysis.cost import needed
+from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
+from graphslim.ops.table import COST_RULES
+from graphslim.plans.plan import Layer
+
+_CARRIES = {*IDENTITY_OPS, "Cast", "Dequantize", "Enter"}
+"""Ops behind which weights have the axes that they had before."""
+_SIZES = ("Shape", "ShapeN", "Size", "Rank")
+"""Ops that pass on how large a tensor is: some spellings of a network ask, some know."""
+
+Near = FrozenSet[str]
+
+
+class _Weights(NamedTuple):
+    """The constant that a layer reads its weights from, and the port where it reads them."""
+
+    param: str
+    port: Port
+    shape: Tuple[int, ...]
+
+
+def layers_of(graph: Graph, channels: Channels) -> Tuple[Layer, ...]:
+    """Every convolution and matrix product with constant weights that an output depends on."""
+    used = needed(graph)
+    order = [node for node in graph.order() if node.name in used]
+    weights: Dict[str, _Weights] = {}
+    for node in order:
+        found = _weights_of(graph, channels, node)
+        if found is not None:
+            weights[node.name] = found
+    before, reached = _nearest(graph, order, weights)
+    behind: Dict[str, Set[str]] = {name: set() for name in weights}
+    for name in weights:
+        for source in before[name]:
+            if source in behind:
+                behind[source].add(name)
+    ends = {name for port in graph.outputs for name in reached.get(port.node, ())}
+    kinds = {name: _kind(graph[name], one) for name, one in weights.items()}
+    begins = _Beginnings(channels, weights)
+    ahead, back = {}, {}  # type: Dict[str, str], Dict[str, str]
+    for name in weights:
+        ahead[name] = _digest(
+            kinds[name],
+            *sorted(
+                [f"{begins(source, name)} {ahead.get(source, 'input')}" for source in before[name]]
+            ),
+        )
+    for name in reversed(list(weights)):
+        end = "output" if name in ends else ""
+        # A layer of a loop may stand before what it reads.
+        back[name] = _digest(
+            kinds[name],
+            end,
+            *sorted(
+                [f"{begins(name, reader)} {back.get(reader, 'loop')}" for reader in behind[name]]
+            ),
+        )
+    return tuple(
+        [
+            Layer(name, one.param, one.shape, _digest(ahead[name], back[name])[:16])
+            for name, one in weights.items()
+        ]
+    )
+
+
+def _nearest(
+    graph: Graph, order: List[Node], weights: Dict[str, _Weights]
+) -> Tuple[Dict[str, Near], Dict[str, Near]]:
+    """For each layer, the nearest layers and inputs that it reads; for each node, those it passes
+    on.
+    """
+    before: Dict[str, Near] = {}
+    reached: Dict[str, Near] = {}
+    for node in order:
+        sources = [reached.get(port.node, frozenset()) for port in graph.data_inputs(node)]
+        near: Near = frozenset().union(*sources)
+        if node.name in weights:
+            before[node.name] = near
+            near = frozenset([node.name])
+        elif node.name in graph.inputs:
+            # A learning phase is one that a graph frozen later no longer has.
+            flag = getattr(node.attrs.get("dtype"), "name", "") == "bool"
+            near = frozenset() if flag else frozenset([node.name])
+        elif node.op in _SIZES:
+            near = frozenset()
+        reached[node.name] = near
+    return before, reached
+
+
+class _Beginnings:
+    """Where in the input of a layer the channels of one before it begin."""
+
+    def __init__(self, channels: Channels, weights: Dict[str, _Weights]) -> None:
+        self._out = {name: channels.channels_at(Port(name)) for name in weights}
+        self._into: Dict[str, Optional[np.ndarray]] = {}
+        for name, one in weights.items():
+            read = [
+                channels.channels_at(port)
+                for port in channels.graph.data_inputs(name)
+                if port != one.port
+            ]
+            self._into[name] = next((labels for labels in read if labels is not None), None)
+
+    def __call__(self, source: str, reader: str) -> int:
+        """The position; -1 where the channels do not get there, or are not followed."""
+        out, into = self._out.get(source), self._into[reader]
+        if out is None or into is None or not len(out):
+            return -1
+        found = np.flatnonzero(into == out[0])
+        return int(found[0]) if len(found) else -1
+
+
+def _weights_of(graph: Graph, channels: Channels, node: Node) -> Optional[_Weights]:
+    """The one constant that a convolution or product reads, its axes as the op reads them."""
+    if node.op not in COST_RULES:
+        return None
+    found = []
+    for port in graph.data_inputs(node):
+        source = graph[port.node]
+        while source.op in _CARRIES and graph.data_inputs(source):
+            source = graph[graph.data_inputs(source)[0].node]
+        if source.op == "Const" and source.attrs["value"].dtype.name not in ("int32", "int64"):
+            shape = tuple(source.attrs["value"].shape)
+            if len(shape) > 1:
+                found.append(_Weights(source.name, port, shape))
+    if len(found) != 1 or not _as_read(channels, found[0]):
+        return None
+    return found[0]
+
+
+def _as_read(channels: Channels, one: _Weights) -> bool:
+    """Whether the positions of a constant are those of the tensor that is read."""
+    stored, read = channels.fact(Port(one.param)), channels.fact(one.port)
+    return stored.shape == read.shape and all(
+        first is not None
+        and second is not None
+        and np.array_equal(channels.label[first], channels.label[second])
+        for first, second in zip(stored.ids, read.ids)
+    )
+
+
+def _kind(node: Node, one: _Weights) -> str:
+    """What a layer is whatever its layout: op, shape of the weights, strides."""
+    strides = sorted([int(stride) for stride in node.attrs.get("strides", ()) if stride != 1])
+    return f"{node.op.replace('_Fused', '')} {list(one.shape)} {strides}"
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()
