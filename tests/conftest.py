@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -9,6 +10,13 @@ import pytest
 
 # The helpers that stand beside the tests, wherever pytest is started.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+# Timing leaves TensorFlow's kernels as shipped, if it comes first; other tests compare exactly.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+
+# Tables are as wide as they need to be, whatever the terminal that the tests run in.
+for _name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
+    os.environ.pop(_name, None)
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"

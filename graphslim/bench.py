@@ -1,0 +1,222 @@
+"""How fast graphs run: timed in turns in one run, so that what else the machine does hits all."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import time
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence
+
+import numpy as np
+
+from graphslim import runtime
+from graphslim.compare import runnable
+from graphslim.errors import GraphslimError, VerifyError
+from graphslim.feeds import random_feeds
+from graphslim.ir import Graph, Port
+from graphslim.layout import needs_nhwc
+from graphslim.progress import Tick, silent
+
+RUNS, WARMUP = 50, 5
+"""How often each graph is timed by default, and how often it is run before that."""
+
+
+class Spread(NamedTuple):
+    """What many measurements have in common.
+
+    Attributes:
+        median: half of them are less.
+        low, high: the quartiles: a quarter are less than `low`, a quarter more than `high`.
+    """
+
+    median: float
+    low: float
+    high: float
+
+
+class Bench(NamedTuple):
+    """Two graphs, timed in turns.
+
+    Attributes:
+        names: of both.
+        first, second: milliseconds for one run.
+        ratio: the second's time as a share of the first's, round by round.
+        runs, warmup: how often each was timed, and run before that.
+        threads: threads within an op; 0 for as many as there are cores.
+        batch: examples per run.
+        tensorflow: its version.
+        onednn_off: whether its oneDNN kernels were turned off.
+        cpu: what the processor calls itself.
+        nhwc_twins: whether what ran was turned from NCHW to NHWC, which a CPU can run.
+    """
+
+    names: Sequence[str]
+    first: Spread
+    second: Spread
+    ratio: Spread
+    runs: int
+    warmup: int
+    threads: int
+    batch: int
+    tensorflow: str
+    onednn_off: bool
+    cpu: str
+    nhwc_twins: bool
+
+    def as_dict(self) -> Dict[str, Any]:
+        """For `--json`; times in milliseconds."""
+        tree = dict(self._asdict(), names=list(self.names))
+        for key in ("first", "second", "ratio"):
+            tree[key] = dict(getattr(self, key)._asdict())
+        return tree
+
+
+def spread(numbers: Sequence[float]) -> Spread:
+    """The median and the quartiles of some numbers, interpolated between neighbours."""
+    low, median, high = np.percentile(np.asarray(numbers, np.float64), [25, 50, 75])
+    return Spread(float(median), float(low), float(high))
+
+
+def take_turns(
+    actions: Sequence[Callable[[], Any]],
+    runs: int,
+    warmup: int = 0,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+    progress: Tick = silent,
+) -> np.ndarray:
+    """Times actions in turns: each once a round, and in the opposite order every other round.
+
+    Args:
+        actions: what to time.
+        runs: rounds that count.
+        warmup: rounds before that, which do not.
+        clock: gives seconds.
+        progress: told of each round.
+
+    Returns:
+        Seconds, shape (runs, len(actions)).
+    """
+    seconds = np.zeros((runs, len(actions)))
+    for number in range(warmup + runs):
+        order = range(len(actions)) if number % 2 == 0 else range(len(actions) - 1, -1, -1)
+        for index in order:
+            started = clock()
+            actions[index]()
+            taken = clock() - started
+            if number >= warmup:
+                seconds[number - warmup, index] = taken
+        progress(number + 1, warmup + runs, "timing")
+    return seconds
+
+
+def bench(
+    first: Graph,
+    second: Graph,
+    *,
+    threads: int = 1,
+    batch: int = 1,
+    runs: int = RUNS,
+    warmup: int = WARMUP,
+    seed: int = 0,
+    progress: Tick = silent,
+) -> Bench:
+    """Times two graphs in turns on random inputs, optimised by TensorFlow as it runs them.
+
+    A graph that holds NCHW ops without a CPU kernel is run as a twin in NHWC.
+
+    Args:
+        first: the original.
+        second: what should be faster.
+        threads: threads within an op; 0 for as many as there are cores.
+        batch: examples per run, where the batch is open.
+        runs: how often each is timed.
+        warmup: how often each is run before that.
+        seed: for the inputs.
+        progress: told of each round.
+
+    Raises:
+        GraphslimError: a number makes no sense, a graph does not run, or its batch is another.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+    for option, number, least in (("--runs", runs, 1), ("--warmup", warmup, 0)):
+        if number < least:
+            raise GraphslimError(f"must be {least} or more", option)
+    runtime.run_as_shipped()
+    feeds = [random_feeds(graph, seed, batch) for graph in (first, second)]
+    examples = _examples((first, second), feeds, batch)
+    with _prepared((first, second), feeds, threads) as actions:
+        one, other = take_turns(actions, runs, warmup, progress=progress).T * 1e3
+    return Bench(
+        (first.name, second.name),
+        spread(one),
+        spread(other),
+        spread(other / one),
+        runs,
+        warmup,
+        threads,
+        examples,
+        runtime.version(),
+        runtime.without_onednn(),
+        cpu_name(),
+        needs_nhwc(first) or needs_nhwc(second),
+    )
+
+
+@contextlib.contextmanager
+def _prepared(
+    graphs: Sequence[Graph], feeds: Sequence[Mapping[str, np.ndarray]], threads: int
+) -> Iterator[List[Callable[[], Any]]]:
+    """For each graph a function that runs it once, all its outputs included."""
+    with contextlib.ExitStack() as opened:
+        try:
+            actions = []
+            for graph, data in zip(graphs, feeds):
+                session = opened.enter_context(runtime.Session(runnable(graph), threads))
+                session.run(data)
+                actions.append(session.prepare(data, [full_name(port) for port in graph.outputs]))
+            yield actions
+        except VerifyError as error:
+            # Nothing was compared: a graph that does not run is bad input.
+            raise GraphslimError(error.what, error.where, error.hint) from error
+
+
+def full_name(port: Port) -> str:
+    """A port as TensorFlow names tensors, with its number."""
+    return f"{port.node}:{port.port}"
+
+
+def _examples(
+    graphs: Sequence[Graph], feeds: Sequence[Mapping[str, np.ndarray]], batch: int
+) -> int:
+    """How many examples a run takes: as wished where the batch is open, else as the file says.
+
+    Raises:
+        GraphslimError: the two graphs differ, or a batch was asked for that one does not take.
+    """
+    sizes = []
+    for graph, data in zip(graphs, feeds):
+        sizes.append(next((len(value) for value in data.values() if value.ndim), 1))
+        if batch not in (1, sizes[-1]):
+            raise GraphslimError(
+                f"its batch is fixed at {sizes[-1]}", graph.name, "leave out --batch"
+            )
+    if sizes[0] != sizes[1]:
+        raise GraphslimError(
+            f"takes {sizes[1]} examples at once, and {graphs[0].name} takes {sizes[0]}",
+            graphs[1].name,
+            "give the batch with --input-shape",
+        )
+    return sizes[0]
+
+
+def cpu_name() -> str:
+    """What the processor calls itself."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return " ".join(line.partition(":")[2].split())
+    except OSError:
+        pass
+    return platform.processor() or platform.machine() or "unknown"
