@@ -25,6 +25,7 @@ INSTALL_REQUIRES = [
     "tensorboard>=2.10; python_version >= '3.8'",
     "protobuf>=3.9,<3.21; python_version < '3.8'",
     "protobuf>=3.19; python_version >= '3.8'",
+    "pyyaml>=5.1",
     "rich>=10.0",
     "typing_extensions>=3.7.4; python_version < '3.8'",
 ]
@@ -37,8 +38,13 @@ EXTRAS_REQUIRE = {
         f"tensorflow-cpu>=2.15; python_version >= '3.10' and {CPU_WHEELS}",
         f"tensorflow>=2.15; python_version >= '3.10' and {NO_CPU_WHEELS}",
     ],
+    # Draws the charts of `prune --report`; 3.4 is the first with `stairs`.
+    "report": ["matplotlib>=3.4"],
     "test": [
         "hypothesis>=6.0",
+        # Holds the plan's schema against another implementation of JSON schema than ours.
+        "jsonschema>=3.2",
+        "matplotlib>=3.4",
         "pillow>=6.0",
         "pytest>=7.0",
         "pytest-xdist>=2.5",
@@ -88,7 +94,11 @@ setup(
     python_requires=">=3.7",
     packages=packages(),
     package_dir={"graphslim.passes": "passes"},
-    package_data={"graphslim": ["py.typed"]},
+    package_data={
+        "graphslim": ["py.typed"],
+        "graphslim.plans": ["schema.json"],
+        "graphslim.report": ["style.css", "template.html"],
+    },
     zip_safe=False,
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

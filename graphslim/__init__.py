@@ -7,6 +7,7 @@ from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.analysis.cost import Cost, cost
 from graphslim.analysis.cost import needed as needed_nodes
 from graphslim.api import find_blocks, load, plan, verify
+from graphslim.criteria import criteria, criterion
 from graphslim.errors import GraphslimError
 from graphslim.graphdef import save, serialize, to_graph_def
 from graphslim.ir import (
@@ -26,8 +27,9 @@ from graphslim.match import Match, Matcher
 from graphslim.ops.table import channel_rule, cost_rule, value_rule
 from graphslim.pattern import Pattern, Var, block_pattern
 from graphslim.pipeline import Dump, FindBlocks, Outcome, Pass, Pipeline, Timing, Verify, register
-from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_dead
+from graphslim.plans import DEAD_BELOW, GroupSettings, Plan, Selection, plan_dead
 from graphslim.rewrite import apply, apply_in_place, zero_consumers
+from graphslim.sampling import Samples
 
 __all__ = [
     "CONTROL",
@@ -43,6 +45,7 @@ __all__ = [
     "Graph",
     "GraphslimError",
     "Group",
+    "GroupSettings",
     "Match",
     "Matcher",
     "Node",
@@ -52,6 +55,7 @@ __all__ = [
     "Pipeline",
     "Plan",
     "Port",
+    "Samples",
     "Selection",
     "Shape",
     "Tensor",
@@ -66,6 +70,8 @@ __all__ = [
     "channel_rule",
     "cost",
     "cost_rule",
+    "criteria",
+    "criterion",
     "find_blocks",
     "load",
     "needed_nodes",

@@ -11,8 +11,7 @@ from typing import Any, Callable, List, Sequence
 
 import pytest
 
-from graphslim import cli
-from graphslim.cli import main
+from graphslim.cli import inspect, main
 from graphslim.graphdef import serialize
 from graphslim.graphdef.protos import GraphDef
 from graphslim.testing import from_text
@@ -514,7 +513,7 @@ def test_a_bug_is_told_in_one_line(model: Path, monkeypatch: Any, prune: Command
     def bug(*_: Any) -> None:
         raise RuntimeError("oh")
 
-    monkeypatch.setattr(cli, "find_blocks", bug)
+    monkeypatch.setattr(inspect, "find_blocks", bug)
     with pytest.raises(SystemExit) as caught:
         main(["inspect", str(model)])
     stderr = prune.capsys.readouterr().err

@@ -12,8 +12,8 @@ from typing import Any, List, NamedTuple
 import numpy as np
 import pytest
 
-from graphslim import cli, runtime, show
-from graphslim.cli import main
+from graphslim import runtime, show
+from graphslim.cli import console, main
 from graphslim.graphdef import load, save, serialize
 from graphslim.testing import from_text
 
@@ -95,8 +95,8 @@ def run(tmp_path: Path, capsys: Any, monkeypatch: Any) -> Run:
     for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
         monkeypatch.delenv(name, raising=False)
     # A console looks at the environment when it is made; that of the tests may set a width.
-    monkeypatch.setattr(cli, "out", show.Console())
-    monkeypatch.setattr(cli, "err", show.Console(stderr=True))
+    monkeypatch.setattr(console, "out", show.Console())
+    monkeypatch.setattr(console, "err", show.Console(stderr=True))
     save(from_text(FOLDS), "folds.pb")
     save(from_text(BLOCK), "block.pb")
     return Run(tmp_path, capsys)

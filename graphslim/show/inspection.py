@@ -1,28 +1,21 @@
-"""Results for people (rich tables) and for machines (JSON trees)."""
+"""What `inspect` shows: blocks, groups and cost, what is pinned, and why a node is in no block."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
-from typing import Any, Dict, Iterable, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence
 
-import rich.console
-from rich.table import Table
 from rich.text import Text
 
 from graphslim.analysis.cautions import cautions
 from graphslim.analysis.channels import Channels, Group, analyse
-from graphslim.analysis.cost import Cost, cost
-from graphslim.compare import Agreement, as_dict
-from graphslim.graphdef import serialize
+from graphslim.analysis.cost import cost
 from graphslim.ir import Block, Graph
 from graphslim.match import PATTERNS, Matcher
-from graphslim.plans import Plan, why_not
+from graphslim.plans import why_not
 from graphslim.remedies import remedy
-from graphslim.words import count, exact, plural, share
-
-_WIDE = 10_000
-"""Width of what is no terminal, so that no line is cut."""
+from graphslim.show.console import Console, print_table
+from graphslim.words import exact
 
 
 def inspection(graph: Graph) -> Dict[str, Any]:
@@ -94,72 +87,6 @@ def explanation(graph: Graph, name: str) -> List[Dict[str, Any]]:
     return found
 
 
-def pruning(
-    before: Graph, after: Graph, plan: Optional[Plan], agreement: Optional[Agreement], output: str
-) -> Dict[str, Any]:
-    """What `prune --json` prints."""
-    costs = [cost(before), cost(after)]
-    return {
-        "output": output,
-        "removed": 0 if plan is None else plan.removed,
-        "folded": 0 if plan is None else _folded(plan),
-        "groups": [
-            {
-                "id": group.id,
-                "block": group.block,
-                "channels": group.channels,
-                "removed": list(group.removed),
-            }
-            for group in (() if plan is None else plan.groups)
-        ],
-        "params": [one.params for one in costs],
-        "macs": [one.macs for one in costs],
-        "verified": None if agreement is None else as_dict(agreement),
-    }
-
-
-def _folded(plan: Plan) -> int:
-    return sum([len(fold.indices) for fold in plan.folds])
-
-
-class Console(rich.console.Console):
-    """A console for plain text: no markup, and no line is cut where no terminal shows it."""
-
-    def __init__(self, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
-
-    @property  # type: ignore[misc]  # rich has a setter too, which nothing here needs
-    def size(self) -> rich.console.ConsoleDimensions:
-        """The terminal's, or a width that nothing reaches."""
-        found = super().size
-        if self.is_terminal or "COLUMNS" in os.environ:
-            return found
-        return rich.console.ConsoleDimensions(_WIDE, found.height)
-
-    def on_broken_pipe(self) -> None:
-        """Leaves it to the command line to end quietly, where rich would exit with status 1."""
-        raise BrokenPipeError
-
-
-def _print_table(
-    console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
-) -> None:
-    """A table; columns whose name begins with `>` hold numbers, and are never wrapped."""
-    console.print(Text(title, style="bold"))
-    table = Table()
-    for name in columns:
-        number = name.startswith(">")
-        table.add_column(
-            name.lstrip(">"),
-            justify="right" if number else "left",
-            no_wrap=number,
-            overflow="fold",
-        )
-    for row in rows:
-        table.add_row(*[Text(cell) for cell in row])
-    console.print(table)
-
-
 def print_inspection(console: Console, graph: Graph) -> None:
     """The summary that `inspect` prints."""
     tree = inspection(graph)
@@ -194,7 +121,7 @@ def print_inspection(console: Console, graph: Graph) -> None:
             )
             for block in tree["blocks"]
         ]
-        _print_table(console, "Blocks", ("block", "kind", ">channels", "prunable"), rows)
+        print_table(console, "Blocks", ("block", "kind", ">channels", "prunable"), rows)
 
 
 def _kind(block: Dict[str, Any]) -> str:
@@ -219,7 +146,7 @@ def print_why_not(console: Console, graph: Graph) -> None:
             (group.id, str(len(group)), group.pinned_by or "", group.pinned_at or "")
             for group in pinned
         ]
-        _print_table(console, "Pinned", ("group", ">channels", "because", "at node"), rows)
+        print_table(console, "Pinned", ("group", ">channels", "because", "at node"), rows)
         console.print("What to do:")
         for advice, reasons in _advice(pinned).items():
             console.print(Text(f"  {', '.join(reasons)}: {advice}"))
@@ -249,73 +176,3 @@ def print_explanation(console: Console, graph: Graph, name: str) -> None:
             console.print(f"  found {', '.join(roles) or 'nothing'}")
             console.print(f"  at {one['node']}: {one['reason']}")
             console.print(f"  the pattern is declared at {one['declared_at']}")
-
-
-def print_pruning(
-    console: Console,
-    before: Graph,
-    after: Graph,
-    plan: Optional[Plan],
-    agreement: Optional[Agreement],
-    seconds: float,
-) -> None:
-    """The before-and-after table that `prune` prints."""
-    if plan is not None and plan.groups:
-        rows = [
-            (
-                group.block or group.id,
-                str(group.channels),
-                str(group.channels - len(group.removed)),
-                share(group.channels, group.channels - len(group.removed)),
-            )
-            for group in plan.groups
-        ]
-        columns = ("block or layer", ">before", ">after", ">change")
-        _print_table(console, "Channels", columns, rows)
-    sizes = [len(serialize(graph)) for graph in (before, after)]
-    costs: List[Cost] = [cost(before), cost(after)]
-    totals = [
-        (label, f"{count(one)}{unit}", f"{count(other)}{unit}", share(one, other))
-        for label, unit, one, other in (
-            ("parameters", "", costs[0].params, costs[1].params),
-            ("MACs", "", costs[0].macs, costs[1].macs),
-            ("size in bytes", "", sizes[0], sizes[1]),
-        )
-    ]
-    _print_table(console, "Whole network", ("", ">before", ">after", ">change"), totals)
-    removed = 0 if plan is None else plan.removed
-    folded = (
-        "" if plan is None or not plan.folds else f", {plural(_folded(plan), 'constant')} folded"
-    )
-    console.print(
-        f"{plural(removed, 'channel')} removed{folded}, in {seconds:.2f} s"
-        if removed
-        else f"No channel that may go is dead: nothing removed, in {seconds:.2f} s"
-    )
-    if agreement is not None:
-        print_agreement(console, agreement)
-
-
-def print_agreement(console: Console, agreement: Agreement) -> None:
-    """Output by output, how far two graphs are apart."""
-    rows = [(one.name, f"{one.absolute:.3g}", f"{one.relative:.3g}") for one in agreement.outputs]
-    columns = ("output", ">largest difference", ">of its range")
-    _print_table(console, f"Outputs, against the {agreement.against}", columns, rows)
-    if agreement.nhwc_twins:
-        console.print("Run as NHWC twins: TensorFlow's CPU kernels take no NCHW.")
-    if all(one.absolute == 0 for one in agreement.outputs):
-        console.print("The outputs are the same, bit for bit.")
-    elif agreement.ok:
-        console.print(f"The outputs are the same within {agreement.tolerance:g} of their range.")
-    else:
-        worst = agreement.worst
-        console.print(
-            f"The outputs are NOT the same: {worst.name} differs by {worst.relative:.3g} of its "
-            f"range, and {agreement.tolerance:g} is allowed."
-        )
-
-
-def print_times(console: Console, seconds: Iterable[Sequence[Any]]) -> None:
-    """What each pass took."""
-    for name, time in seconds:
-        console.print(f"{1000 * time:9.1f} ms  {name}")

@@ -1,0 +1,74 @@
+"""`graphslim bench`: how fast two graphs run, side by side."""
+
+from __future__ import annotations
+
+import click
+
+from graphslim import progress
+from graphslim.bench import RUNS, WARMUP
+from graphslim.bench import bench as measure
+from graphslim.cli import console
+from graphslim.options import Reading, model_options
+from graphslim.show.bench import print_bench
+
+
+@click.command(short_help="Time two graphs side by side.")
+@click.argument("first", metavar="A.pb")
+@click.argument("second", metavar="B.pb")
+@click.option(
+    "--threads",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Threads within an op; 0: as many as there are cores.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Examples per run, where the batch is open.",
+)
+@click.option(
+    "--runs",
+    type=click.IntRange(1),
+    default=RUNS,
+    show_default=True,
+    metavar="N",
+    help="How often each graph is timed.",
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(0),
+    default=WARMUP,
+    show_default=True,
+    metavar="N",
+    help="How often each graph is run before that.",
+)
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@model_options
+def bench(
+    first: str,
+    second: str,
+    threads: int,
+    batch: int,
+    runs: int,
+    warmup: int,
+    quiet: bool,
+    reading: Reading,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """Time two graphs in turns in one run, as TensorFlow optimises them, on random inputs."""
+    one, other = reading.load_pair(first, second)
+    with progress.bar(console.err, quiet) as tick:
+        found = measure(
+            one, other, threads=threads, batch=batch, runs=runs, warmup=warmup, progress=tick
+        )
+    if as_json:
+        console.print_json(found.as_dict())
+    else:
+        print_bench(console.out, found)
+    return console.OK

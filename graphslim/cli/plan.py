@@ -1,0 +1,132 @@
+"""`graphslim plan` and `graphslim apply`: what is to go, written down, and carried out later."""
+
+from __future__ import annotations
+
+import time
+from typing import Optional
+
+import click
+
+from graphslim import progress, show
+from graphslim.analysis.cautions import cautions
+from graphslim.api import find_blocks
+from graphslim.choosing import Choosing, selection_options
+from graphslim.cli import console
+from graphslim.cli.check import checking, tell, tell_unchecked
+from graphslim.cli.files import check_targets, read_plan, write_plan
+from graphslim.graphdef import save, saved_model
+from graphslim.options import Reading, Running, model_options, run_options, sample_options
+from graphslim.planning import cautions_of, make_plan
+from graphslim.plans import fit
+from graphslim.rewrite import apply as applied
+
+
+@click.command(short_help="Choose channels; write down which go, and why.")
+@click.argument("model")
+@click.option("-o", "--output", required=True, metavar="P.json", help="The plan file.")
+@selection_options
+@click.option("--force", is_flag=True, help="Allow P.json to be an input itself.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@sample_options
+@model_options
+def plan(
+    model: str,
+    output: str,
+    force: bool,
+    quiet: bool,
+    choosing: Choosing,
+    data: Optional[str],
+    seed: int,
+    batch: int,
+    reading: Reading,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """Choose channels of MODEL and write down which go, and why, without removing them.
+
+    The file can be read, edited, compared (`graphslim plan-diff`) and applied (`graphslim apply`).
+    """
+    started = time.perf_counter()
+    inputs = [model, *saved_model.files_of(model), data, choosing.settings]
+    check_targets(output, {}, inputs, force)
+    wish = choosing.wish(seed)
+    with progress.bar(console.err, quiet) as tick:
+        graph = find_blocks(reading.load(model))
+        tell(cautions(graph))
+        found = make_plan(graph, wish, choosing.means(data, batch, tick))
+    tell(cautions_of(graph, found))
+    write_plan(found, output)
+    if verbose:
+        console.err.print(f"planned in {time.perf_counter() - started:.2f} s")
+    if as_json:
+        click.echo(found.to_json(), nl=False)
+    else:
+        show.print_plan(console.out, found)
+        console.out.print(f"Written to {output}")
+    return console.OK
+
+
+@click.command(short_help="Carry out a plan; write the smaller graph.")
+@click.argument("model")
+@click.argument("plan_path", metavar="P.json")
+@click.option("-o", "--output", required=True, metavar="OUT.pb", help="The new file (.pb, .pbtxt).")
+@click.option(
+    "--verify/--no-verify",
+    "check",
+    default=None,
+    help="Compare the outputs before writing.  [default: where TensorFlow is installed]",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Allow a plan that was made for another checkpoint, and OUT to be MODEL itself.",
+)
+@run_options
+@model_options
+def apply(
+    model: str,
+    plan_path: str,
+    output: str,
+    check: Optional[bool],
+    force: bool,
+    running: Running,
+    reading: Reading,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """Remove the channels of a plan from MODEL and write the smaller graph to OUT.
+
+    The result is held against MODEL without what reads those channels, which is what it has to
+    compute; how far the outputs moved is told too.
+    """
+    started = time.perf_counter()
+    inputs = [model, *saved_model.files_of(model), plan_path, running.data]
+    check_targets(output, {}, inputs, force)
+    wanted = read_plan(plan_path)
+    graph = find_blocks(reading.load(model))
+    tell(cautions(graph))
+    fitted = fit(graph, wanted, force)
+    for note in fitted.notes:
+        console.err.print(note)
+    slim = applied(graph, wanted, force)
+    seconds = time.perf_counter() - started
+    checked = checking(check, running, graph, slim, wanted, output, force)
+    save(slim, output)
+    if as_json:
+        tree = show.pruning(
+            graph,
+            slim,
+            fitted.plan,
+            checked.agreement,
+            output,
+            changed=checked.change,
+            seconds=seconds,
+        )
+        console.print_json(tree)
+        return console.OK
+    show.print_pruning(
+        console.out, graph, slim, fitted.plan, checked.agreement, seconds, changed=checked.change
+    )
+    tell_unchecked(checked, check)
+    console.out.print(f"Written to {output}")
+    return console.OK

@@ -1,0 +1,185 @@
+"""`graphslim prune`: channels go, and a smaller graph is written."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, List, Optional, Sequence, Tuple, cast
+
+import click
+
+from graphslim import progress, show
+from graphslim.analysis.cautions import cautions
+from graphslim.api import finders
+from graphslim.choosing import Choosing, selection_options
+from graphslim.cli import console
+from graphslim.cli.check import checking, tell, tell_unchecked
+from graphslim.cli.files import check_targets, write_plan
+from graphslim.cli.report import check_report, draw_report, report_option, writing_report
+from graphslim.errors import GraphslimError
+from graphslim.graphdef import save, saved_model
+from graphslim.options import Reading, Running, model_options, run_options
+from graphslim.pipeline import (
+    Dump,
+    FindBlocks,
+    Observer,
+    Outcome,
+    Pass,
+    Pipeline,
+    Timing,
+    Verify,
+    find_pass,
+)
+from graphslim.planning import Means, RemoveChannels, cautions_of
+from graphslim.plans import Selection
+
+_DEAD = (
+    *("scope", "only", "exclude", "multiple_of", "min_channels"),
+    *("rounding", "max_ratio", "by_name"),
+)
+"""What of a selection holds for dead channels too."""
+
+
+@click.command(short_help="Remove channels; write the smaller graph.")
+@click.argument("model")
+@click.option("-o", "--output", required=True, metavar="OUT.pb", help="The new file (.pb, .pbtxt).")
+@selection_options
+@click.option(
+    "--pass",
+    "extra",
+    multiple=True,
+    metavar="PASS",
+    help="Run a pass too: a name (see `graphslim passes`), module:Class or file.py:Class. "
+    "What finds blocks runs before channels are removed, the rest after.",
+)
+@click.option("--plan-out", metavar="P.json", help="Write down what was removed and why.")
+@report_option
+@click.option(
+    "--verify/--no-verify",
+    "check",
+    default=None,
+    help="Compare the outputs before writing.  [default: where TensorFlow is installed]",
+)
+@click.option("--verify-each", is_flag=True, help="Check the graph's invariants after each pass.")
+@click.option("--time-passes", is_flag=True, help="Print what each pass takes, on stderr.")
+@click.option(
+    "--dump-after",
+    multiple=True,
+    metavar="PASS",
+    help="Write the graph after a pass to NN-PASS.pbtxt beside OUT.",
+)
+@click.option("--force", is_flag=True, help="Allow OUT to be MODEL itself.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@run_options
+@model_options
+def prune(
+    model: str,
+    output: str,
+    extra: Tuple[str, ...],
+    plan_out: Optional[str],
+    report_out: Optional[str],
+    check: Optional[bool],
+    verify_each: bool,
+    time_passes: bool,
+    dump_after: Tuple[str, ...],
+    force: bool,
+    quiet: bool,
+    choosing: Choosing,
+    running: Running,
+    reading: Reading,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """Remove channels from MODEL and write the smaller graph to OUT.
+
+    By default the channels that are provably dead, so that the outputs stay as they are. With
+    --criterion and a budget, those that matter least; the result is then held against the original
+    without what reads those channels, and how far the outputs moved is told.
+    """
+    started = time.perf_counter()
+    check_report(report_out)
+    beside = {"--plan-out": plan_out, "--report": report_out}
+    inputs = [model, *saved_model.files_of(model), running.data, choosing.settings]
+    check_targets(output, beside, inputs, force)
+    wish = choosing.wish(running.seed)
+    with progress.bar(console.err, quiet) as tick:
+        remove = _removal(wish, choosing.means(running.data, running.batch, tick))
+        pipeline = Pipeline(_steps(remove, extra))
+        timing, dump = Timing(), Dump(os.path.dirname(output), _known(dump_after, pipeline))
+        observers: List[Observer] = [timing, dump] + ([Verify()] if verify_each else [])
+        graph = reading.load(model)
+        tell(cautions(graph))
+        slim = graph.copy()
+        results = pipeline.run(slim, observers)
+    plan = next((outcome.plan for _, outcome in results if outcome.plan is not None), None)
+    seconds = time.perf_counter() - started
+    _report(results if verbose else [], timing if time_passes else None, dump)
+    if plan is not None:
+        tell(cautions_of(graph, plan))
+    chosen = plan if wish.criterion is not None else None
+    checked = checking(check, running, graph, slim, chosen, output)
+    page = None
+    if report_out is not None and plan is not None:
+        found = [checked.agreement, checked.change]
+        page = draw_report(graph, slim, plan, found, output, seconds, quiet)
+    with writing_report(page, report_out):
+        save(slim, output)
+    if plan_out and plan is not None:
+        write_plan(plan, plan_out)
+    if as_json:
+        tree = show.pruning(
+            graph,
+            slim,
+            plan,
+            checked.agreement,
+            output,
+            changed=checked.change,
+            seconds=seconds,
+        )
+        console.print_json(tree)
+        return console.OK
+    show.print_pruning(
+        console.out, graph, slim, plan, checked.agreement, seconds, changed=checked.change
+    )
+    tell_unchecked(checked, check)
+    console.out.print(f"Written to {output}")
+    return console.OK
+
+
+def _removal(wish: Selection, means: Means) -> Pass:
+    """The pass that removes what a selection says."""
+    if wish.criterion is not None:
+        return RemoveChannels(wish, means)
+    options = {field: getattr(wish, field) for field in _DEAD}
+    remove: Any = find_pass("remove-dead-channels")
+    return cast(Pass, remove(dead_below=means.dead_below, **options))
+
+
+def _steps(remove: Pass, extra: Sequence[str]) -> List[Any]:
+    """The passes in order: what finds blocks, the removal, and the rest that was asked for."""
+    asked = [(name, find_pass(name)) for name in extra]
+    found = [name for name, cls in asked if issubclass(cls, FindBlocks)]
+    others = [name for name, cls in asked if not issubclass(cls, FindBlocks)]
+    # A finder from a file registers itself when it is read, and would run twice.
+    built_in = [name for name in finders() if name not in [cls.name for _, cls in asked]]
+    return [*built_in, *found, remove, *others]
+
+
+def _known(wanted: Sequence[str], pipeline: Pipeline) -> Sequence[str]:
+    names = [step.name for step in pipeline.steps]
+    for name in wanted:
+        if name not in names:
+            raise GraphslimError(
+                f"{name!r} is not run", "--dump-after", f"the passes are: {', '.join(names)}"
+            )
+    return wanted
+
+
+def _report(results: Sequence[Tuple[str, Outcome]], timing: Optional[Timing], dump: Dump) -> None:
+    """What the passes said, took and left, on stderr."""
+    for name, outcome in results:
+        console.err.print(f"{name}: {'; '.join(outcome.notes) or 'nothing to say'}")
+    if timing is not None:
+        show.print_times(console.err, timing.seconds)
+    for path in dump.written:
+        console.err.print(f"dumped {path}")

@@ -1,0 +1,223 @@
+"""What a report shows, as plain values: layers, parts, groups, walls and the outcome."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from graphslim.analysis.channels import Channels, analyse
+from graphslim.analysis.cost import cost
+from graphslim.compare import Agreement
+from graphslim.graphdef import serialize
+from graphslim.ir import Graph, Port
+from graphslim.plans import GroupPlan, Plan
+from graphslim.plans.plan import Achieved
+from graphslim.remedies import remedy
+from graphslim.report.spent import REST, Spent, is_layer, owners, spent
+
+Pair = Tuple[int, int]
+
+
+class Layer(NamedTuple):
+    """One convolution or matrix product.
+
+    Attributes:
+        name: the node.
+        op: what it computes.
+        width: output channels, before and after.
+        pinned: how many of those before may not go.
+    """
+
+    name: str
+    op: str
+    width: Pair
+    pinned: int
+
+
+class Part(NamedTuple):
+    """A block, or a layer that is in none, with what belongs to it.
+
+    Attributes:
+        name: the block's name, or the layer's.
+        kind: the block's kind; None for a layer.
+        layers: those inside whose width is known, in the order of the network.
+        params: parameters, before and after.
+        macs: multiply-accumulates, before and after; None where a size is open.
+    """
+
+    name: str
+    kind: Optional[str]
+    layers: Tuple[Layer, ...]
+    params: Pair
+    macs: Optional[Pair]
+
+
+class Wall(NamedTuple):
+    """A reason why channels stay.
+
+    Attributes:
+        reason: as the analysis gives it.
+        advice: what the reader can do.
+        groups: by group id, the number of its channels and the node that forbids it.
+    """
+
+    reason: str
+    advice: str
+    groups: Tuple[Tuple[str, int, str], ...]
+
+    @property
+    def channels(self) -> int:
+        """How many channels it holds."""
+        return sum([channels for _, channels, _ in self.groups])
+
+
+class Report(NamedTuple):
+    """All that the page shows.
+
+    Attributes:
+        model: name and digest of the file that was pruned.
+        output: the path of the result.
+        parts: the network, in its order.
+        groups: the groups that lose channels.
+        walls: why channels of other groups stay, the reason that holds most of them first.
+        channels: those of all groups, and those of prunable groups.
+        params, macs, size: before and after; the size in bytes, of the binary file.
+        settings: the wish that the plan was made for.
+        achieved: how near the plan came to its budget; None where there was none.
+        agreements: how near the outputs are, against each of the graphs that they were compared to.
+        seconds: time for reading, planning and rewriting.
+    """
+
+    model: Mapping[str, str]
+    output: str
+    parts: Tuple[Part, ...]
+    groups: Tuple[GroupPlan, ...]
+    walls: Tuple[Wall, ...]
+    channels: Pair
+    params: Pair
+    macs: Optional[Pair]
+    size: Pair
+    settings: Mapping[str, object]
+    achieved: Optional[Achieved]
+    agreements: Tuple[Agreement, ...]
+    seconds: float
+
+    @property
+    def removed(self) -> int:
+        """How many channels go."""
+        return sum([len(group.removed) for group in self.groups])
+
+
+def collect(
+    before: Graph,
+    after: Graph,
+    plan: Plan,
+    agreements: Sequence[Agreement] = (),
+    *,
+    output: str = "",
+    seconds: float = 0.0,
+) -> Report:
+    """Gathers what the page shows.
+
+    Args:
+        before: the graph as it was read; its blocks, or those of `after`, are the parts.
+        after: the graph without the plan's channels.
+        plan: what went.
+        agreements: comparisons of the outputs, if any were made.
+        output: where the result is written to.
+        seconds: time for reading, planning and rewriting.
+    """
+    channels = analyse(before)
+    costs = [cost(before), cost(after)]
+    macs = [one.macs for one in costs]
+    prunable = [len(group) for group in channels.groups if group.prunable]
+    return Report(
+        plan.model,
+        output,
+        find_parts(before, after),
+        plan.groups,
+        _walls(channels),
+        (sum([len(group) for group in channels.groups]), sum(prunable)),
+        (costs[0].params, costs[1].params),
+        None if macs[0] is None or macs[1] is None else (macs[0], macs[1]),
+        (len(serialize(before)), len(serialize(after))),
+        plan.settings,
+        plan.achieved,
+        tuple(agreements),
+        seconds,
+    )
+
+
+def find_parts(before: Graph, after: Graph) -> Tuple[Part, ...]:
+    """The network cut into blocks, and single layers where there are none, in its order.
+
+    Args:
+        before: the graph as it was read.
+        after: the same without some channels; nodes are known by their names.
+    """
+    # The passes may have run on the copy alone; nodes keep their names.
+    blocks = after.blocks or before.blocks
+    kinds = {block.name: block.kind for block in blocks}
+    inside: Dict[str, str] = {}
+    for block in sorted(blocks, key=lambda one: -len(one.nodes)):
+        for name in block.nodes:
+            inside.setdefault(name, block.name)
+    owner = owners(before, inside)
+    spends = [spent(before, owner), spent(after, owners(after, inside))]
+    layers: Dict[str, List[Layer]] = {}
+    for node in before.order():
+        if is_layer(node):
+            found = layers.setdefault(owner[node.name], [])
+            width = _width(before, node.name)
+            if width is not None:
+                after_width = _width(after, node.name) if node.name in after else 0
+                pair = (width, width if after_width is None else after_width)
+                pinned = _pinned(before, node.name, width)
+                found.append(Layer(node.name, node.op, pair, pinned))
+    # What belongs to no layer is shown if it costs something.
+    names = [*layers, *[name for name in spends[0] if name not in layers]]
+    return tuple(
+        [
+            _part(name, kinds.get(name), layers.get(name, ()), spends)
+            for name in names
+            if name != REST or spends[0].get(name, Spent(0, 0)).params
+        ]
+    )
+
+
+def _part(
+    name: str, kind: Optional[str], layers: Sequence[Layer], spends: Sequence[Mapping[str, Spent]]
+) -> Part:
+    first, second = [one.get(name, Spent(0, 0)) for one in spends]
+    known = first.macs is not None and second.macs is not None
+    return Part(
+        name,
+        kind,
+        tuple(layers),
+        (first.params, second.params),
+        (first.macs or 0, second.macs or 0) if known else None,
+    )
+
+
+def _width(graph: Graph, name: str) -> Optional[int]:
+    node, known = graph[name], analyse(graph).fact(Port(name, 0))
+    if not known.shape or len(known.shape) < 2:
+        return None
+    return known.shape[1 if node.text("data_format").startswith("NC") else -1]
+
+
+def _pinned(graph: Graph, name: str, width: int) -> int:
+    channels = analyse(graph)
+    labels = channels.channels_at(Port(name, 0))
+    return width if labels is None else int(np.count_nonzero(channels.pinned()[labels]))
+
+
+def _walls(channels: Channels) -> Tuple[Wall, ...]:
+    found: Dict[str, List[Tuple[str, int, str]]] = {}
+    for group in channels.groups:
+        if group.pinned_by is not None:
+            entry = (group.id, len(group), group.pinned_at or "")
+            found.setdefault(group.pinned_by, []).append(entry)
+    walls = [Wall(reason, remedy(reason), tuple(groups)) for reason, groups in found.items()]
+    return tuple(sorted(walls, key=lambda wall: (-wall.channels, wall.reason)))

@@ -1,0 +1,286 @@
+"""The page: a report as one HTML file that asks nothing of any server and runs no script."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import List, Optional, Sequence, Tuple
+
+from graphslim._version import __version__
+from graphslim.compare import Agreement
+from graphslim.plans import GroupPlan
+from graphslim.progress import Tick, silent
+from graphslim.report import charts
+from graphslim.report.data import Pair, Report, Wall
+from graphslim.report.names import Names
+from graphslim.report.picture import costs, network, tail
+from graphslim.words import count, percent, share
+
+_FOLDER = Path(__file__).resolve().parent
+_SHOWN = 24
+"""So many charts are in sight at once; the rest unfolds."""
+_ASKED = {"macs": "MACs", "params": "parameters", "size": "size", "latency": "latency"}
+
+
+def render(report: Report, tick: Tick = silent) -> str:
+    """The page as text.
+
+    Args:
+        report: what it shows.
+        tick: told of each chart that is drawn.
+
+    Raises:
+        GraphslimError: matplotlib is not installed.
+    """
+    charts.require_library()
+    names = Names(
+        [layer.name for part in report.parts for layer in part.layers],
+        [part.name for part in report.parts if part.kind is not None],
+    )
+    body = [
+        _head(report),
+        _network(report, names),
+        _costs(report, names),
+        _scores(report, names, tick),
+    ]
+    body += [_outputs(report), _walls(report), _settings(report)]
+    name = report.model.get("name", "graph")
+    return Template((_FOLDER / "template.html").read_text(encoding="utf-8")).substitute(
+        title=escape(f"{name}: what was pruned"),
+        style=(_FOLDER / "style.css").read_text(encoding="utf-8"),
+        body="\n".join(body),
+    )
+
+
+def _section(title: str, lead: str, *content: str) -> str:
+    return f'<section><h2>{title}</h2><p class="soft">{lead}</p>{"".join(content)}</section>'
+
+
+def _head(report: Report) -> str:
+    name = escape(report.model.get("name", "graph"))
+    total, prunable = report.channels
+    tiles = [
+        _tile("channels in groups", (total, total - report.removed), None),
+        _tile("parameters", report.params, _asked(report, "params")),
+        _tile("multiply-accumulates", report.macs, _asked(report, "macs")),
+        _tile("size in bytes", report.size, _asked(report, "size")),
+    ]
+    target = f" Written to <code>{escape(report.output)}</code>." if report.output else ""
+    return (
+        f"<header><h1>{name}</h1><p>{report.removed:,} of {prunable:,} prunable channels removed, "
+        f"in {report.seconds:.2f} s.{target}</p></header>"
+        f'<div class="tiles">{"".join(tiles)}</div>'
+        f'<div class="verdict">{_budget(report)}{_verdicts(report)}</div>'
+    )
+
+
+def _asked(report: Report, what: str) -> Optional[float]:
+    found = report.achieved
+    return found.asked if found is not None and found.what == what else None
+
+
+def _tile(what: str, pair: Optional[Pair], asked: Optional[float]) -> str:
+    if pair is None:
+        return (
+            f'<div class="card tile"><div class="what">{what}</div><div class="much">?</div>'
+            '<div class="from">the size of an input is open</div></div>'
+        )
+    left = 100 * pair[1] / pair[0] if pair[0] else 100.0
+    mark = "" if asked is None else f'<b style="left:{100 * asked:.2f}%" title="asked"></b>'
+    wish = "" if asked is None else f"; asked for {100 * asked:.4g}&nbsp;%"
+    change = f"{count(pair[0])} → {count(pair[1])} ({left:.1f}&nbsp;%{wish})"
+    return (
+        f'<div class="card tile"><div class="what">{what}</div>'
+        f'<div class="much">{share(*pair) or "none"}</div>'
+        f'<div class="meter"><i style="width:{min(left, 100):.2f}%"></i>{mark}</div>'
+        f'<div class="from">{change}</div></div>'
+    )
+
+
+def _budget(report: Report) -> str:
+    found = report.achieved
+    if found is None:
+        return ""
+    what = _ASKED.get(found.what)
+    subject = f"of the {what} remain" if what else "of the channels in scope go"
+    if found.what not in _ASKED and found.what != "ratio":
+        subject = found.what
+    asked, achieved = f"{100 * found.asked:.4g} %", f"{100 * found.achieved:.4g} %"
+    reason = f"<br>{escape(found.reason)}" if found.reason else ""
+    return (
+        f'<div class="card"><strong>Asked for {asked}, achieved {achieved}</strong>'
+        f'<span class="soft">{escape(subject)}{reason}</span></div>'
+    )
+
+
+def _verdicts(report: Report) -> str:
+    if not report.agreements:
+        text = "<strong>Not verified</strong>The outputs were not compared."
+        return f'<div class="card">{text}</div>'
+    found = []
+    for one in report.agreements:
+        title, text = _verdict(one, len(report.agreements) > 1)
+        found.append(f'<div class="card"><strong>{title}</strong>{_soft(text)}</div>')
+    return "".join(found)
+
+
+def _soft(text: str) -> str:
+    return f'<span class="soft">{text}</span>'
+
+
+def _verdict(agreement: Agreement, among: bool) -> Tuple[str, str]:
+    """What a comparison says, in a title and a sentence.
+
+    Args:
+        agreement: the comparison.
+        among: whether it is one of several: then that with the original is no check.
+    """
+    worst = agreement.worst
+    apart = f"{worst.relative:.2g} of the range of <code>{escape(worst.name)}</code>"
+    if all(one.absolute == 0 for one in agreement.outputs):
+        return "Outputs: the same, bit for bit", f"as the {agreement.against}"
+    if among and agreement.against == "original":
+        title = f"The outputs changed by up to {percent(worst.relative)} of their range"
+        return title, "which is what the criterion gave up, before any retraining"
+    if agreement.ok:
+        text = f"as the {agreement.against}; the largest difference is {apart}"
+        return f"Outputs: the same within {agreement.tolerance:g} of their range", text
+    return "Outputs: NOT the same", f"as the {agreement.against}: they differ by {apart}"
+
+
+def _legend(*items: Tuple[str, str]) -> str:
+    marks = [f'<span><i class="{shade}"></i>{text}</span>' for shade, text in items]
+    return f'<div class="legend">{"".join(marks)}</div>'
+
+
+def _network(report: Report, names: Names) -> str:
+    lead = (
+        "From input to output, one bar for each convolution and matrix product. A bar is as long "
+        "as the square root of the layer's width, and coloured by the share that stays."
+    )
+    legend = _legend(("kept", "stays"), ("gone", "removed"), ("wall", "may not be removed"))
+    return _section("The network", lead, legend, network(report.parts, names))
+
+
+def _costs(report: Report, names: Names) -> str:
+    lead = "By block, and by layer where there is none; the costliest first."
+    legend = _legend(("kept", "after"), ("gone", "saved"))
+    return _section("What it costs", lead, legend, costs(report.parts, names))
+
+
+def _scores(report: Report, names: Names, tick: Tick) -> str:
+    scored = [group for group in report.groups if group.scores]
+    if not scored:
+        reasons = sorted({group.why for group in report.groups})
+        dead = "they are dead: no output needs them" if reasons == ["dead"] else "they were given"
+        lead = f"No criterion scored the channels that went; {dead}."
+        return _section("What went", lead if reasons else "Nothing went.")
+    lead = (
+        f"How <code>{escape(scored[0].why)}</code> scored the channels of each group that loses "
+        "some: the number of channels, over their score (on a logarithmic axis where a few are far "
+        "above the rest). The cut is drawn where one score parts what goes from what stays."
+    )
+    legend = _legend(("kept", "stays"), ("gone", "removed"), ("cut", "the cut"))
+    figures: List[str] = []
+    for group in scored:
+        tick(len(figures), len(scored), "drawing")
+        figures.append(_figure(group, names))
+    shown = f'<div class="charts">{"".join(figures[:_SHOWN])}</div>'
+    rest = "".join(figures[_SHOWN:])
+    more = f'<details class="charted"><summary>and {len(figures) - _SHOWN} more groups</summary>'
+    more += f'<div class="charts">{rest}</div></details>'
+    return _section("Scores, and the cut", lead, legend, shown, more if rest else "")
+
+
+def _figure(group: GroupPlan, names: Names) -> str:
+    name = group.block or group.id
+    left = group.channels - len(group.removed)
+    cut = charts.cut_between(group.scores, group.removed)
+    where = "" if cut is None else f", cut at {cut:.3g}"
+    label = f"{name}: {group.channels} channels, {left} stay{where}"
+    return (
+        f'<figure title="{escape(label)}"><figcaption><b>{tail(names(name))}</b>'
+        f'<span class="soft">{group.channels} → {left}{where}</span></figcaption>'
+        f"{charts.histogram(group.scores, group.removed, label)}</figure>"
+    )
+
+
+def _outputs(report: Report) -> str:
+    if not report.agreements:
+        return _section("Do the outputs agree?", "They were not compared.")
+    found: List[str] = []
+    for one in report.agreements:
+        check = len(report.agreements) == 1 or one.against != "original"
+        rows = [(output.name, output.relative) for output in one.outputs]
+        chart = charts.differences(rows, one.tolerance if check else None)
+        text = [
+            f'<tr><td><code>{escape(output.name)}</code></td><td class="number">'
+            f'{output.absolute:.3g}</td><td class="number">{output.relative:.3g}</td></tr>'
+            for output in one.outputs
+        ]
+        found.append(
+            f'<div class="card"><h3>Against the {escape(one.against)}</h3>{chart}'
+            '<div class="table"><table><thead><tr><th>output</th><th class="number">largest '
+            'difference</th><th class="number">of its range</th></tr></thead>'
+            f"<tbody>{''.join(text)}</tbody></table></div></div>"
+        )
+    lead = (
+        "The largest difference of each output, as a share of its range, on a logarithmic scale. "
+        "The dashed line is what is allowed."
+    )
+    if any(one.against != "original" for one in report.agreements):
+        lead += (
+            " The masked original is the network with the weights that read removed channels set "
+            "to zero, which the pruned one has to equal."
+        )
+    return _section("Do the outputs agree?", lead, f'<div class="two">{"".join(found)}</div>')
+
+
+def _walls(report: Report) -> str:
+    total, prunable = report.channels
+    if not report.walls:
+        return _section("What could not be pruned", "Nothing: every group is prunable.")
+    head = (
+        '<thead><tr><th>because</th><th class="number">channels</th><th>where</th>'
+        "<th>what you can do</th></tr></thead>"
+    )
+    rows = "".join([_wall(wall) for wall in report.walls])
+    lead = f"{total - prunable:,} of {total:,} channels stay whatever is asked for."
+    table = f'<div class="table"><table class="walls">{head}<tbody>{rows}</tbody></table></div>'
+    return _section("What could not be pruned, and why", lead, table)
+
+
+def _wall(wall: Wall) -> str:
+    names = [f"<code>{escape(node or group)}</code>" for group, _, node in wall.groups]
+    names = list(dict.fromkeys(names))
+    where = ", ".join(names[:3])
+    if len(names) > 3:
+        rest = ", ".join(names[3:])
+        where += f"<details><summary>and {len(names) - 3} more</summary>{rest}</details>"
+    return (
+        f'<tr><td><b>{escape(wall.reason)}</b></td><td class="number">{wall.channels:,}</td>'
+        f"<td>{where}</td><td>{escape(wall.advice)}</td></tr>"
+    )
+
+
+def _settings(report: Report) -> str:
+    settings = [(key, _said(value)) for key, value in report.settings.items()]
+    rows: Sequence[Tuple[str, str]] = [
+        *[(key, text) for key, text in settings if text],
+        ("model", report.model.get("name", "")),
+        ("SHA-256", report.model.get("sha256", "")),
+        ("graphslim", __version__),
+    ]
+    text = "".join([f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows])
+    lead = "The same model and the same settings give the same plan."
+    return _section("How it was asked for", lead, f"<dl>{text}</dl>")
+
+
+def _said(value: object) -> str:
+    """A setting as text; empty for one that says nothing."""
+    if isinstance(value, dict):
+        return ", ".join([f"{key} {_said(one)}" for key, one in value.items()])
+    if isinstance(value, (list, tuple)):
+        return ", ".join([_said(one) for one in value])
+    return "" if value is None else str(value)

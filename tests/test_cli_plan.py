@@ -1,0 +1,242 @@
+"""`plan`, `apply`, and `prune` with a criterion, as one types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, List, NamedTuple
+
+import numpy as np
+import pytest
+from tiny import tiny
+
+import graphslim as gs
+from graphslim import show
+from graphslim.cli import console, main
+
+# Two convolutions that may shrink, one that the output pins.
+NET = """
+    x = input 1,6,6,4
+    a/w = f32[3,3,4,32]{random 1}
+    a = Conv2D(x, a/w)
+    ra = Relu(a)
+    b/w = f32[1,1,32,16]{random 2}
+    b = Conv2D(ra, b/w)
+    rb = Relu(b)
+    p/w = f32[1,1,16,8]{random 3}
+    p = Conv2D(rb, p/w)
+"""
+
+
+class Result(NamedTuple):
+    status: int
+    out: str
+    err: str
+
+
+class Run:
+    """Runs a command line in this process, in a folder of its own."""
+
+    def __init__(self, folder: Path, capsys: Any) -> None:
+        self.folder, self.capsys = folder, capsys
+
+    def __call__(self, line: str, status: int = 0) -> Result:
+        with pytest.raises(SystemExit) as caught:
+            main(line.split())
+        found = Result(int(caught.value.code or 0), *self.capsys.readouterr())
+        assert found.status == status, found
+        return found
+
+    def files(self) -> List[str]:
+        return sorted(os.listdir(str(self.folder)))
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: Any, monkeypatch: Any) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(console, "out", show.Console())
+    monkeypatch.setattr(console, "err", show.Console(stderr=True))
+    gs.save(tiny(NET), "net.pb")
+    return Run(tmp_path, capsys)
+
+
+def plan_in(run: Run, name: str = "p.json") -> Any:
+    return json.loads((run.folder / name).read_text(encoding="utf-8"))
+
+
+def test_plan_writes_what_the_library_plans(run: Run) -> None:
+    found = run("plan net.pb -o p.json --criterion l1 --macs 0.5 --multiple-of 2")
+    assert "macs: asked for 0.5, achieved 0." in found.out
+    assert "Written to p.json" in found.out and found.err == ""
+    wanted = gs.plan(gs.load("net.pb"), criterion="l1", macs=0.5, multiple_of=2)
+    assert (run.folder / "p.json").read_text(encoding="utf-8") == wanted.to_json()
+    tree = plan_in(run)
+    assert tree["settings"]["budget"] == {"macs": 0.5}
+    assert abs(tree["achieved"]["achieved"] - 0.5) <= 0.01
+
+
+def test_plan_json_is_the_plan(run: Run) -> None:
+    found = run("plan net.pb -o p.json --criterion l2 --ratio 0.25 --json")
+    assert json.loads(found.out) == plan_in(run)
+
+
+def test_plan_without_a_criterion_is_of_dead_channels(run: Run) -> None:
+    assert "0 channels to go" in run("plan net.pb -o p.json").out
+    assert plan_in(run)["settings"]["select"] == "dead"
+
+
+def test_every_option_reaches_the_selection(run: Run) -> None:
+    (run.folder / "s.yaml").write_text("a: {max_ratio: 0.5}\n", encoding="utf-8")
+    run(
+        "plan net.pb -o p.json --criterion random --params 0.8 --rank local --aggregate max "
+        "--scope all --only * --exclude p --multiple-of 2 --rounding removed --min-channels 3 "
+        "--max-ratio 0.75 --settings s.yaml --seed 7"
+    )
+    settings = plan_in(run)["settings"]
+    assert settings == {
+        "select": "scores",
+        "scope": "all",
+        "only": ["*"],
+        "exclude": ["p"],
+        "multiple_of": 2,
+        "rounding": "removed",
+        "min_channels": 3,
+        "max_ratio": 0.75,
+        "criterion": "random",
+        "aggregate": "max",
+        "rank": "local",
+        "seed": 7,
+        "budget": {"params": 0.8},
+        "by_name": [["a", {"max_ratio": 0.5}]],
+    }
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ("--criterion l1 --macs 0.01", "--macs 0.01: at least"),
+        (
+            "--criterion l1 --params 0.1 --max-ratio 0.1",
+            "--params 0.1: at least 1 of the parameters",
+        ),
+        ("--criterion l1 --macs 0.5 --only nix", "'nix' matches no group or block"),
+        ("--criterion l1 --macs 0.5 --exclude nix", "'nix' matches no group or block"),
+        ("--criterion l1 --macs 0.5 --params 0.5", "only one thing can be reached"),
+        ("--criterion l1 --macs 50", "--macs"),
+        ("--criterion l1", "not how much"),
+        ("--criterion nix --macs 0.5", "no criterion 'nix'"),
+        ("--macs 0.5", "needs a criterion"),
+        ("--dead --criterion l1 --macs 0.5", "excludes --criterion"),
+        ("--criterion l1 --macs 0.5 --settings nix.yaml", "nix.yaml: cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan net.pb -o out.json", "prune net.pb -o out.pb"])
+def test_impossible_wishes(run: Run, command: str, options: str, told: str) -> None:
+    """One clear line, exit status 2, and no file."""
+    found = run(f"{command} {options}", status=2)
+    assert told in found.err and len(found.err.splitlines()) == 1 and found.out == ""
+    assert run.files() == ["net.pb"]
+
+
+def test_weights_that_are_no_numbers(run: Run) -> None:
+    graph = tiny(NET)
+    numbers = np.array(graph["a/w"].attrs["value"].numbers())
+    numbers[0, 0, 0, 0] = np.nan
+    graph.set_attr("a/w", "value", graph["a/w"].attrs["value"].with_numbers(numbers))
+    gs.save(graph, "nan.pb")
+    found = run("plan nan.pb -o p.json --criterion l1 --macs 0.5", status=2)
+    assert "a/w" in found.err and run.files() == ["nan.pb", "net.pb"]
+
+
+def test_a_plan_is_not_written_over_its_inputs(run: Run) -> None:
+    run("plan net.pb -o p.json --criterion l1 --macs 0.5")
+    assert "is the input itself" in run("apply net.pb p.json -o p.json", status=2).err
+    assert "is the input itself" in run("apply net.pb p.json -o net.pb", status=2).err
+    assert "is the input itself" in run("plan net.pb -o net.pb", status=2).err
+
+
+def test_apply_without_tensorflow(run: Run) -> None:
+    run("plan net.pb -o p.json --criterion l1 --macs 0.5 --multiple-of 4")
+    found = run("apply net.pb p.json -o out.pb --no-verify")
+    assert "Not verified: --no-verify was given." in found.out
+    plan = gs.plan(gs.load("net.pb"), criterion="l1", macs=0.5, multiple_of=4)
+    assert (run.folder / "out.pb").read_bytes() == gs.serialize(gs.apply(gs.load("net.pb"), plan))
+
+
+def test_apply_refuses_a_plan_of_another_model(run: Run) -> None:
+    gs.save(tiny(NET.replace("random 2", "random 9")), "other.pb")
+    run("plan other.pb -o p.json --criterion l1 --macs 0.5")
+    found = run("apply net.pb p.json -o out.pb", status=2)
+    assert "was made for other.pb" in found.err and "out.pb" not in run.files()
+    run("apply net.pb p.json -o out.pb --force --no-verify")
+    assert "out.pb" in run.files()
+
+
+@pytest.mark.tf
+def test_apply_and_prune_do_the_same(run: Run) -> None:
+    pytest.importorskip("tensorflow")
+    options = "--criterion l1 --macs 0.5 --multiple-of 4"
+    run(f"plan net.pb -o p.json {options}")
+    applied = run("apply net.pb p.json -o one.pb")
+    pruned = run(f"prune net.pb -o two.pb {options} --plan-out q.json")
+    for found in (applied, pruned):
+        assert "Outputs, against the masked original" in found.out
+        assert "The outputs are the same within 0.0001 of their range." in found.out or (
+            "bit for bit" in found.out
+        )
+        assert "Beside the graph as it was, p changed by" in found.out
+    assert (run.folder / "one.pb").read_bytes() == (run.folder / "two.pb").read_bytes()
+    assert (run.folder / "p.json").read_bytes() == (run.folder / "q.json").read_bytes()
+
+
+@pytest.mark.tf
+def test_prune_json_tells_both_differences(run: Run) -> None:
+    pytest.importorskip("tensorflow")
+    found = json.loads(run("prune net.pb -o out.pb --criterion l1 --ratio 0.5 --json").out)
+    assert found["verified"]["against"] == "masked original" and found["verified"]["ok"]
+    assert found["changed"]["against"] == "original"
+    assert found["changed"]["outputs"][0]["relative"] > 0.01
+    assert found["achieved"] == {"what": "ratio", "asked": 0.5, "achieved": 0.5, "reason": None}
+
+
+@pytest.mark.tf
+def test_a_result_that_is_wrong_is_not_written(run: Run, monkeypatch: Any) -> None:
+    pytest.importorskip("tensorflow")
+    from graphslim import planning
+
+    def broken(graph: gs.Graph, plan: gs.Plan) -> None:
+        gs.apply_in_place(graph, plan)
+        tensor = graph["p/w"].attrs["value"]
+        graph.set_attr("p/w", "value", tensor.with_numbers(2 * tensor.numbers()))
+
+    monkeypatch.setattr(planning, "apply_in_place", broken)
+    found = run("prune net.pb -o out.pb --criterion l1 --ratio 0.5", status=1)
+    assert "the result differs by" in found.err and run.files() == ["net.pb"]
+
+
+@pytest.mark.tf
+def test_scores_of_random_inputs_are_cautioned_against(run: Run) -> None:
+    pytest.importorskip("tensorflow")
+    found = run("plan net.pb -o p.json --criterion activation --ratio 0.5")
+    assert "caution: the scores were measured on 8 random inputs" in found.err
+    assert plan_in(run)["settings"]["inputs"] == "random"
+
+
+@pytest.mark.tf
+def test_more_data_than_the_graph_takes_at_once(run: Run) -> None:
+    """All of it scores; the check takes the first run."""
+    pytest.importorskip("tensorflow")
+    np.save("many.npy", np.random.RandomState(0).rand(5, 6, 6, 4).astype(np.float32))
+    found = run("prune net.pb -o out.pb --criterion activation --ratio 0.5 --data many.npy")
+    assert "caution" not in found.err and "out.pb" in run.files()
+
+
+def test_criteria_are_listed(run: Run) -> None:
+    lines = run("criteria").out.splitlines()
+    assert [line.split()[0] for line in lines] == sorted(gs.criteria())
+    assert any("arXiv 1705.10748" in line for line in lines)
