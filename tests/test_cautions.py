@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Run
 from tiny import tiny
 
+import graphslim as gs
 from graphslim.analysis.cautions import cautions, random_node
 
 START = "x = input 1,6,6,4\na/w = f32[3,3,4,8]{random 1}\na = Conv2D(x, a/w)\nk = f32[8]{1}\n"
@@ -50,3 +56,19 @@ def test_dropout_that_was_left_on() -> None:
 
 def test_an_engine_that_cannot_be_seen_into() -> None:
     assert told("t = TRTEngineOp(a)\noutput t\n") == ["t"]
+
+
+@pytest.mark.tf
+def test_a_graph_with_dropout_is_pruned_and_not_compared(
+    tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    run = Run(tmp_path, capsys, monkeypatch)
+    noise = "s = Shape(a)\nr = RandomUniform(s) dtype=float32 T=int32 seed=0 seed2=0\n"
+    graph = tiny(START + noise + "d = Mul(a, r)\nz = Relu(d)\noutput z\n")
+    gs.save(graph, "noisy.pb")
+    found = run("prune noisy.pb -o slim.pb")
+    assert "Not verified: the outputs differ from run to run" in found.out
+    assert "caution: dropout or noise left on at r" in found.err
+    refused = run("prune noisy.pb -o other.pb --verify", status=1)
+    assert "dropout or noise is left on at r" in refused.err
+    assert run.files() == ["noisy.pb", "slim.pb"]

@@ -7,13 +7,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, List, NamedTuple
+from typing import Any, List
 
 import numpy as np
 import pytest
+from command import Run
 
-from graphslim import runtime, show
-from graphslim.cli import console, main
+from graphslim import runtime
 from graphslim.graphdef import load, save, serialize
 from graphslim.testing import from_text
 
@@ -61,45 +61,12 @@ class Shift(gs.Pass):
 """
 
 
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-class Run:
-    """Runs a command line in this process, in a folder of its own."""
-
-    def __init__(self, folder: Path, capsys: Any) -> None:
-        self.folder, self.capsys = folder, capsys
-
-    def __call__(self, *arguments: str, status: int = 0) -> Result:
-        with pytest.raises(SystemExit) as caught:
-            main(list(arguments))
-        found = Result(int(caught.value.code or 0), *self.capsys.readouterr())
-        assert found.status == status, found
-        return found
-
-    def files(self) -> List[str]:
-        return sorted(os.listdir(str(self.folder)))
-
-
 @pytest.fixture
 def run(tmp_path: Path, capsys: Any, monkeypatch: Any) -> Run:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
-        monkeypatch.delenv(name, raising=False)
-    # A console looks at the environment when it is made; that of the tests may set a width.
-    monkeypatch.setattr(console, "out", show.Console())
-    monkeypatch.setattr(console, "err", show.Console(stderr=True))
+    found = Run(tmp_path, capsys, monkeypatch)
     save(from_text(FOLDS), "folds.pb")
     save(from_text(BLOCK), "block.pb")
-    return Run(tmp_path, capsys)
+    return found
 
 
 # ------------------------------------------------------------------- inspect

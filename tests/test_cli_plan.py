@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from pathlib import Path
-from typing import Any, List, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
+from command import Run
 from tiny import tiny
 
 import graphslim as gs
-from graphslim import show
-from graphslim.cli import console, main
 
 # Two convolutions that may shrink, one that the output pins.
 NET = """
@@ -30,39 +27,11 @@ NET = """
 """
 
 
-class Result(NamedTuple):
-    status: int
-    out: str
-    err: str
-
-
-class Run:
-    """Runs a command line in this process, in a folder of its own."""
-
-    def __init__(self, folder: Path, capsys: Any) -> None:
-        self.folder, self.capsys = folder, capsys
-
-    def __call__(self, line: str, status: int = 0) -> Result:
-        with pytest.raises(SystemExit) as caught:
-            main(line.split())
-        found = Result(int(caught.value.code or 0), *self.capsys.readouterr())
-        assert found.status == status, found
-        return found
-
-    def files(self) -> List[str]:
-        return sorted(os.listdir(str(self.folder)))
-
-
 @pytest.fixture
 def run(tmp_path: Path, capsys: Any, monkeypatch: Any) -> Run:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(console, "out", show.Console())
-    monkeypatch.setattr(console, "err", show.Console(stderr=True))
+    found = Run(tmp_path, capsys, monkeypatch)
     gs.save(tiny(NET), "net.pb")
-    return Run(tmp_path, capsys)
+    return found
 
 
 def plan_in(run: Run, name: str = "p.json") -> Any:

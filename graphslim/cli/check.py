@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Iterable, NamedTuple, Optional
 
 from graphslim import runtime, show
+from graphslim.analysis.cautions import random_node
 from graphslim.cli import console
 from graphslim.compare import Agreement
 from graphslim.criteria import criteria
@@ -20,10 +21,12 @@ class Checked(NamedTuple):
     Attributes:
         agreement: of the result and what it has to compute; None where nothing was run.
         change: of the result and the original as it was, for channels that were not dead.
+        why_not: why nothing was run.
     """
 
     agreement: Optional[Agreement] = None
     change: Optional[Agreement] = None
+    why_not: str = ""
 
 
 def tell(cautions: Iterable[object]) -> None:
@@ -32,11 +35,35 @@ def tell(cautions: Iterable[object]) -> None:
         console.err.print(f"caution: {caution}")
 
 
-def tell_unchecked(checked: Checked, check: Optional[bool]) -> None:
-    """Says why nothing was verified, if nothing was."""
+def tell_result(
+    as_json: bool,
+    graph: Graph,
+    slim: Graph,
+    plan: Optional[Plan],
+    checked: Checked,
+    output: str,
+    seconds: float,
+) -> int:
+    """Says what was written, and whether it was verified; gives the exit status."""
+    if as_json:
+        tree = show.pruning(
+            graph,
+            slim,
+            plan,
+            checked.agreement,
+            output,
+            changed=checked.change,
+            seconds=seconds,
+        )
+        console.print_json(tree)
+        return console.OK
+    show.print_pruning(
+        console.out, graph, slim, plan, checked.agreement, seconds, changed=checked.change
+    )
     if checked.agreement is None:
-        why = "--no-verify was given." if check is False else "TensorFlow is not installed."
-        console.out.print(f"Not verified: {why}")
+        console.out.print(f"Not verified: {checked.why_not}")
+    console.out.print(f"Written to {output}")
+    return console.OK
 
 
 def checking(
@@ -51,7 +78,7 @@ def checking(
     """Runs the result, and what it has to agree with.
 
     Args:
-        check: whether to; None where TensorFlow is installed.
+        check: whether to; None where TensorFlow is installed and the outputs are not random.
         running: how.
         graph, slim: the original and the result.
         plan: for channels that were chosen; the original is then masked by it.
@@ -61,8 +88,12 @@ def checking(
     Raises:
         VerifyError: they differ.
     """
-    if check is False or (check is None and not runtime.available()):
-        return Checked()
+    if check is False:
+        return Checked(why_not="--no-verify was given.")
+    if check is None and not runtime.available():
+        return Checked(why_not="TensorFlow is not installed.")
+    if check is None and random_node(graph) is not None:
+        return Checked(why_not="the outputs differ from run to run, those of the original too.")
     rule = criteria().get(plan.settings.get("criterion", "")) if plan is not None else None
     # Scores may be of more data than a graph takes at once.
     first_run = rule is not None and rule.kind != "weights"

@@ -12,7 +12,7 @@ from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
 from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
-from graphslim.cli.check import checking, tell, tell_unchecked
+from graphslim.cli.check import checking, tell, tell_result
 from graphslim.cli.files import check_targets, read_plan, write_plan
 from graphslim.graphdef import save, saved_model
 from graphslim.options import Reading, Running, model_options, run_options, sample_options
@@ -112,21 +112,4 @@ def apply(
     seconds = time.perf_counter() - started
     checked = checking(check, running, graph, slim, wanted, output, force)
     save(slim, output)
-    if as_json:
-        tree = show.pruning(
-            graph,
-            slim,
-            fitted.plan,
-            checked.agreement,
-            output,
-            changed=checked.change,
-            seconds=seconds,
-        )
-        console.print_json(tree)
-        return console.OK
-    show.print_pruning(
-        console.out, graph, slim, fitted.plan, checked.agreement, seconds, changed=checked.change
-    )
-    tell_unchecked(checked, check)
-    console.out.print(f"Written to {output}")
-    return console.OK
+    return tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds)

@@ -13,7 +13,7 @@ from graphslim.analysis.cautions import cautions
 from graphslim.api import finders
 from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
-from graphslim.cli.check import checking, tell, tell_unchecked
+from graphslim.cli.check import checking, tell, tell_result
 from graphslim.cli.files import check_targets, write_plan
 from graphslim.cli.report import check_report, draw_report, report_option, writing_report
 from graphslim.errors import GraphslimError
@@ -126,24 +126,7 @@ def prune(
         save(slim, output)
     if plan_out and plan is not None:
         write_plan(plan, plan_out)
-    if as_json:
-        tree = show.pruning(
-            graph,
-            slim,
-            plan,
-            checked.agreement,
-            output,
-            changed=checked.change,
-            seconds=seconds,
-        )
-        console.print_json(tree)
-        return console.OK
-    show.print_pruning(
-        console.out, graph, slim, plan, checked.agreement, seconds, changed=checked.change
-    )
-    tell_unchecked(checked, check)
-    console.out.print(f"Written to {output}")
-    return console.OK
+    return tell_result(as_json, graph, slim, plan, checked, output, seconds)
 
 
 def _removal(wish: Selection, means: Means) -> Pass:
