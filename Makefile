@@ -8,7 +8,7 @@ TESTS ?= tests
 ARGS ?=
 WHEEL ?=
 
-pytest = -m pytest -n $(JOBS) $(ARGS)
+pytest = -m pytest -n $(JOBS) $(MARKS) $(ARGS)
 
 help:
 	@echo 'make demo       prune a small network and show what became of it'
@@ -38,7 +38,8 @@ test:
 endif
 
 # A later -m wins over that of pyproject.toml.
-test-all: ARGS += -m "exhaustive or not exhaustive"
+# Not in ARGS, which the command line would take away.
+test-all: MARKS = -m "exhaustive or not exhaustive"
 test-all: test
 
 check:
