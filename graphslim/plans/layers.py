@@ -25,6 +25,10 @@ _CARRIES = {*IDENTITY_OPS, "Cast", "Dequantize", "Enter"}
 _SIZES = ("Shape", "ShapeN", "Size", "Rank")
 """Ops that pass on how large a tensor is: some spellings of a network ask, some know."""
 
+_MOST = 16
+"""How many nearest layers are looked at: along residual sums and dense connections there are ever
+more of them, and the last ones tell enough."""
+
 Near = FrozenSet[str]
 
 
@@ -88,9 +92,12 @@ def _nearest(
     """
     before: Dict[str, Near] = {}
     reached: Dict[str, Near] = {}
+    place = {name: index for index, name in enumerate(weights)}
     for node in order:
         sources = [reached.get(port.node, frozenset()) for port in graph.data_inputs(node)]
         near: Near = frozenset().union(*sources)
+        if len(near) > _MOST:
+            near = frozenset(sorted(near, key=lambda name: (place.get(name, -1), name))[-_MOST:])
         if node.name in weights:
             before[node.name] = near
             near = frozenset([node.name])
