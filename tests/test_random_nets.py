@@ -88,11 +88,11 @@ def check_dead(subject: Subject, scope: str) -> None:
     """Oracle 2: dead channels are not missed, and there are none among those that stay."""
     plan = gs.plan(subject.graph, scope=scope)
     say(f"dead channels:\n{plan}\n{plan.folds}")
-    slim = applied(subject.graph, plan)
+    slim = applied(subject, plan)
     if plan.removed:
         subject.assert_close(subject.outputs, subject.run(slim), 1e-5)
-    if any(kind in ("grouped_conv", "shuffle") for kind, _ in subject.recipe.layers):
-        return  # groups that are down to one channel each are no longer tied
+    if unties(subject.recipe):
+        return
     again = gs.plan(slim, scope=scope)
     assert not again.removed, f"a second run removes more:\n{again}"
 
@@ -101,13 +101,19 @@ def check_mask(subject: Subject, plan: gs.Plan) -> None:
     """Oracle 3: what is left computes what the original does with its consumers masked."""
     say(f"a random plan:\n{plan}")
     if plan.removed:
-        slim = applied(subject.graph, plan)
+        slim = applied(subject, plan)
         masked = subject.run(gs.zero_consumers(subject.graph, plan))
         subject.assert_close(masked, subject.run(slim), 1e-4)
 
 
-def applied(graph: gs.Graph, plan: gs.Plan) -> gs.Graph:
+def unties(recipe: Recipe) -> bool:
+    """Whether channels may come to be tied no longer: a group that is left with one, a shuffle."""
+    return any(kind in ("grouped_conv", "shuffle") for kind, _ in recipe.layers)
+
+
+def applied(subject: Subject, plan: gs.Plan) -> gs.Graph:
     """The pruned graph, which must be whole, cost what the plan says, and be as wide."""
+    graph = subject.graph
     slim = round_trip(gs.apply(graph, plan))
     check(slim)
     spent = gs.cost(slim)
@@ -122,8 +128,8 @@ def applied(graph: gs.Graph, plan: gs.Plan) -> gs.Graph:
         left[one.id] -= len(one.removed)
     if 1 in left.values():
         return slim  # an axis of one channel broadcasts, and is no longer tied to others
-    if any(node.op == "Transpose" for node in graph):
-        return slim  # a shuffle of fewer channels may tie fewer of them
+    if unties(subject.recipe):
+        return slim
     widths = {group.id: len(group) for group in gs.analyse(slim).groups}
     assert sum(widths.values()) == sum(left.values()), f"groups are {widths}, planned {left}"
     return slim
