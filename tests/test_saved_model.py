@@ -145,7 +145,7 @@ def test_an_input_that_is_a_later_result_of_a_node_is_refused() -> None:
 
 @pytest.fixture
 def no_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "available", lambda: False)
+    monkeypatch.setattr("graphslim.runtime.library.available", lambda: False)
 
 
 @pytest.mark.usefixtures("no_tensorflow")

@@ -8,6 +8,7 @@ import tempfile
 from typing import Any, Dict, Iterator, List, Set
 
 from graphslim.errors import EmitError
+from graphslim.folders import umask
 from graphslim.graphdef import wire
 from graphslim.graphdef.protos import GraphDef, NodeDef, text_format
 from graphslim.graphdef.values import encode_attr
@@ -56,7 +57,7 @@ def replacing(target: str) -> Iterator[Any]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(part, 0o666 & ~_umask())
+        os.chmod(part, 0o666 & ~umask())
         os.replace(part, target)
     except OSError as error:
         raise EmitError(
@@ -86,12 +87,6 @@ def check_target(target: str) -> None:
         raise EmitError("the folder does not exist", target, f"create {folder} first")
     if not os.access(folder, os.W_OK):
         raise EmitError("the folder is not writable", target, "choose another folder")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _chunks(graph: Graph) -> Iterator[Any]:

@@ -1,95 +1,16 @@
-"""The only import of TensorFlow, made when something has to run; serves 1.15 and 2.x alike."""
+"""Graphs run by TensorFlow, and their gradients."""
 
 from __future__ import annotations
 
-import contextlib
-import importlib.util
-import os
-import sys
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Callable, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from graphslim.errors import LoadError, RuntimeUnavailable, VerifyError
+from graphslim.errors import VerifyError
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
-
-INSTALL = "pip install 'graphslim[tf]'"
-
-_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
-_as_shipped = False
-
-
-def available() -> bool:
-    """Whether TensorFlow is installed (it is not imported to find out)."""
-    return importlib.util.find_spec("tensorflow") is not None
-
-
-def tensorflow(purpose: str = "this command runs graphs") -> Any:
-    """The `tf.compat.v1` module of whatever TensorFlow is installed, its chatter turned off.
-
-    Args:
-        purpose: what it is needed for, to be told where it is not there.
-
-    Raises:
-        RuntimeUnavailable: none is, or it does not load.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    if not _as_shipped:
-        # oneDNN changes the order of sums between widths, which would be taken for a difference.
-        os.environ.setdefault(_ONEDNN, "0")
-    if not available():
-        raise RuntimeUnavailable("TensorFlow is not installed", purpose, INSTALL)
-    try:
-        import warnings
-
-        with warnings.catch_warnings(), _hushed():
-            warnings.simplefilter("ignore")
-            import tensorflow.compat.v1 as tf
-    except Exception as error:  # a broken install may raise anything
-        raise RuntimeUnavailable(
-            f"TensorFlow does not load: {error}", sys.executable, INSTALL
-        ) from error
-    tf.logging.set_verbosity(tf.logging.ERROR)
-    return tf
-
-
-@contextlib.contextmanager
-def _hushed() -> Iterator[None]:
-    """Drops what TensorFlow writes to stderr as it loads: with oneDNN on it says so, twice."""
-    if not _as_shipped or "tensorflow" in sys.modules:
-        yield
-        return
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def run_as_shipped() -> None:
-    """Leaves TensorFlow's kernels as it ships them, for timing; to be called before it loads."""
-    global _as_shipped
-    _as_shipped = True
-
-
-def without_onednn() -> bool:
-    """Whether oneDNN was turned off in a TensorFlow that may have it."""
-    return os.environ.get(_ONEDNN) == "0" and not version().startswith("1.")
-
-
-def version() -> str:
-    """TensorFlow's version.
-
-    Raises:
-        RuntimeUnavailable: it is not installed.
-    """
-    return str(tensorflow().__version__)
+from graphslim.runtime.failures import first_line
+from graphslim.runtime.library import tensorflow
 
 
 class Session:
@@ -115,7 +36,7 @@ class Session:
                 tf.import_graph_def(definition, name="")
         except (ValueError, tf.errors.OpError) as error:
             raise VerifyError(
-                f"TensorFlow {tf.__version__} refuses the graph: {_first_line(error)}",
+                f"TensorFlow {tf.__version__} refuses the graph: {first_line(error)}",
                 graph.name,
                 "is it from a newer TensorFlow? --no-verify prunes without running it",
             ) from error
@@ -153,13 +74,11 @@ class Session:
             )
         except (self._errors, TypeError, ValueError) as error:
             raise VerifyError(
-                f"does not run: {_first_line(error)}", self._graph.name, _advice(str(error))
+                f"does not run: {first_line(error)}", self._graph.name, _advice(str(error))
             ) from error
         return found
 
-    def prepare(
-        self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]
-    ) -> Callable[[], Any]:
+    def prepare(self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]) -> Callable[[], Any]:
         """A function that runs the graph once with little around it, to be timed.
 
         Args:
@@ -178,7 +97,7 @@ class Session:
                 return run(*values)
             except self._errors as error:
                 raise VerifyError(
-                    f"does not run: {_first_line(error)}", self._graph.name, _advice(str(error))
+                    f"does not run: {first_line(error)}", self._graph.name, _advice(str(error))
                 ) from error
 
         return once
@@ -215,53 +134,10 @@ class Session:
                 return [None if one is None else tf.convert_to_tensor(one).name for one in found]
             except (LookupError, TypeError, ValueError) as error:
                 raise VerifyError(
-                    f"no gradient can be taken: {_first_line(error)}",
+                    f"no gradient can be taken: {first_line(error)}",
                     self._graph.name,
                     "name a tensor before that op with --loss-output, or score by the weights",
                 ) from error
-
-
-def saved_variables(
-    folder: str, tags: Sequence[str], names: Sequence[str]
-) -> Dict[str, np.ndarray]:
-    """The values of variables of a SavedModel.
-
-    Args:
-        folder: the SavedModel.
-        tags: those of the graph.
-        names: names of `VarHandleOp` or `VariableV2` nodes of that graph.
-
-    Raises:
-        LoadError: TensorFlow cannot load it, or the values are not there.
-        RuntimeUnavailable: TensorFlow is not there.
-    """
-    if not os.path.isdir(os.path.join(folder, "variables")):
-        raise LoadError("its variables are missing", folder, "copy its folder variables/ too")
-    tf = tensorflow("the variables of a SavedModel are read with it")
-    holder = tf.Graph()
-    config = tf.ConfigProto(allow_soft_placement=True)
-    failures = (tf.errors.OpError, ValueError, KeyError, TypeError, RuntimeError, OSError)
-    with tf.Session(graph=holder, config=config) as session:
-        try:
-            tf.saved_model.loader.load(session, list(tags), folder)
-            with holder.as_default():
-                tensors = {name: _value_of(tf, holder, name) for name in names}
-            found: Dict[str, np.ndarray] = session.run(tensors)
-        except failures as error:
-            raise LoadError(
-                f"TensorFlow {tf.__version__} cannot read its variables: {_first_line(error)}",
-                folder,
-                "use the TensorFlow that exported it, and check that all its files are there",
-            ) from error
-    return found
-
-
-def _value_of(tf: Any, holder: Any, name: str) -> Any:
-    """The tensor of a variable's value, given the name of its node."""
-    node = holder.get_operation_by_name(name)
-    if node.type != "VarHandleOp":
-        return node.outputs[0]
-    return tf.raw_ops.ReadVariableOp(resource=node.outputs[0], dtype=node.get_attr("dtype"))
 
 
 def _tensor(holder: Any, name: str) -> Any:
@@ -271,16 +147,6 @@ def _tensor(holder: Any, name: str) -> Any:
         LookupError: it is not there.
     """
     return holder.get_tensor_by_name(name if ":" in name else f"{name}:0")
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says in its first line, or behind the place that current TensorFlow tells."""
-    text = str(getattr(error, "message", None) or error)
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    if lines and lines[0] == "Graph execution error:":
-        places = [at for at, line in enumerate(lines[:-1]) if line.startswith("Node: ")]
-        lines = lines[places[-1] + 1 :] if places else lines[1:]
-    return lines[0][:300] if lines else type(error).__name__
 
 
 def _advice(text: str) -> str:

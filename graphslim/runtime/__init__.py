@@ -1,0 +1,31 @@
+"""What needs TensorFlow: running graphs, and the variables of SavedModels and checkpoints."""
+
+from __future__ import annotations
+
+from graphslim.runtime.checkpoint import Checkpoint, checkpoint_files, write_checkpoint
+from graphslim.runtime.library import (
+    INSTALL,
+    available,
+    plain_tensorflow,
+    run_as_shipped,
+    tensorflow,
+    version,
+    without_onednn,
+)
+from graphslim.runtime.saved import saved_variables
+from graphslim.runtime.session import Session
+
+__all__ = [
+    "INSTALL",
+    "Checkpoint",
+    "Session",
+    "available",
+    "checkpoint_files",
+    "plain_tensorflow",
+    "run_as_shipped",
+    "saved_variables",
+    "tensorflow",
+    "version",
+    "without_onednn",
+    "write_checkpoint",
+]

@@ -1,0 +1,103 @@
+"""The only import of TensorFlow, made when something has to run; serves 1.15 and 2.x alike."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import sys
+import warnings
+from typing import Any, Iterator
+
+from graphslim.errors import RuntimeUnavailable
+
+INSTALL = "pip install 'graphslim[tf]'"
+
+_ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+_as_shipped = False
+
+
+def available() -> bool:
+    """Whether TensorFlow is installed (it is not imported to find out)."""
+    return importlib.util.find_spec("tensorflow") is not None
+
+
+def tensorflow(purpose: str = "this command runs graphs") -> Any:
+    """The `tf.compat.v1` module of whatever TensorFlow is installed, its chatter turned off.
+
+    Args:
+        purpose: what it is needed for, to be told where it is not there.
+
+    Raises:
+        RuntimeUnavailable: none is, or it does not load.
+    """
+    # Where somebody else has loaded it, it would be theirs that this sets up.
+    if "tensorflow" not in sys.modules:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+        if not _as_shipped:
+            # oneDNN changes the order of sums between widths, which looks like a difference.
+            os.environ.setdefault(_ONEDNN, "0")
+    with _hushed():
+        tf = plain_tensorflow(purpose)
+    tf.logging.set_verbosity(tf.logging.ERROR)
+    return tf
+
+
+def plain_tensorflow(purpose: str = "this trains networks") -> Any:
+    """The `tf.compat.v1` module, with nothing set: for use inside a process that trains.
+
+    Args:
+        purpose: what it is needed for, to be told where it is not there.
+
+    Raises:
+        RuntimeUnavailable: TensorFlow is not installed, or does not load.
+    """
+    if not available():
+        raise RuntimeUnavailable("TensorFlow is not installed", purpose, INSTALL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import tensorflow.compat.v1 as tf
+    except Exception as error:  # a broken install may raise anything
+        raise RuntimeUnavailable(
+            f"TensorFlow does not load: {error}", sys.executable, INSTALL
+        ) from error
+    return tf
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Drops what TensorFlow writes to stderr as it loads: with oneDNN on it says so, twice."""
+    if not _as_shipped or "tensorflow" in sys.modules:
+        yield
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def run_as_shipped() -> None:
+    """Leaves TensorFlow's kernels as it ships them, for timing; to be called before it loads."""
+    global _as_shipped
+    _as_shipped = True
+
+
+def without_onednn() -> bool:
+    """Whether oneDNN was turned off in a TensorFlow that may have it."""
+    return os.environ.get(_ONEDNN) == "0" and not version().startswith("1.")
+
+
+def version() -> str:
+    """TensorFlow's version.
+
+    Raises:
+        RuntimeUnavailable: it is not installed.
+    """
+    return str(tensorflow().__version__)
