@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, NamedTuple, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    List,
+    Mapping,
+    NamedTuple,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+)
 
 import networkx as nx
 import numpy as np
@@ -11,8 +23,9 @@ from graphslim.errors import LoadError
 from graphslim.graphdef.freeze_functions import CALLS, ELSEWHERE, LOOPS, Bodies
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Shape, Tensor
 
-Values = Callable[[Sequence[str]], Mapping[str, np.ndarray]]
-"""Gives the values of variables by the names of their nodes."""
+Value = Union[np.ndarray, Tensor]
+Values = Callable[[Sequence[str]], Mapping[str, Value]]
+"""Gives the values of variables by the names of their nodes; a `Tensor` stays unread."""
 
 _REFERENCES = frozenset(("VariableV2", "Variable", "AutoReloadVariable"))
 VARIABLES = _REFERENCES | {"VarHandleOp"}
@@ -165,25 +178,32 @@ def _refuse_order(
                     )
 
 
-def _constant(variable: Node, found: Mapping[str, np.ndarray]) -> _Made:
+def _constant(variable: Node, found: Mapping[str, Value]) -> _Made:
     dtype = variable.attrs.get("dtype", DType.invalid)
     place = f"variable {variable.name}"
     if variable.name not in found:
         raise LoadError("has no value", place, "export the model again")
     if dtype in (DType.invalid, DType.resource, DType.variant):
         raise LoadError("its elements are of a type that cannot be read", place, ELSEWHERE)
-    values = np.asarray(found[variable.name])
+    value = found[variable.name]
     stated = variable.attrs.get("shape")
-    if isinstance(stated, Shape) and stated.dims and not _fits(stated.dims, values.shape):
+    if isinstance(stated, Shape) and stated.dims and not _fits(stated.dims, value.shape):
         sizes = ["?" if size is None else size for size in stated.dims]
         raise LoadError(
-            f"its value has the shape {list(values.shape)} instead of {sizes}",
+            f"its value has the shape {list(value.shape)} instead of {sizes}",
             place,
             "give the values that belong to this graph",
         )
+    return _Made(_node(variable, "Const", dtype=dtype, value=_tensor(value, dtype)), [])
+
+
+def _tensor(value: Value, dtype: DType) -> Tensor:
+    if isinstance(value, Tensor):
+        return value
+    values = np.asarray(value)
     if values.dtype != dtype.storage and values.dtype.kind == "V":  # bfloat16, qint8, ...
         values = values.view(dtype.storage)
-    return _Made(_node(variable, "Const", dtype=dtype, value=Tensor.of(values, dtype)), [])
+    return Tensor.of(values, dtype)
 
 
 def _fits(stated: Sequence[Any], sizes: Sequence[int]) -> bool:

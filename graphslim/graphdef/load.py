@@ -144,10 +144,7 @@ def _read(path: str) -> bytes:
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError:
-        hint = "check the path"
-        if os.path.exists(path + ".index") or os.path.exists(path + ".meta"):
-            hint = "a checkpoint; freeze it to a .pb first"
-        raise LoadError("no such file", path, hint) from None
+        raise LoadError("no such file", path, "check the path") from None
     except OSError as error:
         raise LoadError(
             f"cannot be read: {error.strerror}", path, "check its permissions"
@@ -161,6 +158,7 @@ def parse(
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
     has_variables: bool = False,
+    binary: bool = False,
 ) -> Graph:
     """A graph from the bytes of a `.pb`, or of a `.pbtxt` if `name` ends so.
 
@@ -170,12 +168,13 @@ def parse(
         inline: whether to replace calls of functions by what the functions do.
         inputs, outputs: names that inlining has to leave in the graph.
         has_variables: whether the graph may have variables, which only a frozen one has not.
+        binary: whether the bytes are those of a `.pb` whatever `name` ends with.
 
     Raises:
         LoadError: the bytes are no GraphDef, or a damaged one.
     """
     _refuse_impostors(data, name)
-    if name.endswith((".pbtxt", ".pbtext", ".prototxt")):
+    if name.endswith((".pbtxt", ".pbtext", ".prototxt")) and not binary:
         data = _binary(data, name)
     spans, extras = _spans(data, name)
     graph = Graph(os.path.basename(name))
@@ -257,7 +256,7 @@ def _not_a_graph(data: bytes, name: str) -> Tuple[str, str, str]:
     if data.startswith(b"\x08\x01\x12"):
         return "a SavedModel's saved_model.pb by another name", name, "give the folder it came in"
     if name.endswith(".meta"):
-        return "a MetaGraph, not a frozen graph", name, "freeze it to a .pb first"
+        return "a MetaGraph, not a frozen graph", name, "give the checkpoint that it belongs to"
     return "not a GraphDef", name, "give a frozen TensorFlow graph (.pb or .pbtxt)"
 
 
@@ -279,5 +278,5 @@ def _refuse_variables(graph: Graph, name: str) -> None:
         raise LoadError(
             f"the graph is not frozen: {plural(len(found), 'variable')}, such as {found[0]}",
             name,
-            "give its SavedModel, or freeze it (TF1: graph_util.convert_variables_to_constants)",
+            "give its SavedModel, or its checkpoint with the .meta beside it",
         )

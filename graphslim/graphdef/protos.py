@@ -19,6 +19,7 @@ __all__ = [
     "DecodeError",
     "FunctionDef",
     "GraphDef",
+    "MetaGraphDef",
     "NameAttrList",
     "NodeDef",
     "SignatureDef",

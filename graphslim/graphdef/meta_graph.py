@@ -1,0 +1,228 @@
+"""MetaGraphs, the `.meta` beside a checkpoint: the graph, and how its saver names variables."""
+
+from __future__ import annotations
+
+import re
+from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
+
+from graphslim.errors import LoadError
+from graphslim.graphdef import wire
+from graphslim.graphdef.freeze import VARIABLES
+from graphslim.graphdef.protos import DecodeError, MetaGraphDef, SignatureDef, text_format
+from graphslim.ir import IDENTITY_OPS, Graph, Port, Tensor
+
+_INFO, _GRAPH, _SAVER, _COLLECTIONS, _SIGNATURES = 1, 2, 3, 4, 5
+"""Numbers in `MetaGraphDef`."""
+_RESTORE_OP = 3
+"""Number of `SaverDef.restore_op_name`."""
+_KEY, _VALUE = 1, 2
+"""Numbers in the entry of a map."""
+_BYTES_LIST = 2
+"""Number of `CollectionDef.bytes_list`."""
+_VARIABLE_NAME = 1
+"""Number of `VariableDef.variable_name`."""
+_TEXT = re.compile(
+    rb"\s*(#[^\n]*\s+)*(meta_info_def|graph_def|saver_def|collection_def|signature_def)\s*:?\s*\{"
+)
+_ASSIGN = ("Assign", "AssignVariableOp")
+_AGAIN = "copy or export it again"
+
+
+class MetaGraph(NamedTuple):
+    """What stands in a MetaGraph's file.
+
+    Attributes:
+        path: of the file.
+        data: the file, in binary form.
+        graph: its GraphDef, as bytes.
+        signatures: by name, the tensors that are fed and those to compute, as `node` or
+            `node:port`.
+        trainable: the nodes of the variables that are trained; None where the file does not say.
+        restore_op: the node that restores the variables; empty where there is no saver.
+    """
+
+    path: str
+    data: bytes
+    graph: bytes
+    signatures: Mapping[str, Tuple[Tuple[str, ...], Tuple[str, ...]]]
+    trainable: Optional[FrozenSet[str]]
+    restore_op: str
+
+
+class Kept(NamedTuple):
+    """Where a checkpoint holds a variable.
+
+    Attributes:
+        key: the tensor's key.
+        part: which part of it, as a saver says it (`8 4 0,4:0,4`); empty for all of it.
+    """
+
+    key: str
+    part: str
+
+
+def read_meta(path: str) -> MetaGraph:
+    """Reads a MetaGraph, binary or text.
+
+    Raises:
+        LoadError: the file cannot be read, is none, or is damaged.
+    """
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        raise LoadError("no such file", path, "check the path") from None
+    except OSError as error:
+        raise LoadError(
+            f"cannot be read: {error.strerror}", path, "check its permissions"
+        ) from None
+    if not data.strip():
+        raise LoadError("the file is empty", path, _AGAIN)
+    if _TEXT.match(data):
+        data = _binary(data, path)
+    try:
+        return _decoded(data, path)
+    except wire.Truncated:
+        raise LoadError("the MetaGraph is cut off", path, _AGAIN) from None
+    except (wire.Malformed, DecodeError, UnicodeDecodeError):
+        raise LoadError("not a MetaGraph, or a damaged one", path, _AGAIN) from None
+
+
+def _binary(data: bytes, path: str) -> bytes:
+    """The binary form of a text MetaGraph."""
+    message = MetaGraphDef()
+    try:
+        text_format.Parse(data.decode("utf-8"), message)
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise LoadError(f"no text MetaGraph: {error}", path, _AGAIN) from None
+    serialized: bytes = message.SerializeToString(deterministic=True)
+    return serialized
+
+
+def _decoded(data: bytes, path: str) -> MetaGraph:
+    view = memoryview(data)
+    graphs = [one for one in _payloads(view, _GRAPH) if len(one)]
+    infos = list(_payloads(view, _INFO))
+    if len(infos) > 1:  # these are nodes
+        raise LoadError("a GraphDef, not a MetaGraph", path, "give the .meta of a checkpoint")
+    if not graphs:
+        raise LoadError(
+            "not a MetaGraph, or one without a graph", path, "give the .meta of a checkpoint"
+        )
+    return MetaGraph(
+        path,
+        data,
+        bytes(graphs[-1]),
+        dict(_signatures(view)),
+        _trainable(view),
+        bytes(wire.find(view, _SAVER, _RESTORE_OP) or b"").decode(),
+    )
+
+
+def _payloads(view: memoryview, number: int) -> Iterator[memoryview]:
+    for field in wire.fields(view):
+        if field.number == number and field.wire_type == wire.LENGTH:
+            yield view[field.start : field.end]
+
+
+def _signatures(
+    view: memoryview,
+) -> Iterator[Tuple[str, Tuple[Tuple[str, ...], Tuple[str, ...]]]]:
+    for entry in _payloads(view, _SIGNATURES):
+        signature = SignatureDef.FromString(bytes(wire.find(entry, _VALUE) or b""))
+        sides = [
+            dict.fromkeys([str(Port.parse(infos[key].name)) for key in sorted(infos)])
+            for infos in (signature.inputs, signature.outputs)
+        ]
+        yield bytes(wire.find(entry, _KEY) or b"").decode(), (tuple(sides[0]), tuple(sides[1]))
+
+
+def _trainable(view: memoryview) -> Optional[FrozenSet[str]]:
+    for entry in _payloads(view, _COLLECTIONS):
+        if bytes(wire.find(entry, _KEY) or b"") == b"trainable_variables":
+            held = wire.find(entry, _VALUE, _BYTES_LIST) or memoryview(b"")
+            names = [wire.find(one, _VARIABLE_NAME) or b"" for one in _payloads(held, 1)]
+            return frozenset([Port.parse(bytes(name).decode()).node for name in names])
+    return None
+
+
+def with_graph(meta: MetaGraph, graph: bytes) -> bytes:
+    """The bytes of a MetaGraph with another GraphDef, everything else as it was.
+
+    Args:
+        meta: the MetaGraph.
+        graph: the bytes of the GraphDef that takes the place of its own.
+    """
+    view = memoryview(meta.data)
+    new = bytes([_GRAPH << 3 | wire.LENGTH]) + wire.encode_varint(len(graph)) + graph
+    made: List[bytes] = []
+    for field in wire.fields(view):
+        if field.number != _GRAPH:
+            made.append(bytes(view[field.tag : field.end]))
+        else:
+            made.append(new)
+            new = b""  # a second one would be merged into the first
+    return b"".join(made)
+
+
+def keys_of(graph: Graph, meta: MetaGraph) -> Dict[str, str]:
+    """By variable's node the key of its value in a checkpoint, for every variable of a graph.
+
+    Args:
+        graph: the graph of `meta`.
+        meta: says which op restores the variables; what that op assigns has the key that it
+            reads, any other variable its own name.
+    """
+    return {node: kept.key for node, kept in places_of(graph, meta).items()}
+
+
+def places_of(graph: Graph, meta: MetaGraph) -> Dict[str, Kept]:
+    """The same as `keys_of`, and for a variable that is one part of a tensor, which."""
+    found = {node.name: Kept(node.name, "") for node in graph if node.op in VARIABLES}
+    for name in _waited_for(graph, meta.restore_op):
+        if graph[name].op in _ASSIGN:
+            variable, value = graph.data_inputs(name)[:2]
+            node, kept = _source(graph, variable).node, _restored(graph, value)
+            if node in found and kept is not None:
+                found[node] = kept
+    return found
+
+
+def _waited_for(graph: Graph, start: str) -> Set[str]:
+    """A node and what it waits for, however far back."""
+    name = Port.parse(start).node
+    reached = {name} if name in graph else set()
+    waiting = list(reached)
+    while waiting:
+        for port in graph.inputs_of(waiting.pop()):
+            if port.node not in reached:
+                reached.add(port.node)
+                waiting.append(port.node)
+    return reached
+
+
+def _source(graph: Graph, port: Port) -> Port:
+    """Where a value comes from that ops pass on as it is, or in another shape."""
+    while graph[port.node].op in IDENTITY_OPS or graph[port.node].op == "Reshape":
+        port = graph.data_inputs(port.node)[0]
+    return port
+
+
+def _restored(graph: Graph, value: Port) -> Optional[Kept]:
+    """What a restoring op reads for one of its outputs; None if it is no such op."""
+    node, index = _source(graph, value)
+    op = graph[node].op
+    if op not in ("RestoreV2", "Restore", "RestoreSlice"):
+        return None
+    texts = [_texts(graph, port) for port in graph.data_inputs(node)[1:3]]
+    if index >= len(texts[0]):
+        return None
+    parts = texts[1] if len(texts) > 1 and op != "Restore" else []
+    return Kept(texts[0][index], parts[index] if index < len(parts) else "")
+
+
+def _texts(graph: Graph, port: Port) -> List[str]:
+    value = graph[port.node].attrs.get("value")
+    if graph[port.node].op != "Const" or not isinstance(value, Tensor):
+        return []
+    return [bytes(one).decode("utf-8", "replace") for one in value.array.ravel().tolist()]
