@@ -28,7 +28,7 @@ class Choosing(NamedTuple):
     size: Optional[float]
     latency: Optional[float]
     rank: str
-    aggregate: str
+    aggregate: Optional[str]
     scope: str
     only: Tuple[str, ...]
     exclude: Tuple[str, ...]
@@ -134,9 +134,9 @@ def _how_much() -> List[Command]:
         click.option(
             "--aggregate",
             type=click.Choice(list(AGGREGATES)),
-            default="mean",
-            show_default=True,
-            help="How the scores of one group's parameters become one.",
+            default=None,
+            help="How the scores of one group's parameters become one.  [default: mean; for "
+            "redundancy first]",
         ),
         click.option(
             "--loss-output",

@@ -50,6 +50,9 @@ def make_plan(graph: Graph, wish: Selection, means: Optional[Means] = None) -> P
     means = means or Means()
     if wish.criterion is None:
         return plan_dead(graph, wish, means.dead_below)
+    criterion = find_criterion(wish.criterion)
+    if wish.aggregate is None:
+        wish = wish._replace(aggregate=criterion.aggregate)
     if wish.latency is not None:
         # Before scores may load TensorFlow: what is timed has to be what will run.
         run_as_shipped()
@@ -59,7 +62,7 @@ def make_plan(graph: Graph, wish: Selection, means: Optional[Means] = None) -> P
         graph,
         channels,
         groups,
-        wish.criterion,
+        criterion,
         aggregate=wish.aggregate,
         seed=wish.seed,
         data=means.samples,

@@ -8,6 +8,7 @@ from typing import Any, Dict, List
 
 import numpy as np
 import pytest
+from networks import Net
 
 import graphslim as gs
 
@@ -82,3 +83,16 @@ def test_the_settings_are_the_methods_defaults(inflated: gs.Graph) -> None:
     )
     assert plan.settings["multiple_of"] == 4
     assert {group.block: list(group.removed) for group in plan.groups} == picked(inflated, 0.6)
+
+
+def test_an_se_block_inside_does_not_score_the_expansion() -> None:
+    """Its excite convolution makes the same channels, and the method looks at expand alone."""
+    net = Net()
+    net.inverted_residual(net.x, hidden=24, se=net.squeeze_excite)
+    graph = net.graph()
+    plan = gs.plan(graph, threshold=0.45, **METHOD)
+    block = next(block for block in graph.blocks if block.kind == "inverted_residual")
+    expand = graph[graph.data_inputs(block.role("expand"))[1].node].attrs["value"].numbers()
+    gone = {group.block: list(group.removed) for group in plan.groups}
+    assert gone[block.name] == steps(expand, 0.45)
+    assert gone[block.name]

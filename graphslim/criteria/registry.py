@@ -26,6 +26,7 @@ class Criterion(NamedTuple):
         roles: for `weights`, which bindings it scores.
         redundant: whether a larger score means more redundant rather than more worth keeping.
         comparable: whether the scores of different groups compare as they are.
+        aggregate: how the scores of a group's bindings become one, where nobody says.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Criterion(NamedTuple):
     roles: Tuple[str, ...]
     redundant: bool
     comparable: bool = False
+    aggregate: str = "mean"
 
     @property
     def takes_random(self) -> bool:
@@ -52,6 +54,7 @@ def criterion(
     kind: str = "weights",
     redundant: bool = False,
     comparable: bool = False,
+    aggregate: str = "mean",
 ) -> Callable[[F], F]:
     """Decorator that makes a function a criterion; the function itself stays as it is.
 
@@ -66,6 +69,8 @@ def criterion(
         redundant: larger scores mean more redundant, as a share from 0 to 1.
         comparable: scores of different groups compare as they are; without it, they are divided
             by their mean over the group for a ranking over the whole network.
+        aggregate: how the scores of what a group has of such layers become one, unless the user
+            says so: `mean`, `max`, `sum`, `product`, or `first` for the first layer's alone.
 
     A function with a parameter named `random` gets a seeded `numpy.random.RandomState` by it.
 
@@ -76,7 +81,8 @@ def criterion(
     def registered(function: F) -> F:
         if name in _CRITERIA:
             raise PlanError("a criterion of that name is registered already", name)
-        _CRITERIA[name] = _made(name, function, roles, kind, redundant, comparable)
+        made = _made(name, function, roles, kind, redundant, comparable)
+        _CRITERIA[name] = made._replace(aggregate=aggregate)
         return function
 
     return registered

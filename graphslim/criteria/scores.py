@@ -81,7 +81,7 @@ def score(
     groups: Sequence[Group],
     criterion: Union[str, Criterion],
     *,
-    aggregate: str = "mean",
+    aggregate: Optional[str] = None,
     seed: int = 0,
     data: Any = None,
 ) -> Scores:
@@ -92,7 +92,8 @@ def score(
         channels: its channel analysis.
         groups: the groups wanted.
         criterion: a criterion, or its name as for `find_criterion`.
-        aggregate: how the scores of a group's bindings become one: a key of `AGGREGATES`.
+        aggregate: how the scores of a group's bindings become one: a key of `AGGREGATES`; by
+            default the criterion's own.
         seed: for criteria that draw lots, or sample inputs that are drawn.
         data: sample inputs, for criteria that look at responses or gradients.
 
@@ -102,9 +103,10 @@ def score(
             anything to score.
     """
     rule = find_criterion(criterion) if isinstance(criterion, str) else criterion
-    if aggregate not in AGGREGATES:
+    way = aggregate or rule.aggregate
+    if way not in AGGREGATES:
         raise PlanError(
-            f"no way to aggregate called {aggregate!r}",
+            f"no way to aggregate called {way!r}",
             "--aggregate",
             f"one of: {', '.join(AGGREGATES)}",
         )
@@ -119,7 +121,7 @@ def score(
         if not known.all():
             missing[group.id] = _why_missing(rule, known)
             continue
-        own, rank = aggregated(np.array(rows), rule, aggregate)
+        own, rank = aggregated(np.array(rows), rule, way)
         scores.own[group.id], scores.rank[group.id] = own, rank
     if missing and not scores.own:
         name, why = next(iter(missing.items()))

@@ -17,12 +17,15 @@ from graphslim.criteria.scores import without_noise
 _CHUNK = 1024
 
 
-@criterion("redundancy", redundant=True)
+@criterion("redundancy", redundant=True, aggregate="first")
 def redundancy(weights: np.ndarray) -> np.ndarray:
     """The share of a filter's weights below the layer's mean (Liu et al. 2017, arXiv 1705.10748).
 
     Magnitudes are compared, with the mean over all filters of the layer, of any kernel size. The
     published method removes the filters above a threshold, which it steps down from 0.8 to 0.5.
+
+    A block is scored by its first layer, as the method has it: the expand convolution, though the
+    gate of an SE block inside makes the same channels too.
     """
     sizes = np.abs(weights)
     # A weight that equals the mean but for rounding is not below it.

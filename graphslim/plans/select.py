@@ -35,7 +35,7 @@ class Selection(NamedTuple):
         rank: `global` lets all channels in scope compete; `local` takes the same share of each
             group.
         criterion: the name of the criterion that scores them; None for dead channels.
-        aggregate: how the scores of one group's parameters become one.
+        aggregate: how the scores of one group's parameters become one; None: the criterion says.
         seed: for the criterion `random`.
         threshold: channels go whose score is beyond it: above, for a criterion of redundancy,
             and below for others.
@@ -54,7 +54,7 @@ class Selection(NamedTuple):
     max_ratio: float = 1.0
     rank: str = "global"
     criterion: Optional[str] = None
-    aggregate: str = "mean"
+    aggregate: Optional[str] = None
     seed: int = 0
     threshold: Optional[float] = None
     ratio: Optional[float] = None
