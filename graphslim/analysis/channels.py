@@ -61,27 +61,44 @@ class Group(NamedTuple):
         return len(self.channels)
 
 
-class Channels:
-    """The result of the walk: facts, channels and groups. Get one with `analyse`.
+class Labels:
+    """What a walk found: facts, and which ids are one channel.
+
+    Args:
+        walk: a walk that has not run yet.
 
     Attributes:
         facts: per node, the fact of each output.
         label: channel (component) of each id; shape (ids,).
         count: how many channels there are.
-        axes: every axis of every constant.
-        contractions, resizes, renumbers: as the walk found them.
+        axes: every axis of every parameter.
+        resizes, renumbers: as the walk found them.
+    """
+
+    def __init__(self, walk: Walk) -> None:
+        walk.run()
+        self.graph, self._walk, self.facts, self.axes = walk.graph, walk, walk.facts, walk.axes
+        self.resizes, self.renumbers = walk.sizes.resizes, walk.sizes.renumbers
+        self.label, self.count = connected(walk.count, walk.ties)
+        if walk.sizes.settle(self.label):
+            self.label, self.count = connected(walk.count, walk.ties)
+
+    def fact(self, port: Port) -> Fact:
+        """What is known of the tensor at a port."""
+        return self._walk.fact(port)
+
+
+class Channels(Labels):
+    """The result of the walk: facts, channels and groups. Get one with `analyse`.
+
+    Attributes:
+        contractions: as the walk found them.
     """
 
     def __init__(self, graph: Graph) -> None:
         walk = Walk(graph)
-        walk.run()
-        self.graph, self._walk, self.facts = graph, walk, walk.facts
-        self.axes, self.contractions = walk.axes, walk.contractions
-        self.resizes, self.renumbers = walk.sizes.resizes, walk.sizes.renumbers
-        self._counts = walk.sizes.counts()
-        self.label, self.count = connected(walk.count, walk.ties)
-        if walk.sizes.settle(self.label):
-            self.label, self.count = connected(walk.count, walk.ties)
+        super().__init__(walk)
+        self.contractions, self._counts = walk.contractions, walk.sizes.counts()
         self._pin_of = self._first_pins()
         self._role = np.zeros(walk.count, np.int8)
         for ids, role, _ in walk.marks:
@@ -92,10 +109,6 @@ class Channels:
         self._group_of = np.full(self.count, -1)
         self._index_in = np.zeros(self.count, np.int64)
         self.groups = self._make_groups()
-
-    def fact(self, port: Port) -> Fact:
-        """What is known of the tensor at a port."""
-        return self._walk.fact(port)
 
     def channels_at(self, port: Port) -> Optional[np.ndarray]:
         """Labels of the channels at a port, along its channel axis; None if not followed."""

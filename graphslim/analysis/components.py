@@ -20,7 +20,17 @@ def connected(count: int, ties: Sequence[Tuple[np.ndarray, np.ndarray]]) -> Tupl
     Returns:
         the labels, int64 of shape (count,), and how many there are.
     """
-    parent = np.arange(count)
+    roots, label = np.unique(joined(np.arange(count), ties), return_inverse=True)
+    return label.reshape(-1), len(roots)
+
+
+def joined(parent: np.ndarray, ties: Sequence[Tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """For each id the first one of its component, when more ties are added.
+
+    Args:
+        parent: the same before that; int64 of shape (count,).
+        ties: as for `connected`.
+    """
     if ties:
         first = np.concatenate([tie[0] for tie in ties])
         second = np.concatenate([tie[1] for tie in ties])
@@ -31,8 +41,7 @@ def connected(count: int, ties: Sequence[Tuple[np.ndarray, np.ndarray]]) -> Tupl
                 break
             first, second = low[apart], high[apart]
             parent = _round(parent, first, second)
-    roots, label = np.unique(parent, return_inverse=True)
-    return label.reshape(-1), len(roots)
+    return parent
 
 
 def _round(parent: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

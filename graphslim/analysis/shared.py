@@ -6,14 +6,14 @@ from typing import Dict, Iterator, List, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels
+from graphslim.analysis.channels import Labels
 from graphslim.ir import IDENTITY_OPS, Graph, Port, Use
 
 Copies = Sequence[Tuple[np.ndarray, List[Use]]]
 """Positions that go, bool of shape (n,), and who reads what is left; the first is the original."""
 
 
-def copies_needed(channels: Channels, gone: np.ndarray) -> Dict[str, Copies]:
+def copies_needed(channels: Labels, gone: np.ndarray) -> Dict[str, Copies]:
     """For each constant whose readers have ids of their own, the different cuts that they need.
 
     Args:

@@ -75,33 +75,37 @@ class Walk:
     def run(self) -> None:
         """Visits every node; what the rules find is left in the attributes."""
         for node in self.graph.order():
-            inputs = self.read(node)
-            sources = {port.node for port in self.graph.data_inputs(node)}
-            if node.op == "Const" or (sources and sources <= self._constants):
-                self._constants.add(node.name)
-            rule = CHANNEL_RULES.get(node.op)
-            visit = OpVisit(node, inputs, self)
-            before = (len(self.ties), len(self.pins), len(self.contractions))
-            if rule is None:
-                visit.pin_all(wall(node))
-                self.facts[node.name] = self.sizes.follow(node, inputs, stated(node, inputs))
-                continue
-            try:
-                given = rule(visit)
-                outs = [given] if isinstance(given, Fact) else list(given)
-                outs = self.facts[node.name] = self.sizes.follow(node, inputs, outs)
-            except MALFORMED as error:
-                raise AnalysisError(
-                    f"this {node.op} is malformed: {error!r}", node.name, "export the graph again"
-                ) from error
-            audit(self, node, inputs, outs, before)
-            if node.name in self.graph.inputs:
-                for ids in (ids for out in outs for ids in out.ids):
-                    self.pin(node, ids, "it is a graph input")
+            self.visit(node)
         for port in self.graph.outputs:
             node, known = self.graph[port.node], self.fact(port)
             for ids in [*known.ids, *self.sizes.counted_by(known)]:
                 self.pin(node, ids, "it is a graph output")
+
+    def visit(self, node: Node) -> None:
+        """Lets the rule of an op work, and sees to what it forgets."""
+        inputs = self.read(node)
+        sources = {port.node for port in self.graph.data_inputs(node)}
+        if node.op == "Const" or (sources and sources <= self._constants):
+            self._constants.add(node.name)
+        rule = CHANNEL_RULES.get(node.op)
+        visit = OpVisit(node, inputs, self)
+        before = (len(self.ties), len(self.pins), len(self.contractions))
+        if rule is None:
+            visit.pin_all(wall(node))
+            self.facts[node.name] = self.sizes.follow(node, inputs, stated(node, inputs))
+            return
+        try:
+            given = rule(visit)
+            outs = [given] if isinstance(given, Fact) else list(given)
+            outs = self.facts[node.name] = self.sizes.follow(node, inputs, outs)
+        except MALFORMED as error:
+            raise AnalysisError(
+                f"this {node.op} is malformed: {error!r}", node.name, "export the graph again"
+            ) from error
+        audit(self, node, inputs, outs, before)
+        if node.name in self.graph.inputs:
+            for ids in (ids for out in outs for ids in out.ids):
+                self.pin(node, ids, "it is a graph input")
 
     def fact(self, port: Port) -> Fact:
         """What is known of the tensor at a port."""

@@ -77,15 +77,17 @@ _UNKNOWN = (
     *("Betainc", "AccumulateNV2"),
 )
 """Ops of which only the shape is known."""
+ELEMENTWISE = (
+    *(*_SMOOTH, *_QUOTIENTS, *_COMPARISONS, *_DECIDED, *_UNKNOWN),
+    *("Div", "AddN", "SelectV2", "ClipByValue"),
+)
+"""Ops that broadcast their operands."""
 
 
 # ------------------------------------------------------------------ shapes and channels
 
 
-@channel_rule(
-    *(*_SMOOTH, *_QUOTIENTS, *_COMPARISONS, *_DECIDED, *_UNKNOWN),
-    *("Div", "AddN", "SelectV2", "ClipByValue"),
-)
+@channel_rule(*ELEMENTWISE)
 def elementwise(op: OpVisit) -> Fact:
     """Broadcasts as numpy does."""
     return broadcast(op, op.facts)

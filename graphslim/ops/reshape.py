@@ -159,8 +159,8 @@ def reshape(op: OpVisit) -> Fact:
         size = target.size(0)
         return Fact((None,) * size, (None,) * size) if size is not None else UNKNOWN
     same_first = op.same_batch(0, 1)
-    shape = _resolve(data.shape, wanted, same_first)
-    ids = move(op, data, shape, same_first or _is_first_alike(data.shape, shape))
+    shape = resolved(data.shape, wanted, same_first)
+    ids = move(op, data, shape, same_first or is_first_alike(data.shape, shape))
     if ids is None:
         ids = (None,) * len(shape)
     for place, number in enumerate(wanted):
@@ -169,7 +169,7 @@ def reshape(op: OpVisit) -> Fact:
     return Fact(shape, ids, batch=data.batch if same_first else None)
 
 
-def _is_first_alike(old: Sequence[Optional[int]], new: Sequence[Optional[int]]) -> bool:
+def is_first_alike(old: Sequence[Optional[int]], new: Sequence[Optional[int]]) -> bool:
     """Whether two first axes of open size must be the same, as all others are."""
     if not old or not new or (old[0] is not None and new[0] is not None):
         return False
@@ -177,12 +177,12 @@ def _is_first_alike(old: Sequence[Optional[int]], new: Sequence[Optional[int]]) 
     return first is not None and first == second
 
 
-def _resolve(
+def resolved(
     old: Tuple[Optional[int], ...], wanted: np.ndarray, same_first: bool
 ) -> Tuple[Optional[int], ...]:
     """The shape that a target with -1 and unknown numbers stands for."""
     if same_first:
-        return (None, *_resolve(old[1:], wanted[1:], False))
+        return (None, *resolved(old[1:], wanted[1:], False))
     sizes: List[Optional[int]] = [None if np.isnan(n) or n == -1 else int(n) for n in wanted]
     if sizes.count(None) == 1:
         total, rest = product(old), product([size for size in sizes if size is not None])
@@ -201,7 +201,7 @@ def reshape_value(op: ValueVisit) -> Any:
     target = [size for size in out.shape if size is not None]
     if whole is not None and value.shape == whole and len(target) == len(out.shape):
         return value.reshape(target)
-    pieces = segments(whole or (), out.shape, _is_first_alike(whole or (), out.shape))
+    pieces = segments(whole or (), out.shape, is_first_alike(whole or (), out.shape))
     if pieces is None:
         return None
     before, after = list(value.shape), [1] * len(out.shape)

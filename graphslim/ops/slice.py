@@ -203,7 +203,7 @@ def strided_slice(op: OpVisit) -> Fact:
             continue
         size, array = data.shape[axis], data.ids[axis]
         axis += 1
-        array = _follow_bounds(op, one, array)
+        array = follow_bounds(op, one, array)
         if isinstance(one.index, slice):
             taken = _whole(one) if _is_known(one) else None
             everything = taken in (slice(None), slice(None, None, 1))
@@ -215,7 +215,7 @@ def strided_slice(op: OpVisit) -> Fact:
     return Fact(tuple(shape), tuple(ids))
 
 
-def _follow_bounds(op: OpVisit, one: Bounds, array: Ids) -> Ids:
+def follow_bounds(op: OpVisit, one: Bounds, array: Ids) -> Ids:
     """What is left of the ids of an axis, its bounds being bound to them; None if pinned."""
     index, place = one.index, one.place
     if place is None:

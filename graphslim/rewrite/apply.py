@@ -6,9 +6,10 @@ from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, analyse
+from graphslim.analysis.channels import Channels, Labels, analyse
 from graphslim.analysis.shared import Copies, copies_needed
 from graphslim.analysis.values import Values
+from graphslim.analysis.walk import ParamAxis
 from graphslim.errors import PlanError
 from graphslim.ir import Graph, Node, Port, Shape
 from graphslim.ops.table import Contraction
@@ -45,7 +46,7 @@ def _apply(graph: Graph, channels: Channels, plan: Plan) -> None:
         fold_constants(graph, channels, plan, removed)
         folded = analyse(graph)
         channels, removed = folded, carry_over(folded, channels, removed)
-    _cut(graph, channels, removed)
+    cut(graph, channels, removed)
 
 
 def carry_over(new: Channels, old: Channels, removed: np.ndarray) -> np.ndarray:
@@ -103,19 +104,36 @@ def _all_removed(
     )
 
 
-def _cut(graph: Graph, channels: Channels, gone: np.ndarray) -> None:
+def cut(graph: Graph, channels: Labels, gone: np.ndarray) -> None:
+    """Takes channels out of all parameters, and mends what states a width.
+
+    Args:
+        graph: the graph, changed in place.
+        channels: what a walk over it found.
+        gone: which channels go; bool of shape (channels.count,).
+    """
     shared = copies_needed(channels, gone)
     for axis in channels.axes:
         dead = gone[channels.label[axis.start : axis.start + axis.size]]
         if axis.use is None and dead.any():
-            tensor = graph[axis.param].attrs["value"]
-            graph.set_attr(axis.param, "value", tensor.take(axis.axis, ~dead))
+            _cut_axis(graph, axis, dead)
     for param, cuts in shared.items():
         _cut_shared(graph, param, cuts)
     resize(graph, channels, gone)
     for node in graph:
         if "_output_shapes" in node.attrs:
             _mend_shapes(graph, node, channels, gone)
+
+
+def _cut_axis(graph: Graph, axis: ParamAxis, dead: np.ndarray) -> None:
+    """Cuts a constant, or the shape that a variable states."""
+    attrs = graph[axis.param].attrs
+    if "value" in attrs:
+        graph.set_attr(axis.param, "value", attrs["value"].take(axis.axis, ~dead))
+        return
+    sizes = list(attrs["shape"].dims)
+    sizes[axis.axis] = int(np.count_nonzero(~dead))
+    graph.set_attr(axis.param, "shape", Shape(tuple(sizes)))
 
 
 def _cut_shared(graph: Graph, param: str, cuts: Copies) -> None:
@@ -129,10 +147,13 @@ def _cut_shared(graph: Graph, param: str, cuts: Copies) -> None:
             for use in readers:
                 graph.rewire(use.node, use.index, Port(target))
         if dead.any():
-            graph.set_attr(target, "value", tensor.take(tensor.shape.index(tensor.size), ~dead))
+            left = tensor.take(tensor.shape.index(tensor.size), ~dead)
+            graph.set_attr(target, "value", left)
+            if "_output_shapes" in graph[target].attrs:
+                graph.set_attr(target, "_output_shapes", [Shape(left.shape)])
 
 
-def _mend_shapes(graph: Graph, node: Node, channels: Channels, gone: np.ndarray) -> None:
+def _mend_shapes(graph: Graph, node: Node, channels: Labels, gone: np.ndarray) -> None:
     """Brings `_output_shapes` up to date, output by output."""
     stated: Sequence[Optional[Shape]] = node.attrs["_output_shapes"]
     mended = []

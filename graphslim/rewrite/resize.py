@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels
+from graphslim.analysis.channels import Labels
 from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
 from graphslim.ops.table import VALUE_RULES, ValueVisit
 
@@ -24,7 +24,7 @@ class _Wish(NamedTuple):
     number: int
 
 
-def resize(graph: Graph, channels: Channels, gone: np.ndarray) -> None:
+def resize(graph: Graph, channels: Labels, gone: np.ndarray) -> None:
     """Rewrites the numbers that count channels, in private copies where others read them.
 
     Args:
@@ -40,7 +40,7 @@ def resize(graph: Graph, channels: Channels, gone: np.ndarray) -> None:
         rewriter.restate(param, by_reader)
 
 
-def _wishes(channels: Channels, gone: np.ndarray) -> Iterator[_Wish]:
+def _wishes(channels: Labels, gone: np.ndarray) -> Iterator[_Wish]:
     for one in channels.resizes:
         left = int(np.count_nonzero(~gone[channels.label[one.ids]]))
         yield _Wish((one.node, one.slot), one.place, one.param, one.element, one.sign * left)
@@ -63,7 +63,7 @@ class _Rewriter:
         gone: which channels go.
     """
 
-    def __init__(self, graph: Graph, channels: Channels, gone: np.ndarray) -> None:
+    def __init__(self, graph: Graph, channels: Labels, gone: np.ndarray) -> None:
         self.graph, self._channels = graph, channels
         self._copied: Dict[str, str] = {}
         self._moves: Dict[Port, List[Tuple[int, int]]] = {}

@@ -1,0 +1,205 @@
+"""Gradients: what the ops do that TensorFlow builds to train convolutions, pools, losses and so on.
+
+A gradient has the shape of what it is the gradient of; where that is stated by a constant, as
+TensorFlow does for all sizes that it knows, the constant counts channels.
+"""
+
+from __future__ import annotations
+
+from typing import List, Optional
+
+import numpy as np
+
+from graphslim.ops.slice import bounds_of, follow_bounds
+from graphslim.ops.table import UNKNOWN, Fact, Ids, channel_axis, fact
+from graphslim.ops.training import TrainingVisit, alike, along, plain, spread, training_rule
+
+_OF_FUNCTIONS = """
+    EluGrad InvGrad LeakyReluGrad ReciprocalGrad Relu6Grad ReluGrad RsqrtGrad SeluGrad SigmoidGrad
+    SoftplusGrad SoftsignGrad SqrtGrad TanhGrad LRNGrad
+"""
+
+
+@training_rule(*_OF_FUNCTIONS.split())
+def of_function(op: TrainingVisit) -> Fact:
+    """All inputs and the output are alike."""
+    return plain(alike(op, op.facts))
+
+
+# ------------------------------------------------------------------ convolutions
+
+
+@training_rule("Conv2DBackpropInput", "Conv3DBackpropInputV2")
+def of_convolution(op: TrainingVisit) -> Fact:
+    """Inputs are the sizes of the result, the filter and what comes back."""
+    rank, channel = _rank(op), channel_axis(op.node)
+    filters, data = op[1], op[2]
+    result = _sized(op, 0, rank, filters.size(rank - 2))
+    op.tie(data.channels(channel), filters.channels(rank - 1))
+    return _entering(op, result, channel, filters.channels(rank - 2), filters.channels(rank - 1))
+
+
+@training_rule("Conv2DBackpropFilter", "Conv3DBackpropFilterV2")
+def of_filter(op: TrainingVisit) -> Fact:
+    """Inputs are the data, the sizes of the filter and what comes back."""
+    rank, channel = _rank(op), channel_axis(op.node)
+    result = _sized(op, 1, rank)
+    result = along(op, result, rank - 1, op[2].channels(channel))
+    inside, out = result.channels(rank - 2), result.channels(rank - 1)
+    _entering(op, op[0], channel, inside, out)
+    return result
+
+
+def _entering(op: TrainingVisit, data: Fact, channel: int, inside: Ids, out: Ids) -> Fact:
+    """Ties what enters a convolution with the filter's axes, group by group."""
+    if inside is None or data.shape is None:
+        return data
+    groups = (data.size(channel) or len(inside)) // len(inside)
+    if groups > 1 and len(inside) == 1:
+        return data if out is None else along(op, data, channel, out[:: len(out) // groups])
+    return along(op, data, channel, np.tile(inside, groups))
+
+
+@training_rule("DepthwiseConv2dNativeBackpropInput")
+def of_depthwise(op: TrainingVisit) -> Fact:
+    """Inputs are the sizes of the result, the filter and what comes back."""
+    channel, rows = channel_axis(op.node), op[1].channels(2)
+    _tie_rows(op, op[2], rows, op[1].size(3))
+    return along(op, _sized(op, 0, 4), channel, rows)
+
+
+@training_rule("DepthwiseConv2dNativeBackpropFilter")
+def of_depthwise_filter(op: TrainingVisit) -> Fact:
+    """Inputs are the data, the sizes of the filter and what comes back."""
+    result = along(op, _sized(op, 1, 4), 2, op[0].channels(channel_axis(op.node)))
+    _tie_rows(op, op[2], result.channels(2), result.size(3))
+    return result
+
+
+def _tie_rows(op: TrainingVisit, data: Fact, rows: Ids, multiplier: Optional[int]) -> None:
+    if rows is not None and multiplier is not None:
+        op.tie(data.channels(channel_axis(op.node)), np.repeat(rows, multiplier))
+
+
+def _rank(op: TrainingVisit) -> int:
+    return 5 if op.node.op.startswith("Conv3D") else 4
+
+
+def _sized(op: TrainingVisit, index: int, rank: int, width: Optional[int] = None) -> Fact:
+    """The fact of a tensor whose shape an input states, maybe only along the axes of space."""
+    if op[index].size(0) == rank:
+        return op.sized(index)
+    shape: List[Optional[int]] = [None] * rank
+    shape[channel_axis(op.node)] = width
+    return fact(tuple(shape))
+
+
+# ------------------------------------------------------------------ normalisation, bias, space
+
+
+@training_rule("FusedBatchNormGrad", "FusedBatchNormGradV2", "FusedBatchNormGradV3")
+def of_batch_norm(op: TrainingVisit) -> List[Fact]:
+    """Inputs are what comes back, the data, and vectors; all share the channels."""
+    axis, result = channel_axis(op.node), alike(op, op.facts[:2])
+    for vector in op.facts[2:]:
+        if vector.rank == 1 and vector.size(0) == result.size(axis):
+            result = along(op, result, axis, vector.channels(0))
+    ids = result.channels(axis)
+    vector = fact((result.size(axis),), {0: ids})
+    return [result, vector, vector, UNKNOWN, UNKNOWN]
+
+
+@training_rule("BiasAddGrad")
+def of_bias(op: TrainingVisit) -> Fact:
+    """The sum over all but the channels."""
+    axis = channel_axis(op.node)
+    return fact((op[0].size(axis),), {0: op[0].channels(axis)})
+
+
+@training_rule("MaxPoolGrad", "MaxPool3DGrad", "MaxPoolGradV2")
+def of_max_pool(op: TrainingVisit) -> Fact:
+    """Inputs are the data, what was pooled and what comes back."""
+    axis, result = channel_axis(op.node), op[0]
+    for other in op.facts[1:3]:
+        result = along(op, result, axis, other.channels(axis))
+    return plain(result)
+
+
+@training_rule("AvgPoolGrad", "AvgPool3DGrad")
+def of_mean_pool(op: TrainingVisit) -> Fact:
+    """Inputs are the shape of the data and what comes back."""
+    axis = channel_axis(op.node)
+    return along(op, op.sized(0), axis, op[1].channels(axis))
+
+
+@training_rule("ResizeBilinearGrad", "ResizeBicubicGrad")
+def of_resize(op: TrainingVisit) -> Fact:
+    """Inputs are what comes back and the image."""
+    return along(op, plain(op[1]), 3, op[0].channels(3))
+
+
+@training_rule("ResizeNearestNeighborGrad")
+def of_nearest(op: TrainingVisit) -> Fact:
+    """Inputs are what comes back and the height and width of the image."""
+    shape = (op[0].size(0), None, None, op[0].size(3))
+    return fact(shape, {0: op[0].channels(0), 3: op[0].channels(3)})
+
+
+@training_rule("StridedSliceGrad")
+def of_strided_slice(op: TrainingVisit) -> Fact:
+    """Inputs are the shape of what was sliced, the bounds, and what comes back."""
+    result = op.sized(0)
+    chosen = None if result.rank is None else bounds_of(op.facts, op.node, result.rank)
+    if chosen is None:
+        return result
+    axis = place = 0
+    for one in chosen:
+        if one.index is None:
+            place += 1
+            continue
+        left = follow_bounds(op, one, result.ids[axis])
+        axis += 1
+        if isinstance(one.index, slice):
+            op.tie(left, op[4].channels(place))
+            place += 1
+    return result
+
+
+# ------------------------------------------------------------------ losses
+
+
+@training_rule("L2Loss")
+def half_square(op: TrainingVisit) -> Fact:
+    """One number."""
+    return fact(())
+
+
+@training_rule("SoftmaxCrossEntropyWithLogits")
+def cross_entropy(op: TrainingVisit) -> List[Fact]:
+    """A loss for each example, and what goes back."""
+    both = spread(op, op.facts[:2])
+    return [fact((both.size(0),)), both]
+
+
+@training_rule("SparseSoftmaxCrossEntropyWithLogits")
+def sparse_cross_entropy(op: TrainingVisit) -> List[Fact]:
+    """A loss for each example, and what goes back."""
+    return [fact((op[0].size(0),)), plain(op[0])]
+
+
+# ------------------------------------------------------------------ quantisation-aware training
+
+
+@training_rule("FakeQuantWithMinMaxArgsGradient")
+def of_fake_quant(op: TrainingVisit) -> Fact:
+    """What comes back, and the data."""
+    return plain(alike(op, op.facts))
+
+
+@training_rule("FakeQuantWithMinMaxVarsGradient", "FakeQuantWithMinMaxVarsPerChannelGradient")
+def of_learned_fake_quant(op: TrainingVisit) -> List[Fact]:
+    """What comes back, the data, and the two bounds, each a number or a vector of channels."""
+    result = plain(alike(op, op.facts[:2]))
+    for bound in op.facts[2:]:
+        result = along(op, result, -1, bound.channels(0))
+    return [result, op[2], op[3]]

@@ -1,0 +1,249 @@
+"""Reshaping, broadcasting and slicing in training graphs, where a stated shape says what it counts.
+
+A gradient is brought to the shape of a tensor that stands elsewhere, by numbers that come from its
+`Shape` or that TensorFlow has folded into a constant; they name the channels where the gradient
+itself is not followed.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from graphslim.ops.elementwise import ELEMENTWISE
+from graphslim.ops.reshape import is_first_alike, move, resolved, segments
+from graphslim.ops.table import UNKNOWN, Fact, Ids, channel_axis, fact, integers
+from graphslim.ops.training import (
+    LONGEST,
+    TrainingVisit,
+    alike,
+    along,
+    plain,
+    spread,
+    training_rule,
+)
+
+
+@training_rule(*ELEMENTWISE)
+def elementwise(op: TrainingVisit) -> Fact:
+    """Broadcasts as numpy does."""
+    if op.node.op == "AddN":
+        return plain(alike(op, op.facts))
+    return spread(op, op.facts)
+
+
+@training_rule("Select")
+def select(op: TrainingVisit) -> Fact:
+    """A condition of rank 1 chooses along the first axis."""
+    if op[0].rank == 1 and (op[1].rank or 0) > 1:
+        op.tie(op[0].channels(0), op[1].channels(0))
+        return plain(alike(op, op.facts[1:]))
+    return spread(op, op.facts)
+
+
+@training_rule("BiasAdd", "BiasAddV1")
+def bias_add(op: TrainingVisit) -> Fact:
+    """Ties the bias with the channel axis."""
+    return along(op, op[0], channel_axis(op.node), op[1].channels(0))
+
+
+@training_rule("Reshape")
+def reshape(op: TrainingVisit) -> Fact:
+    """Moves the ids; numbers of the target say what else they count."""
+    data, wanted = op[0], op[1].value
+    if wanted is None:
+        return fact(None if op[1].size(0) is None else (None,) * (op[1].size(0) or 0))
+    stated = [op.counted(1, place) if n != -1 else (None, None) for place, n in enumerate(wanted)]
+    if data.shape is None:
+        return Fact(tuple([size for size, _ in stated]), tuple([ids for _, ids in stated]))
+    same_first = op.same_batch(0, 1)
+    shape = resolved(data.shape, wanted, same_first)
+    ids = _moved(op, data, shape, same_first or is_first_alike(data.shape, shape))
+    for place, (_, counted) in enumerate(stated):
+        if ids[place] is None:
+            ids[place] = counted
+        else:
+            op.tie(ids[place], counted)
+    return Fact(shape, tuple(ids), batch=data.batch if same_first else None)
+
+
+def _moved(
+    op: TrainingVisit, data: Fact, shape: Tuple[Optional[int], ...], same_first: bool
+) -> List[Ids]:
+    """The ids in the new shape."""
+    changes: Dict[int, Ids] = {}
+    products: Dict[int, Ids] = {}
+    for piece in segments(data.shape or (), shape, same_first) or ():
+        wide = [axis for axis in piece.before if data.size(axis) != 1]
+        parts = [axis for axis in piece.after if shape[axis] != 1]
+        carriers = {axis: ids for axis, ids in enumerate(data.ids) if axis in wide}
+        followed = {axis: ids for axis, ids in carriers.items() if ids is not None}
+        if len(followed) > 1:
+            kept = _chosen(op, followed)
+            changes.update({axis: None for axis in followed if [axis] != kept})
+            sizes = [data.size(axis) for axis in wide]
+            if len(kept) > 1 and len(parts) == 1 and None not in sizes:
+                products[parts[0]] = _product(op, [followed.get(axis) for axis in wide], sizes)
+        elif len(followed) == 1 and len(parts) > 1:
+            ((axis, ids),) = followed.items()
+            changes[axis] = None if op.is_product(ids) else op.merged(ids)
+    moved = move(op, data.with_ids(changes), shape, same_first)
+    found = [None] * len(shape) if moved is None else list(moved)  # type: List[Ids]
+    for axis, flat in products.items():
+        found[axis] = flat
+    return found
+
+
+def _chosen(op: TrainingVisit, followed: Dict[int, np.ndarray]) -> List[int]:
+    """Of axes that are flattened together, those that count.
+
+    They are those along which something goes or, as long as that is not known, the one that a
+    variable has channels along.
+    """
+    going = [axis for axis, ids in followed.items() if op.going(ids).any()]
+    if going:
+        return going
+    rooted = [axis for axis, ids in followed.items() if op.is_rooted(ids)]
+    return rooted if len(rooted) == 1 else []
+
+
+def _product(op: TrainingVisit, arrays: Sequence[Ids], sizes: Sequence[Any]) -> Ids:
+    """The ids of several axes as those of one."""
+    if np.prod(sizes, dtype=np.float64) > LONGEST:
+        return None
+    spread_out = []
+    for axis, ids in enumerate(arrays):
+        if ids is not None:
+            grid = [1] * len(sizes)
+            grid[axis] = -1
+            spread_out.append(np.broadcast_to(ids.reshape(grid), sizes))
+    return op.product(spread_out)
+
+
+@training_rule("BroadcastTo")
+def broadcast_to(op: TrainingVisit) -> Fact:
+    """The shape is stated; axes that are wide already are tied with what it counts."""
+    return spread(op, [op.sized(1), op[0]])
+
+
+@training_rule("Slice")
+def slice_rule(op: TrainingVisit) -> Fact:
+    """The begin counts the channels before the piece, the size those in it."""
+    data, begins, sizes = op[0], op[1].value, op[2].value
+    rank = data.rank if data.rank is not None else op[2].size(0)
+    found: List[Tuple[Optional[int], Ids]] = []
+    for axis in range(rank or 0):
+        array = data.channels(axis)
+        begin = None if begins is None or np.isnan(begins[axis]) else int(begins[axis])
+        if sizes is not None and sizes[axis] != -1:
+            size, counted = op.counted(2, axis)
+        else:
+            full = data.size(axis) if sizes is not None else None
+            size, counted = None if full is None or begin is None else full - begin, None
+        if array is not None and begin is not None and size is not None:
+            piece = array[begin : begin + size]
+            op.resize(1, axis, array[:begin])
+            op.tie(piece, counted)
+            counted = piece
+        found.append((size, counted))
+    if rank is None:
+        return UNKNOWN
+    return Fact(tuple([size for size, _ in found]), tuple([ids for _, ids in found]))
+
+
+# ------------------------------------------------------------------ numbers of shapes
+
+STATES_NUMBERS = frozenset(("BroadcastGradientArgs", "DynamicStitch", "ConcatOffset"))
+"""Ops whose rules here give the numbers of their outputs themselves, with the origins."""
+_COMPUTED = -1.0
+
+
+@training_rule("BroadcastGradientArgs")
+def broadcast_axes(op: TrainingVisit) -> List[Fact]:
+    """Of two shapes that are broadcast, the axes to sum over, of either; equal sizes are tied."""
+    shapes = [op[0].value, op[1].value]
+    if shapes[0] is None or shapes[1] is None:
+        return [UNKNOWN, UNKNOWN]
+    rank = max(len(sizes) for sizes in shapes)  # type: ignore[arg-type]
+    axes: List[List[int]] = [[], []]
+    for axis in range(-rank, 0):
+        there = [1.0 if len(one) < -axis else float(one[axis]) for one in shapes]  # type: ignore
+        for which in (0, 1):
+            if there[which] == 1 and there[1 - which] != 1:
+                axes[which].append(axis + rank)
+        if there[0] == there[1] != 1:
+            one, other = [op.counted(i, len(shapes[i]) + axis)[1] for i in (0, 1)]  # type: ignore
+            op.tie(one, other)
+    return [_numbers(some) for some in axes]
+
+
+@training_rule("DynamicStitch")
+def stitched(op: TrainingVisit) -> Fact:
+    """Numbers dealt out to stated places."""
+    half = len(op) // 2
+    places, data = [integers(one) for one in op.facts[:half]], op.facts[half:]
+    if any(some is None for some in places) or any(one.value is None for one in data):
+        return UNKNOWN
+    size = 1 + max([place for some in places for place in some or ()], default=-1)
+    values, atoms = np.full(size, np.nan), np.full(size, _COMPUTED)
+    for slot, (some, one) in enumerate(zip(places, data), half):
+        values[some] = np.ravel(np.asarray(one.value))
+        for element, place in enumerate(some or ()):
+            # A constant is bound here, by this reader; what is read behind counts the same.
+            ids = op.counted(slot, element)[1]
+            atoms[place] = _COMPUTED if ids is None else op.number(ids)
+    return fact((size,))._replace(value=values, atoms=atoms)
+
+
+@training_rule("ConcatOffset")
+def offsets(op: TrainingVisit) -> List[Fact]:
+    """Where each part of a concatenation begins, from the axis and the shapes of the parts."""
+    axes, shapes = integers(op[0]), op.facts[1:]
+    if not axes or any(one.value is None for one in shapes):
+        return [UNKNOWN] * len(shapes)
+    rank = len(shapes[0].value)  # type: ignore[arg-type]
+    at = axes[0] % rank
+    counted = [[op.counted(index, place) for place in range(rank)] for index in range(1, len(op))]
+    found = []
+    start, before = 0.0, np.zeros(0, np.int64)  # type: float, Ids
+    for part in counted:
+        for place in range(rank):
+            if place != at:
+                op.tie(counted[0][place][1], part[place][1])
+        numbers = np.zeros(rank)
+        numbers[at] = start
+        one = _numbers(numbers)
+        if before is not None and len(before) and one.atoms is not None:
+            one.atoms[at] = op.number(before)
+        found.append(one)
+        size, ids = part[at]
+        start = np.nan if size is None else start + size
+        before = None if before is None or ids is None else np.concatenate([before, ids])
+    return found
+
+
+def _numbers(numbers: Any) -> Fact:
+    values = np.asarray(numbers, np.float64)
+    return fact((len(values),))._replace(value=values, atoms=np.full(len(values), _COMPUTED))
+
+
+# ------------------------------------------------------------------ initial values
+
+
+@training_rule("Qr")
+def orthogonal(op: TrainingVisit) -> Any:
+    """A tall matrix into one of its shape and a square one; initial values are made so."""
+    data = op[0]
+    if data.rank != 2:
+        return [UNKNOWN, UNKNOWN]
+    return [plain(data), Fact((data.size(1),) * 2, (data.channels(1),) * 2)]
+
+
+@training_rule("MatrixDiagPart", "MatrixDiagPartV2", "MatrixDiagPartV3", "DiagPart")
+def diagonal(op: TrainingVisit) -> Fact:
+    """Of a square matrix."""
+    data = op[0]
+    if data.rank is None or data.rank < 2 or data.size(-1) != data.size(-2):
+        return UNKNOWN
+    return Fact((data.shape or ())[:-1], data.ids[:-1])
