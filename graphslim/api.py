@@ -1,10 +1,13 @@
-"""The library in five verbs: load, plan, apply, verify, save."""
+"""The library in verbs: load, plan, apply, verify, save; for checkpoints soft_prune and strip."""
 
 from __future__ import annotations
 
+import os
 from typing import Any, List, Mapping, Optional, Sequence, Union
 
 from graphslim import graphdef, runtime
+from graphslim.checkpoint import Trained, open_checkpoint, prefix_of, rate, soft
+from graphslim.errors import LoadError
 from graphslim.graphdef.signature import ShapesLike
 from graphslim.ir import Graph
 from graphslim.pipeline import FindBlocks, Pipeline, passes
@@ -13,6 +16,9 @@ from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_given, read_settin
 from graphslim.progress import Tick, silent
 from graphslim.sampling import Samples
 from graphslim.sampling.examples import Data
+
+Checkpointed = Union[str, "os.PathLike[str]", Trained]
+"""A checkpoint's prefix, or what `open_checkpoint` gave."""
 
 
 def load(
@@ -24,11 +30,15 @@ def load(
     inline: bool = True,
     signature: Optional[str] = None,
     tags: Sequence[str] = (),
+    meta: Optional[str] = None,
+    inference_meta: Optional[str] = None,
+    averages: bool = False,
 ) -> Graph:
-    """Reads a frozen graph, or a SavedModel, which is frozen on the way.
+    """Reads a frozen graph, or a SavedModel or a TF1 checkpoint, which is frozen on the way.
 
     Args:
-        model: path of a binary `.pb` or text `.pbtxt` GraphDef, or of a SavedModel's folder, or a
+        model: path of a binary `.pb` or text `.pbtxt` GraphDef, of a SavedModel's folder, or of a
+            checkpoint (its prefix, one of its files, or the folder whose latest it is), or a
             GraphDef message.
         inputs: names of the nodes that are fed; by default the placeholders, or those of the
             signature.
@@ -36,14 +46,38 @@ def load(
             of the signature.
         input_shapes: sizes for inputs that the file leaves open, by name.
         inline: whether calls of functions are replaced by what the functions do; a call that is
-            left as it is pins every channel that reaches it. A SavedModel's always are.
+            left as it is pins every channel that reaches it. A SavedModel's and a checkpoint's
+            always are.
         signature: which of a SavedModel's; by default `serving_default`, or else the only one.
         tags: of one of a SavedModel's graphs; by default `serve`, or else the only graph.
+        meta, inference_meta, averages: for a checkpoint; see `open_checkpoint`, of which this gives
+            the `graph`.
 
     Raises:
         LoadError: the file is no such model, is damaged, or a given name is not in it.
-        RuntimeUnavailable: a SavedModel has variables, and TensorFlow is not there to read them.
+        RuntimeUnavailable: a model has variables, and TensorFlow is not there to read them.
     """
+    prefix = None if hasattr(model, "SerializeToString") else prefix_of(os.fspath(model))
+    if prefix is not None:
+        if tags:
+            raise LoadError(f"{model} is no SavedModel", "--tag", "leave it out")
+        return open_checkpoint(
+            prefix,
+            meta=meta,
+            inference_meta=inference_meta,
+            inputs=inputs,
+            outputs=outputs,
+            input_shapes=input_shapes,
+            signature=signature,
+            averages=averages,
+        ).graph
+    for option, given in (
+        ("--meta", meta),
+        ("--inference-meta", inference_meta),
+        ("--averages", averages),
+    ):
+        if given:
+            raise LoadError(f"{model} is no checkpoint", option, "leave it out")
     return graphdef.load(
         model,
         inputs=inputs,
@@ -80,7 +114,7 @@ def plan(
     size: Optional[float] = None,
     latency: Optional[float] = None,
     rank: str = "global",
-    aggregate: str = "mean",
+    aggregate: Optional[str] = None,
     scope: str = "all",
     only: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -110,7 +144,8 @@ def plan(
         macs, params, size, latency: so many that this share of the network's multiply-accumulates,
             parameters, bytes or measured time remains.
         rank: `global` lets all channels compete, `local` takes the same share of each group.
-        aggregate: how the scores of one group's parameters become one.
+        aggregate: how the scores of one group's parameters become one; by default as the criterion
+            has it: `mean`, and `first` for redundancy.
         scope: `all`, or `blocks` for channels inside recognised blocks alone.
         only, exclude: globs over group ids and block names.
         multiple_of: keep a multiple of so many channels per group (default: 4 in blocks, else 1
@@ -165,3 +200,98 @@ def verify(first: Graph, second: Graph, *, plan: Optional[Plan] = None, **option
     from graphslim.compare import verify as run
 
     return run(first, second, plan=plan, **options)
+
+
+def soft_prune(
+    checkpoint: Checkpointed, plan: Plan, folder: Any, *, force: bool = False, **reading: Any
+) -> str:
+    """Writes a checkpoint in which a plan's channels are zero, so that training can go on.
+
+    Args:
+        checkpoint: a prefix, or what `open_checkpoint` gave.
+        plan: what goes, such as `plan(open_checkpoint(prefix).graph, ...)`.
+        folder: where to; see `graphslim.checkpoint.soft.soft_prune`.
+        force: allow a folder that is not empty.
+        **reading: how a prefix is read; see `open_checkpoint`.
+
+    Returns:
+        the prefix of the new checkpoint.
+
+    Raises:
+        LoadError, PlanError, EmitError: the checkpoint, the plan or the folder will not do.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+    return soft.soft_prune(_opened(checkpoint, reading), plan, folder, force=force)
+
+
+def summary(
+    checkpoint: Checkpointed, plan: Plan, *, below: float = DEAD_BELOW, **reading: Any
+) -> rate.Summary:
+    """The failed rate: the share of a plan's filters that are not zero after retraining.
+
+    Args:
+        checkpoint: a prefix, or what `open_checkpoint` gave.
+        plan: what was set to zero.
+        below: a filter whose absolute weights sum up to less is zero.
+        **reading: how a prefix is read; see `open_checkpoint`.
+
+    Raises:
+        LoadError, PlanError: the checkpoint or the plan will not do.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+    return rate.summarise(_opened(checkpoint, reading), plan, below)
+
+
+def strip(
+    checkpoint: Checkpointed,
+    plan: Plan,
+    folder: Any,
+    *,
+    allow_unconverged: bool = False,
+    fold: bool = False,
+    write_meta: bool = True,
+    force: bool = False,
+    **reading: Any,
+) -> Any:
+    """Cuts a plan's channels from a checkpoint, its MetaGraph and its frozen inference graph.
+
+    Args:
+        checkpoint: a prefix, or what `open_checkpoint` gave.
+        plan: what goes.
+        folder: where to; see `graphslim.checkpoint.strip.strip`, whose `Stripped` this gives.
+        allow_unconverged: cut channels that are not zero too.
+        fold: cut channels that are constant too, and fold the constants.
+        write_meta: write the MetaGraph too.
+        force: allow a folder that is not empty.
+        **reading: how a prefix is read; see `open_checkpoint`.
+
+    Raises:
+        VerifyError: channels are not zero, or the result failed its check; nothing is written.
+        LoadError, PlanError, EmitError: the checkpoint, the plan or the folder will not do.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+    from graphslim.checkpoint.strip import strip as run
+
+    return run(
+        _opened(checkpoint, reading),
+        plan,
+        folder,
+        allow_unconverged=allow_unconverged,
+        fold=fold,
+        write_meta=write_meta,
+        force=force,
+    )
+
+
+def _opened(checkpoint: Checkpointed, reading: Mapping[str, Any]) -> Trained:
+    """A checkpoint, opened if it is a prefix yet, its blocks found.
+
+    Raises:
+        LoadError: it cannot be, or is already and told how to.
+    """
+    if not isinstance(checkpoint, Trained):
+        checkpoint = open_checkpoint(checkpoint, **reading)
+    elif reading:
+        raise LoadError("the checkpoint is open already", next(iter(reading)), "leave it out")
+    find_blocks(checkpoint.graph)
+    return checkpoint

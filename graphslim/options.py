@@ -8,7 +8,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
 
 import click
 
+from graphslim import runtime
 from graphslim.api import load
+from graphslim.checkpoint import Trained, open_checkpoint, prefix_of
+from graphslim.errors import LoadError
 from graphslim.graphdef import saved_model
 from graphslim.graphdef.signature import settle
 from graphslim.ir import Graph, Port
@@ -25,6 +28,9 @@ class Reading(NamedTuple):
     input_shapes: Dict[str, List[Optional[int]]]
     signature: Optional[str]
     tags: List[str]
+    meta: Optional[str]
+    inference_meta: Optional[str]
+    averages: bool
 
     def load(self, path: str) -> Graph:
         """Reads a model.
@@ -32,34 +38,68 @@ class Reading(NamedTuple):
         Raises:
             LoadError: it is none, or the options do not fit it.
         """
-        return load(
-            path,
-            inputs=self.inputs,
-            outputs=self.outputs,
-            input_shapes=self.input_shapes,
-            signature=self.signature,
-            tags=self.tags,
-        )
+        _prepare(path)
+        return load(path, **self._asdict())
+
+    def open(self, prefix: str) -> Trained:
+        """Opens a checkpoint.
+
+        Raises:
+            LoadError: it is none, or the options do not fit it.
+            RuntimeUnavailable: TensorFlow is not there to read it.
+        """
+        if self.tags:
+            raise LoadError(f"{prefix} is no SavedModel", "--tag", "leave it out")
+        _prepare(prefix)
+        given = self._asdict()
+        given.pop("tags")
+        return open_checkpoint(prefix, **given)
 
     def load_pair(self, first: str, second: str) -> Tuple[Graph, Graph]:
         """Reads two models to be compared.
 
-        The inputs and outputs of a SavedModel's signature are those of a graph that was frozen
-        from it too, if it has them.
+        The inputs and outputs of a SavedModel's signature, or of a checkpoint, are those of a graph
+        that was frozen from it too, if it has them. What only a SavedModel or a checkpoint takes is
+        for the one of the two that is such a model.
 
         Raises:
             LoadError: one is no model, or the options do not fit it.
         """
-        saved = [saved_model.folder_of(path) is not None for path in (first, second)]
-        plain = self._replace(signature=None, tags=[])
-        one = (plain if saved == [False, True] else self).load(first)
-        other = (plain if saved == [True, False] else self).load(second)
-        if saved[0] != saved[1]:
-            known, frozen = (one, other) if saved[0] else (other, one)
-            names = [str(port) for port in known.outputs]
-            if all(Port.parse(name).node in frozen for name in [*known.inputs, *names]):
-                settle(frozen, known.inputs, names, self.input_shapes)
+        known = [_has_variables(path) for path in (first, second)]
+        one = self._for(first, second).load(first)
+        other = self._for(second, first).load(second)
+        if known[0] != known[1]:
+            source, frozen = (one, other) if known[0] else (other, one)
+            names = [str(port) for port in source.outputs]
+            if all(Port.parse(name).node in frozen for name in [*source.inputs, *names]):
+                settle(frozen, source.inputs, names, self.input_shapes)
         return one, other
+
+    def _for(self, path: str, beside: str) -> Reading:
+        """This, without what only the other of two models takes."""
+        kinds = [(_saved(one), prefix_of(one) is not None) for one in (path, beside)]
+        reading = self
+        if kinds[1][0] and not kinds[0][0]:
+            reading = reading._replace(tags=[], signature=None)
+        if kinds[1][1] and not kinds[0][1]:
+            reading = reading._replace(meta=None, inference_meta=None, averages=False)
+            if not kinds[0][0]:
+                reading = reading._replace(signature=None)
+        return reading
+
+
+def _saved(path: str) -> bool:
+    return saved_model.folder_of(path) is not None
+
+
+def _has_variables(path: str) -> bool:
+    return _saved(path) or prefix_of(path) is not None
+
+
+def _prepare(path: str) -> None:
+    """Loads TensorFlow as commands want it, before opening a checkpoint does so as it is."""
+    if prefix_of(path) is not None and runtime.available():
+        runtime.tensorflow()
 
 
 class Running(NamedTuple):
@@ -191,7 +231,7 @@ def model_options(command: Command) -> Command:
         click.option(
             "--signature",
             metavar="NAME",
-            help="Of a SavedModel.  [default: serving_default, or the only one]",
+            help="Of a SavedModel or a MetaGraph.  [default: serving_default, or the only one]",
         ),
         click.option(
             "--tag",
@@ -200,6 +240,21 @@ def model_options(command: Command) -> Command:
             callback=_names,
             metavar="TAG,...",
             help="Of a SavedModel's graph.  [default: serve, or the only graph's]",
+        ),
+        click.option(
+            "--meta",
+            metavar="FILE",
+            help="Of a checkpoint: its MetaGraph.  [default: the .meta beside it]",
+        ),
+        click.option(
+            "--inference-meta",
+            metavar="FILE",
+            help="Of a checkpoint: the MetaGraph to run.  [default: made from --meta]",
+        ),
+        click.option(
+            "--averages",
+            is_flag=True,
+            help="Of a checkpoint: take the moving averages of variables for their values.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
         click.option("-v", "--verbose", is_flag=True, help="Say more, on stderr."),

@@ -14,6 +14,7 @@ import pytest
 from command import Run
 
 from graphslim import runtime
+from graphslim.cli import cli
 from graphslim.graphdef import load, save, serialize
 from graphslim.testing import from_text
 
@@ -470,3 +471,11 @@ def test_inspect_a_published_network(run: Run, shared: Path) -> None:
     assert (kinds.count("inverted_residual"), kinds.count("squeeze_excite")) == (16, 4)
     assert (tree["inputs"], tree["outputs"]) == (["input"], ["output/BiasAdd"])
     assert tree["nodes"] == 866
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_an_option_means_one_thing(name: str) -> None:
+    """Click warns of a name that two options share, and then takes the later one."""
+    spelled = [text for param in cli.commands[name].params for text in param.opts]
+    spelled += [text for param in cli.commands[name].params for text in param.secondary_opts]
+    assert sorted(set(spelled)) == sorted(spelled)

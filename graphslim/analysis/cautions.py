@@ -36,7 +36,7 @@ class Caution(NamedTuple):
 
 def cautions(graph: Graph) -> List[Caution]:
     """What is to be said of a graph, as far as its outputs depend on it."""
-    used, optional = needed(graph), _conditional(graph)
+    used, optional = needed(graph), conditional(graph)
     training: List[Node] = []
     opaque: List[Node] = []
     for node in graph:
@@ -79,14 +79,14 @@ def cautions(graph: Graph) -> List[Caution]:
 
 def random_node(graph: Graph) -> Optional[str]:
     """The first node, if any, that makes the outputs differ from run to run."""
-    used, optional = needed(graph), _conditional(graph)
+    used, optional = needed(graph), conditional(graph)
     for node in graph:
         if node.op in _RANDOM and node.name in used and node.name not in optional:
             return node.name
     return None
 
 
-def _conditional(graph: Graph) -> Set[str]:
+def conditional(graph: Graph) -> Set[str]:
     """The nodes that run in one branch of a condition alone, as for a learning phase."""
     return graph.memo("conditional nodes", _inside_branches)
 

@@ -10,7 +10,20 @@ from typing import List, Optional, Sequence
 import click
 
 from graphslim._version import __version__
-from graphslim.cli import bench, compare, criteria, inspect, passes, plan, plan_diff, prune, verify
+from graphslim.cli import (
+    bench,
+    compare,
+    criteria,
+    inspect,
+    passes,
+    plan,
+    plan_diff,
+    prune,
+    soft_prune,
+    strip,
+    summary,
+    verify,
+)
 from graphslim.cli.console import BAD_INPUT, FAILED, INTERRUPTED, OK, PIPE
 from graphslim.errors import GraphslimError, VerifyError
 
@@ -59,8 +72,9 @@ def _complain(error: object, args: Sequence[str], status: int = BAD_INPUT) -> in
 def cli(context: click.Context) -> None:
     """Makes TensorFlow graphs narrower: finds channels that can go, and removes them for real.
 
-    MODEL is a frozen GraphDef, .pb or .pbtxt, or the folder of a SavedModel. No source code of the
-    network is needed.
+    MODEL is a frozen GraphDef, .pb or .pbtxt, the folder of a SavedModel, or a TF1 checkpoint with
+    its MetaGraph: the prefix of its files, one of them, or the folder whose latest it is. No source
+    code of the network is needed.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
@@ -72,6 +86,9 @@ for _command in (
     plan.plan,
     plan.apply,
     plan_diff.plan_diff,
+    soft_prune.soft_prune,
+    summary.summary,
+    strip.strip,
     compare.compare,
     verify.verify,
     bench.bench,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from graphslim import progress
+from graphslim import progress, runtime
 from graphslim.bench import RUNS, WARMUP
 from graphslim.bench import bench as measure
 from graphslim.cli import console
@@ -62,6 +62,7 @@ def bench(
     verbose: bool,
 ) -> int:
     """Time two graphs in turns in one run, as TensorFlow optimises them, on random inputs."""
+    runtime.run_as_shipped()  # before a model's variables are read, which loads TensorFlow
     one, other = reading.load_pair(first, second)
     with progress.bar(console.err, quiet) as tick:
         found = measure(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import Mapping, Optional, Sequence
+from typing import List, Mapping, Optional, Sequence
 
+from graphslim import checkpoint
 from graphslim.errors import EmitError, GraphslimError
+from graphslim.graphdef import saved_model
 from graphslim.graphdef.emit import check_target, replacing
+from graphslim.options import Reading
 from graphslim.plans import Plan
 
 
@@ -40,6 +43,16 @@ def check_targets(
         other = taken.setdefault(os.path.realpath(path), option)
         if other != option:
             raise EmitError(f"is {other} too", f"{option} {path}", "choose another name")
+
+
+def files_of(model: str, reading: Reading) -> List[str]:
+    """A model's path, the files of a SavedModel or checkpoint that it means, and MetaGraphs given.
+
+    Raises:
+        LoadError: a folder's latest checkpoint is not there.
+    """
+    metas = [path for path in (reading.meta, reading.inference_meta) if path is not None]
+    return [model, *saved_model.files_of(model), *checkpoint.files_of(model), *metas]
 
 
 def _same_file(one: str, other: str) -> bool:

@@ -13,8 +13,8 @@ from graphslim.api import find_blocks
 from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
 from graphslim.cli.check import checking, tell, tell_result
-from graphslim.cli.files import check_targets, read_plan, write_plan
-from graphslim.graphdef import save, saved_model
+from graphslim.cli.files import check_targets, files_of, read_plan, write_plan
+from graphslim.graphdef import save
 from graphslim.options import Reading, Running, model_options, run_options, sample_options
 from graphslim.planning import cautions_of, make_plan
 from graphslim.plans import fit
@@ -47,7 +47,7 @@ def plan(
     The file can be read, edited, compared (`graphslim plan-diff`) and applied (`graphslim apply`).
     """
     started = time.perf_counter()
-    inputs = [model, *saved_model.files_of(model), data, choosing.settings]
+    inputs = [*files_of(model, reading), data, choosing.settings]
     check_targets(output, {}, inputs, force)
     wish = choosing.wish(seed)
     with progress.bar(console.err, quiet) as tick:
@@ -100,7 +100,7 @@ def apply(
     compute; how far the outputs moved is told too.
     """
     started = time.perf_counter()
-    inputs = [model, *saved_model.files_of(model), plan_path, running.data]
+    inputs = [*files_of(model, reading), plan_path, running.data]
     check_targets(output, {}, inputs, force)
     wanted = read_plan(plan_path)
     graph = find_blocks(reading.load(model))

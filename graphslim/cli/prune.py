@@ -14,10 +14,10 @@ from graphslim.api import finders
 from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
 from graphslim.cli.check import checking, tell, tell_result
-from graphslim.cli.files import check_targets, write_plan
+from graphslim.cli.files import check_targets, files_of, write_plan
 from graphslim.cli.report import check_report, draw_report, report_option, writing_report
 from graphslim.errors import GraphslimError
-from graphslim.graphdef import save, saved_model
+from graphslim.graphdef import save
 from graphslim.options import Reading, Running, model_options, run_options
 from graphslim.pipeline import (
     Dump,
@@ -99,7 +99,7 @@ def prune(
     started = time.perf_counter()
     check_report(report_out)
     beside = {"--plan-out": plan_out, "--report": report_out}
-    inputs = [model, *saved_model.files_of(model), running.data, choosing.settings]
+    inputs = [*files_of(model, reading), running.data, choosing.settings]
     check_targets(output, beside, inputs, force)
     wish = choosing.wish(running.seed)
     with progress.bar(console.err, quiet) as tick:

@@ -48,7 +48,7 @@ def plan_dead(
     consumers = consumers_of(channels, Values(graph, channels, dead_below), dead_below)
     rules = rules_of(graph, channels, groups, wish)
     removed = limit(groups, find_dead(channels, consumers, allowed), rules)
-    folds = _folds(consumers, removed)
+    folds = folds_of(consumers, removed)
     settings = {"select": "dead", "dead_below": dead_below, **wish.settings()}
     return _plan(graph, channels, removed, "dead", settings, folds)
 
@@ -82,7 +82,7 @@ def plan_scored(
     consumers = consumers_of(channels, Values(graph, channels, DEAD_BELOW), DEAD_BELOW)
     name = selection.criterion
     settings = {"select": "scores", **selection.settings()}
-    folds = _folds(consumers, removed)
+    folds = folds_of(consumers, removed)
     plan = _plan(graph, channels, removed, name, settings, folds, scores.own)
     return plan._replace(achieved=achieved)
 
@@ -123,7 +123,8 @@ def check_removal(group: Group, indices: Sequence[int]) -> None:
         raise PlanError("would lose all its channels", group.id, "keep at least one")
 
 
-def _folds(consumers: List[Consumer], removed: np.ndarray) -> List[Fold]:
+def folds_of(consumers: List[Consumer], removed: np.ndarray) -> List[Fold]:
+    """What the removal of channels leaves to be folded into offsets."""
     return [
         Fold(one.node, tuple(one.indices.tolist()), tuple(one.values.tolist()))
         for one in constants_of(consumers, removed)

@@ -1,6 +1,7 @@
 """Results for people (rich tables) and for machines (JSON trees)."""
 
 from graphslim.show.agreement import print_agreement
+from graphslim.show.checkpoint import print_summary, soft_pruning, stripping
 from graphslim.show.console import Console, print_table, print_times
 from graphslim.show.differences import difference_tree, print_differences
 from graphslim.show.inspection import (
@@ -30,8 +31,11 @@ __all__ = [
     "print_plan",
     "print_plan_difference",
     "print_pruning",
+    "print_summary",
     "print_table",
     "print_times",
     "print_why_not",
     "pruning",
+    "soft_pruning",
+    "stripping",
 ]

@@ -1,0 +1,114 @@
+"""What constants that removed channels leave behind become in a checkpoint: other offsets.
+
+A checkpoint has the variables that it has: an offset that is none of them cannot take a constant.
+In front of a batch norm the constant goes into the moving mean. That is exact for inference, as the
+offset would be, and for training too, where the norm takes the mean of the batch away anyhow.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Optional
+
+import numpy as np
+
+from graphslim.checkpoint.cuts import Fitting
+from graphslim.checkpoint.model import Trained
+from graphslim.errors import PlanError
+from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, Tensor
+from graphslim.match.vocabulary import NORMS
+from graphslim.rewrite.apply import fold_constants
+
+_HINT = "--exclude its group, or remove it from the frozen graph with `graphslim prune`"
+
+
+def folded(trained: Trained, fitted: Fitting) -> Dict[str, Tensor]:
+    """The variables that take the constants of a plan's folds, with their new values.
+
+    Args:
+        trained: the checkpoint.
+        fitted: the plan, its folds true of this checkpoint.
+
+    Returns:
+        by variable's node; empty for a plan without folds.
+
+    Raises:
+        PlanError: a constant has no variable to go to.
+    """
+    if not fitted.plan.folds:
+        return {}
+    graph = trained.graph.copy()
+    fold_constants(graph, fitted.channels, fitted.plan, fitted.removed)
+    for node in graph:
+        if node.name not in trained.graph:
+            raise PlanError(
+                "a removed channel leaves a constant here, and no variable of the checkpoint is an "
+                "offset that could take it",
+                node.name.rpartition("/folded")[0] or node.name,
+                _HINT,
+            )
+    found: Dict[str, Tensor] = {}
+    for node in trained.graph:
+        if node.op != "Const" or graph[node.name].attrs["value"] is node.attrs["value"]:
+            continue
+        if node.name not in trained.keys:
+            raise PlanError(
+                "would take the constant that a removed channel leaves, and is no variable of the "
+                "checkpoint",
+                node.name,
+                _HINT,
+            )
+        found.update(_moved(trained, node.name, graph[node.name].attrs["value"]))
+    return found
+
+
+def with_values(graph: Graph, values: Dict[str, Tensor]) -> Graph:
+    """A graph whose constants have other values; the graph given stays as it is."""
+    if not values:
+        return graph
+    changed = graph.copy()
+    for name, tensor in values.items():
+        changed.set_attr(name, "value", tensor)
+    return changed
+
+
+def _moved(trained: Trained, offset: str, value: Tensor) -> Dict[str, Tensor]:
+    """An offset that gained something, or the moving mean that takes that instead."""
+    graph = trained.graph
+    norm = _norm_behind(graph, offset)
+    if norm is None:
+        return {offset: value}
+    inputs = [_constant(graph, port) for port in graph.data_inputs(norm)]
+    scale, mean, variance = inputs[1], inputs[3], inputs[4]
+    if mean is None or mean.name not in trained.statistics or scale is None or variance is None:
+        return {offset: value}
+    gained = value.numbers().astype(np.float64) - graph[offset].attrs["value"].numbers()
+    factor = scale.attrs["value"].numbers().astype(np.float64)
+    spread = variance.attrs["value"].numbers().astype(np.float64)
+    step = np.sqrt(spread + norm.attrs.get("epsilon", 1e-4))
+    # Where the factor is zero the offset has gained nothing.
+    shift = np.divide(gained * step, factor, out=np.zeros_like(gained), where=factor != 0)
+    before = mean.attrs["value"]
+    return {mean.name: before.with_numbers(before.numbers().astype(np.float64) - shift)}
+
+
+def _norm_behind(graph: Graph, offset: str) -> Optional[Node]:
+    """The fused batch norm whose offset a constant is, if it is read by nothing else."""
+    at = Port(offset)
+    while True:
+        uses = graph.uses_of(at)
+        if len(uses) != 1:
+            return None
+        user = graph[uses[0].node]
+        if user.op in NORMS and uses[0].index == 2:
+            return user
+        if user.op not in IDENTITY_OPS:
+            return None
+        at = Port(user.name)
+
+
+def _constant(graph: Graph, port: Port) -> Optional[Node]:
+    """The constant behind a port and identities, if it is read once; else None."""
+    while graph[port.node].op in IDENTITY_OPS and len(graph.uses_of(port)) == 1:
+        port = graph.data_inputs(port.node)[0]
+    node = graph[port.node]
+    return node if node.op == "Const" and len(graph.uses_of(node)) == 1 else None

@@ -1,0 +1,96 @@
+"""Which checkpoint somebody means by a path, and what files it consists of."""
+
+from __future__ import annotations
+
+import ast
+import glob
+import os
+import re
+from typing import List, Optional
+
+from graphslim.errors import LoadError
+from graphslim.graphdef import saved_model
+from graphslim.runtime import checkpoint_files
+
+_STATE = "checkpoint"
+"""The file in a folder of checkpoints that says which is the latest."""
+_LATEST = re.compile(r'^\s*model_checkpoint_path:\s*("(?:[^"\\\n]|\\.)*")', re.MULTILINE)
+_ENDING = re.compile(r"\.(meta|index|data-\d{5}-of-\d{5})$")
+_TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
+"""The last bytes of a checkpoint's file in the format before V2."""
+
+
+def prefix_of(path: str) -> Optional[str]:
+    """The prefix of the checkpoint that a path means; None if it means none.
+
+    Args:
+        path: a prefix, one of its files (`.meta`, `.index`, `.data-...`), or a folder, of which it
+            is the latest that its file `checkpoint` names.
+
+    Raises:
+        LoadError: the folder's latest checkpoint is not there.
+    """
+    if os.path.isdir(path):
+        if saved_model.folder_of(path) is not None:
+            return None
+        return _latest(path) if os.path.isfile(os.path.join(path, _STATE)) else None
+    base = _ENDING.sub("", path)
+    if base != path and os.path.isfile(path):
+        return base
+    if os.path.isfile(path):
+        return path if _is_table(path) else None
+    return path if _beside(path) else None
+
+
+def files_of(path: str) -> List[str]:
+    """The files of the checkpoint that a path means, its MetaGraph too; none if it means none.
+
+    Raises:
+        LoadError: the folder's latest checkpoint is not there.
+    """
+    prefix = prefix_of(path)
+    return [] if prefix is None else _beside(prefix)
+
+
+def _beside(prefix: str) -> List[str]:
+    meta = prefix + ".meta"
+    data = glob.glob(glob.escape(prefix) + ".data-*-of-*")
+    return sorted({*checkpoint_files(prefix), *data, *([meta] if os.path.isfile(meta) else [])})
+
+
+def _latest(folder: str) -> str:
+    """What the file `checkpoint` in a folder names, in that folder if it is there.
+
+    The file may say where the folder was when it was written.
+    """
+    state = os.path.join(folder, _STATE)
+    try:
+        with open(state, encoding="utf-8") as file:
+            found = _LATEST.search(file.read())
+        # The escapes are those of C, which are Python's too; what is not ASCII may stand as it is.
+        text = "" if found is None else found[1].encode("utf-8").decode("latin-1")
+        named = ast.literal_eval("b" + _escaped(text)).decode("utf-8") if text else ""
+    except (OSError, UnicodeDecodeError, ValueError, SyntaxError):
+        named = ""
+    if not named:
+        raise LoadError("does not say which checkpoint is the latest", state, "give its prefix")
+    here = os.path.join(folder, os.path.basename(named))
+    for prefix in (here, os.path.join(folder, named)):
+        if checkpoint_files(prefix):
+            return prefix
+    raise LoadError(f"the latest checkpoint, {named}, is not there", state, "give a prefix")
+
+
+def _escaped(text: str) -> str:
+    """The same text with what is not ASCII escaped, as a literal of bytes needs it."""
+    return "".join([char if ord(char) < 128 else f"\\x{ord(char):02x}" for char in text])
+
+
+def _is_table(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            file.seek(0, os.SEEK_END)
+            file.seek(-min(len(_TABLE), file.tell()), os.SEEK_END)
+            return file.read() == _TABLE
+    except OSError:
+        return False

@@ -1,0 +1,236 @@
+"""The training graph at a smaller size: variables, gradients, optimizers and initial values.
+
+The names of all nodes stay; `tf.train.import_meta_graph` and the cut checkpoint go on with it.
+"""
+
+from __future__ import annotations
+
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from graphslim.analysis.channels import Labels
+from graphslim.checkpoint.means import mend_mean
+from graphslim.checkpoint.walk import TrainingWalk
+from graphslim.errors import PlanError
+from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, Shape, Tensor
+from graphslim.ops.variables import VARIABLE_OPS
+from graphslim.rewrite.apply import cut
+
+Cuts = Mapping[str, Mapping[int, Sequence[int]]]
+"""For axes of variables, by node, the positions that go."""
+_INPUTS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
+_OTHER = "the checkpoint and the MetaGraph are not of the same network, or the plan is of another"
+
+
+class Narrowed(NamedTuple):
+    """A training graph without some channels.
+
+    Attributes:
+        graph: the graph.
+        cuts: for every variable that is cut, slots and moving averages included, by axis the
+            positions that go: int64 of shape (n,), in ascending order.
+    """
+
+    graph: Graph
+    cuts: Dict[str, Dict[int, np.ndarray]]
+
+
+def narrow(whole: Graph, cuts: Cuts) -> Narrowed:
+    """A training graph without some positions of its variables.
+
+    What has to go with them goes: in optimizer slots, moving averages, gradients, initial values
+    and the constants that state a size. The graph given stays as it is.
+
+    Args:
+        whole: the graph of a MetaGraph, with its variables.
+        cuts: for every variable of the inference part that is cut, by axis the positions that go.
+
+    Raises:
+        PlanError: there is no such variable or position, the training graph ties positions that go
+            to some of these variables that stay, or one of them is a part of a partitioned one.
+    """
+    labels = Labels(TrainingWalk(whole))
+    first = _cut_variables(labels, _gone(labels, cuts))
+    walk = TrainingWalk(whole, first)
+    labels = Labels(walk)
+    gone = _gone(labels, cuts)
+    found = _cut_variables(labels, gone)
+    _check(walk, labels, gone, cuts, found)
+    _refuse_parts(whole, found)
+    slim = whole.copy()
+    cut(slim, labels, gone)
+    _loosen(slim, labels, found)
+    for node in whole:
+        if node.op in _INPUTS:
+            _mend_input(slim, node, labels, gone)
+        elif node.op == "RealDiv":
+            mend_mean(slim, node, labels, gone)
+    return Narrowed(slim, found)
+
+
+def _gone(labels: Labels, cuts: Cuts) -> np.ndarray:
+    """The channels of the positions given; bool of shape (labels.count,)."""
+    start = {(axis.param, axis.axis): axis for axis in labels.axes if axis.use is None}
+    gone = np.zeros(labels.count, bool)
+    for name, by_axis in cuts.items():
+        if name not in labels.graph or labels.graph[name].op not in VARIABLE_OPS:
+            raise PlanError("the training graph has no such variable", name, _OTHER)
+        for place, positions in by_axis.items():
+            axis = start.get((name, place))
+            wanted = np.asarray(positions, np.int64).ravel()
+            if axis is None or (wanted < 0).any() or (wanted >= axis.size).any():
+                raise PlanError(f"has no such positions along axis {place}", name, _OTHER)
+            gone[labels.label[axis.start + wanted]] = True
+    return gone
+
+
+def _cut_variables(labels: Labels, gone: np.ndarray) -> Dict[str, Dict[int, np.ndarray]]:
+    """What goes from each variable, by axis."""
+    found: Dict[str, Dict[int, np.ndarray]] = {}
+    for axis in labels.axes:
+        dead = np.flatnonzero(gone[labels.label[axis.start : axis.start + axis.size]])
+        if len(dead) and labels.graph[axis.param].op in VARIABLE_OPS:
+            found.setdefault(axis.param, {})[axis.axis] = dead
+    return found
+
+
+# ------------------------------------------------------------------ what contradicts the plan
+
+
+def _check(
+    walk: TrainingWalk,
+    labels: Labels,
+    gone: np.ndarray,
+    cuts: Cuts,
+    found: Mapping[str, Mapping[int, np.ndarray]],
+) -> None:
+    """Refuses cuts that would take more from the variables given than was said.
+
+    Raises:
+        PlanError: so.
+    """
+    for axis in labels.axes:
+        if axis.param not in cuts or axis.axis not in found.get(axis.param, {}):
+            continue
+        wanted = np.asarray(cuts[axis.param].get(axis.axis, ()), np.int64).ravel()
+        more = np.setdiff1d(found[axis.param][axis.axis], wanted)
+        if len(more):
+            raise PlanError(
+                f"position {more[0]} along axis {axis.axis} would go as well, though it is to stay",
+                axis.param,
+                f"the training graph ties it to another that goes, in "
+                f"{_tied_at(walk, labels, cuts, axis.start + int(more[0]))}",
+            )
+
+
+def _tied_at(walk: TrainingWalk, labels: Labels, cuts: Cuts, start: int) -> str:
+    """The nodes that tie an id to the nearest one that is to go, in words."""
+    label = labels.label[start]
+    ends = set()
+    for axis in labels.axes:
+        for position in cuts.get(axis.param, {}).get(axis.axis, ()):
+            ends.add(axis.start + int(position))
+    edges: Dict[int, List[Tuple[int, str]]] = {}
+    for (first, second), node in zip(walk.ties, walk.tied_by):
+        for place in np.flatnonzero(labels.label[first] == label):
+            one, other = int(first[place]), int(second[place])
+            edges.setdefault(one, []).append((other, node))
+            edges.setdefault(other, []).append((one, node))
+    came: Dict[int, Tuple[int, str]] = {start: (start, "")}
+    waiting = [start]
+    for reached in waiting:
+        if reached in ends:
+            nodes = []
+            while reached != start:
+                reached, node = came[reached]
+                nodes.append(node)
+            return ", ".join(dict.fromkeys(reversed(nodes)))
+        for other, node in edges.get(reached, ()):
+            if other not in came:
+                came[other] = (reached, node)
+                waiting.append(other)
+    return "the numbers of its shapes"
+
+
+def _refuse_parts(whole: Graph, found: Mapping[str, Mapping[int, np.ndarray]]) -> None:
+    """Refuses to cut a variable that a saver keeps as a part of a larger one.
+
+    Raises:
+        PlanError: so.
+    """
+    for node in whole:
+        if node.op != "RestoreV2":
+            continue
+        for output, text in enumerate(_strings(whole, whole.data_inputs(node)[2])):
+            for variable in _restored(whole, Port(node.name, output)) if text else ():
+                if variable in found:
+                    raise PlanError(
+                        "is a part of a partitioned variable, which cannot be cut",
+                        variable,
+                        "save the network without partitions, or exclude the layer from the plan",
+                    )
+
+
+def _strings(graph: Graph, port: Port) -> List[bytes]:
+    value = graph[port.node].attrs.get("value")
+    return [bytes(text) for text in value.array.ravel()] if isinstance(value, Tensor) else []
+
+
+def _restored(graph: Graph, port: Port) -> Iterator[str]:
+    """The variables that a restored value is assigned to."""
+    for use in graph.uses_of(port):
+        node = graph[use.node]
+        if node.op in IDENTITY_OPS or node.op == "Reshape":
+            yield from _restored(graph, Port(node.name))
+        elif node.op in ("Assign", "AssignVariableOp"):
+            yield graph.data_inputs(node)[0].node
+
+
+# ------------------------------------------------------------------ what states a size elsewhere
+
+
+def _mend_input(graph: Graph, node: Node, labels: Labels, gone: np.ndarray) -> None:
+    """Brings the shape that a placeholder states up to date."""
+    known, shape = labels.fact(Port(node.name)), node.attrs.get("shape")
+    if not isinstance(shape, Shape) or shape.dims is None or len(shape.dims) != len(known.ids):
+        return
+    sizes = [
+        size if ids is None else len(ids) - int(np.count_nonzero(gone[labels.label[ids]]))
+        for size, ids in zip(shape.dims, known.ids)
+    ]
+    if tuple(sizes) != shape.dims:
+        graph.set_attr(node.name, "shape", Shape(tuple(sizes)))
+
+
+def _loosen(graph: Graph, labels: Labels, found: Mapping[str, object]) -> None:
+    """Takes back what is stated of sizes that are not followed, behind the variables that are cut.
+
+    TensorFlow refuses a stated shape that is not what it finds; an open one is no statement.
+    """
+    reached = set(found)
+    waiting = list(reached)
+    while waiting:
+        for use in graph.uses_of(waiting.pop()):
+            if use.node not in reached:
+                reached.add(use.node)
+                waiting.append(use.node)
+    for name in reached:
+        # A choice between functions (`If`) says what they give in an attribute of its own.
+        for key in ("_output_shapes", "output_shapes"):
+            stated = graph[name].attrs.get(key)
+            if isinstance(stated, list):
+                loose = [_loose(labels, Port(name, at), one) for at, one in enumerate(stated)]
+                if loose != stated:
+                    graph.set_attr(name, key, loose)
+
+
+def _loose(labels: Labels, port: Port, stated: Shape) -> Shape:
+    """A stated shape, open where the sizes are not followed."""
+    ids, sizes = labels.fact(port).ids, stated.dims
+    if sizes is None:
+        return stated
+    array = ids if len(ids) == len(sizes) else (None,) * len(sizes)
+    return Shape(
+        tuple([size if size == 1 or some is not None else None for size, some in zip(sizes, array)])
+    )

@@ -1,0 +1,177 @@
+"""The walk over a training graph: names the positions of variables, and follows them everywhere.
+
+Nothing is pinned here: the inference part has decided what may go. What cannot be followed is left
+as it is.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
+
+from graphslim.analysis.arithmetic import Counted
+from graphslim.analysis.components import joined
+from graphslim.analysis.sizes import Sizes
+from graphslim.analysis.walk import ParamAxis, Walk
+from graphslim.errors import AnalysisError
+from graphslim.ir import Graph, Node, Port
+from graphslim.ops import gradients, reshaped, variables  # noqa: F401  (registers the rules)
+from graphslim.ops.reshaped import STATES_NUMBERS
+from graphslim.ops.table import MALFORMED, Fact, Ids, fact
+from graphslim.ops.training import TrainingVisit, rule_for
+from graphslim.ops.variables import VARIABLE_OPS
+from graphslim.ops.walls import stated
+
+Found = Mapping[str, Mapping[int, np.ndarray]]
+"""For axes of variables, by node, positions."""
+
+
+class TrainingSizes(Sizes):
+    """Shape arithmetic as in inference, and that of gradients."""
+
+    def number(self, ids: np.ndarray) -> float:
+        """A new origin, of a number that counts these channels."""
+        return self._source(Counted(ids, Fraction(1)))
+
+    def _values(
+        self, node: Node, inputs: Sequence[Fact], outs: Sequence[Fact]
+    ) -> Optional[List[np.ndarray]]:
+        if node.op not in STATES_NUMBERS:
+            return super()._values(node, inputs, outs)
+        known = [out.value for out in outs if out.value is not None]
+        return known if len(known) == len(outs) else None
+
+    def _origins(
+        self,
+        node: Node,
+        inputs: Sequence[Fact],
+        outs: Sequence[Fact],
+        values: Sequence[np.ndarray],
+    ) -> Sequence[np.ndarray]:
+        if node.op not in STATES_NUMBERS:
+            return super()._origins(node, inputs, outs, values)
+        return [np.asarray(out.atoms) for out in outs]
+
+
+class TrainingWalk(Walk):
+    """Collects the ties of a training graph.
+
+    Args:
+        graph: the graph.
+        going: what goes from each variable, by axis, where a walk before has found it. With this
+            axes can be followed that are flattened together: a position of the product goes where
+            either part goes.
+
+    Attributes:
+        tied_by: for each tie, the node that makes it.
+    """
+
+    def __init__(self, graph: Graph, going: Optional[Found] = None) -> None:
+        super().__init__(graph)
+        self._going, self._stays = going or {}, self.fresh(1)
+        self.sizes: TrainingSizes = TrainingSizes(self)
+        self.tied_by: List[str] = []
+        self._first = np.zeros(0, np.int64)
+        self._joined = 0
+        self._variables: List[np.ndarray] = []
+        self._gone: List[np.ndarray] = []
+
+    def visit(self, node: Node) -> None:
+        """Lets the rule of an op work; where it cannot, the op is one that is not followed."""
+        inputs = self.read(node)
+        sources = {port.node for port in self.graph.data_inputs(node)}
+        if (
+            node.op == "Const"
+            or node.op in VARIABLE_OPS
+            or (sources and sources <= self._constants)
+        ):
+            self._constants.add(node.name)
+        rule = rule_for(node)
+        ties, resizes = len(self.ties), len(self.sizes.resizes)
+        outs = stated(node, inputs)
+        try:
+            if rule is not None:
+                given = rule(TrainingVisit(node, inputs, self))
+                outs = [given] if isinstance(given, Fact) else list(given)
+            self.facts[node.name] = self.sizes.follow(node, inputs, outs)
+        except (AnalysisError, *MALFORMED):
+            del self.ties[ties:], self.tied_by[ties:], self.sizes.resizes[resizes:]
+            self._joined = min(self._joined, ties)
+            self.facts[node.name] = stated(node, inputs)
+
+    def _shared_vector(self, port: Port) -> Optional[Node]:
+        """None: a constant that several ops read, as an initial value, is one for all of them."""
+        return None
+
+    def parameter(self, node: Node, shape: Sequence[int]) -> Fact:
+        """The fact of a variable: fresh ids on every axis."""
+        ids: Dict[int, Ids] = {}
+        for axis, size in enumerate(shape):
+            self.axes.append(ParamAxis(node.name, axis, self.count, size))
+            ids[axis] = own = self.fresh(size)
+            self._variables.append(own)
+            gone = self._going.get(node.name, {}).get(axis)
+            if gone is not None:
+                self._gone.append(own[gone])
+        return fact(tuple(shape), ids)
+
+    def tie(self, node: Node, first: Ids, second: Ids) -> None:
+        """Makes channels one; sides that are not followed, or do not fit, are left as they are."""
+        if first is None or second is None or first is second or len(first) != len(second):
+            return
+        self.ties.append((first, second))
+        self.tied_by.append(node.name)
+
+    def pin(self, node: Node, ids: Ids, why: str) -> None:
+        """Nothing is pinned here."""
+
+    def mark(self, node: Node, ids: Ids, role: str) -> None:
+        """Roles do not matter here."""
+
+    def merged(self, ids: np.ndarray) -> np.ndarray:
+        """For each id the first one of its channel, as the ties so far have it."""
+        found: np.ndarray = self._so_far()[ids]
+        return found
+
+    def is_rooted(self, ids: np.ndarray) -> bool:
+        """Whether an id is of a channel that a variable has, as the ties so far have it."""
+        return bool(self._reached(ids, self._variables).any())
+
+    def going(self, ids: np.ndarray) -> np.ndarray:
+        """Which ids are of channels that go, as the ties so far have it; bool of shape (n,)."""
+        return self._reached(ids, self._gone)
+
+    def product(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """The ids of axes that are flattened together.
+
+        Args:
+            parts: the ids of each, all of the shape of the tensor that is flattened.
+        """
+        flat = np.broadcast_to(self._stays, parts[0].shape)
+        for ids in parts:
+            flat = np.where(self.going(ids), ids, flat)
+        return flat.ravel()
+
+    def is_product(self, ids: np.ndarray) -> bool:
+        """Whether ids are of axes that were flattened together."""
+        first = self._so_far()
+        return bool((first[ids] == first[self._stays]).any())
+
+    def _reached(self, ids: np.ndarray, starts: Sequence[np.ndarray]) -> np.ndarray:
+        first = self._so_far()
+        reached = np.zeros(len(first), bool)
+        for some in starts:
+            reached[first[some]] = True
+        found: np.ndarray = reached[first[ids]]
+        return found
+
+    def _so_far(self) -> np.ndarray:
+        """Per id the first one of its channel; the ties that are new are worked in."""
+        fresh = np.arange(len(self._first), self.count)
+        if len(fresh) or self._joined < len(self.ties):
+            both = np.concatenate([self._first, fresh])
+            self._first = joined(both, self.ties[self._joined :])
+            self._joined = len(self.ties)
+        return self._first

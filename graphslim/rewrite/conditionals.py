@@ -1,0 +1,122 @@
+"""Conditionals on a constant: a Switch and its Merge become the branch that is taken."""
+
+from __future__ import annotations
+
+from typing import Dict, List, Optional, Set
+
+from graphslim.ir import CONTROL, IDENTITY_OPS, DType, Graph, Node, Port
+
+_SWITCHES = ("Switch", "RefSwitch")
+_MERGES = ("Merge", "RefMerge")
+_LOOPS = ("Enter", "Exit", "NextIteration", "LoopCond")
+
+
+def fold_conditionals(graph: Graph) -> int:
+    """Removes Switch and Merge where the condition is a constant, and the branch not taken.
+
+    The graph is changed in place, and stays as it is where something that would go belongs to a
+    loop or to the graph's signature. A condition that is an input of the graph stays, even one
+    with a default.
+
+    Returns:
+        how many Switch nodes are gone.
+    """
+    taken: Dict[str, int] = {}
+    for node in graph:
+        number = _condition(graph, node) if node.op in _SWITCHES else None
+        if number is not None:
+            taken[node.name] = int(number)
+    dead = _never_run(graph, taken)
+    merges = [
+        node
+        for node in graph
+        if node.op in _MERGES and any(port in dead for port in graph.data_inputs(node))
+    ]
+    if not taken or _is_needed(graph, dead, taken, merges):
+        return 0
+    unread = {node.name for node in graph if not graph.uses_of(node)}
+    for merge in merges:
+        if Port(merge.name) not in dead:
+            _fold_merge(graph, merge, dead)
+    for name, port in taken.items():
+        if Port(name, port) not in dead:
+            _fold_switch(graph, name, port)
+    _remove_unread(graph, unread - {port.node for port in dead})
+    return len(taken)
+
+
+def _condition(graph: Graph, switch: Node) -> Optional[bool]:
+    """The condition of a Switch where it is a constant, behind identities and negations."""
+    negated = False
+    port = graph.data_inputs(switch)[1]
+    while port.node not in graph.inputs:
+        node = graph[port.node]
+        if node.op == "Const":
+            tensor = node.attrs["value"]
+            known = tensor.dtype is DType.bool and tensor.size == 1
+            return bool(tensor.numbers().ravel()[0]) != negated if known else None
+        if node.op not in (*IDENTITY_OPS, "LogicalNot"):
+            return None
+        negated = negated != (node.op == "LogicalNot")
+        port = graph.data_inputs(node)[0]
+    return None
+
+
+def _never_run(graph: Graph, taken: Dict[str, int]) -> Set[Port]:
+    """The ports that never have a value: a node runs if all that it reads does, a Merge if any."""
+    dead: Set[Port] = set()
+    for node in graph.order():
+        data = graph.data_inputs(node)
+        controls = [port for port in graph.inputs_of(node) if port.port == CONTROL]
+        lost = [port in dead for port in data]
+        stopped = bool(data) and all(lost) if node.op in _MERGES else any(lost)
+        if stopped or any(port in dead for port in controls):
+            dead |= {Port(node.name), Port(node.name, CONTROL)}
+            dead |= {graph.inputs_of(use.node)[use.index] for use in graph.uses_of(node)}
+        elif node.name in taken:
+            dead.add(Port(node.name, 1 - taken[node.name]))
+    return dead
+
+
+def _is_needed(graph: Graph, dead: Set[Port], taken: Dict[str, int], merges: List[Node]) -> bool:
+    """Whether something that would go belongs to a loop or to the graph's signature."""
+    stopped = {port.node for port in dead if port.port == CONTROL}
+    going = stopped | set(taken)
+    return (
+        any(name in going for name in graph.inputs)
+        or any(port.node in going for port in graph.outputs)
+        or any(graph[name].op in _LOOPS for name in stopped)
+        or any(Port(one.name, 1) in graph.outputs for one in merges)
+        or any(graph.uses_of(Port(one.name, 1)) for one in merges)
+    )
+
+
+def _fold_merge(graph: Graph, merge: Node, dead: Set[Port]) -> None:
+    """Leaves a Merge the inputs that may come; with one of them its readers read that."""
+    data = [port for port in graph.data_inputs(merge) if port not in dead]
+    controls = [port for port in graph.inputs_of(merge) if port.port == CONTROL]
+    graph.set_inputs(merge, [*data, *controls])
+    graph.set_attr(merge, "N", len(data))
+    if len(data) == 1 and not controls:
+        graph.replace_uses(Port(merge.name), data[0])
+        _wait_for(graph, merge.name, data[0].node)
+
+
+def _fold_switch(graph: Graph, name: str, port: int) -> None:
+    """Lets the readers of a Switch read its data."""
+    data = graph.data_inputs(name)[0]
+    graph.replace_uses(Port(name, port), data)
+    _wait_for(graph, name, data.node)
+
+
+def _wait_for(graph: Graph, old: str, new: str) -> None:
+    """Lets what waits for one node wait for another."""
+    graph.replace_uses(Port(old, CONTROL), Port(new, CONTROL))
+
+
+def _remove_unread(graph: Graph, stay: Set[str]) -> None:
+    """Removes what nobody reads, but for inputs, outputs and some others."""
+    signature = {*graph.inputs, *[port.node for port in graph.outputs]}
+    for node in reversed(graph.order()):
+        if not graph.uses_of(node) and node.name not in signature | stay:
+            graph.remove(node)
