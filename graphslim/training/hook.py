@@ -1,0 +1,165 @@
+"""A session hook that holds a plan's channels at zero while a network trains."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any, Optional, Union
+
+from graphslim.errors import GraphslimError
+from graphslim.plans import Plan
+from graphslim.training.plans import read_plan
+from graphslim.training.variables import tf
+from graphslim.training.zeroing import Zeroing
+from graphslim.words import is_count
+
+TAG = "graphslim/failed_rate"
+"""Of the summary."""
+
+
+class SoftPruningHook(tf.train.SessionRunHook):
+    """Sets the channels of a plan to zero again after every few steps of training.
+
+    Soft filter pruning (He et al. 2018, arXiv 1808.06866): filters, the weights that read them,
+    gamma and beta or bias go to zero, with their optimizer slots and moving averages; moving means
+    and variances stay. Variables are found by the names that the plan's bindings have, ref and
+    resource variables alike, on whatever device they are.
+
+    With an Estimator::
+
+        hook = SoftPruningHook(plan, summary_dir=estimator.model_dir)
+        estimator.train(input_fn, hooks=[hook], saving_listeners=[hook.listener()])
+
+    The listener is what makes checkpoints right: an Estimator saves before it asks the hooks that
+    it was given, and so it saves what the last step left. `listener()` sets the channels to zero
+    right before each save. With a MonitoredTrainingSession give the hook as one of
+    `chief_only_hooks`, which run before its saver does; where `every_n_steps` is above 1, save by
+    a `tf.train.CheckpointSaverHook(..., listeners=[hook.listener()])` of your own.
+
+    In distributed training only the chief shall do this: give the hook as one of
+    `chief_only_hooks`, or of an EstimatorSpec's `training_chief_hooks`. Given to all, it does
+    nothing on workers whose `TF_CONFIG` says that they are not the chief.
+
+    Args:
+        plan: a plan, or the path of one.
+        every_n_steps: how many runs of this session's are from one time to the next.
+        summary_every_n_steps: how many runs are from one measurement of the failed rate to the
+            next; it is measured right before the channels are set to zero, and logged.
+        summary_dir: where the failed rate is written as the scalar `graphslim/failed_rate`, by the
+            same writer as TensorFlow's own hooks use for this folder; None for nowhere.
+        below: a filter counts as zero if the sum of its magnitudes is smaller.
+        is_chief: whether this process is the chief; by default as `TF_CONFIG` says.
+
+    Attributes:
+        failed_rate: what was measured last, from 0 to 1; None before that.
+
+    `begin` raises PlanError where the graph does not have the plan's variables at their sizes.
+
+    Raises:
+        GraphslimError: a number of steps makes no sense, or the plan cannot be read.
+    """
+
+    def __init__(
+        self,
+        plan: Union[Plan, str, os.PathLike],
+        every_n_steps: int = 1,
+        summary_every_n_steps: int = 100,
+        summary_dir: Optional[str] = None,
+        below: float = 1e-9,
+        is_chief: Optional[bool] = None,
+    ) -> None:
+        for option, number in (
+            ("every_n_steps", every_n_steps),
+            ("summary_every_n_steps", summary_every_n_steps),
+        ):
+            if not is_count(number):
+                raise GraphslimError(f"must be 1 or more, not {number!r}", option)
+        self.failed_rate: Optional[float] = None
+        self._plan = plan if isinstance(plan, Plan) else read_plan(os.fspath(plan))
+        self._every, self._summary_every = every_n_steps, summary_every_n_steps
+        self._summary_dir, self._below = summary_dir, below
+        self._is_chief = _is_chief() if is_chief is None else is_chief
+        self._ops: Optional[Zeroing] = None
+        self._step: Any = None
+        self._writer: Any = None
+        self._runs = 0
+
+    def begin(self) -> None:
+        """Adds the ops to the default graph, once to each graph.
+
+        Raises:
+            PlanError: the graph does not have the plan's variables at their sizes.
+        """
+        if not self._is_chief or (self._ops and self._ops.graph is tf.get_default_graph()):
+            return
+        self._ops = Zeroing(self._plan, self._below)
+        self._step = tf.train.get_global_step()
+        self._runs = 0
+        if self._summary_dir is not None:
+            self._writer = tf.summary.FileWriterCache.get(self._summary_dir)
+
+    def after_create_session(self, session: Any, coord: Any) -> None:
+        """Sets the channels to zero in what was restored or initialised."""
+        self.zero(session)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        """Sets the channels to zero where it is time to."""
+        if self._ops is None:
+            return
+        self._runs += 1
+        measuring = self._runs % self._summary_every == 0
+        if measuring:
+            self._measure(run_context.session)
+        if measuring or self._runs % self._every == 0:
+            self.zero(run_context.session)
+
+    def end(self, session: Any) -> None:
+        """Sets the channels to zero for whatever is saved last."""
+        self.zero(session)
+        if self._writer is not None:
+            self._writer.flush()
+
+    def zero(self, session: Any) -> None:
+        """Sets the channels to zero now; does nothing where this is not the chief."""
+        if self._ops is not None:
+            session.run(self._ops.zero)
+
+    def listener(self) -> Any:
+        """A CheckpointSaverListener that sets the channels to zero right before each save."""
+        return _Listener(self)
+
+    def _measure(self, session: Any) -> None:
+        """Measures the failed rate, logs it, and writes it where there is a folder for it."""
+        assert self._ops is not None
+        self.failed_rate = float(session.run(self._ops.rate))
+        step = self._runs if self._step is None else int(session.run(self._step))
+        tf.logging.info("%s = %g (step %d)", TAG, self.failed_rate, step)
+        if self._writer is not None:
+            value = tf.Summary.Value(tag=TAG, simple_value=self.failed_rate)
+            self._writer.add_summary(tf.Summary(value=[value]), step)
+
+
+class _Listener(tf.train.CheckpointSaverListener):
+    """Sets a hook's channels to zero before a checkpoint is saved, whatever the order of hooks."""
+
+    def __init__(self, hook: SoftPruningHook) -> None:
+        self._hook = hook
+
+    def begin(self) -> None:
+        self._hook.begin()
+
+    def before_save(self, session: Any, global_step_value: Any) -> None:
+        self._hook.zero(session)
+
+
+def _is_chief() -> bool:
+    """Whether `TF_CONFIG` leaves it to this process to save checkpoints."""
+    try:
+        config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+        cluster, task = config.get("cluster", {}), config.get("task", {})
+        kind, index = task.get("type"), int(task.get("index", 0))
+    except (ValueError, TypeError, AttributeError):
+        return True  # TensorFlow itself says what is wrong with it
+    if not cluster or kind is None or kind in ("chief", "master"):
+        return True
+    return kind == "worker" and index == 0 and not {"chief", "master"} & set(cluster)

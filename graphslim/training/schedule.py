@@ -1,0 +1,281 @@
+"""The stepped threshold loop around a training script, one step at a time.
+
+Soft filter pruning (He et al. 2018, arXiv 1808.06866) by redundancy (Liu et al. 2017, arXiv
+1705.10748), as the published method steps it: prune at a threshold, train, prune the same channels
+again while too many come back, then lower the threshold.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
+
+from graphslim import api
+from graphslim.checkpoint.beside import PLAN
+from graphslim.checkpoint.model import Trained
+from graphslim.errors import GraphslimError, PlanError
+from graphslim.plans import Plan
+from graphslim.training.notes import claim, read_outcome, write_outcome
+from graphslim.training.plans import read_plan
+from graphslim.training.step import Step
+from graphslim.words import is_finite, is_share, percent
+
+THRESHOLDS = (0.8, 0.7, 0.6, 0.55, 0.5)
+"""Those of the published method."""
+
+
+def schedule(
+    checkpoint: Any,
+    folder: Any,
+    thresholds: Sequence[float] = THRESHOLDS,
+    *,
+    outputs: Optional[Sequence[str]] = None,
+    inputs: Optional[Sequence[str]] = None,
+    meta: Optional[str] = None,
+    inference_meta: Optional[str] = None,
+    input_shapes: Any = None,
+    averages: bool = False,
+    most_failed: float = 0.1,
+    max_rounds: int = 5,
+    below: float = 1e-9,
+    criterion: str = "redundancy",
+    scope: str = "blocks",
+    multiple_of: Optional[int] = 4,
+    rounding: str = "removed",
+    only: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    **selection: Any,
+) -> Schedule:
+    """Prunes softly at one threshold after the other, and has each result trained.
+
+    The whole of a training script's loop::
+
+        steps = gs.training.schedule("model.ckpt-1000", "out", outputs=["logits"])
+        for step in steps:
+            step.retrained(train(step.checkpoint))
+        gs.strip(steps.result, steps.plan, "out/stripped", outputs=["logits"])
+
+    The checkpoint of a step is in `folder/TH0.8`, and where the same channels have to be set to
+    zero again in `folder/TH0.8_Repruned1` and so on, each with its `plan.json` and, once trained,
+    a `step.json` that says where the result is and how much of it failed. Called again with the
+    same checkpoint, folder and settings it goes on behind the steps that are done; what was being
+    trained when the process ended is given again. Thresholds that choose nothing are left out.
+
+    Channels that are zero stay chosen, since their redundancy is 1. To hold them at zero while
+    training goes on, give the training `step.hook()`.
+
+    Args:
+        checkpoint: the prefix of the trained network's checkpoint.
+        folder: where the steps go; made where it is not there.
+        thresholds: one after the other; of redundancy, from the highest to the lowest.
+        outputs, inputs, meta, inference_meta, input_shapes, averages: as for
+            `graphslim.open_checkpoint`, for this checkpoint and all that follow; of one that has
+            no MetaGraph beside it, that of the one before is taken.
+        most_failed: the failed rate up to which training counts as done; beyond it the same
+            channels are set to zero and trained again.
+        max_rounds: how many times this is tried at one threshold.
+        below: a filter counts as zero if the sum of its magnitudes is smaller.
+        criterion, scope, multiple_of, rounding, only, exclude, selection: as for `graphslim.plan`.
+
+    Returns:
+        an iterator over the steps that are still to be trained, each of which wants its
+        `retrained` called. Beside what is said here, going through it raises PlanError where no
+        threshold chooses anything or the selection does not fit the network, LoadError where a
+        checkpoint cannot be read, EmitError where a step cannot be written, and GraphslimError
+        where `retrained` was not called, where channels do not stay at zero in `max_rounds`, or
+        where the folder is of another schedule.
+
+    Raises:
+        GraphslimError: a threshold or a limit makes no sense.
+    """
+    opened: Dict[str, Any] = {
+        "outputs": outputs,
+        "inputs": inputs,
+        "inference_meta": inference_meta,
+        "input_shapes": input_shapes,
+        "averages": averages,
+    }
+    chosen: Dict[str, Any] = {
+        "criterion": criterion,
+        "scope": scope,
+        "multiple_of": multiple_of,
+        "rounding": rounding,
+        "only": list(only),
+        "exclude": list(exclude),
+        **selection,
+    }
+    limits = Limits(most_failed, max_rounds, below)
+    _check(thresholds, limits)
+    source = Source(os.fspath(checkpoint), meta, opened)
+    return Schedule(source, os.fspath(folder), list(thresholds), chosen, limits)
+
+
+class Limits(NamedTuple):
+    """When training counts as done; see `schedule`."""
+
+    most_failed: float
+    max_rounds: int
+    below: float
+
+
+class Source(NamedTuple):
+    """The first checkpoint, and how it and those that follow are opened; see `schedule`."""
+
+    checkpoint: str
+    meta: Optional[str]
+    options: Mapping[str, Any]
+
+    def open(self, prefix: str, before: Optional[Trained] = None) -> Trained:
+        """Opens a checkpoint, with the MetaGraph of the one before if it has none beside it."""
+        meta = self.meta
+        if meta is None and before is not None and not os.path.isfile(prefix + ".meta"):
+            meta = before.meta.path
+        return api.open_checkpoint(prefix, meta=meta, **self.options)
+
+
+class Schedule:
+    """The loop: an iterator over its steps. Get one with `schedule`.
+
+    Attributes:
+        plan: the plan of the last step that was trained.
+        result: when the loop is over, the prefix of a checkpoint with that plan's channels at
+            zero: what training gave, or where some filters did not stay at zero, a copy in
+            `folder/TH0.5_Result`; None before that.
+        failed_rate: the failed rate of the last step that was trained.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        folder: str,
+        thresholds: Sequence[float],
+        chosen: Mapping[str, Any],
+        limits: Limits,
+    ) -> None:
+        self._source, self._folder, self._limits = source, folder, limits
+        self._chosen = chosen
+        self.plan: Optional[Plan] = None
+        self.result: Optional[str] = None
+        self.failed_rate: Optional[float] = None
+        self._steps = self._run(thresholds)
+
+    def __iter__(self) -> Iterator[Step]:
+        return self
+
+    def __next__(self) -> Step:
+        return next(self._steps)
+
+    def _run(self, thresholds: Sequence[float]) -> Iterator[Step]:
+        now = self._source.open(self._source.checkpoint)
+        claim(self._folder, now, self._chosen)
+        last: Optional[Step] = None
+        for threshold in thresholds:
+            number = 0
+            while last is None or number <= self._limits.max_rounds:
+                step = self._step(now, threshold, number, last)
+                if step is None:
+                    break
+                if not read_outcome(step):
+                    yield step
+                now, last = self._finished(step, now), step
+                if self._is_done(step):
+                    break
+                number += 1
+            else:
+                self._give_up(last)
+        self._settle(now, last, thresholds)
+
+    def _step(
+        self, now: Trained, threshold: float, number: int, last: Optional[Step]
+    ) -> Optional[Step]:
+        """The step of a threshold and round, written unless it is there; None for nothing to do."""
+        name = f"TH{threshold:g}" + (f"_Repruned{number}" if number else "")
+        folder = os.path.join(self._folder, name)
+        there = os.path.join(folder, PLAN)
+        if os.path.isfile(there):
+            prefix = os.path.join(folder, os.path.basename(now.prefix))
+            return Step(threshold, number, folder, prefix, read_plan(there))
+        if number and last is not None:
+            plan = last.plan
+        else:
+            plan = api.plan(now.graph, threshold=threshold, **self._chosen)
+        if not plan.removed:
+            return None
+        return Step(threshold, number, folder, api.soft_prune(now, plan, folder), plan)
+
+    def _finished(self, step: Step, before: Trained) -> Trained:
+        """What training made of a step, measured and written down.
+
+        Raises:
+            GraphslimError: `retrained` was not called.
+        """
+        if step.result is None:
+            raise GraphslimError(
+                "step.retrained() was not called",
+                f"threshold {step.threshold:g}",
+                "tell it where the trained checkpoint is before you go on to the next step",
+            )
+        trained = self._source.open(step.result, before)
+        if step.failed_rate is None:
+            summary = api.summary(trained, step.plan, below=self._limits.below)
+            step.failed_rate = summary.rate
+            write_outcome(step)
+        self.plan, self.failed_rate = step.plan, step.failed_rate
+        return trained
+
+    def _is_done(self, step: Step) -> bool:
+        return step.failed_rate is not None and step.failed_rate <= self._limits.most_failed
+
+    def _give_up(self, step: Step) -> None:
+        """Says that training does not get there.
+
+        Raises:
+            GraphslimError: always.
+        """
+        raise GraphslimError(
+            f"{percent(step.failed_rate or 0.0)} of the filters are not zero after training, where "
+            f"{percent(self._limits.most_failed)} may fail, and this is round {step.round}",
+            step.folder,
+            "give training step.hook() to hold them at zero, train longer, or call this again "
+            "with more max_rounds or a higher most_failed: it goes on from here",
+        )
+
+    def _settle(self, now: Trained, last: Optional[Step], thresholds: Sequence[float]) -> None:
+        """The result, when the loop is over.
+
+        Raises:
+            PlanError: no threshold chose anything.
+        """
+        if last is None:
+            raise PlanError(
+                "none of them chooses any channels",
+                f"thresholds {', '.join([f'{one:g}' for one in thresholds])}",
+                "lower them, or prune a smaller multiple",
+            )
+        result = now.prefix
+        if last.failed_rate:
+            folder = os.path.join(self._folder, f"TH{last.threshold:g}_Result")
+            result = os.path.join(folder, os.path.basename(now.prefix))
+            if not os.path.isfile(os.path.join(folder, PLAN)):
+                result = api.soft_prune(now, last.plan, folder)
+        self.result = last.result = result
+
+
+def _check(thresholds: Sequence[float], limits: Limits) -> None:
+    """Refuses what makes no sense for any network.
+
+    Raises:
+        GraphslimError: so.
+    """
+    names: List[str] = []
+    for one in thresholds:
+        if not is_finite(one):
+            raise GraphslimError(f"{one!r} is no finite number", "thresholds")
+        names.append(f"{one:g}")
+    if not names or len(set(names)) < len(names):
+        what = "there are none" if not names else "the same one is there twice"
+        raise GraphslimError(what, "thresholds", "give each once, such as 0.8, 0.7, 0.6")
+    if not is_share(limits.most_failed):
+        raise GraphslimError("must be from 0 to 1", "most_failed")
+    if not (is_finite(limits.max_rounds) and limits.max_rounds >= 0):
+        raise GraphslimError("must be 0 or more", "max_rounds")
