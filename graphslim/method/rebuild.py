@@ -1,0 +1,223 @@
+"""The checkpoint of the inference graph alone: its MetaGraph, without training, and its values."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set
+
+from graphslim.checkpoint import Trained, open_checkpoint
+from graphslim.checkpoint.beside import write_state
+from graphslim.checkpoint.inference import inference_part
+from graphslim.errors import LoadError
+from graphslim.folders import replacing_folder
+from graphslim.graphdef import parse, save, serialize
+from graphslim.graphdef.freeze import VARIABLES
+from graphslim.graphdef.meta_graph import keys_of, read_meta
+from graphslim.graphdef.signature import settle
+from graphslim.ir import CONTROL, Graph, Node, Port
+from graphslim.runtime import plain_tensorflow, write_checkpoint
+
+_PURPOSE = "MetaGraphs are made with it"
+_COLLECTIONS = ("variables", "trainable_variables")
+"""Where scripts and savers look for all variables, and for those that are trained."""
+
+
+class Feed(NamedTuple):
+    """A placeholder that takes the place of an input.
+
+    Attributes:
+        name: the placeholder's.
+        dtype, shape: its element type and shape, or None for those of the input.
+    """
+
+    name: str
+    dtype: Any = None
+    shape: Any = None
+
+
+def feeds_of(given: Optional[Mapping[str, Any]]) -> Dict[str, Feed]:
+    """By input what takes its place, from tensors (TensorFlow's) or from names.
+
+    Raises:
+        LoadError: it is neither.
+    """
+    found: Dict[str, Feed] = {}
+    for name, one in (given or {}).items():
+        if isinstance(one, str):
+            found[name] = Feed(one)
+        elif all(hasattr(one, what) for what in ("name", "dtype", "shape")):
+            found[name] = Feed(str(one.name).partition(":")[0], one.dtype, one.shape)
+        else:
+            raise LoadError(
+                f"holds a {type(one).__name__} for {name!r}",
+                "input_tensors_map",
+                "give a placeholder, or its name",
+            )
+    return found
+
+
+def rebuild(
+    trained: Trained,
+    folder: str,
+    meta: Optional[str] = None,
+    feeds: Optional[Mapping[str, Feed]] = None,
+) -> str:
+    """Writes a checkpoint of the inference graph alone, with its MetaGraph, and the graph as text.
+
+    Args:
+        trained: the checkpoint of the training.
+        folder: where to, under the name that it has; files of the same names are replaced.
+        meta: a MetaGraph without training; by default one is made from that of the training.
+        feeds: by input, what takes its place.
+
+    Returns:
+        the prefix written.
+
+    Raises:
+        LoadError: the MetaGraph cannot be read, has variables that the checkpoint has not, or has
+            no such input.
+        EmitError: the folder cannot be written.
+    """
+    name = os.path.basename(trained.prefix)
+    with replacing_folder(folder, force=True) as fresh:
+        target = os.path.join(fresh, name)
+        if meta is None:
+            _own_meta(trained, feeds or {}, target + ".meta")
+        else:
+            _given_meta(meta, feeds or {}, target + ".meta")
+        there = open_checkpoint(trained.prefix, meta=target + ".meta")
+        keys = set(keys_of(there.whole, there.meta).values()) & set(trained.values.shapes)
+        write_checkpoint(target, {key: trained.values.read(key) for key in sorted(keys)})
+        save(there.whole, target + ".pbtxt")
+        write_state(fresh, name)
+    return os.path.join(folder, name)
+
+
+def _given_meta(path: str, feeds: Mapping[str, Feed], target: str) -> None:
+    """Writes a MetaGraph again, with other inputs."""
+    _export(_message(read_meta(path).data), feeds, target, path, {})
+
+
+def _own_meta(trained: Trained, feeds: Mapping[str, Feed], target: str) -> None:
+    """Writes the MetaGraph of the inference part: its variables, initialisers and a saver."""
+    message = _message(trained.meta.data)
+    known = _variables(message, trained.meta.path)
+    graph = _inference_graph(trained)
+    used = [node.name for node in graph if node.op in VARIABLES]
+    missing = [name for name in used if name not in known]
+    if missing:
+        raise LoadError(
+            f"the MetaGraph does not list all of its variables: {missing[0]}",
+            trained.meta.path,
+            "give a rebuild_meta_graph",
+        )
+    whole = parse(trained.meta.graph, trained.prefix, has_variables=True)
+    _add(graph, whole, [name for one in used for name in _parts_of(known[one])])
+    message.graph_def.ParseFromString(serialize(graph))
+    message.ClearField("collection_def")
+    message.ClearField("saver_def")
+    message.ClearField("signature_def")
+    for name in used:
+        for collection in _COLLECTIONS[: 2 if known[name].trainable else 1]:
+            values = message.collection_def[collection].bytes_list.value
+            values.append(known[name].SerializeToString())
+    _export(message, feeds, target, trained.meta.path, trained.keys)
+
+
+def _message(data: bytes) -> Any:
+    """A MetaGraph as TensorFlow's message, from bytes that have been read once already."""
+    message = plain_tensorflow(_PURPOSE).MetaGraphDef()
+    message.ParseFromString(data)
+    return message
+
+
+def _variables(message: Any, where: str) -> Dict[str, Any]:
+    """By node, what a MetaGraph says of its variables."""
+    tf = plain_tensorflow(_PURPOSE)
+    with tf.Graph().as_default(), _understood(where):
+        tf.train.import_meta_graph(message)
+        return {variable.op.name: variable.to_proto() for variable in tf.global_variables()}
+
+
+def _export(
+    message: Any, feeds: Mapping[str, Feed], target: str, where: str, keys: Mapping[str, str]
+) -> None:
+    """Writes a MetaGraph with other inputs, its saver's keys being the variables' old ones."""
+    tf = plain_tensorflow(_PURPOSE)
+    with tf.Graph().as_default() as graph, _understood(where):
+        replaced = _placeholders(tf, feeds, message.graph_def, where)
+        saver = tf.train.import_meta_graph(message, input_map=replaced)
+        named = {keys.get(one.op.name, one.op.name): one for one in tf.global_variables()}
+        if saver is None or any(key != one.op.name for key, one in named.items() if keys):
+            saver = tf.train.Saver(named)
+        tf.train.export_meta_graph(target, saver_def=saver.as_saver_def(), graph=graph)
+
+
+@contextlib.contextmanager
+def _understood(where: str) -> Iterator[None]:
+    """Tells in one line what TensorFlow says of a MetaGraph that it does not take."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise LoadError(
+            f"TensorFlow does not take the MetaGraph: {str(error).strip().splitlines()[0][:200]}",
+            where,
+            "give a rebuild_meta_graph without what it does not know",
+        ) from None
+
+
+def _inference_graph(trained: Trained) -> Graph:
+    """The inference part with its variables."""
+    outputs = [str(port) for port in trained.graph.outputs]
+    graph = parse(trained.meta.graph, trained.prefix, True, (), outputs, has_variables=True)
+    settle(graph, None, outputs, None)
+    return inference_part(graph, None, outputs)
+
+
+def _parts_of(variable: Any) -> List[str]:
+    """The nodes that a variable's own description names: initialiser, first value, snapshot."""
+    names = [variable.initializer_name, variable.initial_value_name, variable.snapshot_name]
+    return [name.partition(":")[0] for name in names if name]
+
+
+def _add(graph: Graph, whole: Graph, names: Sequence[str]) -> None:
+    """Takes nodes of the whole graph into a part of it, with all that they read."""
+    wanted: Set[str] = set()
+    waiting = [name for name in names if name in whole]
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted and name not in graph:
+            wanted.add(name)
+            waiting.extend([port.node for port in whole.inputs_of(name)])
+    for node in whole.order():
+        if node.name in wanted:
+            clone = Node(node.name, node.op, node.attrs.copy(), node.device, node.origin)
+            inputs = whole.inputs_of(node)
+            graph.add(clone, [port for port in inputs if port.port != CONTROL])
+            graph.gone.discard(node.name)
+
+
+def _placeholders(
+    tf: Any, feeds: Mapping[str, Feed], definition: Any, where: str
+) -> Dict[str, Any]:
+    """A new placeholder for each input that is to be replaced, in the default graph.
+
+    The inputs leave the definition, so that a placeholder may have the name of what it replaces.
+    """
+    found = {}
+    for name, feed in feeds.items():
+        place = f"input_tensors_map: {where}"
+        nodes = {node.name: node for node in definition.node}
+        node = nodes.get(Port.parse(name).node)
+        if node is None:
+            raise LoadError(f"no node {name!r} to replace", place)
+        if feed.name in nodes and feed.name != node.name:
+            raise LoadError(f"there is a node {feed.name!r} already", place, "name it otherwise")
+        shape = feed.shape
+        if shape is None and "shape" in node.attr:
+            shape = tf.TensorShape(node.attr["shape"].shape)
+        dtype = feed.dtype or tf.as_dtype(node.attr["dtype"].type or tf.float32)
+        definition.node.remove(node)
+        found[name] = tf.placeholder(dtype, shape, name=feed.name)
+    return found

@@ -1,0 +1,209 @@
+"""Scopes and what they stand for: the block that a name scope is, and the variables in it."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from graphslim.analysis.channels import Binding, Channels, Group, analyse
+from graphslim.errors import PlanError
+from graphslim.ir import IDENTITY_OPS, Block, Graph, Port
+from graphslim.plans import block_of, why_not
+from graphslim.plans.layers import layers_of
+
+_OFFSETS = ("BiasAdd", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
+"""What follows a convolution with vectors of its channels."""
+
+
+class Convolution(NamedTuple):
+    """A convolution or matrix product that the channels of a scope touch.
+
+    Attributes:
+        node: the op.
+        variable: its weights, as a node.
+        axis: along which the channels of the scope lie.
+        vectors: the variables of the bias or batch norm right behind it, but for statistics.
+        statistics: the moving mean and variance there.
+        inside: whether what leaves it are channels of the scope, so that the vectors lose theirs.
+    """
+
+    node: str
+    variable: str
+    axis: int
+    vectors: Tuple[str, ...]
+    statistics: Tuple[str, ...]
+    inside: bool
+
+
+class Scope(NamedTuple):
+    """A scope and its block.
+
+    Attributes:
+        name: as the caller wrote it, or the block's name.
+        block: the block.
+        group: the group of its channels.
+        places: for each filter of the scoring layer, its index in the group.
+        convolutions: in the order in which they are computed; the first is the scoring layer.
+        bindings: by variable, where the channels lie in it.
+    """
+
+    name: str
+    block: Block
+    group: Group
+    places: np.ndarray
+    convolutions: Tuple[Convolution, ...]
+    bindings: Mapping[str, Binding]
+
+
+class Scopes:
+    """The blocks of a graph by the names of scopes.
+
+    A scope is a name between slashes: `SE1` and `SE1/` mean the block of that name, or the only
+    one inside it, and never that of `SE10`.
+
+    Args:
+        graph: a frozen graph whose constants have the names of variables, its blocks found.
+        statistics: the names of those that hold moving means and variances.
+    """
+
+    def __init__(self, graph: Graph, statistics: FrozenSet[str]) -> None:
+        self._graph, self._statistics = graph, statistics
+        self._channels: Channels = analyse(graph)
+        self._layers = layers_of(graph, self._channels)
+        self._prunable = {block.name: block for block in block_of(graph, self._channels).values()}
+
+    def every(self) -> Dict[str, Scope]:
+        """A scope for each block whose channels may go, by the block's name.
+
+        Raises:
+            PlanError: there is none.
+        """
+        if not self._prunable:
+            raise PlanError(
+                "no block whose channels may go was found",
+                self._graph.name,
+                "`graphslim inspect` tells why",
+            )
+        return {name: self._scope(name, block) for name, block in self._prunable.items()}
+
+    def named(
+        self, names: Sequence[str], known: Optional[Mapping[str, Any]] = None
+    ) -> Dict[str, Scope]:
+        """The scopes of these names, as they are written.
+
+        Args:
+            names: of the scopes.
+            known: for some, their convolutions as `[node, axis]`, the scoring one first, as the
+                published class wrote them; then the block is the one that it scores.
+
+        Raises:
+            PlanError: a name stands for no block, for several, for one whose channels must stay,
+                or for the same as another name.
+        """
+        found: Dict[str, Scope] = {}
+        owner: Dict[str, str] = {}
+        for name in names:
+            entries = (known or {}).get(name)
+            block = self._named(name) if entries is None else self._scored_by(name, entries)
+            if block.name in owner and owner[block.name] != name:
+                raise PlanError(f"is the same block as {owner[block.name]!r}", name, "name it once")
+            owner[block.name] = name
+            found[name] = self._scope(name, block)
+        return found
+
+    def _named(self, name: str) -> Block:
+        if not isinstance(name, str):
+            raise PlanError(f"{name!r} is no name of a scope", "scope_names")
+        wanted = name.strip("/")
+        if not wanted:
+            raise PlanError("an empty name of a scope", "scope_names", "leave it out")
+        blocks = {block.name: block for block in self._graph.blocks}
+        if wanted in blocks:
+            return self._checked(name, blocks[wanted])
+        inside = [one for one in blocks if one.startswith(wanted + "/")]
+        if len(inside) == 1:
+            return self._checked(name, blocks[inside[0]])
+        if inside:
+            raise PlanError(f"holds {len(inside)} blocks", name, f"name each: {_few(inside)}")
+        near = _near(wanted, list(blocks))
+        raise PlanError(
+            "no block is in a scope of that name",
+            name,
+            f"there is {_few(near)}" if near else "`graphslim inspect` lists the blocks",
+        )
+
+    def _scored_by(self, name: str, entries: Any) -> Block:
+        try:
+            first = str(entries[0][0])
+        except (TypeError, IndexError, KeyError):
+            raise PlanError(
+                "is not followed by pairs of a convolution and an axis", f"scope_conv_dict: {name}"
+            ) from None
+        for block in self._graph.blocks:
+            if block.channels_of.node == first:
+                return self._checked(name, block)
+        raise PlanError(
+            f"{first} is the scoring convolution of no block of this network",
+            f"scope_conv_dict: {name}",
+            "leave scope_conv_dict out, or call get_pruning_params()",
+        )
+
+    def _checked(self, name: str, block: Block) -> Block:
+        if block.name not in self._prunable:
+            reason = why_not(self._channels, block) or "another block has the same channels"
+            raise PlanError(f"its channels must stay: {reason}", name, "leave this scope out")
+        return block
+
+    def _scope(self, name: str, block: Block) -> Scope:
+        group = self._channels.group_at(block.channels_of)
+        labels = self._channels.channels_at(block.channels_of)
+        assert group is not None and labels is not None  # else its channels could not go
+        index = {int(label): place for place, label in enumerate(group.channels.tolist())}
+        places = np.array([index[int(label)] for label in labels.tolist()], np.int64)
+        bindings = {
+            one.param: one
+            for one in self._channels.bindings(group)
+            if one.role in ("producer", "follower", "consumer")
+        }
+        return Scope(name, block, group, places, self._convolutions(bindings), bindings)
+
+    def _convolutions(self, bindings: Mapping[str, Binding]) -> Tuple[Convolution, ...]:
+        found: List[Convolution] = []
+        for layer in self._layers:
+            binding = bindings.get(layer.param)
+            if binding is not None:
+                vectors = self._vectors(layer.node)
+                kept = tuple([one for one in vectors if one not in self._statistics])
+                moving = tuple([one for one in vectors if one in self._statistics])
+                inside = binding.role != "consumer"
+                found.append(
+                    Convolution(layer.node, layer.param, binding.axis, kept, moving, inside)
+                )
+        return tuple(found)
+
+    def _vectors(self, node: str) -> List[str]:
+        """The variables of the bias or batch norm right behind an op."""
+        for use in self._graph.uses_of(Port(node)):
+            if self._graph[use.node].op in _OFFSETS:
+                sources = [self._source(port) for port in self._graph.data_inputs(use.node)[1:]]
+                return [one for one in sources if self._graph[one].op == "Const"]
+        return []
+
+    def _source(self, port: Port) -> str:
+        while self._graph[port.node].op in IDENTITY_OPS:
+            port = self._graph.data_inputs(port.node)[0]
+        return port.node
+
+
+def _near(wanted: str, names: Sequence[str]) -> List[str]:
+    """Names that end alike, or are written nearly so."""
+    last = wanted.rpartition("/")[2]
+    alike = [name for name in names if last and name.endswith("/" + last)]
+    return sorted(alike) or difflib.get_close_matches(wanted, names, n=3)
+
+
+def _few(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:4])
+    return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"

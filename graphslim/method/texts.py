@@ -1,0 +1,161 @@
+"""The dictionaries and texts that the published class left beside its checkpoints."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+import numpy as np
+
+from graphslim.checkpoint import Trained
+from graphslim.graphdef.freeze import VARIABLES
+from graphslim.ir import Graph, Tensor
+from graphslim.method.dictionaries import Filters
+from graphslim.method.scopes import Scope
+from graphslim.plans import DEAD_BELOW
+
+Entries = Dict[str, Any]
+
+
+def scope_convolutions(scopes: Mapping[str, Scope]) -> Entries:
+    """By scope, `[convolution, axis]` for each convolution that its channels touch, in order."""
+    return {
+        name: [[one.node, one.axis] for one in scope.convolutions] for name, scope in scopes.items()
+    }
+
+
+def convolution_variables(scopes: Mapping[str, Scope]) -> Entries:
+    """By convolution, the tensor of its weights (`name:0`)."""
+    return {
+        one.node: f"{one.variable}:0" for scope in scopes.values() for one in scope.convolutions
+    }
+
+
+def vector_variables(scopes: Mapping[str, Scope]) -> Entries:
+    """By convolution, `[tensors, axis]` of the bias or batch norm behind it.
+
+    The axis is None where they are not of a scope's channels, as behind a project convolution.
+    """
+    found: Entries = {}
+    for one in [one for scope in scopes.values() for one in scope.convolutions]:
+        # An SE block inside an inverted residual ends with channels of that.
+        inside = one.inside or found.get(one.node, [[], None])[1] == 0
+        if one.vectors:
+            found[one.node] = [[f"{name}:0" for name in one.vectors], 0 if inside else None]
+    return found
+
+
+def strip_variables(scopes: Mapping[str, Scope]) -> Entries:
+    """By scope, `[tensor, axis]` for each variable that is cut, moving statistics among them."""
+    found: Entries = {}
+    for name, scope in scopes.items():
+        found[name] = []
+        for one in scope.convolutions:
+            found[name].append([f"{one.variable}:0", one.axis])
+            vectors = (*one.vectors, *one.statistics) if one.inside else ()
+            found[name].extend([[f"{vector}:0", 0] for vector in vectors])
+    return found
+
+
+def strip_nodes(scopes: Mapping[str, Scope], whole: Graph) -> Entries:
+    """By scope, `[node, axis]` for each node that states a size that is cut.
+
+    Args:
+        scopes: the scopes.
+        whole: the MetaGraph's graph: its variables, and the constants that initialise them.
+    """
+    return {
+        name: [
+            [node, axis]
+            for tensor, axis in entries
+            for node in _sized(whole, tensor.rpartition(":")[0])
+        ]
+        for name, entries in strip_variables(scopes).items()
+    }
+
+
+def _sized(whole: Graph, variable: str) -> List[str]:
+    """A variable, and the constants of its initialiser that have its shape or hold it."""
+    if variable not in whole or whole[variable].op not in VARIABLES:
+        return [variable]
+    shape = whole[variable].attrs["shape"].dims
+    found, waiting, seen = [variable], [], {variable}
+    for use in whole.uses_of(variable):
+        if whole[use.node].op in ("Assign", "AssignVariableOp"):
+            waiting.append(whole.data_inputs(use.node)[1].node)
+            break  # the first is the initialiser, the others restore
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        value = whole[name].attrs.get("value")
+        if isinstance(value, Tensor) and _states(value, shape):
+            found.append(name)
+        waiting.extend([port.node for port in whole.data_inputs(name)])
+    return found
+
+
+def _states(value: Tensor, shape: Sequence[int]) -> bool:
+    """Whether a constant has a shape, or is a list of its sizes."""
+    if value.shape == tuple(shape):
+        return True
+    whole = value.shape == (len(shape),) and np.issubdtype(value.dtype.storage, np.integer)
+    return bool(whole and value.numbers().tolist() == list(shape))
+
+
+def pruned_text(
+    source: str,
+    target: str,
+    filters: Filters,
+    scopes: Mapping[str, Scope],
+    threshold: float,
+    given: Optional[str],
+) -> str:
+    """What `Pruned_Filters.txt` says: what was pruned, by what, and which filters.
+
+    Args:
+        source, target: the checkpoint before and after.
+        filters: by scope, those that went.
+        scopes: theirs.
+        threshold: by which they were chosen.
+        given: the file that they were read from instead, if any.
+    """
+    why = f"Pruning dict is {given}" if given else f"Pruning sparsity threshold: {threshold}"
+    counts = [
+        f"{name} Pruned filters/ Total filters: {len(gone)}/{len(scopes[name].places)}"
+        for name, gone in filters.items()
+    ]
+    lists = [f"{name} : {gone}" for name, gone in filters.items()]
+    lines = [f"Input ckpt is {source}", f"Pruning ckpt is {target}", why, *counts, *lists]
+    return "\n".join(lines) + "\n"
+
+
+def summary_text(trained: Trained, filters: Filters, scopes: Mapping[str, Scope]) -> str:
+    """What `Pruning_Summary.txt` says: per convolution how many failed; then filter by filter.
+
+    Args:
+        trained: the checkpoint after retraining.
+        filters: by scope, those that were set to zero.
+        scopes: theirs.
+    """
+    counts: List[str] = []
+    lists: List[str] = []
+    for name, gone in filters.items():
+        lists.append(f"{name} : {gone}")
+        for one in scopes[name].convolutions:
+            marks = _marks(trained, scopes[name], one.variable, gone)
+            counts.append(f"{one.variable}:0 : {marks.count('failed')}/{len(gone)}")
+            lists.append(f"{one.variable}:0 : {marks}")
+            for vector in one.vectors if one.inside else ():
+                lists.append(f"{vector}:0 : {_marks(trained, scopes[name], vector, gone)}")
+    return "".join([f"{line}\n" for line in [*counts, *lists]])
+
+
+def _marks(trained: Trained, scope: Scope, variable: str, gone: Sequence[int]) -> List[str]:
+    """For each filter that should be zero in a variable, '1' where it is and 'failed' elsewhere."""
+    binding = scope.bindings[variable]
+    values = trained.graph[variable].attrs["value"].numbers().astype(np.float64)
+    rows = np.abs(np.moveaxis(values, binding.axis, 0))[binding.positions]
+    sums = np.zeros(len(scope.group))
+    np.add.at(sums, binding.channels, rows.reshape(len(rows), -1).sum(axis=1))
+    return ["1" if sums[scope.places[one]] < DEAD_BELOW else "failed" for one in gone]
