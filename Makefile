@@ -1,17 +1,19 @@
 # Needs a Python, make and git; tools/env finds the Python and installs the rest in .venv/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check fixtures clean distclean
+.PHONY: help demo example test test-all check fixtures clean distclean
 
 JOBS ?= 2
 TESTS ?= tests
 ARGS ?=
 WHEEL ?=
+OUT ?= build/digits
 
 pytest = -m pytest -n $(JOBS) $(MARKS) $(ARGS)
 
 help:
 	@echo 'make demo       prune a small network and show what became of it'
+	@echo 'make example    train, prune, retrain and strip a network on real handwriting (OUT=folder)'
 	@echo 'make test       run the tests'
 	@echo 'make test-all   run those too that take up to an hour: random networks, every architecture'
 	@echo 'make check      run ruff and mypy'
@@ -25,6 +27,12 @@ help:
 
 demo:
 	@python="$$(tools/env run)" && "$$python" fixtures/demo.py $(ARGS)
+
+# Current TensorFlow has no Estimator; TensorFlow 1.15 stands on no Python but 3.7.
+example:
+	@python="$$(tools/env fixtures)" && script="$$("$$python" -c \
+	'import sys; print("session" if sys.version_info >= (3, 8) else "estimator")')" && \
+	"$$python" "examples/digits/$$script.py" "$(OUT)" $(ARGS)
 
 ifneq ($(filter-out 0,$(WHEEL)),)
 # From a folder outside the checkout, where only site-packages has a graphslim.
