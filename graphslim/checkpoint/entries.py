@@ -43,17 +43,22 @@ def open_inputs(graph: Graph, inputs: Optional[Sequence[str]]) -> List[str]:
     Raises:
         LoadError: a given name is not in the graph, or the element type of a port is not known.
     """
-    given = [_known(graph, text) for text in inputs or ()]
+    given = [known_port(graph, text, "--inputs") for text in inputs or ()]
     names = [_open(graph, port) for port in given]
     for port in _pipelines(graph, set(names)):
         names.append(_open(graph, port))
     return list(dict.fromkeys(names))
 
 
-def _known(graph: Graph, text: str) -> Port:
+def known_port(graph: Graph, text: str, option: str) -> Port:
+    """The port of a name that was given by an option.
+
+    Raises:
+        LoadError: there is no such node.
+    """
     port = Port.parse(text)
     if port.node not in graph:
-        raise LoadError(f"no node {port.node!r} in {graph.name}", "--inputs", "give its full name")
+        raise LoadError(f"no node {port.node!r} in {graph.name}", option, "give its full name")
     return port
 
 

@@ -11,7 +11,7 @@ from graphslim.checkpoint.averages import after_gradients
 from graphslim.checkpoint.candidates import output_candidates
 from graphslim.checkpoint.dropout import remove_dropout
 from graphslim.checkpoint.edits import become_identity, part_of, put
-from graphslim.checkpoint.entries import PLACEHOLDERS, open_inputs
+from graphslim.checkpoint.entries import PLACEHOLDERS, known_port, open_inputs
 from graphslim.checkpoint.norms import use_statistics
 from graphslim.checkpoint.variables import APPLY, SWITCHES, updates
 from graphslim.errors import LoadError
@@ -48,7 +48,7 @@ def inference_part(whole: Graph, inputs: Optional[Sequence[str]], outputs: Seque
             depends on random numbers other than those of dropout.
     """
     work = whole.copy()
-    work.outputs = [_known(whole, text) for text in outputs]
+    work.outputs = [known_port(whole, text, "--outputs") for text in outputs]
     names = open_inputs(work, inputs)
     work.inputs = names if inputs else []
     part = part_of(work)
@@ -68,13 +68,6 @@ def is_training(whole: Graph) -> bool:
     return any(APPLY.match(node.op) for node in whole) or any(
         one.value.node in late for one in updates(whole)
     )
-
-
-def _known(graph: Graph, text: str) -> Port:
-    port = Port.parse(text)
-    if port.node not in graph:
-        raise LoadError(f"no node {port.node!r} in {graph.name}", "--outputs", "give its full name")
-    return port
 
 
 def _inputs(part: Graph, given: Sequence[str]) -> List[str]:

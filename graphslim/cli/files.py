@@ -6,7 +6,7 @@ import os
 from typing import List, Mapping, Optional, Sequence
 
 from graphslim import checkpoint
-from graphslim.errors import EmitError, GraphslimError
+from graphslim.errors import EmitError
 from graphslim.graphdef import saved_model
 from graphslim.graphdef.emit import check_target, replacing
 from graphslim.options import Reading
@@ -57,22 +57,6 @@ def files_of(model: str, reading: Reading) -> List[str]:
 
 def _same_file(one: str, other: str) -> bool:
     return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
-
-
-def read_plan(path: str) -> Plan:
-    """Reads a plan file.
-
-    Raises:
-        GraphslimError: it cannot be read or is no plan.
-    """
-    hint = "give a plan that --plan-out wrote"
-    try:
-        with open(path, encoding="utf-8") as file:
-            return Plan.from_json(file.read(), path)
-    except OSError as error:
-        raise GraphslimError(f"cannot be read: {error.strerror}", path, hint) from None
-    except UnicodeDecodeError:
-        raise GraphslimError("not a text file", path, hint) from None
 
 
 def write_plan(plan: Plan, path: str) -> None:

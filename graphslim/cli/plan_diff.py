@@ -6,7 +6,7 @@ import click
 
 from graphslim import show
 from graphslim.cli import console
-from graphslim.cli.files import read_plan
+from graphslim.plans import read_plan
 from graphslim.plans.diff import diff
 
 

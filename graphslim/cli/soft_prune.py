@@ -17,12 +17,11 @@ from graphslim.checkpoint.soft import soft_prune as pruned
 from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
 from graphslim.cli.check import tell
-from graphslim.cli.files import read_plan
 from graphslim.errors import PlanError
 from graphslim.folders import check_folder
 from graphslim.options import Reading, model_options, sample_options
 from graphslim.planning import cautions_of, make_plan
-from graphslim.plans import Plan
+from graphslim.plans import Plan, read_plan
 
 
 @click.command("soft-prune", short_help="Set channels of a checkpoint to zero, to train on.")

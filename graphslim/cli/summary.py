@@ -8,8 +8,8 @@ from graphslim import show
 from graphslim.checkpoint.cuts import fitting
 from graphslim.checkpoint.rate import summary_of, summary_tree
 from graphslim.cli import console
-from graphslim.cli.files import read_plan
 from graphslim.options import Reading, model_options
+from graphslim.plans import read_plan
 
 
 @click.command(short_help="The failed rate of a plan in a retrained checkpoint.")

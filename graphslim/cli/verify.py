@@ -9,8 +9,8 @@ import click
 
 from graphslim import show
 from graphslim.cli import console
-from graphslim.cli.files import read_plan
 from graphslim.options import Reading, Running, model_options, run_options
+from graphslim.plans import read_plan
 
 
 @click.command(short_help="Compare what two graphs compute.")

@@ -15,6 +15,7 @@ from graphslim.graphdef.freeze import freeze
 from graphslim.graphdef.inline import inline_calls
 from graphslim.graphdef.nodes import DamagedNode, decode_node
 from graphslim.graphdef.protos import GraphDef, text_format
+from graphslim.graphdef.reading import read_bytes
 from graphslim.graphdef.signature import ShapesLike, settle
 from graphslim.ir import Graph, Node, Port
 from graphslim.words import plural
@@ -140,15 +141,7 @@ def _frozen(
 def _read(path: str) -> bytes:
     if os.path.isdir(path):
         raise saved_model.no_model_in(path)
-    try:
-        with open(path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        raise LoadError("no such file", path, "check the path") from None
-    except OSError as error:
-        raise LoadError(
-            f"cannot be read: {error.strerror}", path, "check its permissions"
-        ) from None
+    return read_bytes(path)
 
 
 def parse(

@@ -9,6 +9,7 @@ from graphslim.errors import LoadError
 from graphslim.graphdef import wire
 from graphslim.graphdef.freeze import VARIABLES
 from graphslim.graphdef.protos import DecodeError, MetaGraphDef, SignatureDef, text_format
+from graphslim.graphdef.reading import read_bytes
 from graphslim.ir import IDENTITY_OPS, Graph, Port, Tensor
 
 _INFO, _GRAPH, _SAVER, _COLLECTIONS, _SIGNATURES = 1, 2, 3, 4, 5
@@ -67,15 +68,7 @@ def read_meta(path: str) -> MetaGraph:
     Raises:
         LoadError: the file cannot be read, is none, or is damaged.
     """
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except FileNotFoundError:
-        raise LoadError("no such file", path, "check the path") from None
-    except OSError as error:
-        raise LoadError(
-            f"cannot be read: {error.strerror}", path, "check its permissions"
-        ) from None
+    data = read_bytes(path)
     if not data.strip():
         raise LoadError("the file is empty", path, _AGAIN)
     if _TEXT.match(data):

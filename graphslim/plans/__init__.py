@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphslim.plans.budget import CostOf, counted, meet
 from graphslim.plans.choose import choose
+from graphslim.plans.file import read_plan
 from graphslim.plans.fit import Fitted, fit
 from graphslim.plans.make import DEAD_BELOW, plan_dead, plan_given, plan_scored
 from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Layer, Plan
@@ -44,6 +45,7 @@ __all__ = [
     "plan_dead",
     "plan_given",
     "plan_scored",
+    "read_plan",
     "read_settings",
     "settings_of",
     "why_not",

@@ -7,8 +7,7 @@ import os
 from typing import Any, Optional, Union
 
 from graphslim.errors import GraphslimError
-from graphslim.plans import Plan
-from graphslim.training.plans import read_plan
+from graphslim.plans import Plan, read_plan
 from graphslim.training.variables import tf
 from graphslim.training.zeroing import Zeroing
 from graphslim.words import is_count

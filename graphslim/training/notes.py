@@ -9,7 +9,7 @@ from typing import Any, Dict, Mapping
 from graphslim.checkpoint.model import Trained
 from graphslim.errors import EmitError, GraphslimError
 from graphslim.graphdef.emit import replacing
-from graphslim.training.plans import read_text
+from graphslim.plans.file import read_text
 from graphslim.training.step import Step
 
 _SCHEDULE, _OUTCOME = "schedule.json", "step.json"

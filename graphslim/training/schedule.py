@@ -14,9 +14,8 @@ from graphslim import api
 from graphslim.checkpoint.beside import PLAN
 from graphslim.checkpoint.model import Trained
 from graphslim.errors import GraphslimError, PlanError
-from graphslim.plans import Plan
+from graphslim.plans import Plan, read_plan
 from graphslim.training.notes import claim, read_outcome, write_outcome
-from graphslim.training.plans import read_plan
 from graphslim.training.step import Step
 from graphslim.words import is_finite, is_share, percent
 
