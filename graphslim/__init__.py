@@ -9,6 +9,7 @@ from graphslim._version import __version__
 from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.analysis.cost import Cost, cost
 from graphslim.analysis.cost import needed as needed_nodes
+from graphslim.analysis.values import Values
 from graphslim.api import (
     find_blocks,
     load,
@@ -21,7 +22,7 @@ from graphslim.api import (
 )
 from graphslim.criteria import criteria, criterion
 from graphslim.errors import GraphslimError
-from graphslim.graphdef import save, serialize, to_graph_def
+from graphslim.graphdef import drop_functions, save, serialize, to_graph_def
 from graphslim.ir import (
     CONTROL,
     IDENTITY_OPS,
@@ -33,21 +34,33 @@ from graphslim.ir import (
     Port,
     Shape,
     Tensor,
+    Use,
 )
 from graphslim.layout import to_nhwc
 from graphslim.match import Match, Matcher
 from graphslim.method import Pruning
-from graphslim.ops.table import channel_rule, cost_rule, value_rule
+from graphslim.ops.table import channel_axis, channel_rule, cost_rule, value_rule
+from graphslim.optimizing import optimize
 from graphslim.pattern import Pattern, Var, block_pattern
 from graphslim.pipeline import Dump, FindBlocks, Outcome, Pass, Pipeline, Timing, Verify, register
 from graphslim.plans import DEAD_BELOW, GroupSettings, Plan, Selection, plan_dead
-from graphslim.rewrite import apply, apply_in_place, fold_conditionals, zero_consumers
+from graphslim.rewrite import (
+    Affine,
+    affine,
+    apply,
+    apply_in_place,
+    bypass,
+    fold_conditionals,
+    remove_unread,
+    zero_consumers,
+)
 from graphslim.sampling import Samples
 
 __all__ = [
     "CONTROL",
     "DEAD_BELOW",
     "IDENTITY_OPS",
+    "Affine",
     "Attrs",
     "Block",
     "Channels",
@@ -74,26 +87,34 @@ __all__ = [
     "Shape",
     "Tensor",
     "Timing",
+    "Use",
+    "Values",
     "Var",
     "Verify",
     "__version__",
+    "affine",
     "analyse",
     "apply",
     "apply_in_place",
     "block_pattern",
+    "bypass",
+    "channel_axis",
     "channel_rule",
     "cost",
     "cost_rule",
     "criteria",
     "criterion",
+    "drop_functions",
     "find_blocks",
     "fold_conditionals",
     "load",
     "needed_nodes",
     "open_checkpoint",
+    "optimize",
     "plan",
     "plan_dead",
     "register",
+    "remove_unread",
     "save",
     "serialize",
     "soft_prune",

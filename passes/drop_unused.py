@@ -1,4 +1,4 @@
-"""drop-unused: removes what no output depends on."""
+"""drop-unused: removes nodes and functions that no output depends on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import graphslim as gs
 
 @gs.register
 class DropUnused(gs.Pass):
-    """Removes nodes that no output depends on; inputs stay, and what they read.
+    """Removes nodes that no output depends on, then functions that nothing calls.
+
+    Inputs stay, and what they read.
 
     Before:
         x = Placeholder() dtype=float32
@@ -35,4 +37,8 @@ class DropUnused(gs.Pass):
             graph.set_inputs(node, [])
         for node in unused:
             graph.remove(node)
-        return gs.Outcome(bool(unused), (f"nodes removed: {len(unused)}",))
+        functions = gs.drop_functions(graph)
+        notes = [f"nodes removed: {len(unused)}"]
+        if functions:
+            notes.append(f"functions removed: {len(functions)}")
+        return gs.Outcome(bool(unused or functions), tuple(notes))

@@ -23,7 +23,7 @@ LAYERS: Tuple[Tuple[str, ...], ...] = (
     ("latency",),
     ("planning",),
     ("report",),
-    ("api", "testing", "show"),
+    ("api", "optimizing", "testing", "show"),
     ("method", "training"),
     ("options",),
     ("choosing",),

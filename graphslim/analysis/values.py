@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional, Sequence
 import numpy as np
 
 from graphslim import ops  # noqa: F401  (registers the rules)
-from graphslim.analysis.channels import Channels
+from graphslim.analysis.channels import Channels, analyse
 from graphslim.errors import AnalysisError
 from graphslim.ir import CONTROL, Graph, Port
 from graphslim.ops.table import MALFORMED, VALUE_RULES, ValueVisit
@@ -18,18 +18,28 @@ Value = Optional[np.ndarray]
 class Values:
     """Known values per port: arrays of size 1 along axes over which they do not vary, NaN unknown.
 
+    They are computed in double precision by the value rules of the ops, and hold for the graph as
+    it is when they are computed. What is fed is unknown.
+
     Args:
         graph: the graph.
-        channels: its channel analysis.
+        channels: its channel analysis; by default made now.
         zero_below: weights with a smaller magnitude count as zero (0: only exact zeros do).
+
+    Attributes:
+        graph, channels: as given.
     """
 
-    def __init__(self, graph: Graph, channels: Channels, zero_below: float) -> None:
-        self.graph, self._channels = graph, channels
+    def __init__(
+        self, graph: Graph, channels: Optional[Channels] = None, zero_below: float = 0.0
+    ) -> None:
+        self.graph = graph
+        self.channels = channels = analyse(graph) if channels is None else channels
         self._values: Dict[str, Sequence[Value]] = {}
+        fed = set(graph.inputs)
         for node in graph.order():
             rule = VALUE_RULES.get(node.op)
-            if rule is None:
+            if rule is None or node.name in fed:
                 continue
             ports = [port for port in graph.inputs_of(node) if port.port != CONTROL]
             visit = ValueVisit(

@@ -74,6 +74,7 @@ def checking(
     plan: Optional[Plan],
     output: str,
     force: bool = False,
+    advice: str = "or try --dead-below 0",
 ) -> Checked:
     """Runs the result, and what it has to agree with.
 
@@ -84,6 +85,7 @@ def checking(
         plan: for channels that were chosen; the original is then masked by it.
         output: where the result is to be written.
         force: whether the plan may be of another checkpoint.
+        advice: what else to do where they differ and there is no plan.
 
     Raises:
         VerifyError: they differ.
@@ -100,7 +102,7 @@ def checking(
     agreement = running.compare(graph, slim, plan, force, first_run)
     if not agreement.ok:
         show.print_agreement(console.err, agreement)
-        hint = "a bug; please report it" if plan else "or try --dead-below 0"
+        hint = "a bug; please report it" if plan else advice
         raise VerifyError(
             f"the result differs by {agreement.worst.relative:.3g} of the range "
             f"of {agreement.worst.name}",

@@ -15,6 +15,7 @@ from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
 from graphslim.cli.check import checking, tell, tell_result
 from graphslim.cli.files import check_targets, files_of, write_plan
+from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
 from graphslim.cli.report import check_report, draw_report, report_option, writing_report
 from graphslim.errors import GraphslimError
 from graphslim.graphdef import save
@@ -52,6 +53,12 @@ _DEAD = (
     help="Run a pass too: a name (see `graphslim passes`), module:Class or file.py:Class. "
     "What finds blocks runs before channels are removed, the rest after.",
 )
+@click.option(
+    "--optimize",
+    is_flag=True,
+    help="Then fold batch norm and constants, and drop debris, as `graphslim optimize` does.",
+)
+@deploy_options
 @click.option("--plan-out", metavar="P.json", help="Write down what was removed and why.")
 @report_option
 @click.option(
@@ -76,6 +83,7 @@ def prune(
     model: str,
     output: str,
     extra: Tuple[str, ...],
+    optimize: bool,
     plan_out: Optional[str],
     report_out: Optional[str],
     check: Optional[bool],
@@ -85,6 +93,7 @@ def prune(
     force: bool,
     quiet: bool,
     choosing: Choosing,
+    deploying: Deploying,
     running: Running,
     reading: Reading,
     as_json: bool,
@@ -104,7 +113,8 @@ def prune(
     wish = choosing.wish(running.seed)
     with progress.bar(console.err, quiet) as tick:
         remove = _removal(wish, choosing.means(running.data, running.batch, tick))
-        pipeline = Pipeline(_steps(remove, extra))
+        steps = _steps(remove, extra) + (deploying.steps() if optimize else [])
+        pipeline = Pipeline(steps)
         timing, dump = Timing(), Dump(os.path.dirname(output), _known(dump_after, pipeline))
         observers: List[Observer] = [timing, dump] + ([Verify()] if verify_each else [])
         graph = reading.load(model)
@@ -118,15 +128,17 @@ def prune(
         tell(cautions_of(graph, plan))
     chosen = plan if wish.criterion is not None else None
     checked = checking(check, running, graph, slim, chosen, output)
+    stored = deploying.stored(slim)
+    tell_rounding(rounding(deploying, running, slim, stored, checked))
     page = None
     if report_out is not None and plan is not None:
         found = [checked.agreement, checked.change]
         page = draw_report(graph, slim, plan, found, output, seconds, quiet)
     with writing_report(page, report_out):
-        save(slim, output)
+        save(stored, output)
     if plan_out and plan is not None:
         write_plan(plan, plan_out)
-    return tell_result(as_json, graph, slim, plan, checked, output, seconds)
+    return tell_result(as_json, graph, stored, plan, checked, output, seconds)
 
 
 def _removal(wish: Selection, means: Means) -> Pass:

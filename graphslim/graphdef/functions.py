@@ -147,6 +147,10 @@ class Library:
             self._reads[name] = read
         return self._reads[name]
 
+    def unused(self, nodes: Iterable[Node]) -> Set[str]:
+        """The functions that nothing refers to: no node, and no function that is itself used."""
+        return set(self._spans) - self.reached(self._kept | referred(nodes, self))
+
     def without(
         self, extras: Sequence[bytes], called: Iterable[str], nodes: Iterable[Node]
     ) -> Tuple[bytes, ...]:
@@ -160,9 +164,12 @@ class Library:
         gone = self.reached(called)
         live = {name for name in self._spans if name not in gone} | self._kept
         gone -= self.reached(live | referred(nodes, self))
-        if not gone:
-            return tuple(extras)
-        return tuple([_filtered(extra, gone) for extra in extras])
+        return without_functions(extras, gone)
+
+
+def without_functions(extras: Sequence[bytes], gone: Set[str]) -> Tuple[bytes, ...]:
+    """The fields of a GraphDef that are no nodes, without the functions `gone`."""
+    return tuple([_filtered(extra, gone) for extra in extras] if gone else extras)
 
 
 def referred(nodes: Iterable[Node], library: Library) -> Set[str]:

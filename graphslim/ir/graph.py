@@ -22,7 +22,8 @@ from typing import (
 import networkx as nx
 
 from graphslim.errors import IRError
-from graphslim.ir.node import CONTROL, Node, Port
+from graphslim.ir.node import CONTROL, Attrs, Node, Port
+from graphslim.ir.tensor import Tensor
 
 T = TypeVar("T")
 NodeLike = Union[Node, str]
@@ -172,6 +173,11 @@ class Graph:
         self._connect(node.name, ports)
         return node
 
+    def add_constant(self, wish: str, tensor: Tensor) -> Node:
+        """Adds a constant, named like `wish`."""
+        attrs = Attrs({"dtype": tensor.dtype, "value": tensor})
+        return self.add(Node(self.fresh_name(wish), "Const", attrs))
+
     def replace(self, node: Node, inputs: Iterable[Port]) -> Node:
         """Puts a node in the place of the one of its name, whose readers then read the new one.
 
@@ -278,6 +284,11 @@ class Graph:
         if key in self[_name(node)].attrs:
             self[_name(node)].attrs._drop(key)
             self._changed()
+
+    def set_origin(self, origin: Any) -> None:
+        """Replaces what the graph was read from; for those who know the file format alone."""
+        self.origin = origin
+        self._changed()
 
     def fresh_name(self, wish: str) -> str:
         """A name like `wish` that no node has."""

@@ -8,11 +8,17 @@ import numpy as np
 
 from graphslim.analysis.values import Values
 from graphslim.ir import IDENTITY_OPS, Attrs, DType, Graph, Node, Port, Tensor
-from graphslim.match.vocabulary import NORMS
+from graphslim.match.activations import ADD, MUL
 from graphslim.ops.fused import own_offset
 from graphslim.ops.table import channel_axis
+from graphslim.rewrite.affine import BIASES, FUSED_NORMS, OLD_NORM, affine
 
-_NORMS = (*NORMS, "_FusedBatchNormEx")
+_OFFSETS = {
+    **dict.fromkeys(BIASES, 1),
+    **dict.fromkeys(FUSED_NORMS, 2),
+    OLD_NORM: 3,
+}
+"""Which input of an op is an offset."""
 
 
 def fold_shift(graph: Graph, values: Values, name: str, shift: np.ndarray) -> str:
@@ -47,56 +53,22 @@ def _offset_after(
     graph: Graph, values: Values, at: Port, shift: np.ndarray
 ) -> Optional[Tuple[Node, int, np.ndarray]]:
     """The input of a later op that is an offset, and what it has to gain."""
-    axis = -1 if _layout(graph[at.node]) == b"NHWC" else -3
-    while True:
+    rank = values.channels.fact(at).rank
+    axis = None if rank is None else channel_axis(graph[at.node]) % rank
+    while axis is not None:
         uses = graph.uses_of(at)
         if len(uses) != 1 or at in graph.outputs:
             return None
-        user, index = graph[uses[0].node], uses[0].index
-        inputs = graph.data_inputs(user)
-        if user.op in IDENTITY_OPS:
-            at = Port(user.name)
-        elif user.op in ("BiasAdd", "BiasAddV1") and index == 0:
-            return user, 1, shift
-        elif (
-            user.op in (*NORMS, "_FusedBatchNormEx")
-            and index == 0
-            and not user.attrs.get("is_training", True)
-        ):
-            factor = _slope(user, values, inputs[1], inputs[4], "epsilon")
-            return None if factor is None else (user, 2, shift * factor)
-        elif user.op == "BatchNormWithGlobalNormalization" and index == 0:
-            factor = _slope(user, values, inputs[4], inputs[2], "variance_epsilon")
-            return None if factor is None else (user, 3, shift * factor)
-        elif user.op in ("Add", "AddV2", "Mul") and len(inputs) == 2:
-            other = values.constant(inputs[1 - index])
-            if other is None or not _lies_along(other, axis, len(shift)):
-                return None
-            if user.op != "Mul":
-                return user, 1 - index, shift
-            shift, at = shift * other.ravel(), Port(user.name)
-        else:
+        user = graph[uses[0].node]
+        step = None if user.op in IDENTITY_OPS else affine(values, uses[0], axis)
+        if step is not None and user.op in _OFFSETS:
+            return user, _OFFSETS[user.op], shift * step.slope
+        if step is not None and user.op in ADD:
+            return user, 1 - uses[0].index, shift
+        if user.op not in IDENTITY_OPS and (step is None or user.op not in MUL):
             return None
-
-
-def _slope(
-    node: Node, values: Values, scale: Port, variance: Port, epsilon: str
-) -> Optional[np.ndarray]:
-    """What batch norm multiplies each channel by; None where that is not constant."""
-    factor, spread = values.constant(scale), values.constant(variance)
-    if not node.attrs.get("scale_after_normalization", True):
-        factor = np.ones(1)
-    if factor is None or spread is None:
-        return None
-    slope: np.ndarray = factor / np.sqrt(spread + node.attrs.get(epsilon, 1e-4))
-    return slope
-
-
-def _lies_along(vector: np.ndarray, axis: int, width: int) -> bool:
-    """Whether it is one number, or one for each position along an axis counted from the end."""
-    if vector.size == 1:
-        return True
-    return vector.size == width and vector.ndim >= -axis and vector.shape[axis] == width
+        shift, at = shift if step is None else shift * step.slope, Port(user.name)
+    return None
 
 
 def _add_to_constant(graph: Graph, reader: str, index: int, amount: np.ndarray) -> bool:

@@ -6,6 +6,7 @@ from graphslim.runtime.checkpoint import Checkpoint, checkpoint_files, write_che
 from graphslim.runtime.library import (
     INSTALL,
     available,
+    installed_version,
     plain_tensorflow,
     run_as_shipped,
     tensorflow,
@@ -21,6 +22,7 @@ __all__ = [
     "Session",
     "available",
     "checkpoint_files",
+    "installed_version",
     "plain_tensorflow",
     "run_as_shipped",
     "saved_variables",

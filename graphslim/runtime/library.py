@@ -22,6 +22,22 @@ def available() -> bool:
     return importlib.util.find_spec("tensorflow") is not None
 
 
+def installed_version() -> str:
+    """TensorFlow's version, read from its installation without importing it; empty for none."""
+    if sys.version_info >= (3, 8):
+        from importlib.metadata import PackageNotFoundError
+        from importlib.metadata import version as stated
+    else:
+        from importlib_metadata import PackageNotFoundError
+        from importlib_metadata import version as stated
+    for name in ("tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tf-nightly"):
+        try:
+            return str(stated(name))
+        except PackageNotFoundError:
+            continue
+    return version() if available() else ""
+
+
 def tensorflow(purpose: str = "this command runs graphs") -> Any:
     """The `tf.compat.v1` module of whatever TensorFlow is installed, its chatter turned off.
 

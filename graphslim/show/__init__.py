@@ -12,6 +12,7 @@ from graphslim.show.inspection import (
     print_inspection,
     print_why_not,
 )
+from graphslim.show.optimizing import print_optimizing
 from graphslim.show.plan_diff import plan_difference, print_plan_difference
 from graphslim.show.planning import print_plan
 from graphslim.show.pruning import print_achieved, print_pruning, pruning
@@ -28,6 +29,7 @@ __all__ = [
     "print_differences",
     "print_explanation",
     "print_inspection",
+    "print_optimizing",
     "print_plan",
     "print_plan_difference",
     "print_pruning",

@@ -1,0 +1,170 @@
+"""`graphslim optimize`: the passes that make a graph faster or smaller, and their options."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, List, NamedTuple, Optional
+
+import click
+
+from graphslim import optimizing, show
+from graphslim.analysis.cautions import cautions
+from graphslim.cli import console
+from graphslim.cli.check import Checked, checking, tell
+from graphslim.cli.files import check_targets, files_of
+from graphslim.compare import Agreement, as_dict
+from graphslim.graphdef import save, serialize
+from graphslim.ir import Graph
+from graphslim.options import (
+    Command,
+    Reading,
+    Running,
+    combined,
+    model_options,
+    packed,
+    run_options,
+)
+from graphslim.pipeline import Pipeline
+from graphslim.words import percent
+
+
+class Deploying(NamedTuple):
+    """What a file is to be made for."""
+
+    target: str
+    fp16_weights: bool
+    for_tf: Optional[str]
+
+    def steps(self) -> List[str]:
+        """The passes that make a graph faster or smaller and change no number but by rounding."""
+        return list(optimizing.PASSES[optimizing.target_of(self.target)])
+
+    def stored(self, graph: Graph) -> Graph:
+        """A graph as it is to be written: stored as half precision, readable by an old version."""
+        steps = optimizing.storage_steps(self.fp16_weights, self.for_tf or "")
+        if not steps:
+            return graph
+        twin = graph.copy()
+        Pipeline(steps).run(twin)
+        return twin
+
+
+def deploy_options(command: Command) -> Command:
+    """The options of how a file is written; the command gets a `Deploying` as `deploying`."""
+    return combined(
+        packed(command, "deploying", Deploying),
+        click.option(
+            "--target",
+            type=click.Choice(["auto", *sorted(optimizing.PASSES)]),
+            default="auto",
+            show_default=True,
+            help="The TensorFlow that is to run it; auto: the one installed.",
+        ),
+        click.option(
+            "--fp16-weights",
+            is_flag=True,
+            help="Store weights as half precision: half the file, and rounded.",
+        ),
+        click.option(
+            "--for-tf",
+            type=click.Choice(sorted(optimizing.READERS)),
+            help="Leave out attributes that this TensorFlow does not know.",
+        ),
+    )
+
+
+def rounding(
+    deploying: Deploying, running: Running, exact: Graph, stored: Graph, checked: Checked
+) -> Optional[Agreement]:
+    """How far storing weights as half precision moved the outputs; None where nothing was run."""
+    if not deploying.fp16_weights or checked.agreement is None:
+        return None
+    found: Agreement = running.compare(exact, stored, first_run=True)
+    return found
+
+
+def tell_rounding(found: Optional[Agreement]) -> None:
+    """Says how far half precision moved the outputs, on stderr."""
+    if found is not None:
+        console.err.print(
+            f"Stored as half precision, {found.worst.name} changed by "
+            f"{percent(found.worst.relative)} of its range."
+        )
+
+
+@click.command(short_help="Make a graph faster and smaller; remove no channel.")
+@click.argument("model")
+@click.option("-o", "--output", required=True, metavar="OUT.pb", help="The new file (.pb, .pbtxt).")
+@deploy_options
+@click.option(
+    "--verify/--no-verify",
+    "check",
+    default=None,
+    help="Compare the outputs before writing.  [default: where TensorFlow is installed]",
+)
+@click.option("--force", is_flag=True, help="Allow OUT to be MODEL itself.")
+@run_options
+@model_options
+def optimize(
+    model: str,
+    output: str,
+    check: Optional[bool],
+    force: bool,
+    deploying: Deploying,
+    running: Running,
+    reading: Reading,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """Fold, merge and drop what can go from MODEL without removing a channel; write it to OUT.
+
+    Batch norm goes into the layer before it, constants are computed, debris of training is dropped.
+    The result computes the same but for rounding, which is checked. Prune first, or with prune
+    --optimize: what is folded here are scales that some criteria go by.
+    """
+    started = time.perf_counter()
+    check_targets(output, {}, [*files_of(model, reading), running.data], force)
+    graph = reading.load(model)
+    tell(cautions(graph))
+    exact = graph.copy()
+    results = Pipeline(deploying.steps()).run(exact)
+    stored = deploying.stored(exact)
+    seconds = time.perf_counter() - started
+    for name, outcome in results if verbose else ():
+        console.err.print(f"{name}: {'; '.join(outcome.notes)}")
+    advice = "a bug; please report it"
+    checked = checking(check, running, graph, exact, None, output, advice=advice)
+    moved = rounding(deploying, running, exact, stored, checked)
+    save(stored, output)
+    if as_json:
+        console.print_json(_tree(graph, stored, checked, moved, output, seconds))
+        return console.OK
+    _print(graph, stored, checked, seconds)
+    tell_rounding(moved)
+    console.out.print(f"Written to {output}")
+    return console.OK
+
+
+def _tree(
+    graph: Graph,
+    stored: Graph,
+    checked: Checked,
+    moved: Optional[Agreement],
+    output: str,
+    seconds: float,
+) -> Any:
+    """What `--json` prints."""
+    return {
+        "output": output,
+        "nodes": [len(graph), len(stored)],
+        "size": [len(serialize(graph)), len(serialize(stored))],
+        "verified": None if checked.agreement is None else as_dict(checked.agreement),
+        "rounded": None if moved is None else as_dict(moved),
+        "seconds": round(seconds, 3),
+    }
+
+
+def _print(graph: Graph, stored: Graph, checked: Checked, seconds: float) -> None:
+    show.print_optimizing(console.out, graph, stored, checked.agreement, seconds)
+    if checked.agreement is None:
+        console.out.print(f"Not verified: {checked.why_not}")
