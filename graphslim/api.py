@@ -9,7 +9,7 @@ from graphslim import graphdef, runtime
 from graphslim.checkpoint import Trained, open_checkpoint, prefix_of, rate, soft
 from graphslim.errors import LoadError
 from graphslim.graphdef.signature import ShapesLike
-from graphslim.ir import Graph
+from graphslim.ir import Block, Graph
 from graphslim.pipeline import FindBlocks, Pipeline, passes
 from graphslim.planning import Means, make_plan
 from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_given, read_settings, settings_of
@@ -92,8 +92,14 @@ def load(
 
 def find_blocks(graph: Graph) -> Graph:
     """Fills `graph.blocks` by every pass that recognises blocks, plug-ins too; gives the graph."""
-    Pipeline(finders()).run(graph)
+    names = finders()
+    graph.blocks = list(graph.memo(f"blocks of {names}", lambda one: _blocks(one, names)))
     return graph
+
+
+def _blocks(graph: Graph, names: Sequence[str]) -> List[Block]:
+    Pipeline(names).run(graph)
+    return graph.blocks
 
 
 def finders() -> List[str]:

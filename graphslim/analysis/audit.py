@@ -72,6 +72,11 @@ def _among(ids: np.ndarray, seen: Sequence[np.ndarray]) -> bool:
         return True
     if not seen:
         return False
-    there = np.concatenate(seen)
+    there = seen[0] if len(seen) == 1 else np.concatenate(seen)
+    # Most of the time one of these two tells, and spares the search.
+    if (there == ids[0]).any():
+        return True
+    if ids.max() < there.min() or ids.min() > there.max():
+        return False
     # The kernel's axes and shapes are short: comparing them is quicker than sorting.
     return bool((there[:, None] == ids).any() if len(ids) <= 8 else np.isin(ids, there).any())

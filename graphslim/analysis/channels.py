@@ -151,9 +151,13 @@ class Channels(Labels):
         produced = np.zeros(self.count, bool)
         produced[self.label[owned[self._role[owned] == ROLES.index("producer")]]] = True
         owned = owned[produced[self.label[owned]]]
-        pairs = np.unique(np.stack([self.label[owned], self._axis_of[owned]]), axis=1)
+        # One number for each pair of an axis and a channel, nearly in order as they come.
+        pairs = self._axis_of[owned] * self.count + self.label[owned]
+        pairs.sort(kind="stable")
+        pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
+        axes, labels = np.divmod(pairs, max(self.count, 1))
         signature = np.zeros(self.count, np.uint64)
-        np.add.at(signature, pairs[0], scramble(pairs[1]))
+        np.add.at(signature, labels, scramble(axes))
         signature += scramble(self._pin_of + len(self.axes) + 2)
         # A piece that a number counts by itself is a group, so that it cannot be emptied.
         start = len(self.axes) + len(self._walk.pins) + 2

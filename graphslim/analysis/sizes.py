@@ -324,7 +324,9 @@ class Sizes:
 
     def _in(self, known: Fact) -> List[Tuple[int, Counted]]:
         """The numbers of a tensor that count something, and what."""
-        atoms = np.zeros(0) if known.atoms is None else known.atoms.ravel()
+        if known.atoms is None:
+            return []
+        atoms = known.atoms.ravel()
         found = [
             (int(place), self._counts(atoms[place])) for place in np.flatnonzero(atoms <= FIRST)
         ]

@@ -73,4 +73,6 @@ def _clean(result: Any) -> Sequence[Value]:
 
 
 def _all_unknown(value: np.ndarray) -> bool:
-    return value.dtype.kind == "f" and bool(np.isnan(value).all()) and value.size > 0
+    if value.dtype.kind != "f" or not value.size or not np.isnan(value.flat[0]):
+        return False
+    return bool(np.isnan(value).all())

@@ -191,7 +191,7 @@ def parse(
 def _refuse_impostors(data: bytes, name: str) -> None:
     """Files that people pass off as models by mistake."""
     head = data[:512].lstrip().lower()
-    if not data.strip():
+    if not head and not data.strip():
         raise LoadError("the file is empty", name, "download or export it again")
     if head.startswith(b"version https://git-lfs"):
         raise LoadError("a Git LFS pointer, not the model itself", name, "run `git lfs pull`")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Tuple
+from typing import Any, List, Sequence, Tuple
 
 from graphslim.errors import LoadError
 from graphslim.graphdef import wire
-from graphslim.graphdef.protos import DecodeError, NodeDef
+from graphslim.graphdef.protos import AttrValue, DecodeError, NodeDef, TensorProto
 from graphslim.graphdef.values import decode_attr, decode_tensor
 from graphslim.ir import Attrs, Node
 
-_TENSOR_CONTENT = (2, 8, 4)
-"""Path from an entry of `NodeDef.attr` to its tensor's `tensor_content`."""
+_ATTR = 5
+"""Number of `NodeDef.attr`."""
+_KEY, _VALUE = 1, 2
+"""Numbers in an entry of `NodeDef.attr`."""
+_TENSOR = 8
+"""Number of `AttrValue.tensor`."""
+_CONTENT = 4
+"""Number of `TensorProto.tensor_content`."""
 _LARGE = 4096
-"""Nodes with more bytes than this are not kept as messages; their tensors are views of the file."""
+"""Fields with more bytes than this are not parsed as they are: their tensors are views of the
+file."""
 
 
 class DamagedNode(Exception):
@@ -27,15 +34,16 @@ def decode_node(span: memoryview) -> Tuple[Node, Tuple[str, ...]]:
         DamagedNode: the bytes are no node.
         LoadError: one of its attributes is damaged.
     """
+    large: List[memoryview] = []
     try:
-        message = NodeDef.FromString(span.tobytes())
+        message = NodeDef.FromString(span.tobytes() if len(span) <= _LARGE else _rest(span, large))
         whole = bool(message.name and message.op)
-    except (DecodeError, ValueError):  # protobuf in pure Python raises either
-        whole = False
+    except (DecodeError, ValueError, wire.Truncated, wire.Malformed):
+        whole = False  # protobuf in pure Python raises either of the first two
     if not whole:
         raise DamagedNode
     try:
-        attrs = _attrs(message, span)
+        attrs = _attrs(message, large)
     except LoadError as error:
         raise LoadError(error.what, f"node {message.name}", "the file is damaged") from None
     node = Node(message.name, message.op, attrs, message.device, origin=span)
@@ -43,22 +51,37 @@ def decode_node(span: memoryview) -> Tuple[Node, Tuple[str, ...]]:
     return node, tuple(message.input)
 
 
-def _attrs(message: NodeDef, span: memoryview) -> Attrs:
-    if len(span) > _LARGE:
-        values = {}
-        for entry in (field for field in wire.fields(span) if field.number == 5):
-            key = wire.find(span[entry.start : entry.end], 1)
-            text = bytes(key).decode() if key is not None else ""
-            proto = message.attr[text]
-            if proto.WhichOneof("value") == "tensor":
-                content = wire.find(span[entry.start : entry.end], *_TENSOR_CONTENT)
-                values[text] = decode_tensor(proto.tensor, content)
-            else:
-                values[text] = decode_attr(proto)
-        return Attrs(values)
-    attrs = Attrs({}, dict(message.attr), decode_attr)
+def _rest(span: memoryview, large: List[memoryview]) -> bytes:
+    """The bytes of a node but for large attributes, whose bytes are put into `large`."""
+    kept = []
+    for field in wire.fields(span):
+        if field.number == _ATTR and field.end - field.start > _LARGE:
+            large.append(span[field.start : field.end])
+        else:
+            kept.append(span[field.tag : field.end])
+    return b"".join(kept)
+
+
+def _attrs(message: NodeDef, large: Sequence[memoryview]) -> Attrs:
+    attrs = Attrs(dict([_large(entry) for entry in large]), dict(message.attr), decode_attr)
     if message.op == "Const":
         if "value" not in attrs:
             raise LoadError("a constant without a value")
         attrs["value"]  # decoded now, so that damage shows at once
     return attrs
+
+
+def _large(entry: memoryview) -> Tuple[str, Any]:
+    """A large attribute; a tensor's elements stay where they are."""
+    try:
+        key, value = wire.find(entry, _KEY), wire.find(entry, _VALUE) or memoryview(b"")
+        text = "" if key is None else bytes(key).decode()
+        tensor = wire.find(value, _TENSOR)
+        if tensor is None:
+            return text, decode_attr(AttrValue.FromString(value.tobytes()))
+        fields = list(wire.fields(tensor))
+        small = b"".join([tensor[one.tag : one.end] for one in fields if one.number != _CONTENT])
+        content = wire.find(tensor, _CONTENT)
+        return text, decode_tensor(TensorProto.FromString(small), content)
+    except (DecodeError, ValueError, wire.Truncated, wire.Malformed):
+        raise LoadError("a damaged attribute") from None

@@ -9,6 +9,7 @@ from typing import Any, List, Optional
 
 from graphslim.ir import Node
 from graphslim.match.pattern import Ending, OneOf, Op, Param, Pattern
+from graphslim.ops.table import CHANNEL_RULES
 
 ADD = ("Add", "AddV2")
 MUL = ("Mul",)
@@ -23,6 +24,10 @@ FUSED_ACTIVATIONS = (
     *("GeluExact", "GeluApproximate", "_FusedSwish", "_MklSwish", "_FusedHardSwish"),
 )
 """What a `_FusedConv2D` and its like may end in."""
+
+
+_FUSED = frozenset([op for op in CHANNEL_RULES if op.startswith("_Fused")])
+"""Ops that TensorFlow's optimizer makes of several."""
 
 
 def fused_ops(node: Node) -> List[str]:
@@ -136,7 +141,7 @@ def _logistic(x: Pattern) -> Pattern:
             Op(("Sigmoid",), (x,)),
             Op(DIV, (Param(1.0), below)),
             Op(("Reciprocal", "Inv"), (below,)),
-            Ending(x, _ends_in_sigmoid),
+            Ending(x, _ends_in_sigmoid, _FUSED),
         ),
         text="a sigmoid",
     )
@@ -233,7 +238,7 @@ def act(x: Pattern) -> Pattern:
     return OneOf(
         (
             Op(ACTIVATIONS, (x,)),
-            Ending(x, _ends_activated),
+            Ending(x, _ends_activated, _FUSED),
             swish(x),
             prelu(x),
             clip(x),

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
+from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
 from graphslim.ir import CONTROL, IDENTITY_OPS, Graph, Node, Port
 from graphslim.match.branches import MERGES, SWITCHES, inference_branch
-from graphslim.match.pattern import BlockPattern, Chain, Ending, OneOf, Op, Param, Pattern, Var
+from graphslim.match.pattern import (
+    BlockPattern,
+    Chain,
+    Ending,
+    OneOf,
+    Op,
+    Param,
+    Pattern,
+    Var,
+    ops_in,
+)
 from graphslim.ops.table import integers
 
 _SAME_OPS = IDENTITY_OPS | {
@@ -92,6 +102,7 @@ class Matcher:
         self.channels: Channels = analyse(graph)
         self._misses: Optional[List[NearMiss]] = None
         self._root = ("", "")
+        self._layers: Dict[Callable[[Pattern], Pattern], Tuple[Var, Pattern]] = {}
 
     # ------------------------------------------------------- what conditions may ask
 
@@ -186,10 +197,16 @@ class Matcher:
 
         A `Match` for each, in which `end` is the layer's output and `x` is the tensor.
         """
-        x = Var("x")
-        pattern, behind = layer(x), self.resolve(port)
+        if layer not in self._layers:
+            x = Var("x")
+            self._layers[layer] = x, layer(x)
+        (x, pattern), behind = self._layers[layer], self.resolve(port)
         start = _EMPTY._replace(ports={id(x): behind})
-        ends = [Port(name) for name in self._computed_from(behind)]
+        ends = [
+            Port(name)
+            for name in self._computed_from(behind, ops_in(pattern))
+            if pattern.heads is None or self._op_behind(name) in pattern.heads
+        ]
         states = [(end, next(self._match(pattern, end, start), None)) for end in ends]
         return [
             Match("layer", state.names, behind, state.inside, end)
@@ -197,14 +214,19 @@ class Matcher:
             if state is not None
         ]
 
-    def _computed_from(self, port: Port) -> List[str]:
-        """The nearest nodes that compute on one tensor and constants alone."""
+    def _op_behind(self, name: str) -> str:
+        return self.graph[self.resolve(Port(name)).node].op
+
+    def _computed_from(self, port: Port, ops: Optional[FrozenSet[str]]) -> List[str]:
+        """The nearest nodes that compute on one tensor and constants alone, by these ops."""
         found = [port.node]
         waiting = deque(found)
         while waiting and len(found) <= _NEAR:
             for use in self.graph.uses_of(waiting.popleft()):
-                inputs = self.graph.data_inputs(use.node)
-                if self.graph[use.node].op in SWITCHES:
+                op, inputs = self.graph[use.node].op, self.graph.data_inputs(use.node)
+                if ops is not None and op not in ops and op not in _PASSING:
+                    continue
+                if op in SWITCHES:
                     inputs = inputs[:1]
                 known = [one.node in found or self.is_constant(self.resolve(one)) for one in inputs]
                 if use.node not in found and known and all(known):

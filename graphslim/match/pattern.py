@@ -7,7 +7,19 @@ reads like the block.
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, FrozenSet, Iterable, List, NamedTuple, Optional, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+)
 
 from graphslim.errors import PatternError
 
@@ -91,19 +103,30 @@ class OneOf(Pattern):
 
 
 class Chain(Pattern):
-    """`inner`, followed by any number of steps; a step names the input to go back by."""
+    """`inner`, followed by any number of steps; a step names the input to go back by.
+
+    `through` are the ops that a step may go back by, None where they may be any.
+    """
 
     def __init__(
-        self, inner: Pattern, step: Callable[[Any, Any], Optional[int]], text: str
+        self,
+        inner: Pattern,
+        step: Callable[[Any, Any], Optional[int]],
+        text: str,
+        through: Optional[Iterable[str]] = None,
     ) -> None:
         self.inner, self.step, self.text = inner, step, text
+        self.through = None if through is None else frozenset(through)
 
 
 class Ending(Pattern):
-    """`inner`, where the op that made it meets a condition."""
+    """`inner`, where the op that made it meets a condition; `heads` are the ops that may."""
 
-    def __init__(self, inner: Pattern, condition: Condition) -> None:
+    def __init__(
+        self, inner: Pattern, condition: Condition, heads: Optional[Iterable[str]] = None
+    ) -> None:
         self.inner, self.condition, self.text = inner, condition, inner.text
+        self.heads = None if heads is None else frozenset(heads)
 
 
 class BlockPattern(NamedTuple):
@@ -164,8 +187,27 @@ def block_pattern(
 
 def names_in(pattern: Pattern) -> Tuple[List[str], List[str]]:
     """The names of ops and of variables that occur in a pattern."""
-    ops: List[str] = []
-    variables: List[str] = []
+    parts = list(_parts(pattern))
+    ops = [one.name for one in parts if isinstance(one, Op) and one.name]
+    return ops, [one.name for one in parts if isinstance(one, Var)]
+
+
+def ops_in(pattern: Pattern) -> Optional[FrozenSet[str]]:
+    """The ops that a match of a pattern may go through, None where they may be any."""
+    found: Set[str] = set()
+    for one in _parts(pattern):
+        if isinstance(one, Op):
+            found |= one.types
+        elif isinstance(one, (Chain, Ending)):
+            ops = one.through if isinstance(one, Chain) else one.heads
+            if ops is None:
+                return None
+            found |= ops
+    return frozenset(found)
+
+
+def _parts(pattern: Pattern) -> Iterator[Pattern]:
+    """A pattern and all that it is made of, each once."""
     seen = set()
     waiting: List[Pattern] = [pattern]
     while waiting:
@@ -173,14 +215,10 @@ def names_in(pattern: Pattern) -> Tuple[List[str], List[str]]:
         if id(one) in seen:
             continue
         seen.add(id(one))
+        yield one
         if isinstance(one, Op):
-            if one.name:
-                ops.append(one.name)
             waiting.extend(one.inputs)
         elif isinstance(one, OneOf):
             waiting.extend(one.alternatives)
         elif isinstance(one, (Chain, Ending)):
             waiting.append(one.inner)
-        elif isinstance(one, Var):
-            variables.append(one.name)
-    return ops, variables

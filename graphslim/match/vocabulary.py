@@ -18,6 +18,8 @@ OTHER_NORMS = ("BatchNormWithGlobalNormalization", "BiasAdd", "BiasAddV1")
 MATMUL = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "_FusedMatMul")
 POOLS = ("AvgPool", "MaxPool")
 REDUCTIONS = ("Mean", "Sum", "Max")
+_AFFINE = (*NORMS, *OTHER_NORMS, "_FusedBatchNormEx", *ADD, *MUL, "Sub", *DIV)
+"""Ops that `affine_step` may go back by."""
 
 
 # ------------------------------------------------------------------ layers with weights
@@ -97,7 +99,7 @@ def affine_step(matcher: Any, node: Node) -> Optional[int]:
 
 def norm(x: Pattern) -> Chain:
     """Batch norm in any spelling, a bias, a scale, several of them, or nothing."""
-    return Chain(x, affine_step, f"{x.text}, normalised")
+    return Chain(x, affine_step, f"{x.text}, normalised", _AFFINE)
 
 
 def _reshape_step(matcher: Any, node: Node) -> Optional[int]:

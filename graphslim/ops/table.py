@@ -297,7 +297,8 @@ class ValueVisit:
         """Weights with those that count as zero set to zero."""
         if self.zero_below <= 0:
             return weights
-        return np.where(np.abs(weights) < self.zero_below, 0, weights)
+        small = np.abs(weights) < self.zero_below
+        return np.where(small, 0, weights) if small.any() else weights
 
 
 ChannelRule = Callable[[OpVisit], Union[Fact, Sequence[Fact]]]

@@ -187,6 +187,10 @@ def cuts_of(channels: Channels, group: Group, removed: np.ndarray) -> List[Cut]:
 
 def model_of(graph: Graph) -> Dict[str, str]:
     """Name, without its folder, and digest of the file that a graph was read from."""
-    data = graph.origin.data if graph.origin is not None else b""
     name = os.path.basename(os.path.normpath(graph.name))
-    return {"name": name, "sha256": hashlib.sha256(data).hexdigest()}
+    return {"name": name, "sha256": graph.memo("digest", _digest)}
+
+
+def _digest(graph: Graph) -> str:
+    data = graph.origin.data if graph.origin is not None else b""
+    return hashlib.sha256(data).hexdigest()
