@@ -8,6 +8,7 @@ from typing import Any, List, Mapping, Optional, Sequence, Union
 from graphslim import graphdef, runtime
 from graphslim.checkpoint import Trained, open_checkpoint, prefix_of, rate, soft
 from graphslim.errors import LoadError
+from graphslim.garbage import held_back
 from graphslim.graphdef.signature import ShapesLike
 from graphslim.ir import Block, Graph
 from graphslim.pipeline import FindBlocks, Pipeline, passes
@@ -90,6 +91,7 @@ def load(
     )
 
 
+@held_back()
 def find_blocks(graph: Graph) -> Graph:
     """Fills `graph.blocks` by every pass that recognises blocks, plug-ins too; gives the graph."""
     names = finders()

@@ -55,7 +55,7 @@ def forgotten(
     seen.extend(handled)
     left = list(ties)
     while left:
-        linked = [pair for pair in left if any(_among(ids, seen) for ids in pair)]
+        linked = [pair for pair in left if _linked(pair, seen)]
         if not linked:
             break
         seen.extend([ids for pair in linked for ids in pair])
@@ -64,6 +64,13 @@ def forgotten(
         for ids in known.ids:
             if ids is not None and len(ids) and not _among(ids, seen):
                 yield ids
+
+
+def _linked(pair: Tuple[np.ndarray, np.ndarray], seen: Sequence[np.ndarray]) -> bool:
+    """Whether one side of a tie is seen to."""
+    if any(one is pair[0] or one is pair[1] for one in seen):
+        return True
+    return any(_among(ids, seen) for ids in pair)
 
 
 def _among(ids: np.ndarray, seen: Sequence[np.ndarray]) -> bool:

@@ -13,6 +13,7 @@ import numpy as np
 
 from graphslim.analysis.components import connected, scramble
 from graphslim.analysis.walk import ParamAxis, Walk
+from graphslim.garbage import held_back
 from graphslim.ir import Graph, Port
 from graphslim.ops.table import Fact
 
@@ -235,6 +236,7 @@ class Channels(Labels):
         return found
 
 
+@held_back()
 def analyse(graph: Graph) -> Channels:
     """The channels of a graph, kept until it changes.
 

@@ -20,8 +20,10 @@ def connected(count: int, ties: Sequence[Tuple[np.ndarray, np.ndarray]]) -> Tupl
     Returns:
         the labels, int64 of shape (count,), and how many there are.
     """
-    roots, label = np.unique(joined(np.arange(count), ties), return_inverse=True)
-    return label.reshape(-1), len(roots)
+    parent = joined(np.arange(count), ties)
+    # A root is the first id of its component, so that counting roots numbers the components.
+    number = np.cumsum(parent == np.arange(count)) - 1
+    return number[parent], int(number[-1]) + 1 if count else 0
 
 
 def joined(parent: np.ndarray, ties: Sequence[Tuple[np.ndarray, np.ndarray]]) -> np.ndarray:

@@ -27,6 +27,10 @@ class Cost(NamedTuple):
 
 def needed(graph: Graph) -> Set[str]:
     """The nodes that an output depends on, control dependencies included."""
+    return set(graph.memo(f"needed by {graph.outputs}", _needed))
+
+
+def _needed(graph: Graph) -> Set[str]:
     reached: Set[str] = set()
     waiting = [port.node for port in graph.outputs]
     while waiting:

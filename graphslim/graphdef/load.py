@@ -9,6 +9,7 @@ from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence,
 import numpy as np
 
 from graphslim.errors import IRError, LoadError, RuntimeUnavailable
+from graphslim.garbage import held_back
 from graphslim.graphdef import saved_model, wire
 from graphslim.graphdef.emit import serialize
 from graphslim.graphdef.freeze import freeze
@@ -48,6 +49,7 @@ class Source(NamedTuple):
     extras: Tuple[bytes, ...]
 
 
+@held_back()
 def load(
     model: Any,
     *,

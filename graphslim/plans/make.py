@@ -13,6 +13,7 @@ from graphslim.analysis.cost import Cost, cost, cost_without
 from graphslim.analysis.dead import Consumer, constants_of, consumers_of, find_dead
 from graphslim.analysis.values import Values
 from graphslim.errors import PlanError
+from graphslim.garbage import held_back
 from graphslim.ir import Graph
 from graphslim.plans.budget import CostOf, meet
 from graphslim.plans.choose import ranking
@@ -24,6 +25,7 @@ DEAD_BELOW = 1e-9
 """Weights of smaller magnitude count as zero by default: the threshold of the published method."""
 
 
+@held_back()
 def plan_dead(
     graph: Graph, selection: Optional[Selection] = None, dead_below: float = DEAD_BELOW
 ) -> Plan:
@@ -53,6 +55,7 @@ def plan_dead(
     return _plan(graph, channels, removed, "dead", settings, folds)
 
 
+@held_back()
 def plan_scored(
     graph: Graph, selection: Selection, scores: Any, cost_of: Optional[CostOf] = None
 ) -> Plan:

@@ -11,6 +11,7 @@ from graphslim.analysis.shared import Copies, copies_needed
 from graphslim.analysis.values import Values
 from graphslim.analysis.walk import ParamAxis
 from graphslim.errors import PlanError
+from graphslim.garbage import held_back
 from graphslim.ir import Graph, Node, Port, Shape
 from graphslim.ops.table import Contraction
 from graphslim.plans.fit import fit, removal_of
@@ -19,6 +20,7 @@ from graphslim.rewrite.fold import fold_shift
 from graphslim.rewrite.resize import resize
 
 
+@held_back()
 def apply(graph: Graph, plan: Plan, force: bool = False) -> Graph:
     """The graph without the channels of a plan; the graph given stays as it is.
 
