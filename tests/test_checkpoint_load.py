@@ -296,6 +296,19 @@ def test_a_saver_that_gives_other_keys(tmp_path: Path) -> None:
     assert found.graph["w"].op == "Const"
 
 
+def test_functions_of_the_input_pipeline_are_left_behind(tmp_path: Path) -> None:
+    def build(tf: Any) -> None:
+        rows = tf.data.Dataset.from_tensor_slices(np.ones((4, 3), np.float32)).map(lambda x: 2 * x)
+        x = tf.data.make_one_shot_iterator(rows.batch(2)).get_next()
+        w = tf.get_variable("w", [3, 2], use_resource=False)
+        tf.identity(tf.matmul(x, w), name="y")
+
+    prefix = write(tmp_path, build)
+    whole = gs.open_checkpoint(prefix, outputs=["y"])
+    assert gs.to_graph_def(whole.whole).library.function
+    assert not gs.to_graph_def(whole.graph).library.function
+
+
 def test_a_checkpoint_of_objects(tmp_path: Path) -> None:
     tf = runtime.plain_tensorflow()
     with tf.Graph().as_default(), tf.Session() as session:

@@ -12,7 +12,7 @@ from graphslim.checkpoint.locate import prefix_of
 from graphslim.checkpoint.roles import companion_keys, companions, statistics
 from graphslim.checkpoint.values import averaged, lazily, variables_of
 from graphslim.errors import LoadError
-from graphslim.graphdef import parse
+from graphslim.graphdef import drop_functions, parse
 from graphslim.graphdef.freeze import freeze
 from graphslim.graphdef.meta_graph import MetaGraph, keys_of, places_of, read_meta
 from graphslim.graphdef.signature import ShapesLike, settle
@@ -94,6 +94,7 @@ def open_checkpoint(
     own = places_of(graph, source)
     places = averaged(own, values, _shadows(whole, whole_keys)) if averages else own
     frozen = freeze(part, lazily(part, places, values, source.path))
+    drop_functions(frozen)  # of the input pipeline, whose names change from run to run
     frozen.origin = frozen.origin._replace(data=_digest(source, values, averages))
     used = [name for name in variables_of(part) if name in frozen]
     own_keys = {name: own[name].key for name in used}
