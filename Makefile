@@ -1,7 +1,7 @@
 # Needs a Python, make and git; tools/env finds the Python and installs the rest in .venv/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test test-all check fixtures clean distclean
+.PHONY: help demo example test test-all check fixtures bench clean distclean
 
 JOBS ?= 2
 TESTS ?= tests
@@ -18,6 +18,7 @@ help:
 	@echo 'make test-all   run those too that take up to an hour: random networks, every architecture'
 	@echo 'make check      run ruff and mypy'
 	@echo 'make fixtures   train the bundled network again (ARGS=--check: and compare)'
+	@echo 'make bench      measure against the peers; writes benchmarks/RESULTS.md (ARGS=--quick: a minute)'
 	@echo 'make clean      remove caches and builds (distclean: the environments too)'
 	@echo
 	@echo 'PYTHON=3.12              a path, a command or a version; by default Python 3.7 with'
@@ -55,6 +56,11 @@ check:
 
 fixtures:
 	@python="$$(tools/env fixtures)" && "$$python" fixtures/train_digits.py $(ARGS)
+
+# TensorFlow 1.15 takes part where there is a Python 3.7.
+bench:
+	@python="$$(tools/env bench)" && first="$$(PYTHON=3.7 tools/env run || true)" && \
+	"$$python" -m benchmarks $${first:+--first "$$first"} $(ARGS)
 
 clean:
 	rm -rf build dist graphslim.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache

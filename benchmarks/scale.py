@@ -111,8 +111,8 @@ def _peak() -> float:
     return most if sys.platform == "darwin" else 1024 * most
 
 
-def row(blocks: int) -> str:
-    """One line of the table: microseconds and kilobytes, each per block."""
+def measured(blocks: int) -> Dict[str, float]:
+    """What `measure` gives for a chain of so many blocks, from a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "chain.pb")
         with open(path, "wb") as file:
@@ -120,10 +120,14 @@ def row(blocks: int) -> str:
         # The process that makes the file needs memory of its own: another one measures.
         command = [sys.executable, os.path.abspath(__file__), "--measure", path, str(blocks)]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-    found = [float(word) for word in done.stdout.split()]
-    cells = [f"{1e6 * seconds / blocks:9.1f}" for seconds in found[:-1]]
-    total = sum(found[:-1])
-    return f"{blocks:>7,}{''.join(cells)}{total:9.2f}{found[-1] / 1024 / blocks:10.1f}"
+    return dict(zip((*STEPS, "peak"), [float(word) for word in done.stdout.split()]))
+
+
+def row(blocks: int, found: Dict[str, float]) -> str:
+    """One line of the table: microseconds and kilobytes, each per block."""
+    cells = [f"{1e6 * found[step] / blocks:9.1f}" for step in STEPS]
+    total = sum([found[step] for step in STEPS])
+    return f"{blocks:>7,}{''.join(cells)}{total:9.2f}{found['peak'] / 1024 / blocks:10.1f}"
 
 
 def main() -> None:
@@ -131,16 +135,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--most", type=int, default=20_000, help="blocks of the longest chain")
     parser.add_argument("--measure", nargs=2, metavar=("FILE", "BLOCKS"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", type=int, metavar="BLOCKS", help="one length alone")
+    parser.add_argument("--json", action="store_true", help="for `python -m benchmarks`")
     options = parser.parse_args()
     if options.measure:
         found = measure(options.measure[0], int(options.measure[1]))
         print(*[found[step] for step in (*STEPS, "peak")])
         return
+    if options.json:
+        from benchmarks.work import tell
+
+        tell({"length": options.only, **measured(options.only)})
+        return
     print("processor time: microseconds per block, seconds in all; kilobytes per block at the peak")
     print(f"{'blocks':>7}{''.join([f'{step:>9}' for step in STEPS])}{'seconds':>9}{'kB/block':>10}")
-    sizes = [100, 300, 1_000, 3_000, 10_000, 20_000]
-    for blocks in [size for size in sizes if size < options.most] + [options.most]:
-        print(row(blocks), flush=True)
+    sizes = [100, 300, 1_000, 3_000, 10_000, 30_000]
+    chosen = [size for size in sizes if size < options.most] + [options.most]
+    for blocks in [options.only] if options.only else chosen:
+        print(row(blocks, measured(blocks)), flush=True)
 
 
 if __name__ == "__main__":

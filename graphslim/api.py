@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Any, List, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Union
 
 from graphslim import graphdef, runtime
 from graphslim.checkpoint import Trained, open_checkpoint, prefix_of, rate, soft
@@ -12,11 +12,11 @@ from graphslim.garbage import held_back
 from graphslim.graphdef.signature import ShapesLike
 from graphslim.ir import Block, Graph
 from graphslim.pipeline import FindBlocks, Pipeline, passes
-from graphslim.planning import Means, make_plan
 from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_given, read_settings, settings_of
 from graphslim.progress import Tick, silent
-from graphslim.sampling import Samples
-from graphslim.sampling.examples import Data
+
+if TYPE_CHECKING:
+    from graphslim.sampling.examples import Data
 
 Checkpointed = Union[str, "os.PathLike[str]", Trained]
 """A checkpoint's prefix, or what `open_checkpoint` gave."""
@@ -176,6 +176,10 @@ def plan(
         GraphslimError: sample inputs do not fit.
         RuntimeUnavailable: the graph has to run, and TensorFlow is not there.
     """
+    # Reading and inspecting a graph take none of this.
+    from graphslim.planning import Means, make_plan
+    from graphslim.sampling import Samples
+
     find_blocks(graph)
     if removed is not None:
         return plan_given(graph, removed)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from typing import Any, Callable, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Optional
 
-import rich.console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+if TYPE_CHECKING:
+    import rich.console
+    from rich.progress import Progress
 
 Tick = Callable[[int, int, str], None]
 """Told how many steps are done, of how many, and what was done last."""
@@ -34,6 +35,8 @@ def bar(
     if quiet or not console.is_terminal:
         yield silent
         return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     started = clock()
     drawn: Optional[Progress] = None
     task: Any = None

@@ -90,6 +90,19 @@ def load(path: Path) -> gs.Graph:
     return gs.load(str(path), outputs=[*logits, *outputs])
 
 
+def write(model: Any, path: Path, batch: int = 1) -> None:
+    """Freezes a Keras model as it is; TensorFlow 1.15 leaves the batch open.
+
+    Under TensorFlow 1.15 the session must have been told that it infers (learning phase 0).
+    """
+    import tensorflow as tf
+
+    if _is_first(tf):
+        _written(_session_1(tf, model), path)
+    else:
+        _written(_function_2(tf, model, batch), path)
+
+
 def _is_first(tf: Any) -> bool:
     return bool(tf.__version__.startswith("1."))
 
@@ -149,13 +162,13 @@ def _saved_model_1(tf: Any, model: Any, folder: Path) -> Path:
     return path
 
 
-def _function_2(tf: Any, model: Any, **options: Any) -> Any:
+def _function_2(tf: Any, model: Any, batch: int = 1, **options: Any) -> Any:
     """A Keras 3 model as one function, its variables turned into constants."""
     from tensorflow.python.framework.convert_to_constants import (
         convert_variables_to_constants_v2,
     )
 
-    shape = (1, *model.input_shape[1:])
+    shape = (batch, *model.input_shape[1:])
     call = tf.function(lambda image: model(image, training=False))
     function = call.get_concrete_function(tf.TensorSpec(shape, tf.float32, name="image"))
     return convert_variables_to_constants_v2(function, **options).graph.as_graph_def()

@@ -9,12 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any, List
 
+import click
 import numpy as np
 import pytest
 from command import Run
 
 from graphslim import runtime
-from graphslim.cli import cli
+from graphslim.cli import COMMANDS, cli
 from graphslim.graphdef import load, save, serialize
 from graphslim.testing import from_text
 
@@ -473,9 +474,11 @@ def test_inspect_a_published_network(run: Run, shared: Path) -> None:
     assert tree["nodes"] == 866
 
 
-@pytest.mark.parametrize("name", sorted(cli.commands))
+@pytest.mark.parametrize("name", sorted(COMMANDS))
 def test_an_option_means_one_thing(name: str) -> None:
     """Click warns of a name that two options share, and then takes the later one."""
-    spelled = [text for param in cli.commands[name].params for text in param.opts]
-    spelled += [text for param in cli.commands[name].params for text in param.secondary_opts]
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None
+    spelled = [text for param in command.params for text in param.opts]
+    spelled += [text for param in command.params for text in param.secondary_opts]
     assert sorted(set(spelled)) == sorted(spelled)

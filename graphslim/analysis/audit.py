@@ -53,17 +53,24 @@ def forgotten(
     """
     seen: List[np.ndarray] = [ids for out in outs for ids in out.ids if ids is not None]
     seen.extend(handled)
-    left = list(ties)
+    # Most ops hand on the very arrays that they read, and nothing is left to search for.
+    same = {id(ids) for ids in seen}
+    asked = [
+        ids
+        for known in inputs
+        for ids in known.ids
+        if ids is not None and len(ids) and id(ids) not in same
+    ]
+    left = list(ties) if asked else []
     while left:
         linked = [pair for pair in left if _linked(pair, seen)]
         if not linked:
             break
         seen.extend([ids for pair in linked for ids in pair])
         left = [pair for pair in left if not any(pair is one for one in linked)]
-    for known in inputs:
-        for ids in known.ids:
-            if ids is not None and len(ids) and not _among(ids, seen):
-                yield ids
+    for ids in asked:
+        if not _among(ids, seen):
+            yield ids
 
 
 def _linked(pair: Tuple[np.ndarray, np.ndarray], seen: Sequence[np.ndarray]) -> bool:

@@ -92,6 +92,21 @@ def constants_of(consumers: List[Consumer], removed: np.ndarray) -> List[Constan
     return found
 
 
+def constants_left(
+    channels: Channels, values: Values, zero_below: float, removed: np.ndarray
+) -> List[Constant]:
+    """`constants_of` all contractions; those that no constant reaches are not looked into."""
+    consumers = []
+    for one in channels.contractions:
+        gone = removed[channels.label[one.into]]
+        if gone.any():
+            data = channels.graph.data_inputs(one.node)[one.data]
+            value = per_channel(values.at(data), one.axis, len(gone))
+            if (gone & np.isfinite(value) & (value != 0)).any():
+                consumers.append(_consumer(channels, values, one, zero_below))
+    return constants_of(consumers, removed)
+
+
 def _consumer(channels: Channels, values: Values, one: Contraction, zero_below: float) -> Consumer:
     graph = channels.graph
     inputs = graph.data_inputs(one.node)

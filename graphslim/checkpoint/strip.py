@@ -8,7 +8,7 @@ from typing import Any, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from graphslim.analysis.dead import consumers_of, find_dead
+from graphslim.analysis.dead import constants_of, consumers_of, find_dead
 from graphslim.analysis.values import Values
 from graphslim.checkpoint.beside import write_bytes, write_plan, write_state, write_text
 from graphslim.checkpoint.check import check_restores
@@ -146,7 +146,8 @@ def _with_folds(trained: Trained, fitted: Fitting) -> Fitting:
             trained.prefix,
             "retrain, or cut them all the same with --allow-unconverged",
         )
-    return fitted._replace(plan=fitted.plan._replace(folds=tuple(folds_of(consumers, removed))))
+    folds = tuple(folds_of(constants_of(consumers, removed)))
+    return fitted._replace(plan=fitted.plan._replace(folds=folds))
 
 
 def _unconverged(trained: Trained, summary: Summary) -> VerifyError:

@@ -5,26 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from importlib import import_module
 from typing import List, Optional, Sequence
 
 import click
 
 from graphslim._version import __version__
-from graphslim.cli import (
-    bench,
-    compare,
-    criteria,
-    inspect,
-    optimize,
-    passes,
-    plan,
-    plan_diff,
-    prune,
-    soft_prune,
-    strip,
-    summary,
-    verify,
-)
 from graphslim.cli.console import BAD_INPUT, FAILED, INTERRUPTED, OK, PIPE
 from graphslim.errors import GraphslimError, VerifyError
 
@@ -67,7 +53,46 @@ def _complain(error: object, args: Sequence[str], status: int = BAD_INPUT) -> in
     return status
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
+COMMANDS = {
+    "apply": "plan:apply",
+    "bench": "bench:bench",
+    "compare": "compare:compare",
+    "criteria": "criteria:list_criteria",
+    "inspect": "inspect:inspect",
+    "optimize": "optimize:optimize",
+    "passes": "passes:list_passes",
+    "plan": "plan:plan",
+    "plan-diff": "plan_diff:plan_diff",
+    "prune": "prune:prune",
+    "soft-prune": "soft_prune:soft_prune",
+    "strip": "strip:strip",
+    "summary": "summary:summary",
+    "verify": "verify:verify",
+}
+"""By name, the module of this package and what it calls the command."""
+
+
+class Commands(click.Group):
+    """The commands; the module of one is imported when it is asked for: each starts fast."""
+
+    def list_commands(self, context: click.Context) -> List[str]:
+        """Their names, in the order of the help text."""
+        return sorted(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> Optional[click.Command]:
+        """The command of a name."""
+        if name not in COMMANDS:
+            return None
+        module, _, command = COMMANDS[name].partition(":")
+        found: click.Command = getattr(import_module(f"graphslim.cli.{module}"), command)
+        return found
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    invoke_without_command=True,
+)
 @click.version_option(__version__, prog_name="graphslim")
 @click.pass_context
 def cli(context: click.Context) -> None:
@@ -79,22 +104,3 @@ def cli(context: click.Context) -> None:
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
-
-
-for _command in (
-    inspect.inspect,
-    prune.prune,
-    plan.plan,
-    plan.apply,
-    plan_diff.plan_diff,
-    soft_prune.soft_prune,
-    summary.summary,
-    strip.strip,
-    optimize.optimize,
-    compare.compare,
-    verify.verify,
-    bench.bench,
-    passes.list_passes,
-    criteria.list_criteria,
-):
-    cli.add_command(_command)

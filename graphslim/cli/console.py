@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from graphslim import show
+from graphslim.show.console import Console
 
 OK, FAILED, BAD_INPUT, INTERRUPTED, PIPE = 0, 1, 2, 130, 141
 
-out = show.Console()
-err = show.Console(stderr=True)
+out = Console()
+err = Console(stderr=True)
 
 
 def print_json(tree: Any) -> None:

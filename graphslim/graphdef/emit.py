@@ -5,16 +5,24 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from typing import Any, Dict, Iterator, List, Set
+from typing import Any, Dict, Iterator, List, Optional, Set
+
+import numpy as np
 
 from graphslim.errors import EmitError
 from graphslim.folders import umask
 from graphslim.graphdef import wire
 from graphslim.graphdef.protos import GraphDef, NodeDef, text_format
-from graphslim.graphdef.values import encode_attr
-from graphslim.ir import Graph, Node
+from graphslim.graphdef.values import encode_attr, encode_tensor
+from graphslim.ir import Graph, Node, Tensor
 
 _NODE_TAG = bytes([1 << 3 | wire.LENGTH])
+_NAME, _OP, _DEVICE, _ATTR = 1, 2, 4, 5
+"""Numbers of fields of `NodeDef`."""
+_KEY, _VALUE = 1, 2
+"""Numbers in an entry of `NodeDef.attr`."""
+_TENSOR, _CONTENT = 8, 4
+"""Numbers of `AttrValue.tensor` and `TensorProto.tensor_content`."""
 
 
 def serialize(graph: Graph) -> bytes:
@@ -92,9 +100,13 @@ def check_target(target: str) -> None:
 def _chunks(graph: Graph) -> Iterator[Any]:
     for node in _file_order(graph):
         homeless = graph.gone and _colocated_with(node, graph.gone)
-        payload = _message(graph, node) if node.touched or homeless else node.origin
-        yield _NODE_TAG + wire.encode_varint(len(payload))
-        yield payload
+        if node.touched or homeless:
+            spliced = None if homeless or node.rewired else _spliced(node)
+            payload = [_message(graph, node)] if spliced is None else spliced
+        else:
+            payload = [node.origin]
+        yield _NODE_TAG + wire.encode_varint(sum([len(part) for part in payload]))
+        yield from payload
     if graph.origin is not None:
         yield from graph.origin.extras
 
@@ -132,6 +144,47 @@ def _colocated_with(node: Node, gone: Set[str]) -> bool:
 def _home(entry: bytes) -> str:
     """The node that an entry of `_class` names: `loc:@name`."""
     return entry.decode("utf-8", "replace").partition("loc:@")[2]
+
+
+def _spliced(node: Node) -> Optional[List[Any]]:
+    """The bytes that a node was read from, with its changed attributes instead of the old ones.
+
+    What is large is not copied. None for a node that differs in more than its attributes.
+    """
+    origin, changed = node.origin, node.attrs.changed
+    fields = {_NAME: node.name, _OP: node.op, _DEVICE: node.device}
+    parts: List[Any] = []
+    for field in wire.fields(origin):
+        content = origin[field.start : field.end]
+        if field.number == _ATTR:
+            named = wire.find(content, _KEY)
+            if (b"" if named is None else bytes(named)).decode() in changed:
+                continue
+        elif field.number in fields and bytes(content) != fields.pop(field.number).encode():
+            return None
+        parts.append(origin[field.tag : field.end])
+    if any(fields.values()):
+        return None
+    for key in sorted(changed):
+        if key in node.attrs:
+            value = _value(node.attrs[key])
+            parts += _field(_ATTR, _field(_KEY, [key.encode()]) + _field(_VALUE, value))
+    return parts
+
+
+def _field(number: int, content: List[Any]) -> List[Any]:
+    """A field with a length, in parts; what they hold is not copied."""
+    length = wire.encode_varint(sum([len(part) for part in content]))
+    return [bytes([number << 3 | wire.LENGTH]) + length, *content]
+
+
+def _value(value: Any) -> List[Any]:
+    """The bytes of an attribute's value, in parts; the elements of a tensor are not copied."""
+    if not isinstance(value, Tensor) or value.dtype.storage.hasobject or not value.size:
+        return [encode_attr(value).SerializeToString(deterministic=True)]
+    header = encode_tensor(value, content=False).SerializeToString(deterministic=True)
+    elements = np.ascontiguousarray(value.array).reshape(-1).view(np.uint8).data
+    return _field(_TENSOR, [header, *_field(_CONTENT, [elements])])
 
 
 def _message(graph: Graph, node: Node) -> bytes:

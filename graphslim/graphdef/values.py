@@ -141,15 +141,18 @@ def _expand(values: Any, dtype: DType, shape: Tuple[int, ...], size: int) -> np.
     return array.reshape(shape)
 
 
-def encode_tensor(tensor: Tensor) -> TensorProto:
-    """A tensor as a message, its elements as `tensor_content` (strings as values)."""
+def encode_tensor(tensor: Tensor, content: bool = True) -> TensorProto:
+    """A tensor as a message, its elements as `tensor_content` (strings as values).
+
+    Without `content`, what is held as `tensor_content` is left out.
+    """
     proto = TensorProto(dtype=int(tensor.dtype))
     proto.tensor_shape.SetInParent()
     for size in tensor.shape:
         proto.tensor_shape.dim.add().size = size
     if tensor.dtype.storage.hasobject:
         proto.string_val.extend(tensor.array.ravel().tolist())
-    else:
+    elif content:
         proto.tensor_content = np.ascontiguousarray(tensor.array).tobytes()
     return proto
 

@@ -39,10 +39,12 @@ class Fitted(NamedTuple):
     Attributes:
         plan: the plan, or what became of it; its groups, bindings and folds are the graph's.
         notes: what was matched how, line by line; empty where the plan is of these very bytes.
+        removed: which channels of the graph go, bool per channel label; see `removal_of`.
     """
 
     plan: Plan
     notes: Tuple[str, ...]
+    removed: np.ndarray
 
 
 def fit(graph: Graph, plan: Plan, force: bool = False) -> Fitted:
@@ -67,16 +69,16 @@ def fit(graph: Graph, plan: Plan, force: bool = False) -> Fitted:
         )
     channels = analyse(graph)
     try:
-        removal_of(channels, plan)
+        removed = removal_of(channels, plan)
     except PlanError:
         if not force or not plan.layers:
             raise
         return _carried(graph, channels, plan)
     if same:
-        return Fitted(plan, ())
+        return Fitted(plan, (), removed)
     folds = _folds_here(graph, channels, plan)
     note = f"{plural(len(plan.groups), 'group')} matched by name and bindings"
-    return Fitted(plan._replace(folds=folds), (note,))
+    return Fitted(plan._replace(folds=folds), (note,), removed)
 
 
 def removal_of(channels: Channels, plan: Plan) -> np.ndarray:
@@ -154,7 +156,7 @@ def _carried(graph: Graph, channels: Channels, plan: Plan) -> Fitted:
         layers=layers_of(graph, channels),
     )
     notes = [f"{source} is {group.id} here" for group, source in groups if source != group.id]
-    return Fitted(carried, (*pairs.notes, *notes))
+    return Fitted(carried, (*pairs.notes, *notes), removal_of(channels, carried))
 
 
 def _at_layers(one: GroupPlan, pairs: Pairs) -> List[Tuple[str, int, Sequence[int]]]:

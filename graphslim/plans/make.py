@@ -10,7 +10,7 @@ import numpy as np
 
 from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.analysis.cost import Cost, cost, cost_without
-from graphslim.analysis.dead import Consumer, constants_of, consumers_of, find_dead
+from graphslim.analysis.dead import Constant, constants_left, constants_of, consumers_of, find_dead
 from graphslim.analysis.values import Values
 from graphslim.errors import PlanError
 from graphslim.garbage import held_back
@@ -50,7 +50,7 @@ def plan_dead(
     consumers = consumers_of(channels, Values(graph, channels, dead_below), dead_below)
     rules = rules_of(graph, channels, groups, wish)
     removed = limit(groups, find_dead(channels, consumers, allowed), rules)
-    folds = folds_of(consumers, removed)
+    folds = folds_of(constants_of(consumers, removed))
     settings = {"select": "dead", "dead_below": dead_below, **wish.settings()}
     return _plan(graph, channels, removed, "dead", settings, folds)
 
@@ -82,10 +82,10 @@ def plan_scored(
         removed = order.mask(order.counts(0))
     else:
         removed, achieved = meet(graph, channels, groups, scores, selection, cost_of)
-    consumers = consumers_of(channels, Values(graph, channels, DEAD_BELOW), DEAD_BELOW)
+    values = Values(graph, channels, DEAD_BELOW)
     name = selection.criterion
     settings = {"select": "scores", **selection.settings()}
-    folds = folds_of(consumers, removed)
+    folds = folds_of(constants_left(channels, values, DEAD_BELOW, removed))
     plan = _plan(graph, channels, removed, name, settings, folds, scores.own)
     return plan._replace(achieved=achieved)
 
@@ -120,17 +120,16 @@ def check_removal(group: Group, indices: Sequence[int]) -> None:
     """
     if indices and not group.prunable:
         raise PlanError(f"cannot be pruned: {group.pinned_by} ({group.pinned_at})", group.id)
-    if any(not 0 <= index < len(group) for index in indices):
+    if indices and not 0 <= min(indices) <= max(indices) < len(group):
         raise PlanError(f"has only {len(group)} channels, {max(indices)} is none of them", group.id)
     if len(set(indices)) == len(group):
         raise PlanError("would lose all its channels", group.id, "keep at least one")
 
 
-def folds_of(consumers: List[Consumer], removed: np.ndarray) -> List[Fold]:
-    """What the removal of channels leaves to be folded into offsets."""
+def folds_of(constants: Sequence[Constant]) -> List[Fold]:
+    """What removed channels leave behind, to be folded into offsets."""
     return [
-        Fold(one.node, tuple(one.indices.tolist()), tuple(one.values.tolist()))
-        for one in constants_of(consumers, removed)
+        Fold(one.node, tuple(one.indices.tolist()), tuple(one.values.tolist())) for one in constants
     ]
 
 

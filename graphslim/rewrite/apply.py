@@ -14,7 +14,7 @@ from graphslim.errors import PlanError
 from graphslim.garbage import held_back
 from graphslim.ir import Graph, Node, Port, Shape
 from graphslim.ops.table import Contraction
-from graphslim.plans.fit import fit, removal_of
+from graphslim.plans.fit import Fitted, fit
 from graphslim.plans.plan import Plan
 from graphslim.rewrite.fold import fold_shift
 from graphslim.rewrite.resize import resize
@@ -33,17 +33,17 @@ def apply(graph: Graph, plan: Plan, force: bool = False) -> Graph:
         PlanError: the plan is of another model, or would leave the graph inconsistent.
     """
     slim = graph.copy()
-    _apply(slim, analyse(graph), fit(graph, plan, force).plan)
+    _apply(slim, analyse(graph), fit(graph, plan, force))
     return slim
 
 
 def apply_in_place(graph: Graph, plan: Plan, force: bool = False) -> None:
     """Carries out a plan on the graph itself; else like `apply`. For passes."""
-    _apply(graph, analyse(graph), fit(graph, plan, force).plan)
+    _apply(graph, analyse(graph), fit(graph, plan, force))
 
 
-def _apply(graph: Graph, channels: Channels, plan: Plan) -> None:
-    removed = removal_of(channels, plan)
+def _apply(graph: Graph, channels: Channels, fitted: Fitted) -> None:
+    plan, removed = fitted.plan, fitted.removed
     if plan.folds:
         fold_constants(graph, channels, plan, removed)
         folded = analyse(graph)

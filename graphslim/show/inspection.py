@@ -10,6 +10,7 @@ from rich.text import Text
 from graphslim.analysis.cautions import cautions
 from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.analysis.cost import cost
+from graphslim.garbage import held_back
 from graphslim.ir import Block, Graph
 from graphslim.match import PATTERNS, Matcher
 from graphslim.plans import why_not
@@ -18,6 +19,7 @@ from graphslim.show.console import Console, print_table
 from graphslim.words import exact
 
 
+@held_back()
 def inspection(graph: Graph) -> Dict[str, Any]:
     """What `inspect --json` prints; the blocks must have been found."""
     channels, total = analyse(graph), cost(graph)

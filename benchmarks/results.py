@@ -1,0 +1,229 @@
+"""RESULTS.md: tables of what was measured, and what of it was to be reached."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional, Sequence
+
+from benchmarks.targets import PLATFORM, ratio, targets
+
+Numbers = Mapping[str, Any]
+
+
+def page(numbers: Numbers) -> str:
+    """The whole page, in Markdown."""
+    parts = [
+        _head(numbers),
+        _reached(numbers),
+        _compile(numbers.get("compile", {})),
+        _coverage(numbers.get("coverage", {})),
+        _latency(numbers.get("latency", {})),
+        _scale(numbers.get("scale", [])),
+    ]
+    return "\n\n".join([part for part in parts if part]) + "\n"
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; the first column is text, the others are numbers."""
+    lines = [heads, ["---", *["---:"] * (len(heads) - 1)], *rows]
+    return "\n".join([f"| {' | '.join(line)} |" for line in lines])
+
+
+def _head(numbers: Numbers) -> str:
+    lines = ["# Results", "", "Made by `make bench`; all numbers are of one run on one machine."]
+    if numbers.get("quick"):
+        lines += ["", "**A quick run, which shows that all works: its numbers mean little.**"]
+    for platform, facts in numbers.get("machine", {}).items():
+        packages = ", ".join([f"{name} {found}" for name, found in facts["packages"].items()])
+        lines += ["", f"- {PLATFORM[platform]}: Python {facts['python']}, {packages}"]
+    machine = next(iter(numbers.get("machine", {}).values()), None)
+    if machine:
+        lines.append(
+            f"- {machine['cpu']}, {machine['cores']} cores, {machine['gigabytes']} GB, "
+            f"{machine['system']}; load when it began: {machine['load']}"
+        )
+    lines += [
+        "",
+        "Times are medians of rounds in which all contenders took turns, with the quartiles in",
+        "brackets; ratios are taken round by round, and are medians too.",
+    ]
+    return "\n".join(lines)
+
+
+def _reached(numbers: Numbers) -> str:
+    rows = [
+        [one.what, one.wanted, one.measured, "yes" if one.reached else f"**no** {one.why}".strip()]
+        for one in targets(numbers)
+    ]
+    if not rows:
+        return ""
+    return "## What was to be reached\n\n" + table(["", "target", "measured", "reached"], rows)
+
+
+# --- Compile -------------------------------------------------------------------------
+
+
+def _compile(found: Numbers) -> str:
+    parts = []
+    for platform in PLATFORM:
+        rows = {
+            key.partition("/")[2]: row
+            for key, row in found.items()
+            if key.startswith(f"{platform}/") and not key.endswith("/shell")
+        }
+        if rows:
+            parts += [f"### In one process, {PLATFORM[platform]}", _whole(rows), _steps(rows)]
+            parts += ["Peak memory in MB of a process of its own, and of that before it began:"]
+            parts += [_memory(rows)]
+    shells = {platform: found.get(f"{platform}/shell") for platform in PLATFORM}
+    for platform, shell in shells.items():
+        if shell:
+            parts += [f"### From the shell, {PLATFORM[platform]}, MobileNetV2", _shell(shell)]
+    return "\n\n".join(["## Compile", COMPILE, *parts]) if parts else ""
+
+
+COMPILE = """Milliseconds to read a network's file, remove half the channels of each group (those
+of least l1), and write the result. `floor`: the same file read, parsed, serialised and written by
+protobuf. `onnxsim`: loads, prunes (`apply_structured_pruning`) and saves the network as tf2onnx
+converts it, and after onnxsim's simplifier, which is not timed. `Torch-Pruning`: builds its
+dependency graph and takes one step, on torch modules made of the simplified ONNX file
+(`torch_network.py`); it neither reads nor writes a file here. `TransformGraph` prunes nothing: it
+folds constants and batch norms, and stands for passing a graph through TensorFlow's own tool."""
+
+
+def _names(rows: Numbers) -> List[str]:
+    seen: Dict[str, None] = {}
+    for row in rows.values():
+        seen.update(dict.fromkeys([*row["milliseconds"], *row["errors"]]))
+    return list(seen)
+
+
+def _whole(rows: Numbers) -> str:
+    """One row per network: each contender, and how graphslim compares."""
+    names = _names(rows)
+    others = [name for name in names if name != "graphslim"]
+    lines = []
+    for network, row in rows.items():
+        cells = [_spread(row["milliseconds"].get(name), row["errors"].get(name)) for name in names]
+        ratios = [ratio(row["milliseconds"], "graphslim", name) for name in others]
+        lines.append([network, *cells, *[_times(number) for number in ratios]])
+    return table(["network", *names, *[f"graphslim / {name}" for name in others]], lines)
+
+
+def _steps(rows: Numbers) -> str:
+    """What each step takes, by contender."""
+    lines = []
+    for network, row in rows.items():
+        for name, times in row["milliseconds"].items():
+            if len(times["steps"]) > 1:
+                steps = [f"{step} {took:.1f}" for step, took in times["steps"].items()]
+                lines.append([network, name, ", ".join(steps)])
+    return table(["network", "contender", "steps (ms)"], lines)
+
+
+def _memory(rows: Numbers) -> str:
+    names = _names(rows)
+    lines = []
+    for network, row in rows.items():
+        cells = []
+        for name in names:
+            one = row["memory"].get(name)
+            cells.append(f"{one['peak']:.0f} ({one['before']:.0f})" if one else "-")
+        lines.append([network, *cells])
+    return table(["network", *names], lines)
+
+
+def _shell(found: Numbers) -> str:
+    base = found["import tensorflow"]["median"]
+    lines = [
+        [f"`{name}`", f"{one['median']:.2f} ({one['low']:.2f}-{one['high']:.2f})"]
+        + [f"{one['median'] / base:.2f}"]
+        for name, one in found.items()
+    ]
+    return table(["command", "seconds", "share of `import tensorflow`"], lines)
+
+
+def _spread(times: Optional[Numbers], error: Optional[str]) -> str:
+    if times is None:
+        return f"fails: {error}" if error else "-"
+    whole = times["whole"]
+    return f"{whole['median']:.0f} ({whole['low']:.0f}-{whole['high']:.0f})"
+
+
+def _times(number: Optional[float]) -> str:
+    return "-" if number is None else f"{number:.2f}"
+
+
+# --- The rest ------------------------------------------------------------------------
+
+
+def _coverage(found: Numbers) -> str:
+    if not found:
+        return ""
+    names = list(next(iter(found.values())))
+    lines = []
+    for network, row in found.items():
+        cells = []
+        for name in names:
+            one = row.get(name, {"error": "not installed"})
+            if "error" in one:
+                cells.append(f"fails: {one['error']}")
+            else:
+                macs = "-" if one["macs"] is None else f"{100 * one['macs']:.1f}"
+                cells.append(f"{100 * one['weights']:.1f} / {macs}")
+        lines.append([network, *cells])
+    text = (
+        "Percent of the weights / of the multiply-accumulates that go with half of each group.\n"
+        "Counted for all in the same way (`coverage.py`); the original counts agree."
+    )
+    return f"## Coverage\n\n{text}\n\n" + table(["network", *names], lines)
+
+
+LATENCY = """Milliseconds per run. `built`: Keras builds the network anew at the pruned widths, with
+random weights; for the pose network it is what its authors' own pruning left, and `pruned` is what
+graphslim removes as dead from the inflated one. A pruned network is no slower than it has to be
+where `pruned / built` is 1.00."""
+
+
+def _latency(found: Numbers) -> str:
+    if not found:
+        return ""
+    lines = []
+    for key, row in found.items():
+        platform, network, threads, batch = key.split("/")
+        times, built = row["milliseconds"], row["to built"]
+        lines.append(
+            [
+                f"{network}, TensorFlow {row['tensorflow']}",
+                threads,
+                batch,
+                *[f"{times[kind]['median']:.2f}" for kind in ("original", "pruned", "built")],
+                f"{row['to original']['median']:.2f}",
+                "-" if row["macs"] is None else f"{row['macs']:.2f}",
+                f"{built['median']:.3f} ({built['low']:.3f}-{built['high']:.3f})",
+                str(row["rounds"]),
+            ]
+        )
+    heads = ["network", "threads", "batch", "original", "pruned", "built", "pruned / original"]
+    heads += ["MACs left", "pruned / built", "rounds"]
+    return f"## What runs\n\n{LATENCY}\n\n" + table(heads, lines)
+
+
+def _scale(found: Sequence[Mapping[str, float]]) -> str:
+    if not found:
+        return ""
+    steps = [name for name in found[0] if name not in ("length", "peak")]
+    lines = []
+    for row in found:
+        blocks = row["length"]
+        cells = [f"{1e6 * row[step] / blocks:.0f}" for step in steps]
+        total = sum([row[step] for step in steps])
+        lines.append(
+            [f"{blocks:,}", *cells, f"{1e6 * total / blocks:.0f}", f"{total:.1f}"]
+            + [f"{row['peak'] / 1024 / blocks:.1f}"]
+        )
+    text = (
+        "Chains of inverted residual blocks (15 nodes each): microseconds of processor time per\n"
+        "block and step, seconds in all, and kilobytes per block at the peak."
+    )
+    heads = ["length", *steps, "all", "seconds", "kB"]
+    return f"## Scale\n\n{text}\n\n" + table(heads, lines)

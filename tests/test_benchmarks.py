@@ -1,0 +1,178 @@
+"""The benchmarks run, as far as they need no peers, and their page says what was measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Dict, List
+
+import pytest
+
+import graphslim as gs
+from graphslim.testing import from_text
+
+ROOT = Path(__file__).resolve().parents[1]
+
+pytestmark = pytest.mark.skipif(
+    not (ROOT / "benchmarks").is_dir(), reason="there are no benchmarks beside the tests"
+)
+
+SMALL = """
+x = Placeholder() dtype=float32 shape=<1,8,8,3>
+w = Const() dtype=float32 value=float32[3,3,3,6]{random 1}
+y = Conv2D(x, w) T=float32 data_format="NHWC" padding="SAME" strides=[1,1,1,1]
+v = Const() dtype=float32 value=float32[1,1,6,2]{random 2}
+z = Conv2D(y, v) T=float32 data_format="NHWC" padding="SAME" strides=[1,1,1,1]
+"""
+
+
+@pytest.fixture()
+def modules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the tests import the package `benchmarks`, which is not installed."""
+    monkeypatch.syspath_prepend(str(ROOT))
+
+
+@pytest.fixture()
+def folder(tmp_path: Path) -> Path:
+    """A folder of networks with one small network, named like a real one."""
+    place = tmp_path / "current" / "MobileNetV2"
+    place.mkdir(parents=True)
+    gs.save(from_text(SMALL), place / "frozen.pb")
+    return tmp_path
+
+
+def ask(*words: object) -> List[Any]:
+    """What a module of the benchmarks tells."""
+    command = [sys.executable, "-m", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, cwd=str(ROOT))
+    assert done.returncode == 0, done.stderr.decode()
+    lines = done.stdout.decode().splitlines()
+    return [json.loads(line[11:]) for line in lines if line.startswith("benchmark: ")]
+
+
+@pytest.mark.usefixtures("modules")
+def test_graphslim_and_the_floor_take_turns(folder: Path) -> None:
+    (found,) = ask("benchmarks.compile", "turns", folder, "current", "MobileNetV2", 2)
+    times = found["milliseconds"]
+    assert found["errors"] == {}
+    assert {"floor", "graphslim"} <= set(times)
+    assert list(times["graphslim"]["steps"]) == [
+        *("load", "analyse", "blocks", "plan", "apply", "write")
+    ]
+    assert len(times["graphslim"]["rounds"]) == 2
+
+
+def test_memory_is_that_of_one_contender(folder: Path) -> None:
+    (found,) = ask("benchmarks.compile", "alone", folder, "current", "MobileNetV2", "graphslim")
+    assert 0 < found["before"] <= found["peak"]
+
+
+@pytest.mark.usefixtures("modules")
+def test_coverage_counts_what_goes(folder: Path) -> None:
+    from benchmarks.coverage import cut, of_graph
+    from benchmarks.peers import Graphslim
+    from benchmarks.work import Files
+
+    files = Files("MobileNetV2", folder / "current" / "MobileNetV2")
+    assert of_graph(gs.load(str(files.frozen))) == (3 * 3 * 3 * 6 + 6 * 2, 8 * 8 * (162 + 12))
+    found = cut(Graphslim(files, folder / "out.pb"))
+    assert found["weights"] == pytest.approx(0.5)
+    assert found["macs"] == pytest.approx(0.5)
+
+
+def test_a_chain_is_measured() -> None:
+    pytest.importorskip("resource")
+    (found,) = ask("benchmarks.scale", "--json", "--only", 5)
+    assert found["length"] == 5
+    assert all(found[step] >= 0 for step in ("load", "analyse", "plan", "apply", "emit"))
+
+
+@pytest.mark.usefixtures("modules")
+def test_configurations_are_resized() -> None:
+    from benchmarks.built import resized
+
+    config: Dict[str, Any] = {
+        "layers": [
+            {"class_name": "Conv2D", "config": {"name": "a", "filters": 8}, "inbound_nodes": []},
+            {
+                "class_name": "Reshape",
+                "config": {"name": "b", "target_shape": [1, 1, 8]},
+                "inbound_nodes": [[["a", 0, 0, {}]]],
+                "build_config": {"input_shape": [None, 8]},
+            },
+        ]
+    }
+    found = resized(config, {"a": 3})
+    assert found["layers"][0]["config"]["filters"] == 3
+    assert found["layers"][1]["config"]["target_shape"] == [1, 1, 3]
+    assert "build_config" not in found["layers"][1]
+
+
+def times(whole: float) -> Dict[str, Any]:
+    steps = {"analyse": whole / 4, "plan": whole / 4, "apply": whole / 4, "write": whole / 4}
+    spread = {"median": whole, "low": whole, "high": whole}
+    return {"steps": steps, "whole": spread, "rounds": [whole, whole]}
+
+
+@pytest.mark.usefixtures("modules")
+def test_targets_are_held_against_what_was_measured() -> None:
+    from benchmarks.targets import targets
+
+    row = {"floor": times(10), "graphslim": times(40), "Torch-Pruning": times(400)}
+    numbers = {
+        "compile": {"current/MobileNetV2": {"milliseconds": row, "errors": {}}},
+        "latency": {"current/A/1/1": {"to built": {"median": 1.01}}},
+        "scale": [
+            {"length": 1_000, "load": 1.0, "peak": 1e6},
+            {"length": 100_000, "load": 120.0, "peak": 2e8},
+        ],
+    }
+    found = {one.what.split(",")[0]: one for one in targets(numbers)}
+    floor = found["load to write / protobuf floor"]
+    assert (floor.measured, floor.reached) == ("4.00", False)
+    assert "1.33" in floor.why
+    assert found["Torch-Pruning's build and step / analyse"].measured == "13.33"
+    assert found["Torch-Pruning's build and step / analyse"].reached
+    assert found["pruned / built at those widths"].reached
+    assert found["time per block at 10^5 blocks / at 10^3"].reached
+    assert not found["memory per block at 10^5 blocks / at 10^3"].reached
+
+
+@pytest.mark.usefixtures("modules")
+def test_the_page_tells_who_failed() -> None:
+    from benchmarks.results import page
+
+    row = {"floor": times(10), "graphslim": times(40)}
+    numbers = {
+        "compile": {
+            "current/MobileNetV2": {
+                "milliseconds": row,
+                "errors": {"Torch-Pruning": "IndexError: too far"},
+                "memory": {"floor": {"before": 50.0, "peak": 60.0}},
+            }
+        },
+        "coverage": {
+            "MobileNetV2": {
+                "graphslim": {"weights": 0.6, "macs": 0.7},
+                "onnxsim": {"weights": 0.65, "macs": None},
+            }
+        },
+    }
+    text = page(numbers)
+    assert "fails: IndexError: too far" in text
+    assert "| 10 (10-10) | 40 (40-40) |" in text
+    assert "60.0 / 70.0 | 65.0 / -" in text
+    assert "**no** (5.0 points behind)" in text
+
+
+def test_torch_is_pinned() -> None:
+    """The newest would pull gigabytes of libraries for graphics cards."""
+    lines = (ROOT / "benchmarks" / "requirements.txt").read_text().splitlines()
+    assert [line for line in lines if line.startswith("torch=")] == ["torch==2.13.0"]
+    if importlib.util.find_spec("torch"):
+        import torch  # type: ignore[import-not-found]
+
+        assert torch.__version__.startswith("2.13.0")
