@@ -47,9 +47,12 @@ def make(files: Files, batches: List[int]) -> None:
             tf.keras.backend.clear_session()
             tf.keras.backend.set_learning_phase(0)
         if config is None:
-            model = getattr(tf.keras.applications, files.name)(weights=None)
+            model = getattr(tf.keras.applications, files.name)(
+                weights=None, input_shape=(224, 224, 3)
+            )
         else:
             model = tf.keras.Model.from_config(config)
+        freezing.randomise(model)
         for batch in batches:
             freezing.write(model, path_of(files, kind, batch), batch)
         if config is None:
@@ -77,12 +80,12 @@ def widths_of(model: Any, graph: gs.Graph, slim: gs.Graph) -> Dict[str, int]:
     """Filters or units of each layer of a model in the pruned graph, by layer."""
     before, after = _outputs_of(graph), _outputs_of(slim)
     layers = [layer for layer in model.layers if type(layer).__name__ in _FILTERS]
-    nodes = {part: node for node in before for part in node.split("/")[:-1]}
-    # Keras 3 numbers the scopes of all layers, as each is called a second time.
-    suffix = "_1" if all(f"{layer.name}_1" in nodes for layer in layers) else ""
+    scopes = {part: node for node in before for part in node.split("/")[:-1]}
     found = {}
-    for layer in layers:
-        node = nodes[layer.name + suffix]
+    # The longest first: `conv` may have become `conv_1`, and `conv_1` then `conv_1_2`.
+    for layer in sorted(layers, key=lambda layer: -len(layer.name)):
+        numbered = [part for part in scopes if part.rpartition("_")[0] == layer.name]
+        node = scopes.pop(([part for part in numbered if part[-1].isdigit()] or [layer.name])[0])
         width = getattr(layer, _FILTERS[type(layer).__name__])
         assert before[node] == width, f"{layer.name} is not {node}"
         found[layer.name] = after[node]

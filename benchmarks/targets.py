@@ -37,10 +37,10 @@ def targets(numbers: Numbers) -> List[Target]:
     ]
 
 
-def _at_most(what: str, most: float, found: Optional[float], unit: str = "") -> Iterator[Target]:
+def _at_most(what: str, most: float, found: Optional[float], why: str = "") -> Iterator[Target]:
     if found is not None:
-        over = "" if found <= most else f"({found / most:.2f} times that)"
-        yield Target(what, f"<= {most:g}{unit}", f"{found:.2f}{unit}", found <= most, over)
+        over = "" if found <= most else f"({found / most:.2f} times that{why})"
+        yield Target(what, f"<= {most:g}", f"{found:.2f}", found <= most, over)
 
 
 def _compile(found: Numbers) -> Iterator[Target]:
@@ -49,11 +49,19 @@ def _compile(found: Numbers) -> Iterator[Target]:
         if row:
             times, where = row["milliseconds"], f"MobileNetV2, {words}"
             floor = ratio(times, "graphslim", "floor")
-            yield from _at_most(f"load to write / protobuf floor, {where}", 3.0, floor)
+            blame = _shares(times["graphslim"]["steps"])
+            yield from _at_most(f"load to write / protobuf floor, {where}", 3.0, floor, blame)
             for name in ("onnxsim", "onnxsim, simplified"):
                 peer = ratio(times, "graphslim", name)
-                yield from _at_most(f"load to write / {name}, {where}", 1.0, peer)
+                yield from _at_most(f"load to write / {name}, {where}", 1.0, peer, blame)
             yield from _against_torch(times, where)
+
+
+def _shares(steps: Numbers) -> str:
+    """Where the time goes, the longest step first."""
+    whole = sum(steps.values())
+    ordered = sorted(steps, key=lambda step: -steps[step])
+    return ": " + ", ".join([f"{step} {100 * steps[step] / whole:.0f} %" for step in ordered])
 
 
 def _against_torch(times: Numbers, where: str) -> Iterator[Target]:

@@ -74,7 +74,7 @@ def freeze(name: str, folder: Path, size: int = 224, way: str = "frozen") -> Net
     shape = (3, size, size) if how.channels_first else (size, size, 3)
     try:
         model = getattr(keras.applications, name)(weights=None, input_shape=shape)
-        _randomise(tf, model)
+        randomise(model)
         path, params = how.write(tf, model, folder), model.count_params()
     finally:
         keras.backend.set_image_data_format("channels_last")
@@ -107,8 +107,10 @@ def _is_first(tf: Any) -> bool:
     return bool(tf.__version__.startswith("1."))
 
 
-def _randomise(tf: Any, model: Any) -> None:
-    """Random numbers for what Keras makes all ones or zeros."""
+def randomise(model: Any) -> None:
+    """Gives a Keras model random numbers for what Keras makes all ones or zeros."""
+    import tensorflow as tf
+
     rng = np.random.RandomState(0)
     measured = not _is_first(tf) and tf.keras.backend.image_data_format() == "channels_last"
     ranges = {**_RANGES, "gamma": _GENTLE} if measured else _RANGES
