@@ -90,7 +90,12 @@ class Run:
                 settings = settings[:1] if self.quick else settings
                 batches = sorted({batch for _, batch in settings})
                 self.say(f"latency, {platform}, {files.name}")
-                ask(python, "built", self.folder, platform, files.name, *batches)
+                try:
+                    ask(python, "built", self.folder, platform, files.name, *batches)
+                except SystemExit as error:
+                    # The others are still worth measuring.
+                    self.say(f"left out: {error}")
+                    continue
                 for threads, batch in settings:
                     seconds = 1 if self.quick else 3
                     row = ask(

@@ -80,7 +80,7 @@ def widths_of(model: Any, graph: gs.Graph, slim: gs.Graph) -> Dict[str, int]:
     """Filters or units of each layer of a model in the pruned graph, by layer."""
     before, after = _outputs_of(graph), _outputs_of(slim)
     layers = [layer for layer in model.layers if type(layer).__name__ in _FILTERS]
-    scopes = {part: node for node in before for part in node.split("/")[:-1]}
+    scopes = {scope: node for node in before for scope in _scopes(node)}
     found = {}
     # The longest first: `conv` may have become `conv_1`, and `conv_1` then `conv_1_2`.
     for layer in sorted(layers, key=lambda layer: -len(layer.name)):
@@ -90,6 +90,13 @@ def widths_of(model: Any, graph: gs.Graph, slim: gs.Graph) -> Dict[str, int]:
         assert before[node] == width, f"{layer.name} is not {node}"
         found[layer.name] = after[node]
     return found
+
+
+def _scopes(node: str) -> List[str]:
+    """Every run of the parts of a node's name but the last: a layer's name may hold a slash."""
+    parts = node.split("/")[:-1]
+    ends = range(len(parts) + 1)
+    return ["/".join(parts[start:end]) for start in ends for end in ends if start < end]
 
 
 def _outputs_of(graph: gs.Graph) -> Dict[str, int]:

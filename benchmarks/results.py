@@ -178,10 +178,10 @@ def _coverage(found: Numbers) -> str:
     return f"## Coverage\n\n{text}\n\n" + table(["network", *names], lines)
 
 
-LATENCY = """Milliseconds per run, `pruned` in turns with `original` and in turns with `built`, which
-Keras builds anew at the pruned widths with random weights. For the pose network `built` is what its
-authors' own pruning left, and `pruned` what is left when graphslim removes what is dead in the
-inflated one. A pruned network is no slower than it has to be where `pruned / built` is 1.00."""
+LATENCY = """Milliseconds per run, `pruned` in turns with `original` and in turns with `built`,
+which Keras builds anew at the pruned widths with random weights. For the pose network `built` is
+what its authors' own pruning left, and `pruned` what is left when graphslim removes what is dead in
+the inflated one. A pruned network is no slower than it has to be where `pruned / built` is 1.00."""
 
 
 def _latency(found: Numbers) -> str:
