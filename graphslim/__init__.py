@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
 from graphslim._version import __version__
 from graphslim.analysis.channels import Channels, Group, analyse
@@ -13,7 +12,6 @@ from graphslim.analysis.values import Values
 from graphslim.api import (
     find_blocks,
     load,
-    open_checkpoint,
     plan,
     soft_prune,
     strip,
@@ -37,8 +35,8 @@ from graphslim.ir import (
     Use,
 )
 from graphslim.layout import to_nhwc
+from graphslim.lazy import names_of
 from graphslim.match import Match, Matcher
-from graphslim.method import Pruning
 from graphslim.ops.table import channel_axis, channel_rule, cost_rule, value_rule
 from graphslim.optimizing import optimize
 from graphslim.pattern import Pattern, Var, block_pattern
@@ -55,6 +53,20 @@ from graphslim.rewrite import (
     zero_consumers,
 )
 from graphslim.sampling import Samples
+
+if TYPE_CHECKING:
+    from graphslim.checkpoint import open_checkpoint
+    from graphslim.method import Pruning
+
+# What only checkpoints take; `training` needs TensorFlow, which takes seconds to load.
+__getattr__ = names_of(
+    __name__,
+    {
+        "Pruning": "graphslim.method",
+        "open_checkpoint": "graphslim.checkpoint",
+        "training": "graphslim.training",
+    },
+)
 
 __all__ = [
     "CONTROL",
@@ -126,10 +138,3 @@ __all__ = [
     "verify",
     "zero_consumers",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    """`graphslim.training`, on its first use: it needs TensorFlow, which takes seconds to load."""
-    if name == "training":
-        return import_module("graphslim.training")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

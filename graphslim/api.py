@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Union
 
 from graphslim import graphdef, runtime
-from graphslim.checkpoint import Trained, open_checkpoint, prefix_of, rate, soft
+from graphslim.checkpoint import prefix_of
 from graphslim.errors import LoadError
 from graphslim.garbage import held_back
 from graphslim.graphdef.signature import ShapesLike
@@ -16,9 +16,11 @@ from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_given, read_settin
 from graphslim.progress import Tick, silent
 
 if TYPE_CHECKING:
+    from graphslim.checkpoint import Trained
+    from graphslim.checkpoint.rate import Summary
     from graphslim.sampling.examples import Data
 
-Checkpointed = Union[str, "os.PathLike[str]", Trained]
+Checkpointed = Union[str, "os.PathLike[str]", "Trained"]
 """A checkpoint's prefix, or what `open_checkpoint` gave."""
 
 
@@ -62,6 +64,8 @@ def load(
     if prefix is not None:
         if tags:
             raise LoadError(f"{model} is no SavedModel", "--tag", "leave it out")
+        from graphslim.checkpoint import open_checkpoint
+
         return open_checkpoint(
             prefix,
             meta=meta,
@@ -233,12 +237,14 @@ def soft_prune(
         LoadError, PlanError, EmitError: the checkpoint, the plan or the folder will not do.
         RuntimeUnavailable: TensorFlow is not there.
     """
-    return soft.soft_prune(_opened(checkpoint, reading), plan, folder, force=force)
+    from graphslim.checkpoint.soft import soft_prune as run
+
+    return run(_opened(checkpoint, reading), plan, folder, force=force)
 
 
 def summary(
     checkpoint: Checkpointed, plan: Plan, *, below: float = DEAD_BELOW, **reading: Any
-) -> rate.Summary:
+) -> Summary:
     """The failed rate: the share of a plan's filters that are not zero after retraining.
 
     Args:
@@ -251,7 +257,9 @@ def summary(
         LoadError, PlanError: the checkpoint or the plan will not do.
         RuntimeUnavailable: TensorFlow is not there.
     """
-    return rate.summarise(_opened(checkpoint, reading), plan, below)
+    from graphslim.checkpoint.rate import summarise
+
+    return summarise(_opened(checkpoint, reading), plan, below)
 
 
 def strip(
@@ -301,6 +309,8 @@ def _opened(checkpoint: Checkpointed, reading: Mapping[str, Any]) -> Trained:
     Raises:
         LoadError: it cannot be, or is already and told how to.
     """
+    from graphslim.checkpoint import Trained, open_checkpoint
+
     if not isinstance(checkpoint, Trained):
         checkpoint = open_checkpoint(checkpoint, **reading)
     elif reading:

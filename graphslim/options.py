@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
 
 import click
 
 from graphslim import runtime
 from graphslim.api import load
-from graphslim.checkpoint import Trained, open_checkpoint, prefix_of
+from graphslim.checkpoint import prefix_of
 from graphslim.errors import LoadError
 from graphslim.graphdef import saved_model
 from graphslim.graphdef.signature import settle
 from graphslim.ir import Graph, Port
 from graphslim.plans import Plan
+
+if TYPE_CHECKING:
+    from graphslim.checkpoint import Trained
 
 Command = Callable[..., Any]
 
@@ -53,6 +56,8 @@ class Reading(NamedTuple):
         _prepare(prefix)
         given = self._asdict()
         given.pop("tags")
+        from graphslim.checkpoint import open_checkpoint
+
         return open_checkpoint(prefix, **given)
 
     def load_pair(self, first: str, second: str) -> Tuple[Graph, Graph]:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: Tuple[Tuple[str, ...], ...] = (
-    ("_version", "errors", "garbage", "importing", "progress", "remedies", "words"),
+    ("_version", "errors", "garbage", "importing", "lazy", "progress", "remedies", "words"),
     ("ir", "folders"),
     ("graphdef", "ops"),
     ("analysis",),

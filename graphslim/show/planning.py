@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphslim.plans import Plan
 from graphslim.show.console import Console, print_table
-from graphslim.show.pruning import print_achieved
+from graphslim.show.pruned import print_achieved
 from graphslim.words import count, plural, share
 
 

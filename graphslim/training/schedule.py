@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 from graphslim import api
 from graphslim.checkpoint.beside import PLAN
-from graphslim.checkpoint.model import Trained
+from graphslim.checkpoint.model import Trained, open_checkpoint
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.plans import Plan, read_plan
 from graphslim.training.notes import claim, read_outcome, write_outcome
@@ -129,7 +129,7 @@ class Source(NamedTuple):
         meta = self.meta
         if meta is None and before is not None and not os.path.isfile(prefix + ".meta"):
             meta = before.meta.path
-        return api.open_checkpoint(prefix, meta=meta, **self.options)
+        return open_checkpoint(prefix, meta=meta, **self.options)
 
 
 class Schedule:
