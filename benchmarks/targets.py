@@ -89,21 +89,21 @@ def _shell(found: Numbers) -> Iterator[Target]:
 
 
 def _coverage(found: Numbers) -> Iterator[Target]:
-    """Level counts as ahead: where all can be halved, nobody can do more."""
+    """Whether more is cut than by any peer; where all can halve every group, they are level."""
     for network, row in found.items():
         own = row["graphslim"]["weights"]
         others = {name: one["weights"] for name, one in row.items() if "weights" in one}
         del others["graphslim"]
         if others:
             best = max(others, key=lambda name: others[name])
-            word = "level" if abs(own - others[best]) < 5e-4 else "ahead"
-            reached = own > others[best] - 5e-4
+            level, reached = abs(own - others[best]) < 5e-4, own > others[best] + 5e-4
+            behind = f"({100 * (others[best] - own):.1f} points behind)"
             yield Target(
                 f"share of weights cut, {network}",
                 f"the best peer: {100 * others[best]:.1f} % ({best})",
-                f"{100 * own:.1f} %" + (f" ({word})" if reached else ""),
+                f"{100 * own:.1f} %",
                 reached,
-                "" if reached else f"({100 * (others[best] - own):.1f} points behind)",
+                "" if reached else "(level: both halve every group)" if level else behind,
             )
 
 
