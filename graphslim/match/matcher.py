@@ -205,7 +205,8 @@ class Matcher:
         ends = [
             Port(name)
             for name in self._computed_from(behind, ops_in(pattern))
-            if pattern.heads is None or self._op_behind(name) in pattern.heads
+            if pattern.heads is None
+            or self.graph[self.resolve(Port(name)).node].op in pattern.heads
         ]
         states = [(end, next(self._match(pattern, end, start), None)) for end in ends]
         return [
@@ -213,9 +214,6 @@ class Matcher:
             for end, state in states
             if state is not None
         ]
-
-    def _op_behind(self, name: str) -> str:
-        return self.graph[self.resolve(Port(name)).node].op
 
     def _computed_from(self, port: Port, ops: Optional[FrozenSet[str]]) -> List[str]:
         """The nearest nodes that compute on one tensor and constants alone, by these ops."""
