@@ -1,4 +1,4 @@
-"""Imports a user's module, by its name or from a file."""
+"""Imports a user's module, by its name or from a file, and what tells of installed packages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ import importlib.util
 import os
 import sys
 from types import ModuleType
+from typing import Any
+
+
+def metadata() -> Any:
+    """The module that tells of installed packages; Python 3.7 has only its backport."""
+    old = sys.version_info < (3, 8)
+    return importlib.import_module("importlib_metadata" if old else "importlib.metadata")
 
 
 def import_named(name: str) -> ModuleType:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-import sys
 from typing import Any, Dict, List, Type, TypeVar
 
 from graphslim.errors import GraphslimError, PassError
-from graphslim.importing import import_named
+from graphslim.importing import import_named, metadata
 from graphslim.pipeline.base import Pass
 
 ENTRY_POINTS = "graphslim.passes"
@@ -108,11 +107,7 @@ def load_plugins() -> None:
 
 
 def _entry_points() -> List[Any]:
-    if sys.version_info >= (3, 8):
-        from importlib.metadata import entry_points
-    else:
-        from importlib_metadata import entry_points
-    found: Any = entry_points()
+    found: Any = metadata().entry_points()
     if hasattr(found, "select"):
         return list(found.select(group=ENTRY_POINTS))
     return list(found.get(ENTRY_POINTS, []))

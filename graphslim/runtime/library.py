@@ -10,6 +10,7 @@ import warnings
 from typing import Any, Iterator
 
 from graphslim.errors import RuntimeUnavailable
+from graphslim.importing import metadata
 
 INSTALL = "pip install 'graphslim[tf]'"
 
@@ -24,16 +25,11 @@ def available() -> bool:
 
 def installed_version() -> str:
     """TensorFlow's version, read from its installation without importing it; empty for none."""
-    if sys.version_info >= (3, 8):
-        from importlib.metadata import PackageNotFoundError
-        from importlib.metadata import version as stated
-    else:
-        from importlib_metadata import PackageNotFoundError
-        from importlib_metadata import version as stated
+    packages = metadata()
     for name in ("tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tf-nightly"):
         try:
-            return str(stated(name))
-        except PackageNotFoundError:
+            return str(packages.version(name))
+        except packages.PackageNotFoundError:
             continue
     return version() if available() else ""
 
