@@ -10,17 +10,7 @@ import numpy as np
 from graphslim.analysis.channels import Channels, analyse
 from graphslim.ir import CONTROL, IDENTITY_OPS, Graph, Node, Port
 from graphslim.match.branches import MERGES, SWITCHES, inference_branch
-from graphslim.match.pattern import (
-    BlockPattern,
-    Chain,
-    Ending,
-    OneOf,
-    Op,
-    Param,
-    Pattern,
-    Var,
-    ops_in,
-)
+from graphslim.match.pattern import BlockPattern, Chain, Ending, OneOf, Op, Param, Pattern, Var
 from graphslim.ops.table import integers
 
 _SAME_OPS = IDENTITY_OPS | {
@@ -204,7 +194,7 @@ class Matcher:
         start = _EMPTY._replace(ports={id(x): behind})
         ends = [
             Port(name)
-            for name in self._computed_from(behind, ops_in(pattern))
+            for name in self._computed_from(behind, pattern.ops())
             if pattern.heads is None
             or self.graph[self.resolve(Port(name)).node].op in pattern.heads
         ]

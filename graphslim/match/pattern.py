@@ -40,6 +40,19 @@ class Pattern:
     text = "anything"
     heads: Optional[FrozenSet[str]] = None
 
+    def ops(self) -> Optional[FrozenSet[str]]:
+        """The ops that a match may go through, None where they may be any."""
+        found: Set[str] = set()
+        for one in _parts(self):
+            if isinstance(one, Op):
+                found |= one.types
+            elif isinstance(one, (Chain, Ending)):
+                ops = one.through if isinstance(one, Chain) else one.heads
+                if ops is None:
+                    return None
+                found |= ops
+        return frozenset(found)
+
 
 class Var(Pattern):
     """Any tensor; `name` makes its port part of the match."""
@@ -190,20 +203,6 @@ def names_in(pattern: Pattern) -> Tuple[List[str], List[str]]:
     parts = list(_parts(pattern))
     ops = [one.name for one in parts if isinstance(one, Op) and one.name]
     return ops, [one.name for one in parts if isinstance(one, Var)]
-
-
-def ops_in(pattern: Pattern) -> Optional[FrozenSet[str]]:
-    """The ops that a match of a pattern may go through, None where they may be any."""
-    found: Set[str] = set()
-    for one in _parts(pattern):
-        if isinstance(one, Op):
-            found |= one.types
-        elif isinstance(one, (Chain, Ending)):
-            ops = one.through if isinstance(one, Chain) else one.heads
-            if ops is None:
-                return None
-            found |= ops
-    return frozenset(found)
 
 
 def _parts(pattern: Pattern) -> Iterator[Pattern]:
