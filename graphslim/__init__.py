@@ -52,7 +52,7 @@ from graphslim.rewrite import (
     remove_unread,
     zero_consumers,
 )
-from graphslim.sampling import Samples
+from graphslim.sampling import Images, Samples
 
 if TYPE_CHECKING:
     from graphslim.checkpoint import open_checkpoint
@@ -84,6 +84,7 @@ __all__ = [
     "GraphslimError",
     "Group",
     "GroupSettings",
+    "Images",
     "Match",
     "Matcher",
     "Node",

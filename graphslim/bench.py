@@ -16,6 +16,7 @@ from graphslim.feeds import random_feeds
 from graphslim.ir import Graph, Port
 from graphslim.layout import needs_nhwc
 from graphslim.progress import Tick, silent
+from graphslim.sampling import Data, Examples, Samples
 
 RUNS, WARMUP = 50, 5
 """How often each graph is timed by default, and how often it is run before that."""
@@ -119,9 +120,10 @@ def bench(
     runs: int = RUNS,
     warmup: int = WARMUP,
     seed: int = 0,
+    data: Data = None,
     progress: Tick = silent,
 ) -> Bench:
-    """Times two graphs in turns on random inputs, optimised by TensorFlow as it runs them.
+    """Times two graphs in turns on the same inputs, optimised by TensorFlow as it runs them.
 
     A graph that holds NCHW ops without a CPU kernel is run as a twin in NHWC.
 
@@ -132,7 +134,9 @@ def bench(
         batch: examples per run, where the batch is open.
         runs: how often each is timed.
         warmup: how often each is run before that.
-        seed: for the inputs.
+        seed: for random inputs.
+        data: sample inputs, of which the first run is timed; see `sampling.Examples`. By default
+            random ones.
         progress: told of each round.
 
     Raises:
@@ -143,7 +147,7 @@ def bench(
         if number < least:
             raise GraphslimError(f"must be {least} or more", option)
     runtime.run_as_shipped()
-    feeds = [random_feeds(graph, seed, batch) for graph in (first, second)]
+    feeds = [_feeds(graph, data, seed, batch) for graph in (first, second)]
     examples = _examples((first, second), feeds, batch)
     with _prepared((first, second), feeds, threads) as actions:
         one, other = take_turns(actions, runs, warmup, progress=progress).T * 1e3
@@ -161,6 +165,14 @@ def bench(
         cpu_name(),
         needs_nhwc(first) or needs_nhwc(second),
     )
+
+
+def _feeds(graph: Graph, data: Data, seed: int, batch: int) -> Mapping[str, np.ndarray]:
+    """Random inputs, or the first run of sample inputs."""
+    if data is None:
+        return random_feeds(graph, seed, batch)
+    feeds, _ = next(iter(Examples(graph, Samples(data, batch=batch))))
+    return feeds
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from graphslim.options import Command, Finite, combined, packed
 from graphslim.planning import Means
 from graphslim.plans import DEAD_BELOW, RANKS, ROUNDINGS, SCOPES, Selection, read_settings
 from graphslim.progress import Tick, silent
-from graphslim.sampling import Samples
+from graphslim.sampling import Images, Samples
 
 
 class Choosing(NamedTuple):
@@ -56,7 +56,7 @@ class Choosing(NamedTuple):
             find_criterion(wish.criterion)
         return wish
 
-    def means(self, data: Optional[str], batch: int, progress: Tick = silent) -> Means:
+    def means(self, data: Optional[Images], batch: int, progress: Tick = silent) -> Means:
         """What choosing takes."""
         samples = Samples(data, self.loss_output, batch, progress)
         return Means(samples, self.threads, self.dead_below, progress)

@@ -12,6 +12,7 @@ from graphslim import runtime
 from graphslim.api import load
 from graphslim.checkpoint import prefix_of
 from graphslim.errors import LoadError
+from graphslim.feeds import LIMIT, Images
 from graphslim.graphdef import saved_model
 from graphslim.graphdef.signature import settle
 from graphslim.ir import Graph, Port
@@ -110,7 +111,7 @@ def _prepare(path: str) -> None:
 class Running(NamedTuple):
     """How graphs are run."""
 
-    data: Optional[str]
+    data: Optional[Images]
     seed: int
     batch: int
     tolerance: float
@@ -133,14 +134,14 @@ class Running(NamedTuple):
             GraphslimError: the data cannot be read, or a graph does not run.
         """
         from graphslim.compare import verify
-        from graphslim.feeds import load_feeds
         from graphslim.sampling import Examples, Samples
 
         feeds = None
-        if self.data and first_run:
-            feeds = next(iter(Examples(first, Samples(self.data, batch=self.batch))))[0]
-        elif self.data:
-            feeds = load_feeds(first, self.data, self.batch)
+        if self.data:
+            examples = Examples(first, Samples(self.data, batch=self.batch))
+            if not first_run:
+                examples = Examples(first, Samples(self.data, batch=examples.count))
+            feeds = next(iter(examples))[0]
         return verify(
             first,
             second,
@@ -267,9 +268,50 @@ def model_options(command: Command) -> Command:
     )
 
 
+class Numbers(click.ParamType):
+    """Several numbers between commas.
+
+    Args:
+        counts: how many there may be.
+    """
+
+    name = "numbers"
+
+    def __init__(self, *counts: int) -> None:
+        self._counts = counts
+
+    def convert(
+        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> Tuple[float, ...]:
+        """The numbers that a text stands for."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            numbers = tuple([float(text) for text in value.split(",")])
+        except ValueError:
+            numbers = ()
+        if len(numbers) not in self._counts or not all(math.isfinite(number) for number in numbers):
+            counts = " or ".join([str(count) for count in self._counts])
+            self.fail(f"{value!r} is not {counts} numbers between commas.", param, ctx)
+        return numbers
+
+
 def sample_options(command: Command) -> Command:
-    """The options of inputs alone: the command gets `data`, `seed` and `batch`."""
-    return combined(command, *_samples())
+    """The options of inputs alone: the command gets `data` (`Images` or None), `seed`, `batch`."""
+    return combined(_with_data(command), *_samples())
+
+
+def _with_data(command: Command) -> Command:
+    """Hands the options of data to a command as one `Images`, None where no data are given."""
+
+    @functools.wraps(command)
+    def call(**given: Any) -> Any:
+        images = Images(given.pop("data"), *[given.pop(name) for name in Images._fields[1:]])
+        if images.path is None:
+            images.refuse_options("there is no --data")
+        return command(data=None if images.path is None else images, **given)
+
+    return call
 
 
 def _samples() -> List[Command]:
@@ -277,8 +319,10 @@ def _samples() -> List[Command]:
         click.option(
             "--data",
             metavar="PATH",
-            help="Inputs: an .npz, an .npy or a folder of images. Default: seeded random data.",
+            help="Inputs: an .npz, an .npy, an image, or a folder of images and of folders of "
+            "them. Default: seeded random data.",
         ),
+        *_image_options(),
         click.option(
             "--seed",
             default=0,
@@ -293,7 +337,50 @@ def _samples() -> List[Command]:
             show_default=True,
             type=click.IntRange(1),
             metavar="N",
-            help="Examples, where the batch is open.",
+            help="Examples per run, where the batch is open.",
+        ),
+    ]
+
+
+def _image_options() -> List[Command]:
+    """What is done to images; see `feeds.Images`."""
+    return [
+        click.option(
+            "--image-range",
+            type=Numbers(2),
+            metavar="LOW,HIGH",
+            help="What black and white become.  [default: as the graph says, else -1,1]",
+        ),
+        click.option(
+            "--mean",
+            type=Numbers(1, 3),
+            metavar="R,G,B",
+            help="Instead of --image-range: images become (pixel - mean) * scale, with pixels of "
+            "0 to 255, and one mean for all colours or one for each.  [default: 0]",
+        ),
+        click.option(
+            "--scale",
+            type=float,
+            metavar="S",
+            help="The scale of that formula, such as 0.0078125.  [default: 1]",
+        ),
+        click.option(
+            "--bgr/--rgb",
+            default=None,
+            help="The order of colours.  [default: as the graph says, else rgb]",
+        ),
+        click.option(
+            "--crop",
+            is_flag=True,
+            help="Keep the aspect of images: resize the short side, take the centre. Default: "
+            "stretch them.",
+        ),
+        click.option(
+            "--limit",
+            type=click.IntRange(1),
+            metavar="N",
+            help=f"Use N images at most, spread evenly over their sorted names.  [default: "
+            f"{LIMIT}]",
         ),
     ]
 
@@ -301,7 +388,7 @@ def _samples() -> List[Command]:
 def run_options(command: Command) -> Command:
     """The options of commands that run graphs; the command gets a `Running` as `running`."""
     return combined(
-        packed(command, "running", Running),
+        _with_data(packed(command, "running", Running)),
         *_samples(),
         click.option(
             "--tolerance",

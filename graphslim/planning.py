@@ -15,7 +15,7 @@ from graphslim.plans import DEAD_BELOW, Achieved, Plan, Selection, in_scope, pla
 from graphslim.progress import Tick, silent
 from graphslim.rewrite import apply, apply_in_place
 from graphslim.runtime import run_as_shipped
-from graphslim.sampling import Samples, caution
+from graphslim.sampling import Examples, Samples, caution
 
 
 class Means(NamedTuple):
@@ -80,12 +80,19 @@ def _circumstances(graph: Graph, wish: Selection, scores: Scores, means: Means) 
     found: Dict[str, Any] = {}
     if scores.missing:
         found["left_out"] = dict(scores.missing)
-    if wish.criterion is not None and find_criterion(wish.criterion).kind != "weights":
-        warning = caution(graph, means.samples.data)
-        found["inputs"] = "given" if warning is None else "random"
+    if is_sampled(wish):
+        if means.samples.data is None:
+            found["inputs"] = "random"
+        else:
+            found["data"] = Examples(graph, means.samples).about.as_dict()
         if means.samples.loss_output is not None:
             found["loss_output"] = means.samples.loss_output
     return found
+
+
+def is_sampled(wish: Selection) -> bool:
+    """Whether the network is run on sample inputs to choose its channels."""
+    return wish.criterion is not None and find_criterion(wish.criterion).kind != "weights"
 
 
 def cautions_of(graph: Graph, plan: Plan) -> List[str]:

@@ -13,7 +13,7 @@ import pytest
 from graphslim import compare, feeds, runtime
 from graphslim.compare import Agreement, as_dict, difference, verify
 from graphslim.errors import GraphslimError, RuntimeUnavailable, VerifyError
-from graphslim.feeds import load_feeds, random_feeds, value_range
+from graphslim.feeds import random_feeds, range_of
 from graphslim.ir import Graph
 from graphslim.testing import from_text
 
@@ -46,12 +46,12 @@ def test_sizes_that_stay_open_are_told(shape: str) -> None:
 
 @pytest.mark.parametrize(
     ("dtype", "low", "high"),
-    [("uint8", 100, 255), ("int32", 100, 255), ("int8", 40, 127), ("int64", 100, 255)],
+    [("uint8", 0, 255), ("int32", 0, 255), ("int8", -128, 127), ("int64", 0, 255)],
 )
 def test_integers_stay_in_the_range_of_pixels_and_type(dtype: str, low: int, high: int) -> None:
     data = random_feeds(fed("<1,32,32,3>", dtype))["x"]
     assert data.dtype == np.dtype(dtype)
-    assert data.min() >= 0 and low < data.max() <= high
+    assert low <= data.min() < low + 100 and high - 100 < data.max() <= high
 
 
 def test_booleans_are_false_and_half_stays_half() -> None:
@@ -79,7 +79,7 @@ def test_strings_cannot_be_made_up() -> None:
 )
 def test_the_range_that_a_graph_seems_to_want(rest: str, expected: Any) -> None:
     graph = fed("<1,16,16,3>", rest=rest)
-    assert value_range(graph, "x") == expected
+    assert range_of(graph, "x")[:2] == expected
     data = random_feeds(graph)["x"]
     assert expected[0] <= data.min() and data.max() <= expected[1]
     assert data.max() - data.min() > 0.5 * (expected[1] - expected[0])
@@ -92,126 +92,6 @@ def test_images_vary_smoothly(shape: str, axes: Any) -> None:
         assert np.abs(np.diff(data, axis=axis)).max() < 0.3, "as rough as white noise"
     flat = random_feeds(fed("<1,4096>"))["x"]
     assert np.abs(np.diff(flat)).max() > 1
-
-
-# ------------------------------------------------------------------- feeds from files
-
-
-def test_npz_by_name_and_by_shape(tmp_path: Path) -> None:
-    data = np.arange(2 * 8 * 6 * 3, dtype=np.float64).reshape(2, 8, 6, 3)
-    np.savez(str(tmp_path / "named.npz"), x=data, labels=np.zeros(2))
-    np.savez(str(tmp_path / "other.npz"), images=data, labels=np.zeros(2))
-    np.save(str(tmp_path / "one.npy"), data)
-    for name in ("named.npz", "other.npz", "one.npy"):
-        found = load_feeds(fed(), str(tmp_path / name))
-        assert list(found) == ["x"], name
-        assert found["x"].dtype == np.float32 and (found["x"] == data).all(), name
-
-
-def test_two_inputs_need_their_names(tmp_path: Path) -> None:
-    graph = from_text(
-        "a = Placeholder() dtype=float32 shape=<?,2>\n"
-        "b = Placeholder() dtype=int32 shape=<?>\nc = Add(a, b)"
-    )
-    np.savez(str(tmp_path / "two.npz"), a=np.zeros((3, 2)), b=np.arange(3))
-    found = load_feeds(graph, str(tmp_path / "two.npz"))
-    assert (found["a"].dtype, found["b"].dtype) == (np.float32, np.int32)
-    np.savez(str(tmp_path / "one.npz"), a=np.zeros((3, 2)))
-    with pytest.raises(GraphslimError, match="no array for the input 'b' .it has: a"):
-        load_feeds(graph, str(tmp_path / "one.npz"))
-
-
-def broken_zip(path: Path) -> None:
-    np.savez(str(path), x=np.zeros((1, 8, 6, 3)))
-    data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 2])
-
-
-@pytest.mark.parametrize(
-    ("write", "told"),
-    [
-        (lambda path: path.write_bytes(b""), "not an array of numbers"),
-        (lambda path: path.write_bytes(b"hello"), "not an array of numbers"),
-        (broken_zip, "not an array of numbers"),
-        (lambda path: None, "no such file"),
-        (lambda path: np.savez(str(path)), "holds no array"),
-        (lambda path: np.savez(str(path), x=np.zeros((1, 2))), "'x' has the shape 1,2"),
-        (lambda path: np.savez(str(path), y=np.zeros((1, 2))), "'x' has the shape 1,2"),
-        (
-            lambda path: np.savez(str(path), y=np.zeros(1), z=np.zeros(2)),
-            "no array for the input 'x' .it has: y, z",
-        ),
-        (
-            lambda path: np.savez(str(path), x=np.full((1, 8, 6, 3), "text")),
-            "'x' holds <U4 .the input takes float32",
-        ),
-        (
-            lambda path: np.savez(str(path), x=np.full((1, 8, 6, 3), None)),
-            "not an array of numbers",
-        ),
-    ],
-)
-def test_bad_files_are_told(tmp_path: Path, write: Any, told: str) -> None:
-    path = tmp_path / "data.npz"
-    write(path)
-    with pytest.raises(GraphslimError, match=told) as caught:
-        load_feeds(fed(), str(path))
-    assert str(path) in str(caught.value)
-
-
-def images(folder: Path, count: int, size: Any = (12, 16)) -> Path:
-    image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-    for number in range(count):
-        pixels = np.full((*size, 3), [10 * number, 200, 255], np.uint8)
-        image.fromarray(pixels).save(str(folder / f"{number:03d}.png"))
-    return folder
-
-
-def test_images_become_pixels(tmp_path: Path) -> None:
-    folder = str(images(tmp_path, 3))
-    found = load_feeds(fed("<?,8,6,3>", "uint8"), folder)["x"]
-    assert (found.shape, found.dtype) == ((3, 8, 6, 3), np.uint8)
-    assert found[:, 0, 0].tolist() == [[0, 200, 255], [10, 200, 255], [20, 200, 255]]
-    scaled = load_feeds(fed(), folder)["x"]
-    assert np.allclose(scaled[:, 0, 0, 2], 1) and np.allclose(scaled[0, 0, 0, 0], -1)
-    wants = "k = Const() value=float32[]{255}\ny = RealDiv(x, k)"
-    assert load_feeds(fed(rest=wants), folder)["x"].max() == 255
-    assert load_feeds(fed("<?,8,6,1>"), folder)["x"].shape == (3, 8, 6, 1)
-
-
-def test_how_many_images_are_used(tmp_path: Path) -> None:
-    folder = str(images(tmp_path, 40, (2, 2)))
-    assert len(load_feeds(fed(), folder)["x"]) == 32
-    assert len(load_feeds(fed(), folder, batch=5)["x"]) == 5
-    assert len(load_feeds(fed("<1,8,6,3>"), folder)["x"]) == 1
-    assert len(load_feeds(fed("<4,8,6,3>"), folder)["x"]) == 4
-    with pytest.raises(GraphslimError, match="holds 40 images, the input takes 50"):
-        load_feeds(fed("<50,8,6,3>"), folder)
-
-
-def test_folders_that_do_not_fit(tmp_path: Path) -> None:
-    with pytest.raises(GraphslimError, match="holds no images"):
-        load_feeds(fed(), str(tmp_path))
-    (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(GraphslimError, match="is no image .give an .npz"):
-        load_feeds(fed("<1,7>"), str(tmp_path))
-    two = from_text("a = Placeholder()\nb = Placeholder()\nc = Add(a, b)")
-    with pytest.raises(GraphslimError, match="the graph has 2 inputs"):
-        load_feeds(two, str(tmp_path))
-
-
-def test_a_broken_image_is_told(tmp_path: Path) -> None:
-    pytest.importorskip("PIL.Image", reason="Pillow is not installed")
-    (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(GraphslimError, match=r"a\.png: not an image"):
-        load_feeds(fed(), str(tmp_path))
-
-
-def test_pillow_missing_is_told(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setitem(sys.modules, "PIL", None)
-    (tmp_path / "a.png").write_bytes(b"no image")
-    with pytest.raises(GraphslimError, match="needs Pillow .pip install pillow"):
-        load_feeds(fed(), str(tmp_path))
 
 
 def test_feeds_import_no_tensorflow() -> None:

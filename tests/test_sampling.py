@@ -12,7 +12,6 @@ from tiny import groups, tiny
 
 import graphslim as gs
 from graphslim.errors import GraphslimError
-from graphslim.feeds import as_feeds, load_feeds
 from graphslim.sampling import Examples, Place, Samples, places_of
 from graphslim.sampling.measure import laid_out
 
@@ -130,17 +129,13 @@ def test_an_input_that_stays_the_same_is_fed_every_time() -> None:
 
 def test_more_examples_than_fit_at_once_are_for_several_runs() -> None:
     graph = tiny(SMALL.replace("?,3,3,2", "2,3,3,2"))
-    assert as_feeds(graph, {"x": inputs(6)}, "data", several_runs=True)["x"].shape[0] == 6
-    for count, several in ((6, False), (5, True)):
-        with pytest.raises(GraphslimError, match="the input takes 2,3,3,2"):
-            as_feeds(graph, {"x": inputs(count)}, "data", several_runs=several)
-
-
-def test_a_folder_of_images_is_used_up_by_several_runs(tmp_path: Path) -> None:
-    image = pytest.importorskip("PIL.Image")
-    for number in range(5):
-        image.new("RGB", (3, 3), (number, 0, 0)).save(str(tmp_path / f"{number}.png"))
-    for batch, expected in ((1, 5), (2, 4)):
-        graph = tiny(f"x = input {batch},3,3,3\ny = Relu(x)")
-        found = load_feeds(graph, str(tmp_path), several_runs=True)["x"]
-        assert len(found) == expected
+    data = {"x": inputs(7)}
+    examples = Examples(graph, Samples(data))
+    assert (examples.runs, examples.count) == (3, 6)
+    fed = np.concatenate([feeds["x"] for feeds, _ in examples])
+    assert (fed == data["x"][:6]).all()
+    assert examples.about.cautions == (
+        "the last 1 of 7 examples are left out: the graph takes 2 at once",
+    )
+    with pytest.raises(GraphslimError, match="has the shape 1,3,3,2 .*takes 2,3,3,2"):
+        Examples(graph, Samples({"x": inputs(1)}))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Optional
+
 import click
 
 from graphslim import progress, runtime
 from graphslim.bench import RUNS, WARMUP
 from graphslim.bench import bench as measure
 from graphslim.cli import console
-from graphslim.options import Reading, model_options
+from graphslim.cli.data import tell_data
+from graphslim.feeds import Images
+from graphslim.options import Reading, model_options, sample_options
 from graphslim.show.bench import print_bench
 
 
@@ -22,14 +26,6 @@ from graphslim.show.bench import print_bench
     show_default=True,
     metavar="N",
     help="Threads within an op; 0: as many as there are cores.",
-)
-@click.option(
-    "--batch",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Examples per run, where the batch is open.",
 )
 @click.option(
     "--runs",
@@ -48,11 +44,14 @@ from graphslim.show.bench import print_bench
     help="How often each graph is run before that.",
 )
 @click.option("--quiet", is_flag=True, help="No progress bar.")
+@sample_options
 @model_options
 def bench(
     first: str,
     second: str,
     threads: int,
+    data: Optional[Images],
+    seed: int,
     batch: int,
     runs: int,
     warmup: int,
@@ -61,12 +60,21 @@ def bench(
     as_json: bool,
     verbose: bool,
 ) -> int:
-    """Time two graphs in turns in one run, as TensorFlow optimises them, on random inputs."""
+    """Time two graphs in turns in one run, as TensorFlow optimises them, on the same inputs."""
     runtime.run_as_shipped()  # before a model's variables are read, which loads TensorFlow
     one, other = reading.load_pair(first, second)
+    tell_data(one, data, batch)
     with progress.bar(console.err, quiet) as tick:
         found = measure(
-            one, other, threads=threads, batch=batch, runs=runs, warmup=warmup, progress=tick
+            one,
+            other,
+            threads=threads,
+            batch=batch,
+            runs=runs,
+            warmup=warmup,
+            seed=seed,
+            data=data,
+            progress=tick,
         )
     if as_json:
         console.print_json(found.as_dict())

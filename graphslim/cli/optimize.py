@@ -11,6 +11,7 @@ from graphslim import optimizing, show
 from graphslim.analysis.cautions import cautions
 from graphslim.cli import console
 from graphslim.cli.check import Checked, checking, tell
+from graphslim.cli.data import path_of, tell_data
 from graphslim.cli.files import check_targets, files_of
 from graphslim.compare import Agreement, as_dict
 from graphslim.graphdef import save, serialize
@@ -123,9 +124,10 @@ def optimize(
     --optimize: what is folded here are scales that some criteria go by.
     """
     started = time.perf_counter()
-    check_targets(output, {}, [*files_of(model, reading), running.data], force)
+    check_targets(output, {}, [*files_of(model, reading), path_of(running.data)], force)
     graph = reading.load(model)
     tell(cautions(graph))
+    tell_data(graph, running.data, running.batch, check is not False)
     exact = graph.copy()
     results = Pipeline(deploying.steps()).run(exact)
     stored = deploying.stored(exact)

@@ -13,10 +13,12 @@ from graphslim.api import find_blocks
 from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
 from graphslim.cli.check import checking, tell, tell_result
+from graphslim.cli.data import path_of, tell_data
 from graphslim.cli.files import check_targets, files_of, write_plan
+from graphslim.feeds import Images
 from graphslim.graphdef import save
 from graphslim.options import Reading, Running, model_options, run_options, sample_options
-from graphslim.planning import cautions_of, make_plan
+from graphslim.planning import cautions_of, is_sampled, make_plan
 from graphslim.plans import fit, read_plan
 from graphslim.rewrite import apply as applied
 
@@ -35,7 +37,7 @@ def plan(
     force: bool,
     quiet: bool,
     choosing: Choosing,
-    data: Optional[str],
+    data: Optional[Images],
     seed: int,
     batch: int,
     reading: Reading,
@@ -47,12 +49,13 @@ def plan(
     The file can be read, edited, compared (`graphslim plan-diff`) and applied (`graphslim apply`).
     """
     started = time.perf_counter()
-    inputs = [*files_of(model, reading), data, choosing.settings]
+    inputs = [*files_of(model, reading), path_of(data), choosing.settings]
     check_targets(output, {}, inputs, force)
     wish = choosing.wish(seed)
     with progress.bar(console.err, quiet) as tick:
         graph = find_blocks(reading.load(model))
         tell(cautions(graph))
+        tell_data(graph, data, batch, is_sampled(wish))
         found = make_plan(graph, wish, choosing.means(data, batch, tick))
     tell(cautions_of(graph, found))
     write_plan(found, output)
@@ -100,11 +103,12 @@ def apply(
     compute; how far the outputs moved is told too.
     """
     started = time.perf_counter()
-    inputs = [*files_of(model, reading), plan_path, running.data]
+    inputs = [*files_of(model, reading), plan_path, path_of(running.data)]
     check_targets(output, {}, inputs, force)
     wanted = read_plan(plan_path)
     graph = find_blocks(reading.load(model))
     tell(cautions(graph))
+    tell_data(graph, running.data, running.batch, check is not False)
     fitted = fit(graph, wanted, force)
     for note in fitted.notes:
         console.err.print(note)

@@ -14,6 +14,7 @@ from graphslim.api import finders
 from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
 from graphslim.cli.check import checking, tell, tell_result
+from graphslim.cli.data import path_of, tell_data
 from graphslim.cli.files import check_targets, files_of, write_plan
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
 from graphslim.cli.report import check_report, draw_report, report_option, writing_report
@@ -108,7 +109,7 @@ def prune(
     started = time.perf_counter()
     check_report(report_out)
     beside = {"--plan-out": plan_out, "--report": report_out}
-    inputs = [*files_of(model, reading), running.data, choosing.settings]
+    inputs = [*files_of(model, reading), path_of(running.data), choosing.settings]
     check_targets(output, beside, inputs, force)
     wish = choosing.wish(running.seed)
     with progress.bar(console.err, quiet) as tick:
@@ -119,6 +120,7 @@ def prune(
         observers: List[Observer] = [timing, dump] + ([Verify()] if verify_each else [])
         graph = reading.load(model)
         tell(cautions(graph))
+        tell_data(graph, running.data, running.batch, check is not False)
         slim = graph.copy()
         results = pipeline.run(slim, observers)
     plan = next((outcome.plan for _, outcome in results if outcome.plan is not None), None)

@@ -17,10 +17,12 @@ from graphslim.checkpoint.soft import soft_prune as pruned
 from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
 from graphslim.cli.check import tell
+from graphslim.cli.data import tell_data
 from graphslim.errors import PlanError
+from graphslim.feeds import Images
 from graphslim.folders import check_folder
 from graphslim.options import Reading, model_options, sample_options
-from graphslim.planning import cautions_of, make_plan
+from graphslim.planning import cautions_of, is_sampled, make_plan
 from graphslim.plans import Plan, read_plan
 
 
@@ -40,7 +42,7 @@ def soft_prune(
     force: bool,
     quiet: bool,
     choosing: Choosing,
-    data: Optional[str],
+    data: Optional[Images],
     seed: int,
     batch: int,
     reading: Reading,
@@ -63,6 +65,8 @@ def soft_prune(
         trained = reading.open(checkpoint)
         find_blocks(trained.graph)
         tell(cautions(trained.graph))
+        if given is None:
+            tell_data(trained.graph, data, batch, is_sampled(wish))
         plan = given or make_plan(trained.graph, wish, choosing.means(data, batch, tick))
     plan = _told(trained, plan)
     prefix = pruned(trained, plan, output, force=force)
@@ -87,7 +91,9 @@ def _refuse_selection() -> None:
     for option in context.command.params:
         name = option.name or ""
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and (name in Choosing._fields or name in ("data", "seed", "batch")):
+        if given and (
+            name in Choosing._fields or name in ("data", "seed", "batch", *Images._fields)
+        ):
             raise PlanError("the plan says which channels go", option.opts[0], "leave one out")
 
 

@@ -9,6 +9,7 @@ import click
 
 from graphslim import show
 from graphslim.cli import console
+from graphslim.cli.data import tell_data
 from graphslim.options import Reading, Running, model_options, run_options
 from graphslim.plans import read_plan
 
@@ -40,6 +41,7 @@ def verify(
     plan = read_plan(plan_path) if plan_path else None
     from graphslim.compare import as_dict
 
+    tell_data(one, running.data, running.batch)
     started = time.perf_counter()
     agreement = running.compare(one, other, plan, force)
     if verbose:

@@ -1,0 +1,215 @@
+"""How image files become numbers: what a user says of it, what the graph says, what is assumed."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
+
+import numpy as np
+
+from graphslim.analysis.channels import analyse
+from graphslim.errors import GraphslimError
+from graphslim.feeds.evidence import range_of
+from graphslim.feeds.shapes import Layout, dtype_of, image_layout, input_shape
+from graphslim.ir import DType, Graph, Port
+
+LIMIT = 100
+"""So many images of a folder are used, unless another number is given."""
+
+
+class Images(NamedTuple):
+    """Sample inputs from files, and how images are to be preprocessed.
+
+    What is left out goes by what the graph says (see `feeds.range_of`), and else by what is usual.
+
+    Attributes:
+        path: an image, a folder of images (and of folders of images), an `.npz` or an `.npy`.
+        image_range: the numbers that black and white become, such as (-1, 1).
+        mean: instead, what is subtracted from pixels of 0 to 255: one number, or one each for red,
+            green and blue.
+        scale: instead, what pixels are multiplied by after that: (pixel - mean) * scale.
+        bgr: whether blue comes first; None to go by the graph, and else red first.
+        crop: whether images keep their aspect (the short side is resized to the input's, and the
+            centre is taken) instead of being stretched.
+        limit: how many images are used at most, spread evenly over their sorted names.
+    """
+
+    path: str
+    image_range: Optional[Tuple[float, float]] = None
+    mean: Union[None, float, Tuple[float, ...]] = None
+    scale: Optional[float] = None
+    bgr: Optional[bool] = None
+    crop: bool = False
+    limit: Optional[int] = None
+
+    def refuse_options(self, why: str) -> None:
+        """Refuses options of images where there are none.
+
+        Args:
+            why: what there is instead.
+
+        Raises:
+            GraphslimError: such an option is given.
+        """
+        for name, value in self._asdict().items():
+            if name != "path" and value is not None and value is not False:
+                raise GraphslimError(f"is for images, and {why}", option_of(name), "leave it out")
+
+
+def option_of(field: str) -> str:
+    """The command line's option for a field of `Images`."""
+    return "--" + field.replace("_", "-")
+
+
+class Preprocessing(NamedTuple):
+    """What is done to images, every choice made.
+
+    Attributes:
+        layout: the height, width and channels that they get.
+        dtype: the element type.
+        slope, offset: of each colour, red first, a pixel of 0 to 255 becomes slope * pixel +
+            offset.
+        formula: the same for people, such as `pixels scaled to -1..1`.
+        reason: what it goes by.
+        order: of the colours, `RGB`, `BGR` or `grey`.
+        crop: whether the centre is taken, instead of stretching.
+        open_size: whether the graph leaves height or width open.
+    """
+
+    layout: Layout
+    dtype: DType
+    slope: Tuple[float, ...]
+    offset: Tuple[float, ...]
+    formula: str
+    reason: str
+    order: str
+    crop: bool
+    open_size: bool
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """One image as the input takes it.
+
+        Args:
+            pixels: uint8 of shape (height, width, channels), red first.
+        """
+        numbers = pixels * np.array(self.slope) + np.array(self.offset)
+        if self.order == "BGR":
+            numbers = numbers[:, :, ::-1]
+        if self.layout.channels_first:
+            numbers = numbers.transpose(2, 0, 1)
+        if not self.dtype.is_floating:
+            bounds = np.iinfo(self.dtype.storage)
+            numbers = np.clip(np.rint(numbers), bounds.min, bounds.max)
+        return numbers.astype(self.dtype.storage)
+
+    def as_dict(self) -> Dict[str, Any]:
+        """For `--json` and the settings of plans."""
+        return {
+            "size": [self.layout.height, self.layout.width],
+            "fit": "cropped" if self.crop else "stretched",
+            "order": self.order,
+            "slope": list(self.slope),
+            "offset": list(self.offset),
+            "formula": self.formula,
+            "by": self.reason,
+        }
+
+    def __str__(self) -> str:
+        place = f"{self.layout.height}x{self.layout.width}"
+        fit = f"resized and cropped to {place}" if self.crop else f"stretched to {place}"
+        if self.open_size:
+            fit += " (assumed: the graph leaves the size open; --input-shape states it)"
+        order = "" if self.order == "grey" else f", {self.order}"
+        return f"{fit}{order}, {self.formula} ({self.reason})"
+
+
+def preprocessing_for(graph: Graph, name: str, images: Images) -> Preprocessing:
+    """What is done to images for an input.
+
+    Raises:
+        GraphslimError: the input takes no images, or the options contradict each other or it.
+    """
+    shape, dtype = input_shape(graph, name), dtype_of(graph[name])
+    layout = image_layout(shape)
+    if layout is None or not (dtype.is_integral or dtype.is_floating) or dtype is DType.bfloat16:
+        raise GraphslimError(
+            f"an input of shape {list(shape)} and type {dtype.name} is no image",
+            f"input {name}",
+            "give an .npz",
+        )
+    _check_numbers(images)
+    dims = analyse(graph).fact(Port(name)).shape or ()
+    evidence = range_of(graph, name)
+    width = layout.channels
+    ones: np.ndarray = np.ones(width)
+    if images.mean is not None or images.scale is not None:
+        if images.image_range is not None:
+            raise GraphslimError("excludes --mean and --scale", "--image-range", "leave one out")
+        scale = 1.0 if images.scale is None else images.scale
+        mean = _means(images.mean, width)
+        slope, offset = ones * scale, -mean * scale
+        formula = f"(pixels of 0..255 - {_shown(mean)}) * {scale:.6g}"
+        reason = "as given"
+    else:
+        low, high = images.image_range or (evidence.low, evidence.high)
+        slope, offset = ones * ((high - low) / 255), ones * low
+        formula = f"pixels scaled to {low:g}..{high:g}"
+        if images.image_range is not None:
+            reason = "as given"
+        elif evidence.reason is not None:
+            reason = f"by the graph: {evidence.reason}"
+        else:
+            reason = "assumed: the graph does not say; --image-range 0,1 changes it"
+    return Preprocessing(
+        layout,
+        dtype,
+        tuple(slope.tolist()),
+        tuple(offset.tolist()),
+        formula,
+        reason,
+        "grey" if width == 1 else _order(images.bgr, evidence.order),
+        images.crop,
+        None in dims[-3:],
+    )
+
+
+def _check_numbers(images: Images) -> None:
+    """Refuses numbers that no image could be told apart by.
+
+    Raises:
+        GraphslimError: there are such.
+    """
+    for name in ("image_range", "mean", "scale"):
+        given = getattr(images, name)
+        if given is not None and not np.isfinite(np.asarray(given, np.float64)).all():
+            raise GraphslimError(f"is {given}, and has to be finite", option_of(name))
+    if images.image_range is not None and images.image_range[0] == images.image_range[1]:
+        raise GraphslimError("is one number twice", "--image-range", "give black and white")
+    if images.scale == 0:
+        raise GraphslimError("is 0, which makes every image the same", "--scale")
+
+
+def _order(bgr: Optional[bool], told: Optional[str]) -> str:
+    if bgr is None:
+        return told or "RGB"
+    return "BGR" if bgr else "RGB"
+
+
+def _means(given: Union[None, float, Sequence[float]], width: int) -> np.ndarray:
+    """The mean of each colour; float64 of shape (width,).
+
+    Raises:
+        GraphslimError: there are more than the input has colours, or fewer.
+    """
+    mean = np.atleast_1d(np.asarray(0.0 if given is None else given, np.float64))
+    if len(mean) not in (1, width):
+        raise GraphslimError(
+            f"holds {len(mean)} numbers, and the input has {width} channels",
+            "--mean",
+            "give one number, or one for each channel",
+        )
+    return np.array(np.broadcast_to(mean, (width,)))
+
+
+def _shown(mean: np.ndarray) -> str:
+    texts = list(dict.fromkeys([f"{number:g}" for number in mean]))
+    return texts[0] if len(texts) == 1 else "(" + ", ".join([f"{one:g}" for one in mean]) + ")"

@@ -1,0 +1,270 @@
+"""Image files: found, checked and decoded, a few at a time."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import os
+import warnings
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from graphslim.errors import GraphslimError
+from graphslim.feeds.images import LIMIT, Images, Preprocessing
+from graphslim.words import plural
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+_FINER = 2
+"""A JPEG may be decoded at a fraction of its size, but for this many times what is wanted."""
+
+
+class Files(NamedTuple):
+    """The files of a folder that are used.
+
+    Attributes:
+        paths: those that can be read, in the order of their names.
+        sizes: how many different sizes of images there are; 0 where none is known.
+        sha256: of the bytes of all of them, in order.
+        cautions: what was left out, and why, one line each.
+    """
+
+    paths: Tuple[str, ...]
+    sizes: int
+    sha256: str
+    cautions: Tuple[str, ...]
+
+
+class Pictures:
+    """Images as a sequence of arrays: a slice decodes the images in it, and keeps none.
+
+    Args:
+        files: the images.
+        preprocessing: what is done to each.
+    """
+
+    def __init__(self, files: Files, preprocessing: Preprocessing) -> None:
+        self._paths, self._preprocessing = files.paths, preprocessing
+        self.batched = preprocessing.layout.batched
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        decoded = [self._preprocessing(self._pixels(path)) for path in self._paths[part]]
+        return np.stack(decoded) if self.batched else decoded[0]
+
+    def _pixels(self, path: str) -> np.ndarray:
+        """An image in the input's size; uint8 of shape (height, width, channels)."""
+        height, width, channels = self._preprocessing.layout[:3]
+        try:
+            with open(path, "rb") as file:
+                opened = _opened(file.read(), _FINER * max(height, width))
+        except Exception as error:
+            raise GraphslimError(
+                f"cannot be read any more: {_reason(error)}", path, "leave the data as they are"
+            ) from error
+        image = opened.convert("L" if channels == 1 else "RGB")
+        if self._preprocessing.crop:
+            from PIL import ImageOps
+
+            image = ImageOps.fit(image, (width, height), method=_bicubic())
+        else:
+            image = image.resize((width, height), _bicubic())
+        return np.asarray(image, np.uint8).reshape(height, width, channels)
+
+
+class Encoded:
+    """Files as a sequence of their bytes, for a graph that decodes them itself.
+
+    Args:
+        files: the files.
+        batched: whether the input takes a vector of them.
+    """
+
+    def __init__(self, files: Files, batched: bool) -> None:
+        self._paths, self.batched = files.paths, batched
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        contents = []
+        for path in self._paths[part]:
+            with open(path, "rb") as file:
+                contents.append(file.read())
+        return np.array(contents if self.batched else contents[0], object)
+
+
+def open_files(images: Images, endings: Sequence[str], multiple: int, decoded: bool) -> Files:
+    """The files that a path means, checked.
+
+    Args:
+        images: the path, and how many of them at most.
+        endings: of their names, in lower case.
+        multiple: how many the graph takes at once; the rest is left out.
+        decoded: whether they are images that have to be decoded here.
+
+    Raises:
+        GraphslimError: there are none, too few, or none that can be read.
+    """
+    found = _found(images.path, endings)
+    limit = LIMIT if images.limit is None else images.limit
+    chosen, cautions = found, []
+    if len(found) > limit:
+        chosen = [found[place * len(found) // limit] for place in range(limit)]
+        cautions.append(
+            f"{limit} of {len(found):,} files are used, spread evenly over their sorted names "
+            "(--limit changes it)"
+        )
+    files = _checked(tuple([_identity(path) for path in chosen]), decoded)
+    cautions.extend(files.cautions)
+    if len(files.paths) < multiple:
+        raise GraphslimError(
+            f"holds {plural(len(files.paths), 'image')}, the input takes {multiple}",
+            images.path,
+            "add images",
+        )
+    whole = len(files.paths) // multiple * multiple
+    if whole < len(files.paths):
+        cautions.append(
+            f"the last {len(files.paths) - whole} of {len(files.paths)} are left out: the graph "
+            f"takes {multiple} at once"
+        )
+        files = _checked(tuple([_identity(path) for path in files.paths[:whole]]), decoded)
+    return files._replace(cautions=tuple(cautions))
+
+
+def _found(path: str, endings: Sequence[str]) -> List[str]:
+    """A file, or the files of a folder and its folders, sorted."""
+    wanted = tuple(endings)
+    if not os.path.isdir(path):
+        return [path]
+    found = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            os.path.join(folder, name)
+            for name in names
+            if name.lower().endswith(wanted) and not name.startswith(".")
+        ]
+    if not found:
+        raise GraphslimError("holds no images", path, f"their names end with {', '.join(wanted)}")
+    return sorted(found)
+
+
+def _identity(path: str) -> Tuple[str, int, int]:
+    """What tells that a file is still the same."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return path, -1, -1
+    return path, status.st_size, status.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=8)
+def _checked(files: Tuple[Tuple[str, int, int], ...], decoded: bool) -> Files:
+    """Reads every file once: which are broken, and the digest of the others.
+
+    Several parts of a command use the same files, so what was found is remembered while the files
+    stay the same.
+
+    Raises:
+        GraphslimError: none can be read, or Pillow is not there.
+    """
+    if decoded:
+        _need_pillow(files[0][0])
+    digest, paths, sizes, broken = hashlib.sha256(), [], set(), []
+    for path, _, _ in files:
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+            if decoded:
+                # An eighth of the size is enough to see whether all of a JPEG is there.
+                sizes.add(_opened(content, 1, sizes_only=True))
+        except Exception as error:  # Pillow's readers raise all kinds on damaged files
+            broken.append((path, _reason(error)))
+            continue
+        digest.update(hashlib.sha256(content).digest())
+        paths.append(path)
+    if not paths:
+        path, reason = broken[0]
+        raise GraphslimError(f"not an image that Pillow reads: {reason}", path, "mend the data")
+    return Files(tuple(paths), len(sizes), digest.hexdigest(), _told(broken, len(files)))
+
+
+def _told(broken: Sequence[Tuple[str, str]], count: int) -> Tuple[str, ...]:
+    if not broken:
+        return ()
+    path, reason = broken[0]
+    such = path if len(broken) == 1 else f"such as {path}"
+    return (f"{len(broken)} of {count} images could not be read: {such} ({reason})",)
+
+
+def _need_pillow(path: str) -> None:
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError:
+        raise GraphslimError("reading images needs Pillow", path, "pip install pillow") from None
+
+
+def _opened(content: bytes, side: int, sizes_only: bool = False) -> Any:
+    """A decoded image, upright and of 8 bits per channel; or no more than its size.
+
+    Args:
+        content: the file.
+        side: a JPEG may be decoded smaller, but no side below this.
+        sizes_only: whether the size in the file is wanted alone, once all of it was decoded.
+    """
+    from PIL import Image, ImageOps
+
+    with warnings.catch_warnings():
+        # Of Pillow's two limits for hostile sizes the second one, an error, is enough.
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(content)) as image:
+            size = image.size
+            image.draft(None, (side, side))
+            image.load()
+            if sizes_only:
+                return size
+            upright = ImageOps.exif_transpose(image)
+    return _of_bytes(upright)
+
+
+def _of_bytes(image: Any) -> Any:
+    """An image of 16 bits per pixel as one of 8; others as they are."""
+    if not image.mode.startswith("I"):
+        return image
+    from PIL import Image
+
+    return Image.fromarray((np.clip(np.asarray(image), 0, 65535) // 257).astype(np.uint8))
+
+
+def _bicubic() -> Any:
+    from PIL import Image
+
+    return getattr(Image, "BICUBIC")  # noqa: B009  # which not every version declares
+
+
+def _reason(error: Exception) -> str:
+    """Why a file could not be read, in a few words."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    name = type(error).__name__
+    if name == "UnidentifiedImageError":
+        return "no known image format"
+    if name == "DecompressionBombError":
+        return "more pixels than Pillow takes for sound"
+    return " ".join(str(error).split())[:80] or name
+
+
+def endings_of(decoder: Optional[str]) -> Tuple[str, ...]:
+    """The endings of files that a decoding op takes, or of images in general."""
+    if decoder == "DecodeWav":
+        return (".wav",)
+    if decoder == "DecodeBmp":
+        return (".bmp",)
+    if decoder in ("DecodeJpeg", "DecodePng", "DecodeImage", "DecodeAndCropJpeg"):
+        return (".png", ".jpg", ".jpeg", ".gif")
+    return IMAGE_ENDINGS
