@@ -84,7 +84,8 @@ def _range_of(graph: Graph, name: str) -> Evidence:
         if stated is not None:
             return Evidence(*stated, None, f"{scaled.reader.name} states it")
         scaled = _standardised(graph, scaled)
-        penalties = [_penalty(scaled, low, high) for low, high in _RANGES]
+        is_norm = scaled.reader.op in NORMS
+        penalties = [_penalty(scaled, low, high, is_norm) for low, high in _RANGES]
         best = int(np.argmin(penalties))
         if penalties[best] < _FAR:
             low, high = _RANGES[best]
@@ -172,25 +173,32 @@ def _standardised(graph: Graph, scaled: _Scaled) -> _Scaled:
     )
 
 
-def _penalty(scaled: _Scaled, low: float, high: float) -> float:
+def _penalty(scaled: _Scaled, low: float, high: float, is_norm: bool) -> float:
     """How far what a range becomes is from what networks are trained on; at its worst channel.
 
     Below 1 for such a range, centred or from 0 on; from 1 to 2 for pixels without their mean or
     standardised, the less the better centred; more than `_FAR` for others.
+
+    Args:
+        scaled: what becomes of the input.
+        low, high: the range.
+        is_norm: whether that is known to be standardised.
     """
     first, last = scaled.slope * low + scaled.offset, scaled.slope * high + scaled.offset
     width, centre = np.abs(last - first), np.abs(first + last) / 2
     nearest = np.array(_WIDTHS)[np.argmin(np.abs(np.subtract.outer(width, _WIDTHS)), axis=-1)]
     exact = np.abs(width / nearest - 1) < 0.04
-    from_zero = np.minimum(np.abs(first), np.abs(last)) < 0.002 * width
     share = centre / width
+    from_zero = np.minimum(np.abs(first), np.abs(last)) / width
     penalty = np.full(width.shape, 2 * _FAR)
     standard = (width > _STANDARDISED[0]) & (width < _STANDARDISED[1]) & (share < 0.4)
     penalty[standard] = 1 + share[standard]
-    shifted = exact & (share < 0.2)
-    penalty[shifted] = 1 + share[shifted]
-    usual = exact & (from_zero | (share < 0.02))
-    penalty[usual] = np.abs(width / nearest - 1)[usual]
+    if not is_norm:
+        shifted = exact & (share < 0.2)
+        penalty[shifted] = 1 + share[shifted]
+        usual = exact & ((from_zero < 0.002) | (share < 0.02))
+        misplaced = np.abs(width / nearest - 1) + np.minimum(from_zero, share)
+        penalty[usual] = misplaced[usual]
     return float(penalty.max())
 
 
