@@ -28,7 +28,7 @@ def exact(number: int) -> str:
 
 
 def percent(part: float) -> str:
-    """A share of a whole that it may exceed: `12.3 %`, `1,260 %`; less than all is never `100 %`."""
+    """A share of a whole that it may exceed: `12.3 %`, `1,260 %`; `100 %` is all of it."""
     if part >= 1:
         return f"{100 * part:,.0f} %"
     text = f"{100 * part:.3g}"
