@@ -22,8 +22,9 @@ import numpy as np
 import graphslim as gs
 from graphslim import runtime
 from graphslim.bench import cpu_name, full_name, spread, take_turns
-from graphslim.compare import difference, runnable
+from graphslim.compare import runnable
 from graphslim.feeds import random_feeds
+from graphslim.fidelity import difference
 from graphslim.optimizing import PASSES
 from graphslim.runtime import Session
 

@@ -2,67 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from contextlib import ExitStack
+from typing import Any, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphslim.analysis.cautions import random_node
-from graphslim.errors import VerifyError
-from graphslim.feeds import random_feeds
-from graphslim.ir import Graph
+from graphslim.analysis.channels import analyse
+from graphslim.errors import GraphslimError, VerifyError
+from graphslim.fidelity import Agreement, Measures, decision_of
+from graphslim.ir import Graph, Port
 from graphslim.layout import needs_nhwc, to_nhwc
 from graphslim.plans import Plan
+from graphslim.progress import Tick, silent
 from graphslim.rewrite import zero_consumers
 from graphslim.runtime import Session
+from graphslim.sampling.examples import Data, Examples, Samples
 
 TOLERANCE = 1e-4
 """Largest difference allowed, as a share of the output's range."""
-
-
-class OutputDifference(NamedTuple):
-    """How far one output of two graphs is apart.
-
-    Attributes:
-        name: the output's port.
-        shape: its shape.
-        absolute: the largest difference.
-        relative: the same as a share of the range of the first graph's output.
-        span: that range, max - min (or the largest magnitude, if that is all there is).
-    """
-
-    name: str
-    shape: Tuple[int, ...]
-    absolute: float
-    relative: float
-    span: float
-
-
-class Agreement(NamedTuple):
-    """The result of a comparison.
-
-    Attributes:
-        outputs: output by output.
-        tolerance: what was allowed, as a share of each output's range.
-        against: what the first graph was: `original`, or `masked original` for a given plan.
-        nhwc_twins: whether what ran was turned from NCHW to NHWC, which a CPU can run.
-    """
-
-    outputs: Tuple[OutputDifference, ...]
-    tolerance: float
-    against: str
-    nhwc_twins: bool = False
-
-    @property
-    def ok(self) -> bool:
-        """Whether every output is within the tolerance."""
-        return all(one.relative <= self.tolerance for one in self.outputs)
-
-    @property
-    def worst(self) -> OutputDifference:
-        """The output that is furthest apart."""
-        return max(
-            self.outputs, key=lambda one: one.relative if one.relative == one.relative else np.inf
-        )
 
 
 def verify(
@@ -70,11 +28,13 @@ def verify(
     second: Graph,
     *,
     plan: Optional[Plan] = None,
+    data: Data = None,
     feeds: Optional[Mapping[str, np.ndarray]] = None,
     seed: int = 0,
     batch: int = 1,
     tolerance: float = TOLERANCE,
     force: bool = False,
+    progress: Tick = silent,
 ) -> Agreement:
     """Runs two graphs on the same inputs and compares their outputs.
 
@@ -85,32 +45,137 @@ def verify(
         second: what should compute the same.
         plan: if given, the original is run with the weights that read the plan's channels set to
             zero (mask equivalence), which is what a graph pruned by any plan has to compute.
-        feeds: by input name; by default seeded random data.
-        seed: for the random data.
-        batch: for the random data, where the batch is open.
+        data: sample inputs, all of which are used: a path (.npz, .npy, a folder of images), or
+            arrays by input name; by default seeded random ones.
+        feeds: by input name, what is fed in one run as it is, instead of `data`.
+        seed: for random inputs.
+        batch: examples per run, where the graph leaves that open.
         tolerance: largest difference allowed, as a share of each output's range.
         force: allow a plan that was made for another checkpoint.
+        progress: told how many runs are done; see `graphslim.progress`.
 
     Raises:
-        VerifyError: the graphs differ in inputs, outputs or output shapes, one does not run, or
-            what they compute is random.
+        GraphslimError: the graphs differ in inputs, outputs or the shapes of those, or the data do
+            not fit them.
+        VerifyError: outputs differ in shape, a graph does not run, or what it computes is random.
         RuntimeUnavailable: TensorFlow is not there.
     """
     _same_signature(first, second)
     _refuse_random(first)
-    reference = first if plan is None else zero_consumers(first, plan, force)
-    data = dict(feeds) if feeds is not None else random_feeds(first, seed, batch)
-    # By the names of the first: the second may list the same outputs in another order.
-    fetches = [str(port) for port in first.outputs]
-    results: List[List[np.ndarray]] = []
-    for graph in (reference, second):
-        # As they stand: TensorFlow's own optimizer takes longer than the run that it is for.
-        with Session(runnable(graph), optimize=False) as session:
-            results.append(session.run(data, fetches))
-    found = [difference(*one) for one in zip(fetches, results[0], results[1])]
     against = "original" if plan is None else "masked original"
-    turned = needs_nhwc(reference) or needs_nhwc(second)
-    return Agreement(tuple(found), tolerance, against, turned)
+    reference = first if plan is None else zero_consumers(first, plan, force)
+    runs = _runs(first, data, feeds, batch, seed, progress)
+    return _compare({against: reference}, second, runs, tolerance)[0]
+
+
+def check(
+    first: Graph,
+    second: Graph,
+    plan: Plan,
+    *,
+    data: Data = None,
+    seed: int = 0,
+    batch: int = 1,
+    tolerance: float = TOLERANCE,
+    force: bool = False,
+    progress: Tick = silent,
+) -> Tuple[Agreement, Agreement]:
+    """Compares a graph pruned by a plan with the masked original and with the original, at once.
+
+    The arguments, and what is raised, are those of `verify`.
+
+    Returns:
+        the agreement with the masked original, which the surgery is judged by, and that with the
+        original, which tells what became of the network.
+    """
+    _same_signature(first, second)
+    _refuse_random(first)
+    references = {"masked original": zero_consumers(first, plan, force), "original": first}
+    runs = _runs(first, data, None, batch, seed, progress)
+    surgery, change = _compare(references, second, runs, tolerance)
+    return surgery, change
+
+
+class _Runs(NamedTuple):
+    """What is fed run by run, each with its number of examples, and how many runs there are."""
+
+    feeds: Iterable[Tuple[Mapping[str, np.ndarray], int]]
+    number: int
+    random: bool
+
+
+def _runs(
+    graph: Graph,
+    data: Data,
+    feeds: Optional[Mapping[str, np.ndarray]],
+    batch: int,
+    seed: int,
+    progress: Tick,
+) -> _Runs:
+    if feeds is not None:
+        return _Runs([(feeds, _examples(feeds))], 1, False)
+    examples = Examples(graph, Samples(data, batch=batch, tick=progress), seed)
+    return _Runs(examples, examples.runs, data is None)
+
+
+def _examples(feeds: Mapping[str, np.ndarray]) -> int:
+    """How many examples a run is of: what the first axes agree on."""
+    sizes = {np.shape(array)[0] for array in feeds.values() if np.ndim(array)}
+    return max(1, sizes.pop()) if len(sizes) == 1 else 1
+
+
+def _compare(
+    references: Mapping[str, Graph], second: Graph, runs: _Runs, tolerance: float
+) -> List[Agreement]:
+    """Runs all graphs on the same inputs, and holds the second against each of the references.
+
+    Args:
+        references: by what they are called.
+        second: what should compute the same.
+        runs: the inputs.
+        tolerance: largest difference allowed, as a share of each output's range.
+    """
+    # By the names of the first: the second may list the same outputs in another order.
+    outputs = next(iter(references.values())).outputs
+    graphs = [runnable(graph) for graph in (*references.values(), second)]
+    measures = [[_measures(graphs, port, runs.number) for port in outputs] for _ in references]
+    sources = [measure.source for measure in measures[0]]
+    fetches = [str(port) for port in (*outputs, *filter(None, sources))]
+    examples = 0
+    with ExitStack() as stack:
+        # As they stand: TensorFlow's own optimizer takes longer than the run that it is for.
+        sessions = [stack.enter_context(Session(graph, optimize=False)) for graph in graphs]
+        for feeds, count in runs.feeds:
+            *expected, values = [session.run(feeds, fetches) for session in sessions]
+            for row, reference in zip(measures, expected):
+                pairs = dict(zip(fetches, zip(reference, values)))
+                for measure, port, source in zip(row, outputs, sources):
+                    measure.add(*pairs[str(port)], count, pairs.get(str(source)))
+            examples += count
+    return [
+        Agreement(
+            tuple([measure.result() for measure in row]),
+            tolerance,
+            against,
+            needs_nhwc(graph) or needs_nhwc(second),
+            examples,
+            runs.random,
+        )
+        for row, (against, graph) in zip(measures, references.items())
+    ]
+
+
+def _measures(graphs: Sequence[Graph], output: Port, runs: int) -> Measures:
+    """Measures for an output; of classes at what they are chosen from, if all graphs have that."""
+    decision = decision_of(graphs[0], output)
+    if decision is not None and decision.source is not None:
+        source = decision.source
+        shapes = [
+            analyse(graph).fact(source).shape if source.node in graph else None for graph in graphs
+        ]
+        if shapes[0] is None or any(shape != shapes[0] for shape in shapes):
+            decision = decision._replace(source=None)
+    return Measures(str(output), runs, decision)
 
 
 def runnable(graph: Graph) -> Graph:
@@ -123,16 +188,44 @@ def runnable(graph: Graph) -> Graph:
 
 
 def _same_signature(first: Graph, second: Graph) -> None:
-    for what, one, other in (
+    """Refuses two graphs that are not of one network.
+
+    Raises:
+        GraphslimError: they differ in inputs, in outputs, or in the shapes of those.
+    """
+    for what, names, others in (
         ("inputs", first.inputs, second.inputs),
         ("outputs", [str(port) for port in first.outputs], [str(port) for port in second.outputs]),
     ):
-        if sorted(one) != sorted(other):
-            raise VerifyError(
-                f"its {what} are {_names(other)}, and those of {first.name} are {_names(one)}",
+        if sorted(names) != sorted(others):
+            raise GraphslimError(
+                f"its {what} are {_names(others)}, and those of {first.name} are {_names(names)}",
                 second.name,
-                f"name the {what} of both with --{what}",
+                f"these are not two versions of one network; if they are, name the {what} of both "
+                f"with --{what}",
             )
+        for name in names:
+            port = Port.parse(name)
+            shape, other = (analyse(graph).fact(port).shape for graph in (first, second))
+            if not _may_be_equal(shape, other):
+                raise GraphslimError(
+                    f"its {what[:-1]} {name} has the shape {_sizes(other)}, and that of "
+                    f"{first.name} {_sizes(shape)}",
+                    second.name,
+                    "compare two versions of one network",
+                )
+
+
+def _may_be_equal(shape: Any, other: Any) -> bool:
+    """Whether two shapes may be the same, sizes that are not known left aside."""
+    if shape is None or other is None:
+        return True
+    pairs = zip(shape, other)
+    return len(shape) == len(other) and all(a is None or b is None or a == b for a, b in pairs)
+
+
+def _sizes(shape: Any) -> str:
+    return "[" + ",".join(["?" if size is None else str(size) for size in shape]) + "]"
 
 
 def _refuse_random(graph: Graph) -> None:
@@ -147,51 +240,3 @@ def _refuse_random(graph: Graph) -> None:
 
 def _names(names: Sequence[str]) -> str:
     return ", ".join(names) or "none"
-
-
-def difference(name: str, first: Any, second: Any) -> OutputDifference:
-    """How far two values of one output are apart.
-
-    Raises:
-        VerifyError: their shapes or element types differ, or the first is not finite.
-    """
-    one, other = np.asarray(first), np.asarray(second)
-    place = f"output {name}"
-    if one.shape != other.shape:
-        raise VerifyError(f"has shape {list(other.shape)} instead of {list(one.shape)}", place)
-    if one.dtype != other.dtype and not (_is_text(one) and _is_text(other)):
-        raise VerifyError(f"is of type {other.dtype} instead of {one.dtype}", place)
-    if not one.size:
-        return OutputDifference(name, one.shape, 0.0, 0.0, 0.0)
-    if one.dtype.kind not in "fiub":
-        apart = 0.0 if bool((one == other).all()) else np.inf
-        return OutputDifference(name, one.shape, apart, apart, 0.0)
-    one, other = one.astype(np.float64), other.astype(np.float64)
-    if not np.isfinite(one).all():
-        raise VerifyError(
-            "is not finite in the original itself", place, "give real data with --data"
-        )
-    absolute = float(np.abs(one - other).max()) if np.isfinite(other).all() else np.inf
-    span = float(one.max() - one.min()) or float(np.abs(one).max()) or 1.0
-    return OutputDifference(name, one.shape, absolute, absolute / span, span)
-
-
-def _is_text(array: np.ndarray) -> bool:
-    return array.dtype.kind in "OSU"
-
-
-def as_dict(agreement: Agreement) -> Dict[str, object]:
-    """For `--json`; a difference that is not finite, for which JSON has no word, is null."""
-    return {
-        "ok": agreement.ok,
-        "tolerance": agreement.tolerance,
-        "against": agreement.against,
-        "nhwc_twins": agreement.nhwc_twins,
-        "outputs": [
-            {
-                key: None if isinstance(value, float) and not np.isfinite(value) else value
-                for key, value in {**one._asdict(), "shape": list(one.shape)}.items()
-            }
-            for one in agreement.outputs
-        ],
-    }

@@ -116,42 +116,28 @@ class Running(NamedTuple):
     batch: int
     tolerance: float
 
-    def compare(
-        self,
-        first: Graph,
-        second: Graph,
-        plan: Optional[Plan] = None,
-        force: bool = False,
-        first_run: bool = False,
-    ) -> Any:
-        """Runs both graphs; gives their `compare.Agreement`.
+    def compare(self, first: Graph, second: Graph, plan: Optional[Plan] = None, **more: Any) -> Any:
+        """Runs both graphs on all inputs; gives their `compare.Agreement`.
 
         Args:
-            first, second, plan, force: as for `compare.verify`.
-            first_run: use only as many of the data as a graph takes at once.
+            first, second, plan: as for `compare.verify`.
+            **more: its `force` and `progress`.
 
         Raises:
             GraphslimError: the data cannot be read, or a graph does not run.
         """
         from graphslim.compare import verify
-        from graphslim.sampling import Examples, Samples
 
-        feeds = None
-        if self.data:
-            examples = Examples(first, Samples(self.data, batch=self.batch))
-            if not first_run:
-                examples = Examples(first, Samples(self.data, batch=examples.count))
-            feeds = next(iter(examples))[0]
-        return verify(
-            first,
-            second,
-            plan=plan,
-            feeds=feeds,
-            seed=self.seed,
-            batch=self.batch,
-            tolerance=self.tolerance,
-            force=force,
-        )
+        return verify(first, second, plan=plan, **self._asdict(), **more)
+
+    def check(self, first: Graph, second: Graph, plan: Plan, **more: Any) -> Tuple[Any, Any]:
+        """Runs a graph pruned by a plan, the masked original and the original on all inputs.
+
+        The arguments are those of `compare`; gives what `compare.check` does, and raises it.
+        """
+        from graphslim.compare import check
+
+        return check(first, second, plan, **self._asdict(), **more)
 
 
 class Finite(click.FloatRange):

@@ -11,7 +11,8 @@ from typing import Dict, List, Mapping, Optional, Type, Union
 import numpy as np
 
 from graphslim.analysis.channels import analyse
-from graphslim.compare import Agreement, verify
+from graphslim.compare import verify
+from graphslim.fidelity import Agreement
 from graphslim.graphdef import parse, serialize, signature
 from graphslim.ir import Graph
 from graphslim.ir.text import from_text, to_text

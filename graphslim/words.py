@@ -28,8 +28,11 @@ def exact(number: int) -> str:
 
 
 def percent(part: float) -> str:
-    """A share of a whole that it may exceed: `12.3 %`, `1,260 %`."""
-    return f"{100 * part:,.0f} %" if part >= 1 else f"{100 * part:.3g} %"
+    """A share of a whole that it may exceed: `12.3 %`, `1,260 %`; `100 %` is all of it."""
+    if part >= 1:
+        return f"{100 * part:,.0f} %"
+    text = f"{100 * part:.3g}"
+    return "over 99.9 %" if text == "100" else f"{text} %"
 
 
 def share(before: Optional[int], after: Optional[int]) -> str:

@@ -11,9 +11,11 @@ import pytest
 from tiny import tiny
 
 import graphslim as gs
+from graphslim.analysis.cautions import random_node
 from graphslim.errors import GraphslimError
-from graphslim.feeds import pictures
+from graphslim.feeds import cut_behind, pictures
 from graphslim.ir import Graph
+from graphslim.runtime import Session
 from graphslim.sampling import Examples, Samples
 from graphslim.sampling.examples import Data
 from graphslim.testing import from_text
@@ -159,6 +161,73 @@ def test_dropout_lets_everything_through(dropout: str, expected: Optional[float]
     examples = Examples(graph, Samples(data))
     assert examples.about.switches == (("p", expected),)
     assert all(feeds["p"] == np.float32(expected) for feeds, _ in examples)
+
+
+def test_dropout_that_is_switched_off_makes_no_output_random() -> None:
+    text = (
+        "x = input ?,2\np = Placeholder() dtype=float32 shape=<>\nsize = i32[2]{1 2}\n"
+        "noise = RandomUniform(size) T=int32 dtype=float32\n"
+        "mask = Less(noise, p)\nfloat = Cast(mask) SrcT=bool DstT=float32\ny = Mul(x, float)"
+    )
+    assert random_node(tiny(text)) is None
+    assert random_node(tiny(text + "\nz = Add(x, noise)")) == "noise"
+    assert random_node(tiny(text.replace("Less", "Add").replace("mask) SrcT=bool", "mask)"))) == (
+        "noise"
+    )
+
+
+# ------------------------------------------------------------------- inputs of encoded bytes
+
+JPEG = """
+    bytes = Placeholder() dtype=string shape=<>
+    pixels = DecodeJpeg(bytes) channels=3
+    float = Cast(pixels) SrcT=uint8 DstT=float32
+    axis = i32[]{0}
+    x = ExpandDims(float, axis) Tdim=int32
+    size = i32[2]{8 8}
+    small = ResizeBilinear(x, size)
+    w = f32[3,3,3,4]{random 1}
+    y = Conv2D(small, w)
+"""
+
+
+def test_where_to_start_behind_a_decoder_is_told() -> None:
+    graph = tiny(JPEG)
+    with pytest.raises(GraphslimError, match="cannot make up string data .*--inputs (.*)") as told:
+        Examples(graph, Samples())
+    name = str(told.value).rstrip(")").rsplit(" ", 1)[1]
+    graph.inputs = [name]
+    ((feeds, _), *_) = list(Examples(graph, Samples()))
+    assert feeds[name].dtype == np.float32 and feeds[name].shape[3] == 3
+
+
+def test_a_cut_that_leaves_something_undecoded_is_not_offered() -> None:
+    graph = tiny(
+        "bytes = Placeholder() dtype=string shape=<>\n"
+        "wav = DecodeWav(bytes) desired_channels=1 desired_samples=100\n"
+        "power = AudioSpectrogram(wav) magnitude_squared=true stride=10 window_size=10\n"
+        "x = Mfcc(power, wav:1)\nto = i32[2]{1 20}\nflat = Reshape(x, to)\n"
+        "w = f32[20,4]{random 1}\ny = MatMul(flat, w)"
+    )
+    assert cut_behind(graph, "bytes") == "flat"
+
+
+@pytest.mark.tf
+def test_files_are_fed_to_a_graph_that_decodes_them(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow")
+    images(tmp_path, 2)
+    examples = Examples(tiny(JPEG), Samples(str(tmp_path)))
+    assert examples.count == 2
+    with Session(tiny(JPEG)) as session:
+        shapes = [session.run(feeds, ["pixels", "y"])[0].shape for feeds, _ in examples]
+    assert shapes == [(12, 16, 3)] * 2
+    assert "2 files from" in examples.about.lines()[0]
+
+
+def test_a_size_given_for_an_input_inside_the_graph_holds() -> None:
+    graph = tiny("a = input ?,4\nto = Placeholder() dtype=int32 shape=<2>\nx = Reshape(a, to)")
+    graph.inputs, graph.input_shapes = ["x"], {"x": (None, 7)}
+    assert gs.analyse(graph).fact(gs.Port("x")).shape == (None, 7)
 
 
 # ------------------------------------------------------------------- images

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from graphslim import compare, feeds, runtime
-from graphslim.compare import Agreement, as_dict, difference, verify
+from graphslim.compare import verify
 from graphslim.errors import GraphslimError, RuntimeUnavailable, VerifyError
 from graphslim.feeds import random_feeds, range_of
+from graphslim.fidelity import Agreement, difference
 from graphslim.ir import Graph
 from graphslim.testing import from_text
 
@@ -163,7 +164,7 @@ def test_the_worst_output_and_the_tolerance() -> None:
 
 def test_json_has_no_nan_and_no_infinity() -> None:
     far = difference("far", np.array([0.0, 1.0]), np.array([np.nan, 1.0]))
-    tree = json.loads(json.dumps(as_dict(Agreement((far,), 0.1, "original")), allow_nan=False))
+    tree = json.loads(json.dumps(Agreement((far,), 0.1, "original").as_dict(), allow_nan=False))
     assert tree["ok"] is False and tree["outputs"][0]["absolute"] is None
     assert tree["outputs"][0]["shape"] == [2]
 
@@ -178,7 +179,7 @@ def test_json_has_no_nan_and_no_infinity() -> None:
 )
 def test_signatures_must_be_the_same(other: str, told: str) -> None:
     first = from_text("x = Placeholder() dtype=float32 shape=<2>\ny = Relu(x)")
-    with pytest.raises(VerifyError, match=told):
+    with pytest.raises(GraphslimError, match=told):
         verify(first, from_text(other))
 
 

@@ -95,7 +95,7 @@ def test_half_precision_is_told_of(run: Run) -> None:
     assert found["verified"]["ok"] and 0 < found["rounded"]["outputs"][0]["relative"] < 0.05
     assert "Cast" in ops(gs.load("o.pb"))
     text = run("prune m.pb -o p.pb --fp16-weights --for-tf 1.15")
-    assert "Stored as half precision, out changed by" in text.err
+    assert "Stored as half precision, out decides" in text.err
     assert "Cast" in ops(gs.load("p.pb"))
 
 

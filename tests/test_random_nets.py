@@ -12,7 +12,8 @@ from random_builder import LAYERS
 from random_nets import Layer, Recipe, build, feeds_for, recipes
 
 import graphslim as gs
-from graphslim.compare import difference, runnable
+from graphslim.compare import runnable
+from graphslim.fidelity import difference
 from graphslim.ir.verify import check
 from graphslim.plans import plan_given
 from graphslim.runtime import Session, version

@@ -16,8 +16,8 @@ import graphslim as gs
 from graphslim import report, show
 from graphslim.analysis.cost import cost
 from graphslim.cli import main
-from graphslim.compare import Agreement, OutputDifference
 from graphslim.errors import EmitError
+from graphslim.fidelity import Agreement, OutputDifference
 from graphslim.plans.plan import Achieved
 from graphslim.report.charts import cut_between, differences, histogram
 from graphslim.report.names import Names
@@ -50,6 +50,10 @@ odd = MysteryOp(net/other)
 GONE = {"net/b/expand/Conv2D": [1, 2, 5], "net/next/Conv2D": [0]}
 SCORES = {"net/b/expand/Conv2D": [8, 1, 2, 7, 6, 3, 5, 4], "net/next/Conv2D": [1, 2, 3, 4, 5, 6]}
 AGREED = Agreement((OutputDifference("out", (1, 4, 4, 3), 2e-7, 3e-6, 0.07),), 1e-4, "original")
+MASKED = AGREED._replace(against="masked original")
+CHANGED = AGREED._replace(
+    outputs=(AGREED.outputs[0]._replace(relative=0.5, error=0.25),), examples=40
+)
 
 
 def pruned(**changes: Any) -> Tuple[gs.Graph, gs.Graph, gs.Plan]:
@@ -62,8 +66,10 @@ def pruned(**changes: Any) -> Tuple[gs.Graph, gs.Graph, gs.Plan]:
     return graph, gs.apply(graph, plan), plan
 
 
-def page(*agreements: Agreement, **changes: Any) -> str:
-    return report.render(report.collect(*pruned(**changes), agreements))
+def page(
+    change: Optional[Agreement] = None, surgery: Optional[Agreement] = None, **changes: Any
+) -> str:
+    return report.render(report.collect(*pruned(**changes), change, surgery))
 
 
 class Reader(HTMLParser):
@@ -132,9 +138,7 @@ def test_an_open_size_leaves_macs_open() -> None:
 def test_the_page_says_what_happened() -> None:
     settings = {"criterion": "l1", "budget": {"macs": 0.5}, "only": ["net/*", "b?"]}
     achieved = Achieved("macs", 0.5, 0.75, "one group is <pinned>")
-    masked = AGREED._replace(against="masked original")
-    changed = AGREED._replace(outputs=(AGREED.outputs[0]._replace(relative=0.25),))
-    said = Reader(page(masked, changed, settings=settings, achieved=achieved)).said
+    said = Reader(page(CHANGED, MASKED, settings=settings, achieved=achieved)).said
     for text in (
         "<net> & co.pb",
         "4 of 18 prunable channels removed",
@@ -142,8 +146,10 @@ def test_the_page_says_what_happened() -> None:
         "cut at 3.5",
         "Asked for 50 %, achieved 75 %",
         "one group is <pinned>",
-        "the same within 0.0001 of their range",
-        "The outputs changed by up to 25 % of their range",
+        "Caution: the outputs changed much",
+        "out is off by 25 % of its variation",
+        "over 40 inputs",
+        "within 3e-06 of the range of out; 0.0001 is allowed",
         "no rule for the op",
         "teach graphslim the op",
         "macs 0.5",
@@ -152,8 +158,14 @@ def test_the_page_says_what_happened() -> None:
         assert text in said, text
 
 
+def test_a_page_says_first_what_became_of_the_network() -> None:
+    said = Reader(page(CHANGED, MASKED)).said
+    assert said.index("changed much") < said.index("The cut itself was checked")
+    assert "the same within 0.0001 of their range" in Reader(page(surgery=AGREED)).said
+
+
 def test_the_page_asks_nothing_of_anyone() -> None:
-    text = page(AGREED)
+    text = page(surgery=AGREED)
     for tag, attributes in Reader(text).tags:
         assert tag not in ("script", "iframe", "object", "embed", "base"), tag
         for key, value in attributes.items():
@@ -164,7 +176,7 @@ def test_the_page_asks_nothing_of_anyone() -> None:
 
 
 def test_ids_are_unique_and_colours_are_the_pages() -> None:
-    text = page(AGREED, AGREED._replace(against="masked original"))
+    text = page(CHANGED, MASKED)
     charts = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
     assert len(charts) == 4
     ids = [name for chart in charts for name in re.findall(r'\bid="([^"]*)"', chart)]
@@ -178,7 +190,7 @@ def test_ids_are_unique_and_colours_are_the_pages() -> None:
 
 
 def test_the_same_report_gives_the_same_page() -> None:
-    assert page(AGREED) == page(AGREED)
+    assert page(CHANGED, MASKED) == page(CHANGED, MASKED)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +252,7 @@ def test_a_network_without_layers_or_blocks() -> None:
 
 def test_json_has_the_numbers_of_the_page() -> None:
     graph, slim, plan = pruned(achieved=Achieved("macs", 0.5, 0.75))
-    found = report.collect(graph, slim, plan, [AGREED])
+    found = report.collect(graph, slim, plan, surgery=AGREED)
     tree = show.pruning(graph, slim, plan, AGREED, "out.pb", seconds=1.25)
     assert [tree["params"], tree["macs"], tree["size"]] == [
         list(pair) for pair in (found.params, found.macs or (), found.size)
@@ -252,11 +264,12 @@ def test_json_has_the_numbers_of_the_page() -> None:
 
 def test_the_terminal_shows_cost_by_block_and_the_budget(capsys: Any) -> None:
     graph, slim, plan = pruned(achieved=Achieved("macs", 0.5, 0.75, "too coarse"))
-    show.print_pruning(show.Console(), graph, slim, plan, AGREED, 1.0, changed=AGREED)
+    show.print_pruning(show.Console(), graph, slim, plan, MASKED, 1.0, changed=CHANGED)
     out = capsys.readouterr().out
     assert re.search(r"net/b +│ +120 +│ +75 +│ +-37.5 % │ +1.92 k │ +1.20 k │ +-37.5 %", out), out
     assert "macs: asked for 0.5, achieved 0.75 (too coarse)" in out
-    assert "out changed by 0.0003 % of its range" in out
+    assert "Caution: the outputs changed much: out is off by 25 % of its variation" in out
+    assert out.index("changed much") < out.index("Nothing else changed")
     assert "net/other" not in out.split("Cost")[1].split("Whole")[0]
 
 

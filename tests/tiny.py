@@ -43,6 +43,7 @@ _USUAL: Dict[str, str] = {
     "Cast": "SrcT=float32 DstT=int32",
 }
 _NO_T = (
+    *("DecodeJpeg", "DecodeWav", "AudioSpectrogram", "Mfcc"),
     *("Placeholder", "Const", "Cast", "NoOp", "FakeQuantWithMinMaxArgs"),
     *("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel"),
     *("LogicalNot", "LogicalAnd", "LogicalOr", "Any", "GatherV2", "GatherNd", "Range"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Dict, List, NamedTuple, Optional, Set
 
 from graphslim.analysis.cost import needed
+from graphslim.analysis.switches import silent_noise
 from graphslim.ir import Graph, Node
 from graphslim.words import plural
 
@@ -81,7 +82,9 @@ def random_node(graph: Graph) -> Optional[str]:
     """The first node, if any, that makes the outputs differ from run to run."""
     used, optional = needed(graph), conditional(graph)
     for node in graph:
-        if node.op in _RANDOM and node.name in used and node.name not in optional:
+        if node.op not in _RANDOM or node.name not in used or node.name in optional:
+            continue
+        if node.name not in silent_noise(graph):
             return node.name
     return None
 

@@ -26,6 +26,7 @@ from graphslim.analysis.arithmetic import (
     is_elementwise,
     pair,
 )
+from graphslim.analysis.given import with_given_shape
 from graphslim.ir import IDENTITY_OPS, Node, Port
 from graphslim.ops.table import STRUCTURAL, VALUE_RULES, Fact, Ids, ValueVisit
 
@@ -181,7 +182,9 @@ class Sizes:
         they count.
         """
         taken, self._taken = self._taken, set()
-        outs = [self._with_batch(node, inputs, out) for out in outs]
+        outs = [
+            self._with_batch(node, inputs, out) for out in with_given_shape(self._walk, node, outs)
+        ]
         if node.op in JOINING:
             inputs = as_sizes(node.op, inputs, float(FIXED))
         values = self._values(node, inputs, outs)

@@ -10,7 +10,7 @@ from graphslim.analysis.probe import Probe
 from graphslim.ir import DType, Graph, Node, Shape
 
 _UNIFORM = frozenset(("RandomUniform", "StatelessRandomUniform", "StatelessRandomUniformV2"))
-_COMPARISONS = frozenset(("Less", "LessEqual", "Greater", "GreaterEqual"))
+_MASKS = frozenset(("Add", "AddV2", "Less", "LessEqual", "Greater", "GreaterEqual"))
 
 
 def switches(graph: Graph) -> Dict[str, Union[bool, float]]:
@@ -37,6 +37,25 @@ def _switches(graph: Graph) -> Dict[str, Union[bool, float]]:
     return found
 
 
+def silent_noise(graph: Graph) -> Set[str]:
+    """Ops that draw the random numbers of dropout which the inputs above switch off."""
+    return set(graph.memo(f"silent noise with {graph.inputs}", _silent_noise))
+
+
+def _silent_noise(graph: Graph) -> Set[str]:
+    given = {name: np.array(value) for name, value in switches(graph).items() if value is not False}
+    if not given:
+        return set()
+    probe, found = Probe(graph, given), set()
+    for node in graph:
+        if node.op in _UNIFORM:
+            drawn = _behind(graph, [node.name])
+            exits = {use.node for name in drawn for use in graph.uses_of(name)} - drawn
+            if all(_is_open(graph, probe, graph[name], drawn) for name in exits):
+                found.add(node.name)
+    return found
+
+
 def _may_be_scalar(node: Node) -> bool:
     shape = node.attrs.get("shape")
     return not isinstance(shape, Shape) or not shape.dims
@@ -53,7 +72,6 @@ def _keeps_all(graph: Graph, name: str) -> Optional[float]:
             _is_open(graph, probe, graph[node], drawn)
             for node in probe.readers
             if any(port.node in drawn for port in graph.data_inputs(node))
-            and graph[node].op in _COMPARISONS | {"Add", "AddV2"}
         ]
         if masks and all(masks):
             return value
@@ -77,13 +95,16 @@ def _behind(graph: Graph, names: List[str]) -> Set[str]:
 def _is_open(graph: Graph, probe: Probe, node: Node, drawn: Set[str]) -> bool:
     """Whether a mask made of numbers drawn from [0, 1) lets everything through."""
     ports = graph.data_inputs(node)
+    if node.op not in _MASKS or len(ports) != 2:
+        return False
     first = ports[0].node in drawn
     value = probe.at(ports[1] if first else ports[0])
-    if value is None or len(ports) != 2:
+    if value is None:
         return False
     number = float(np.asarray(value).ravel()[0])
-    if node.op in ("Add", "AddV2"):  # Floor(number + drawn)
-        return number == 1.0
+    if node.op in ("Add", "AddV2"):
+        uses = graph.uses_of(node)
+        return number == 1.0 and all(graph[use.node].op == "Floor" for use in uses)
     if node.op in ("Less", "LessEqual"):
         return number >= 1.0 if first else number <= 0.0
     return number <= 0.0 if first else number >= 1.0

@@ -17,8 +17,9 @@ from graphslim.checkpoint.folding import folded, with_values
 from graphslim.checkpoint.model import Trained
 from graphslim.checkpoint.rate import Summary, summary_of, summary_tree
 from graphslim.checkpoint.slim import Slim, cut_checkpoint
-from graphslim.compare import TOLERANCE, Agreement, verify
+from graphslim.compare import TOLERANCE, verify
 from graphslim.errors import VerifyError
+from graphslim.fidelity import Agreement
 from graphslim.folders import check_folder, replacing_folder
 from graphslim.graphdef import save
 from graphslim.ir import Graph

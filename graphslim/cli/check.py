@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Iterable, NamedTuple, Optional
 
-from graphslim import runtime, show
+from graphslim import progress, runtime, show
 from graphslim.analysis.cautions import random_node
 from graphslim.cli import console
-from graphslim.compare import Agreement
-from graphslim.criteria import criteria
 from graphslim.errors import VerifyError
+from graphslim.fidelity import Agreement
 from graphslim.ir import Graph
 from graphslim.options import Running
 from graphslim.plans import Plan
@@ -75,6 +74,7 @@ def checking(
     output: str,
     force: bool = False,
     advice: str = "or try --dead-below 0",
+    quiet: bool = False,
 ) -> Checked:
     """Runs the result, and what it has to agree with.
 
@@ -86,6 +86,7 @@ def checking(
         output: where the result is to be written.
         force: whether the plan may be of another checkpoint.
         advice: what else to do where they differ and there is no plan.
+        quiet: draw no progress bar.
 
     Raises:
         VerifyError: they differ.
@@ -96,10 +97,12 @@ def checking(
         return Checked(why_not="TensorFlow is not installed.")
     if check is None and random_node(graph) is not None:
         return Checked(why_not="the outputs differ from run to run, those of the original too.")
-    rule = criteria().get(plan.settings.get("criterion", "")) if plan is not None else None
-    # Scores may be of more data than a graph takes at once.
-    first_run = rule is not None and rule.kind != "weights"
-    agreement = running.compare(graph, slim, plan, force, first_run)
+    change = None
+    with progress.bar(console.err, quiet) as tick:
+        if plan is None:
+            agreement = running.compare(graph, slim, progress=tick)
+        else:
+            agreement, change = running.check(graph, slim, plan, force=force, progress=tick)
     if not agreement.ok:
         show.print_agreement(console.err, agreement)
         hint = "a bug; please report it" if plan else advice
@@ -109,5 +112,4 @@ def checking(
             output,
             f"nothing was written; look at it with --no-verify, {hint}",
         )
-    change = None if plan is None else running.compare(graph, slim, first_run=first_run)
     return Checked(agreement, change)

@@ -13,7 +13,8 @@ from graphslim.cli import console
 from graphslim.cli.check import Checked, checking, tell
 from graphslim.cli.data import path_of, tell_data
 from graphslim.cli.files import check_targets, files_of
-from graphslim.compare import Agreement, as_dict
+from graphslim.fidelity import Agreement
+from graphslim.fidelity.words import lost
 from graphslim.graphdef import save, serialize
 from graphslim.ir import Graph
 from graphslim.options import (
@@ -26,7 +27,6 @@ from graphslim.options import (
     run_options,
 )
 from graphslim.pipeline import Pipeline
-from graphslim.words import percent
 
 
 class Deploying(NamedTuple):
@@ -80,17 +80,14 @@ def rounding(
     """How far storing weights as half precision moved the outputs; None where nothing was run."""
     if not deploying.fp16_weights or checked.agreement is None:
         return None
-    found: Agreement = running.compare(exact, stored, first_run=True)
+    found: Agreement = running.compare(exact, stored)
     return found
 
 
 def tell_rounding(found: Optional[Agreement]) -> None:
     """Says how far half precision moved the outputs, on stderr."""
     if found is not None:
-        console.err.print(
-            f"Stored as half precision, {found.worst.name} changed by "
-            f"{percent(found.worst.relative)} of its range."
-        )
+        console.err.print(f"Stored as half precision, {lost(found.furthest)} over {found.inputs}.")
 
 
 @click.command(short_help="Make a graph faster and smaller; remove no channel.")
@@ -160,8 +157,8 @@ def _tree(
         "output": output,
         "nodes": [len(graph), len(stored)],
         "size": [len(serialize(graph)), len(serialize(stored))],
-        "verified": None if checked.agreement is None else as_dict(checked.agreement),
-        "rounded": None if moved is None else as_dict(moved),
+        "verified": None if checked.agreement is None else checked.agreement.as_dict(),
+        "rounded": None if moved is None else moved.as_dict(),
         "seconds": round(seconds, 3),
     }
 

@@ -129,13 +129,13 @@ def prune(
     if plan is not None:
         tell(cautions_of(graph, plan))
     chosen = plan if wish.criterion is not None else None
-    checked = checking(check, running, graph, slim, chosen, output)
+    checked = checking(check, running, graph, slim, chosen, output, quiet=quiet)
     stored = deploying.stored(slim)
     tell_rounding(rounding(deploying, running, slim, stored, checked))
     page = None
     if report_out is not None and plan is not None:
-        found = [checked.agreement, checked.change]
-        page = draw_report(graph, slim, plan, found, output, seconds, quiet)
+        compared = (checked.change, checked.agreement)
+        page = draw_report(graph, slim, plan, *compared, output, seconds, quiet)
     with writing_report(page, report_out):
         save(stored, output)
     if plan_out and plan is not None:

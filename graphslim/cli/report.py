@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Iterator, Optional, Sequence
+from typing import Iterator, Optional
 
 import click
 
 from graphslim import report
 from graphslim.cli import console
-from graphslim.compare import Agreement
+from graphslim.fidelity import Agreement
 from graphslim.graphdef.emit import replacing
 from graphslim.ir import Graph
 from graphslim.plans import Plan
@@ -37,14 +37,14 @@ def draw_report(
     before: Graph,
     after: Graph,
     plan: Plan,
-    agreements: Sequence[Optional[Agreement]],
+    change: Optional[Agreement],
+    surgery: Optional[Agreement],
     output: str,
     seconds: float,
     quiet: bool = False,
 ) -> str:
     """The page as text, with a progress bar on stderr; see `report.collect`."""
-    found = [one for one in agreements if one is not None]
-    data = report.collect(before, after, plan, found, output=output, seconds=seconds)
+    data = report.collect(before, after, plan, change, surgery, output=output, seconds=seconds)
     with bar(console.err, quiet) as tick:
         return report.render(data, tick)
 

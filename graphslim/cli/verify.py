@@ -39,18 +39,16 @@ def verify(
     """Run two graphs on the same inputs and compare their outputs; exit status 1 if they differ."""
     one, other = reading.load_pair(first, second)
     plan = read_plan(plan_path) if plan_path else None
-    from graphslim.compare import as_dict
-
     tell_data(one, running.data, running.batch)
     started = time.perf_counter()
-    agreement = running.compare(one, other, plan, force)
+    agreement = running.compare(one, other, plan, force=force)
     if verbose:
         from graphslim import runtime
 
         seconds = time.perf_counter() - started
         console.err.print(f"both run by TensorFlow {runtime.version()} in {seconds:.2f} s")
     if as_json:
-        console.print_json(as_dict(agreement))
+        console.print_json(agreement.as_dict())
     else:
         show.print_agreement(console.out, agreement)
     return console.OK if agreement.ok else console.FAILED

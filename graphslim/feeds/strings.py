@@ -10,6 +10,9 @@ from graphslim.feeds.shapes import dtype_of
 from graphslim.ir import Graph, Port
 from graphslim.ops.table import Dims
 
+_WEIGHTED = ("MatMul", "BatchMatMul", "Conv", "DepthwiseConv", "_Fused", "Fused")
+"""What the names of ops with weights begin with."""
+
 
 def decoder_of(graph: Graph, name: str) -> Optional[str]:
     """The op that decodes an input of strings, such as `DecodeJpeg`; None where there is none."""
@@ -40,12 +43,11 @@ def cut_behind(graph: Graph, name: str) -> Optional[str]:
     Looked for up to the first op with weights.
     """
     behind = _behind(graph, name)
-    weighted = {contraction.node for contraction in analyse(graph).contractions}
     found: List[str] = []
     for node in graph.order():
         if node.name not in behind or node.name == name:
             continue
-        if node.name in weighted:
+        if node.op.startswith(_WEIGHTED):
             break
         if dtype_of(node).is_floating and _is_passed_by_all(graph, name, node.name):
             found.append(node.name)

@@ -59,6 +59,8 @@ def stated(node: Node, inputs: Sequence[Fact]) -> List[Fact]:
         shapes = node.attrs.get(key)
         if isinstance(shapes, list) and all(isinstance(one, Shape) for one in shapes):
             return [fact(one.dims) for one in shapes]
+    if node.op in ("DecodeJpeg", "DecodePng", "DecodeBmp", "DecodeAndCropJpeg"):
+        return [fact((None, None, node.attrs.get("channels") or None))]
     element = node.attrs.get("element_shape")
     if node.op.startswith("TensorArrayGather") and isinstance(element, Shape):
         return [fact(None if element.dims is None else (None, *element.dims))]

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
 from graphslim.analysis.cost import cost
-from graphslim.compare import Agreement
+from graphslim.fidelity import Agreement
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph, Port
 from graphslim.plans import GroupPlan, Plan
@@ -85,7 +85,8 @@ class Report(NamedTuple):
         params, macs, size: before and after; the size in bytes, of the binary file.
         settings: the wish that the plan was made for.
         achieved: how near the plan came to its budget; None where there was none.
-        agreements: how near the outputs are, against each of the graphs that they were compared to.
+        change: how near the outputs are to the original's, where channels were chosen.
+        surgery: how near they are to what they have to be, where that was checked.
         seconds: time for reading, planning and rewriting.
     """
 
@@ -100,7 +101,8 @@ class Report(NamedTuple):
     size: Pair
     settings: Mapping[str, object]
     achieved: Optional[Achieved]
-    agreements: Tuple[Agreement, ...]
+    change: Optional[Agreement]
+    surgery: Optional[Agreement]
     seconds: float
 
     @property
@@ -113,7 +115,8 @@ def collect(
     before: Graph,
     after: Graph,
     plan: Plan,
-    agreements: Sequence[Agreement] = (),
+    change: Optional[Agreement] = None,
+    surgery: Optional[Agreement] = None,
     *,
     output: str = "",
     seconds: float = 0.0,
@@ -124,7 +127,8 @@ def collect(
         before: the graph as it was read; its blocks, or those of `after`, are the parts.
         after: the graph without the plan's channels.
         plan: what went.
-        agreements: comparisons of the outputs, if any were made.
+        change: the outputs beside the original's, where channels were chosen and graphs were run.
+        surgery: the outputs beside what they have to be, where graphs were run.
         output: where the result is written to.
         seconds: time for reading, planning and rewriting.
     """
@@ -144,7 +148,8 @@ def collect(
         (len(serialize(before)), len(serialize(after))),
         plan.settings,
         plan.achieved,
-        tuple(agreements),
+        change,
+        surgery,
         seconds,
     )
 

@@ -8,14 +8,15 @@ from string import Template
 from typing import List, Optional, Sequence, Tuple
 
 from graphslim._version import __version__
-from graphslim.compare import Agreement
+from graphslim.fidelity import Agreement
+from graphslim.fidelity.words import columns_of, rows_of, surgery_verdict, verdict
 from graphslim.plans import GroupPlan
 from graphslim.progress import Tick, silent
 from graphslim.report import charts
 from graphslim.report.data import Pair, Report, Wall
 from graphslim.report.names import Names
 from graphslim.report.picture import costs, network, tail
-from graphslim.words import count, percent, share
+from graphslim.words import count, share
 
 _FOLDER = Path(__file__).resolve().parent
 _SHOWN = 24
@@ -115,38 +116,42 @@ def _budget(report: Report) -> str:
 
 
 def _verdicts(report: Report) -> str:
-    if not report.agreements:
+    """What became of the network first; that it was cut as it should be second."""
+    change, surgery = report.change, report.surgery
+    if change is None and surgery is None:
         text = "<strong>Not verified</strong>The outputs were not compared."
         return f'<div class="card">{text}</div>'
-    found = []
-    for one in report.agreements:
-        title, text = _verdict(one, len(report.agreements) > 1)
-        found.append(f'<div class="card"><strong>{title}</strong>{_soft(text)}</div>')
-    return "".join(found)
+    cards = []
+    if change is not None:
+        title, text = verdict(change)
+        cards.append(_verdict(title, text, "warn" if change.far else ""))
+        cards += [_verdict("Caution", str(caution), "warn") for caution in change.cautions()]
+    if surgery is not None and change is not None:
+        cards.append(_verdict("The cut itself was checked", surgery_verdict(surgery)))
+    elif surgery is not None:
+        title, text = _agreed(surgery)
+        cards.append(_verdict(title, text))
+        cards += [_verdict("Caution", str(caution), "warn") for caution in surgery.cautions()]
+    return "".join(cards)
 
 
-def _soft(text: str) -> str:
-    return f'<span class="soft">{text}</span>'
+def _verdict(title: str, text: str, shade: str = "") -> str:
+    return (
+        f'<div class="card {shade}"><strong>{escape(title)}</strong>'
+        f'<span class="soft">{escape(text)}</span></div>'
+    )
 
 
-def _verdict(agreement: Agreement, among: bool) -> Tuple[str, str]:
-    """What a comparison says, in a title and a sentence.
-
-    Args:
-        agreement: the comparison.
-        among: whether it is one of several: then that with the original is no check.
-    """
+def _agreed(agreement: Agreement) -> Tuple[str, str]:
+    """What a comparison with what the result has to compute says, in a title and a sentence."""
     worst = agreement.worst
-    apart = f"{worst.relative:.2g} of the range of <code>{escape(worst.name)}</code>"
-    if all(one.absolute == 0 for one in agreement.outputs):
-        return "Outputs: the same, bit for bit", f"as the {agreement.against}"
-    if among and agreement.against == "original":
-        title = f"The outputs changed by up to {percent(worst.relative)} of their range"
-        return title, "which is what the criterion gave up, before any retraining"
+    text = f"as the {agreement.against}, over {agreement.inputs}"
+    if agreement.same:
+        return "Outputs: the same, bit for bit", text
+    apart = f"{text}; the largest difference is {worst.relative:.2g} of the range of {worst.name}"
     if agreement.ok:
-        text = f"as the {agreement.against}; the largest difference is {apart}"
-        return f"Outputs: the same within {agreement.tolerance:g} of their range", text
-    return "Outputs: NOT the same", f"as the {agreement.against}: they differ by {apart}"
+        return f"Outputs: the same within {agreement.tolerance:g} of their range", apart
+    return "Outputs: NOT the same", apart
 
 
 def _legend(*items: Tuple[str, str]) -> str:
@@ -207,34 +212,46 @@ def _figure(group: GroupPlan, names: Names) -> str:
 
 
 def _outputs(report: Report) -> str:
-    if not report.agreements:
-        return _section("Do the outputs agree?", "They were not compared.")
-    found: List[str] = []
-    for one in report.agreements:
-        check = len(report.agreements) == 1 or one.against != "original"
-        rows = [(output.name, output.relative) for output in one.outputs]
-        chart = charts.differences(rows, one.tolerance if check else None)
-        text = [
-            f'<tr><td><code>{escape(output.name)}</code></td><td class="number">'
-            f'{output.absolute:.3g}</td><td class="number">{output.relative:.3g}</td></tr>'
-            for output in one.outputs
-        ]
-        found.append(
-            f'<div class="card"><h3>Against the {escape(one.against)}</h3>{chart}'
-            '<div class="table"><table><thead><tr><th>output</th><th class="number">largest '
-            'difference</th><th class="number">of its range</th></tr></thead>'
-            f"<tbody>{''.join(text)}</tbody></table></div></div>"
-        )
+    agreements = [one for one in (report.change, report.surgery) if one is not None]
+    if not agreements:
+        return _section("What became of the outputs?", "They were not compared.")
+    inputs = agreements[0].inputs
     lead = (
-        "The largest difference of each output, as a share of its range, on a logarithmic scale. "
-        "The dashed line is what is allowed."
+        f"Over {inputs}. The error is a root mean square, as a share of what the original's output "
+        "varies by from input to input: at 100 % the result is no nearer to the original than the "
+        "mean of its answers is. The bars show the largest difference as a share of the output's "
+        "range, on a logarithmic scale."
     )
-    if any(one.against != "original" for one in report.agreements):
+    if agreements[0].random:
+        lead += " Random inputs tell little of real ones."
+    if report.change is not None and report.surgery is not None:
         lead += (
             " The masked original is the network with the weights that read removed channels set "
-            "to zero, which the pruned one has to equal."
+            "to zero, which the pruned one has to equal within the dashed line."
         )
-    return _section("Do the outputs agree?", lead, f'<div class="two">{"".join(found)}</div>')
+    cards = "".join([_agreement(one, one is report.surgery) for one in agreements])
+    return _section("What became of the outputs?", lead, f'<div class="two">{cards}</div>')
+
+
+def _agreement(agreement: Agreement, is_check: bool) -> str:
+    """The chart and the table of one comparison; a check has a tolerance to be held."""
+    bars = [(output.name, output.relative) for output in agreement.outputs]
+    chart = charts.differences(bars, agreement.tolerance if is_check else None)
+    heads = columns_of(agreement)
+    numbers = [' class="number"' if head.startswith(">") else "" for head in heads]
+    head = "".join(
+        [f"<th{kind}>{escape(text.lstrip('>'))}</th>" for kind, text in zip(numbers, heads)]
+    )
+    rows = [
+        "".join([f"<td{kind}>{escape(text)}</td>" for kind, text in zip(numbers, row)])
+        for row in rows_of(agreement)
+    ]
+    body = "".join([f"<tr>{row}</tr>" for row in rows])
+    return (
+        f'<div class="card"><h3>Against the {escape(agreement.against)}</h3>{chart}'
+        f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+        "</div></div>"
+    )
 
 
 def _walls(report: Report) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from graphslim.compare import Agreement
+from graphslim.fidelity import Agreement
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 from graphslim.show.agreement import print_agreement

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional
 
 from graphslim.analysis.cost import Cost, cost
-from graphslim.compare import Agreement, as_dict
+from graphslim.fidelity import Agreement
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 from graphslim.plans import Plan
 from graphslim.plans.plan import Achieved
 from graphslim.report.data import Pair, Part, find_parts
-from graphslim.show.agreement import print_agreement
+from graphslim.show.agreement import print_agreement, print_change
 from graphslim.show.console import Console, print_table
-from graphslim.words import count, percent, plural, share
+from graphslim.words import count, plural, share
 
 
 def pruning(
@@ -55,8 +55,8 @@ def pruning(
         "macs": [one.macs for one in costs],
         "size": [len(serialize(graph)) for graph in (before, after)],
         "achieved": None if achieved is None else dict(achieved._asdict()),
-        "verified": None if agreement is None else as_dict(agreement),
-        "changed": None if changed is None else as_dict(changed),
+        "verified": None if agreement is None else agreement.as_dict(),
+        "changed": None if changed is None else changed.as_dict(),
         "seconds": None if seconds is None else round(seconds, 3),
     }
 
@@ -99,14 +99,10 @@ def print_pruning(
     nothing = "Nothing removed" if chosen else "No channel that may go is dead: nothing removed"
     text = f"{plural(removed, 'channel')} removed{folded}" if removed else nothing
     console.print(f"{text}, in {seconds:.2f} s")
-    if agreement is not None:
+    if agreement is not None and changed is not None:
+        print_change(console, changed, agreement)
+    elif agreement is not None:
         print_agreement(console, agreement)
-    if changed is not None:
-        worst = changed.worst
-        console.print(
-            f"Beside the graph as it was, {worst.name} changed by {percent(worst.relative)} of its "
-            "range: that is what the criterion gave up."
-        )
 
 
 def _print_channels(console: Console, plan: Plan) -> None:

@@ -1,0 +1,111 @@
+"""What a comparison of two graphs came to, over all outputs and inputs."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, NamedTuple, Tuple
+
+import numpy as np
+
+from graphslim.analysis.cautions import Caution
+from graphslim.fidelity.measures import OutputDifference
+from graphslim.words import plural
+
+FAR_ERROR = 0.1
+"""An error beyond this share of an output's variation is told as a caution."""
+FAR_DECISIONS = 0.02
+"""So is this share of other decisions."""
+
+
+class Agreement(NamedTuple):
+    """The result of a comparison.
+
+    Attributes:
+        outputs: output by output.
+        tolerance: what was allowed, as a share of each output's range.
+        against: what the first graph was: `original`, or `masked original` for a given plan.
+        nhwc_twins: whether what ran was turned from NCHW to NHWC, which a CPU can run.
+        examples: over how many examples.
+        random: whether the inputs were made up.
+    """
+
+    outputs: Tuple[OutputDifference, ...]
+    tolerance: float
+    against: str
+    nhwc_twins: bool = False
+    examples: int = 1
+    random: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """Whether every output is within the tolerance."""
+        return all(output.relative <= self.tolerance for output in self.outputs)
+
+    @property
+    def same(self) -> bool:
+        """Whether every output is the same, bit for bit."""
+        return all(output.absolute == 0 for output in self.outputs)
+
+    @property
+    def worst(self) -> OutputDifference:
+        """The output that is furthest apart, as a share of its range."""
+        return max(self.outputs, key=lambda output: _or_infinite(output.relative))
+
+    @property
+    def furthest(self) -> OutputDifference:
+        """The output that lost most in its own terms: decisions, else error, else range."""
+        return max(self.outputs, key=lambda output: _or_infinite(_loss(output)))
+
+    @property
+    def far(self) -> bool:
+        """Whether an output lost so much that its user has to be warned."""
+        return any(
+            (output.error is not None and not output.error <= FAR_ERROR)
+            or (output.agreement is not None and output.agreement < 1 - FAR_DECISIONS)
+            or (output.error is None and output.relative > FAR_ERROR)
+            for output in self.outputs
+        )
+
+    @property
+    def inputs(self) -> str:
+        """What the graphs were run on, in words: `8 random inputs`."""
+        return plural(self.examples, "random input" if self.random else "input")
+
+    def as_dict(self) -> Dict[str, Any]:
+        """For JSON, which has no word for a number that is not finite: such a number is null."""
+        return {
+            "ok": self.ok,
+            "tolerance": self.tolerance,
+            "against": self.against,
+            "nhwc_twins": self.nhwc_twins,
+            "examples": self.examples,
+            "random_inputs": self.random,
+            "cautions": [str(caution) for caution in self.cautions()],
+            "outputs": [output.as_dict() for output in self.outputs],
+        }
+
+    def cautions(self) -> List[Caution]:
+        """What a comparison on these inputs cannot tell."""
+        hint = "give real inputs with --data" if self.random else "give inputs of more kinds"
+        flat = [output.name for output in self.outputs if output.varies is False]
+        if not flat:
+            return []
+        names = flat[0] if len(flat) == 1 else f"{flat[0]} and {len(flat) - 1} more outputs"
+        return [
+            Caution(
+                f"this comparison cannot tell what became of {names}: the original's own values "
+                f"hardly differ from input to input over the {self.inputs}",
+                f"{hint}; a network without trained weights does the same on any",
+                flat[0],
+            )
+        ]
+
+
+def _or_infinite(number: float) -> float:
+    return np.inf if np.isnan(number) else number
+
+
+def _loss(output: OutputDifference) -> float:
+    """How much an output lost, from 0, in what is said of it first."""
+    if output.agreement is not None:
+        return 1 - output.agreement
+    return output.relative if output.error is None else output.error
