@@ -167,8 +167,8 @@ def plan(
         max_ratio: the largest share of a group's channels that may go.
         settings: what holds for some groups instead: globs to mappings, or a file of that.
         seed: for the criterion `random` and for random inputs.
-        data: sample inputs, for criteria that look at what channels answer: a path as for verify,
-            or arrays by input name. Without them random ones are made up.
+        data: sample inputs, for criteria that look at what channels answer: a path, `Images`
+            of a path with their preprocessing, or arrays by input name; else random ones.
         loss_output: the tensor that gradients are taken of; by default the outputs.
         batch: examples per run, where the graph leaves that open.
         threads: threads within an op while latency is measured.

@@ -150,3 +150,15 @@ def test_blue_first_is_fed_and_told_where_the_graph_wants_it(tmp_path: Path) -> 
         "BGR, pixels scaled to 0..255 (by the graph: z brings it to -123..151)"
         in (examples.about.lines()[0])
     )
+
+
+def test_constants_that_are_computed_count_as_constants() -> None:
+    text = """
+        variance = f32[3]{3600 3600 3600}
+        inverse = Rsqrt(variance)
+        mean = f32[3]{123 117 104}
+        same = Identity(mean)
+        a = Sub(x, same)
+        z = Mul(inverse, a)
+    """
+    assert evidence(text, "z")[:2] == (BYTES, "RGB")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any, List
@@ -224,3 +225,13 @@ def test_the_digest_is_that_of_the_contents(tmp_path: Path) -> None:
         for value in (1.0, 1.0, 2.0)
     ]
     assert arrays[0] == arrays[1] != arrays[2]
+
+
+def test_a_pipe_among_the_images_is_not_waited_for(tmp_path: Path) -> None:
+    images(tmp_path, 1)
+    os.mkfifo(str(tmp_path / "pipe.png"))
+    examples = Examples(fed(), Samples(str(tmp_path)))
+    assert examples.count == 1 and "no regular file" in examples.about.cautions[0]
+    os.mkfifo(str(tmp_path / "pipe"))
+    with pytest.raises(GraphslimError, match="pipe: is no file or folder"):
+        Examples(fed(), Samples(str(tmp_path / "pipe")))

@@ -7,7 +7,6 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence
 import numpy as np
 
 from graphslim.analysis.channels import analyse
-from graphslim.analysis.values import Values
 from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
 from graphslim.ops.table import MALFORMED, VALUE_RULES, ValueVisit
 
@@ -30,6 +29,8 @@ _KEEPS_RANGE = frozenset(
     + ("ResizeArea", "ResizeBicubic", "ResizeBilinear", "ResizeNearestNeighbor")
 )
 """Ops whose numbers are those of their input, or between them, but for a border."""
+_DEEPEST = 50
+"""So many ops on the way from constants to an operand are computed."""
 _MEASURES = frozenset(("Shape", "ShapeN", "Size", "Rank"))
 
 
@@ -48,10 +49,10 @@ class Probe:
 
     def __init__(self, graph: Graph, given: Mapping[str, np.ndarray]) -> None:
         self._graph, self._channels = graph, analyse(graph)
-        self._known: Values = graph.memo("known values", lambda graph: Values(graph))
         self._values: Dict[Port, np.ndarray] = {
             Port(name): np.asarray(value, np.float64) for name, value in given.items()
         }
+        self._constants: Dict[Port, Optional[np.ndarray]] = {}
         self.readers: List[str] = []
         for node in graph.order():
             ports = graph.data_inputs(node)
@@ -100,9 +101,31 @@ class Probe:
             return ()
         return result if isinstance(result, tuple) else (result,)
 
-    def _constant(self, port: Port) -> Optional[np.ndarray]:
+    def _constant(self, port: Port, depth: int = 0) -> Optional[np.ndarray]:
+        """The numbers at a port that depends on constants alone, else None."""
         node = self._graph[port.node]
-        return node.attrs["value"].numbers() if node.op == "Const" else self._known.constant(port)
+        if node.op == "Const":
+            numbers: np.ndarray = node.attrs["value"].numbers()
+            return numbers
+        if port not in self._constants:
+            self._constants[port] = None
+            ports = self._graph.data_inputs(node)
+            if ports and node.op in VALUE_RULES and depth < _DEEPEST:
+                self._constants[port] = self._computed(node, port.port, ports, depth)
+        return self._constants[port]
+
+    def _computed(
+        self, node: Node, place: int, ports: Sequence[Port], depth: int
+    ) -> Optional[np.ndarray]:
+        values: List[np.ndarray] = []
+        for port in ports:
+            value = self._constant(port, depth + 1)
+            if value is None:
+                return None
+            values.append(value)
+        outs = self._moved(node, values)
+        out = outs[place] if 0 <= place < len(outs) else None
+        return None if out is None or not np.isfinite(out).all() else np.asarray(out)
 
 
 def _is_linear(node: Node, values: Sequence[np.ndarray], led: Sequence[bool]) -> bool:

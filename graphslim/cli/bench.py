@@ -60,7 +60,10 @@ def bench(
     as_json: bool,
     verbose: bool,
 ) -> int:
-    """Time two graphs in turns in one run, as TensorFlow optimises them, on the same inputs."""
+    """Time two graphs in turns in one run, as TensorFlow optimises them, on the same inputs.
+
+    Of --data the first run is timed.
+    """
     runtime.run_as_shipped()  # before a model's variables are read, which loads TensorFlow
     one, other = reading.load_pair(first, second)
     tell_data(one, data, batch)

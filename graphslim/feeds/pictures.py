@@ -59,8 +59,7 @@ class Pictures:
         """An image in the input's size; uint8 of shape (height, width, channels)."""
         height, width, channels = self._preprocessing.layout[:3]
         try:
-            with open(path, "rb") as file:
-                opened = _opened(file.read(), _FINER * max(height, width))
+            opened = _opened(_content(path), _FINER * max(height, width))
         except Exception as error:
             raise GraphslimError(
                 f"cannot be read any more: {_reason(error)}", path, "leave the data as they are"
@@ -90,10 +89,7 @@ class Encoded:
         return len(self._paths)
 
     def __getitem__(self, part: slice) -> np.ndarray:
-        contents = []
-        for path in self._paths[part]:
-            with open(path, "rb") as file:
-                contents.append(file.read())
+        contents = [_content(path) for path in self._paths[part]]
         return np.array(contents if self.batched else contents[0], object)
 
 
@@ -178,8 +174,7 @@ def _checked(files: Tuple[Tuple[str, int, int], ...], decoded: bool) -> Files:
     digest, paths, sizes, broken = hashlib.sha256(), [], set(), []
     for path, _, _ in files:
         try:
-            with open(path, "rb") as file:
-                content = file.read()
+            content = _content(path)
             if decoded:
                 # An eighth of the size is enough to see whether all of a JPEG is there.
                 sizes.add(_opened(content, 1, sizes_only=True))
@@ -192,6 +187,14 @@ def _checked(files: Tuple[Tuple[str, int, int], ...], decoded: bool) -> Files:
         path, reason = broken[0]
         raise GraphslimError(f"not an image that Pillow reads: {reason}", path, "mend the data")
     return Files(tuple(paths), len(sizes), digest.hexdigest(), _told(broken, len(files)))
+
+
+def _content(path: str) -> bytes:
+    """The bytes of a regular file; another one might never end."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError("no regular file")
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _told(broken: Sequence[Tuple[str, str]], count: int) -> Tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from graphslim.feeds import Preprocessing
 from graphslim.words import plural
@@ -15,7 +15,8 @@ class About(NamedTuple):
         kind: `random`, `arrays`, `images`, or `files` that the graph decodes itself.
         where: the path, or what else the data came from.
         examples: how many there are.
-        sha256: of the contents of the files, or of the arrays; None for random inputs.
+        digest: gives the SHA-256 of the contents of the files, or of the arrays, which takes a
+            while; None for random inputs.
         shapes: by input, the shape in one run.
         sizes: how many different sizes images have.
         preprocessing: what is done to images.
@@ -27,7 +28,7 @@ class About(NamedTuple):
     kind: str
     where: str
     examples: int
-    sha256: Optional[str] = None
+    digest: Optional[Callable[[], str]] = None
     shapes: Tuple[Tuple[str, Tuple[int, ...]], ...] = ()
     sizes: int = 0
     preprocessing: Optional[Preprocessing] = None
@@ -61,7 +62,7 @@ class About(NamedTuple):
         tree: Dict[str, Any] = {
             "kind": self.kind,
             "examples": self.examples,
-            "sha256": self.sha256,
+            "sha256": None if self.digest is None else self.digest(),
         }
         if self.preprocessing is not None:
             tree["preprocessing"] = self.preprocessing.as_dict()

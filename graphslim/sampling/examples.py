@@ -180,10 +180,16 @@ def _opened(graph: Graph, data: Data, seed: int) -> Tuple[Columns, About]:
         return _given(graph, data, "arrays")
     images = data if isinstance(data, Images) else Images(os.fspath(data))
     images = images._replace(path=os.fspath(images.path))
+    if os.path.exists(images.path) and not _is_file_or_folder(images.path):
+        raise GraphslimError("is no file or folder", images.path, "give one")
     if not os.path.isdir(images.path) and not images.path.lower().endswith(_FILE_ENDINGS):
         images.refuse_options("these are arrays")
         return _given(graph, arrays_in(images.path), images.path)
     return _from_files(graph, images)
+
+
+def _is_file_or_folder(path: str) -> bool:
+    return os.path.isdir(path) or os.path.isfile(path)
 
 
 _FILE_ENDINGS = (*endings_of(None), *endings_of("DecodeWav"))
@@ -192,8 +198,8 @@ _FILE_ENDINGS = (*endings_of(None), *endings_of("DecodeWav"))
 def _given(graph: Graph, arrays: Mapping[str, np.ndarray], where: str) -> Tuple[Columns, About]:
     found = matched(graph, arrays, where, list(switches(graph)))
     shapes = tuple([(name, _shape_in_run(graph, name, array)) for name, array in found.items()])
-    digest = digest_of(list(found.items()))
-    return dict(found), About("arrays", where, 0, digest, shapes)
+    about = About("arrays", where, 0, lambda: digest_of(list(found.items())), shapes)
+    return dict(found), about
 
 
 def _shape_in_run(graph: Graph, name: str, array: np.ndarray) -> Tuple[int, ...]:
@@ -217,7 +223,7 @@ def _from_files(graph: Graph, images: Images) -> Tuple[Columns, About]:
         images.refuse_options("the graph decodes the files itself")
         files = open_files(images, endings_of(decoder), multiple, decoded=False)
         batched = bool(shape) or (shape is None and not _is_scalar(graph, name))
-        about = About("files", images.path, 0, files.sha256, cautions=files.cautions)
+        about = About("files", images.path, 0, lambda: files.sha256, cautions=files.cautions)
         return {name: Encoded(files, batched)}, about
     preprocessing = preprocessing_for(graph, name, images)
     multiple = multiple if preprocessing.layout.batched else 1
@@ -226,7 +232,7 @@ def _from_files(graph: Graph, images: Images) -> Tuple[Columns, About]:
         "images",
         images.path,
         0,
-        files.sha256,
+        lambda: files.sha256,
         sizes=files.sizes,
         preprocessing=preprocessing,
         cautions=files.cautions,
