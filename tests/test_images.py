@@ -127,7 +127,7 @@ def test_how_many_images_are_used(tmp_path: Path) -> None:
     assert few[:, 0, 0, 0].tolist() == [0, 26, 52, 78]
     fixed = Examples(fed("<3,8,6,3>"), Samples(gs.Images(folder, limit=8)))
     assert (fixed.count, fixed.runs) == (6, 2)
-    assert "the last 2 of 8 are left out: the graph takes 3 at once" in fixed.about.cautions
+    assert fixed.about.cautions == ("the last 2 of 8 are left out: the graph takes 3 at once",)
     with pytest.raises(GraphslimError, match="holds 100 images, the input takes 300"):
         Examples(fed("<300,8,6,3>"), Samples(folder))
 

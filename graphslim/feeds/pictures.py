@@ -110,10 +110,11 @@ def open_files(images: Images, endings: Sequence[str], multiple: int, decoded: b
     chosen, cautions = found, []
     if len(found) > limit:
         chosen = [found[place * len(found) // limit] for place in range(limit)]
-        cautions.append(
-            f"{limit} of {len(found):,} files are used, spread evenly over their sorted names "
-            "(--limit changes it)"
-        )
+        if images.limit is None:
+            cautions.append(
+                f"{limit} of {len(found):,} files are used, spread evenly over their sorted names "
+                "(--limit changes it)"
+            )
     files = _checked(tuple([_identity(path) for path in chosen]), decoded)
     cautions.extend(files.cautions)
     if len(files.paths) < multiple:
