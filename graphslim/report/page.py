@@ -71,8 +71,8 @@ def _head(report: Report) -> str:
     return (
         f"<header><h1>{name}</h1><p>{report.removed:,} of {prunable:,} prunable channels removed, "
         f"in {report.seconds:.2f} s.{target}</p></header>"
+        f'<div class="verdict">{_verdicts(report)}{_budget(report)}</div>'
         f'<div class="tiles">{"".join(tiles)}</div>'
-        f'<div class="verdict">{_budget(report)}{_verdicts(report)}</div>'
     )
 
 
