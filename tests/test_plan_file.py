@@ -265,4 +265,4 @@ def test_plan_diff_command(tmp_path: Path, capsys: Any) -> None:
     tree = json.loads(capsys.readouterr().out)
     assert (tree["same"], tree["groups"][0]["only_first"]) == (False, [1, 3])
     assert run(paths[0], str(tmp_path / "none.json")) == 2
-    assert "none.json: cannot be read" in capsys.readouterr().err
+    assert "none.json: no such file" in capsys.readouterr().err

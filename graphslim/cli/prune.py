@@ -14,11 +14,16 @@ from graphslim.api import finders
 from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
 from graphslim.cli.check import checking, tell, tell_result
-from graphslim.cli.files import check_targets, files_of, write_plan
+from graphslim.cli.files import (
+    check_graph_target,
+    check_targets,
+    files_of,
+    output_option,
+    placing,
+)
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
-from graphslim.cli.report import check_report, draw_report, report_option, writing_report
+from graphslim.cli.report import check_report, draw_report, report_option
 from graphslim.errors import GraphslimError
-from graphslim.graphdef import save
 from graphslim.options import Reading, Running, model_options, run_options
 from graphslim.pipeline import (
     Dump,
@@ -43,7 +48,7 @@ _DEAD = (
 
 @click.command(short_help="Remove channels; write the smaller graph.")
 @click.argument("model")
-@click.option("-o", "--output", required=True, metavar="OUT.pb", help="The new file (.pb, .pbtxt).")
+@output_option
 @selection_options
 @click.option(
     "--pass",
@@ -109,6 +114,7 @@ def prune(
     check_report(report_out)
     beside = {"--plan-out": plan_out, "--report": report_out}
     inputs = [*files_of(model, reading), running.data, choosing.settings]
+    check_graph_target(output, model, reading)
     check_targets(output, beside, inputs, force)
     wish = choosing.wish(running.seed)
     with progress.bar(console.err, quiet) as tick:
@@ -134,11 +140,8 @@ def prune(
     if report_out is not None and plan is not None:
         found = [checked.agreement, checked.change]
         page = draw_report(graph, slim, plan, found, output, seconds, quiet)
-    with writing_report(page, report_out):
-        save(stored, output)
-    if plan_out and plan is not None:
-        write_plan(plan, plan_out)
-    return tell_result(as_json, graph, stored, plan, checked, output, seconds)
+    with console.told_first(placing((output, stored), (report_out, page), (plan_out, plan))):
+        return tell_result(as_json, graph, stored, plan, checked, output, seconds)
 
 
 def _removal(wish: Selection, means: Means) -> Pass:
