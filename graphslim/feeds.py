@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import zlib
 from typing import Dict, List, Mapping, Optional, Sequence, Tuple
-from zipfile import BadZipFile
 
 import numpy as np
 
 from graphslim.analysis.channels import analyse
+from graphslim.arrays import read_arrays
 from graphslim.errors import GraphslimError
 from graphslim.ir import IDENTITY_OPS, DType, Graph, Node, Port
 
@@ -160,7 +159,7 @@ def load_feeds(
     """
     if os.path.isdir(path):
         return _from_images(graph, path, batch, several_runs)
-    return as_feeds(graph, _arrays(path), path, several_runs)
+    return as_feeds(graph, read_arrays(path), path, several_runs)
 
 
 def as_feeds(
@@ -192,26 +191,6 @@ def as_feeds(
             raise GraphslimError(f"has no array for the input {name!r}", where, f"it has: {there}")
         feeds[name] = _as_input(graph, name, np.asarray(arrays[name]), where, several_runs)
     return feeds
-
-
-def _arrays(path: str) -> Dict[str, np.ndarray]:
-    """The arrays of an `.npz` by name, or that of an `.npy` by the name ""."""
-    hint = "give an .npz, an .npy or a folder of images"
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"": loaded}
-        with loaded:
-            found = {key: loaded[key] for key in loaded.files}
-    except FileNotFoundError:
-        raise GraphslimError("no such file or folder", path, hint) from None
-    except OSError as error:
-        raise GraphslimError(f"cannot be read: {error.strerror or error}", path, hint) from None
-    except (ValueError, EOFError, BadZipFile, zlib.error):
-        raise GraphslimError("not an array of numbers that numpy saved", path, hint) from None
-    if not found:
-        raise GraphslimError("holds no array", path, hint)
-    return found
 
 
 def _as_input(

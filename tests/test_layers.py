@@ -13,6 +13,7 @@ LAYERS: Tuple[Tuple[str, ...], ...] = (
     ("_version", "garbage", "importing", "lazy", "parts", "progress", "remedies", "words"),
     ("errors",),
     ("ir", "folders", "reading", "writing"),
+    ("arrays",),
     ("graphdef", "ops"),
     ("analysis",),
     ("match", "layout", "criteria"),

@@ -51,8 +51,6 @@ def check_targets(
         EmitError: there is such a file.
     """
     named = {option: path for option, path in beside.items() if path is not None}
-    for option, path in named.items():
-        check_ending(path, *_ENDINGS[option])
     taken = {os.path.realpath(output): "the output"}
     for target in [output, *named.values()]:
         check_target(target)
@@ -65,6 +63,7 @@ def check_targets(
         other = taken.setdefault(os.path.realpath(path), option)
         if other != option:
             raise EmitError(f"is {other} too", f"{option} {path}", "choose another name")
+        check_ending(path, *_ENDINGS[option])
 
 
 def check_graph_target(output: str, model: str, reading: Reading) -> None:

@@ -129,8 +129,8 @@ def optimize(
     --optimize: what is folded here are scales that some criteria go by.
     """
     started = time.perf_counter()
-    check_graph_target(output, model, reading)
     check_targets(output, {}, [*files_of(model, reading), running.data], force)
+    check_graph_target(output, model, reading)
     graph = reading.load(model)
     tell(cautions(graph))
     exact = graph.copy()

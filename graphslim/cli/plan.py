@@ -54,8 +54,8 @@ def plan(
     """
     started = time.perf_counter()
     inputs = [*files_of(model, reading), data, choosing.settings]
-    check_ending(output, (".json",), "a plan")
     check_targets(output, {}, inputs, force)
+    check_ending(output, (".json",), "a plan")
     wish = choosing.wish(seed)
     with progress.bar(console.err, quiet) as tick:
         graph = find_blocks(reading.load(model))
@@ -108,8 +108,8 @@ def apply(
     """
     started = time.perf_counter()
     inputs = [*files_of(model, reading), plan_path, running.data]
-    check_graph_target(output, model, reading)
     check_targets(output, {}, inputs, force)
+    check_graph_target(output, model, reading)
     wanted = read_plan(plan_path)
     graph = find_blocks(reading.load(model))
     tell(cautions(graph))

@@ -114,8 +114,8 @@ def prune(
     check_report(report_out)
     beside = {"--plan-out": plan_out, "--report": report_out}
     inputs = [*files_of(model, reading), running.data, choosing.settings]
-    check_graph_target(output, model, reading)
     check_targets(output, beside, inputs, force)
+    check_graph_target(output, model, reading)
     wish = choosing.wish(running.seed)
     with progress.bar(console.err, quiet) as tick:
         remove = _removal(wish, choosing.means(running.data, running.batch, tick))
