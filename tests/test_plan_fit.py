@@ -270,7 +270,7 @@ def test_a_plan_that_names_no_axis_or_position_of_the_weights_is_refused() -> No
         ({"removed": [1, 99]}, "position 99 along axis 3 of weights that have 12 channels"),
     ):
         changed = copy.deepcopy(tree)
-        (cut,) = [one for one in changed["groups"][0]["bindings"] if one["role"] == "producer"]
+        (cut,) = [one for one in changed["groups"][0]["bindings"] if one["param"] == "e/w"]
         cut.update(change)
         with pytest.raises(PlanError, match=told):
             gs.apply(respell(graph), Plan.from_json(json.dumps(changed)), force=True)
