@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Optional
 
+from graphslim.words import elided, visible
+
+_LONGEST = {"where": 200, "what": 400, "hint": 500}
+"""Characters of each part of a message that are shown; names from a file may be of any length."""
+
 
 class GraphslimError(Exception):
     """Bad input or an impossible wish, told as what, where and what to do.
@@ -12,12 +17,19 @@ class GraphslimError(Exception):
         what: the fact, in one clause.
         where: the file, node or option that it is about.
         hint: what the reader can do about it.
+
+    The attributes hold these as they were given. The text is one line of what can be printed: of a
+    long part the middle is left out, and control characters are escaped.
     """
 
     def __init__(self, what: str, where: Optional[str] = None, hint: Optional[str] = None) -> None:
         self.what, self.where, self.hint = what, where, hint
-        text = f"{where}: {what}" if where else what
-        super().__init__(f"{text} ({hint})" if hint else text)
+        place, fact, remedy = [
+            elided(visible(text), _LONGEST[name]) if text else ""
+            for name, text in (("where", where), ("what", what), ("hint", hint))
+        ]
+        text = f"{place}: {fact}" if place else fact
+        super().__init__(f"{text} ({remedy})" if remedy else text)
 
 
 class LoadError(GraphslimError):

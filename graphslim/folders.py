@@ -11,6 +11,7 @@ import stat
 import tempfile
 from typing import Iterator, List
 
+from graphslim import parts
 from graphslim.errors import EmitError
 
 _HERE = -100
@@ -27,7 +28,7 @@ def replacing_folder(target: str, force: bool = False) -> Iterator[str]:
 
     If anything fails, or the process is killed, `target` is as it was, or not there if it was
     not. Files of an existing folder that the new one has none of are carried over. A kill leaves
-    the new folder behind, under a name that begins with `.graphslim-`.
+    the new folder behind; the next that writes beside it removes it, see `graphslim.parts`.
 
     Args:
         target: the folder; that which holds it must exist.
@@ -39,13 +40,14 @@ def replacing_folder(target: str, force: bool = False) -> Iterator[str]:
     path = os.path.realpath(target)
     check_folder(target, force)
     part = None
+    parts.clear(os.path.dirname(path))
     try:
-        part = tempfile.mkdtemp(".part", ".graphslim-", os.path.dirname(path))
+        part = tempfile.mkdtemp(parts.SUFFIX, parts.prefix(), os.path.dirname(path))
         yield part
         old = os.path.isdir(path)
         if old:
             _carry_over(path, part)
-        os.chmod(part, stat.S_IMODE(os.stat(path).st_mode) if old else 0o777 & ~umask())
+        os.chmod(part, stat.S_IMODE(os.stat(path).st_mode) if old else 0o777 & ~parts.umask())
         _sync(part)
         _put(part, path)
         _sync_one(os.path.dirname(path))
@@ -172,10 +174,3 @@ def _exchange(one: str, other: str) -> bool:
     if number in _UNKNOWN:
         return False
     raise OSError(number, os.strerror(number))
-
-
-def umask() -> int:
-    """The permissions that this process does not give to files that it makes."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,4 +1,4 @@
-"""Numbers as people say them, and as they may give them."""
+"""Numbers and names as people are shown them, and numbers as they may give them."""
 
 from __future__ import annotations
 
@@ -57,4 +57,35 @@ def is_share(value: Any) -> bool:
 
 def is_finite(value: Any) -> bool:
     """Whether a value is a number, and no infinity or NaN."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that is larger than any float
+        return False
+
+
+def visible(text: str, keep: str = "") -> str:
+    """A text whose control characters are escaped: a name must not move a terminal's cursor.
+
+    Args:
+        text: any text.
+        keep: characters that stay as they are, such as line ends.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        [
+            char if char.isprintable() or char in keep else char.encode("unicode_escape").decode()
+            for char in text
+        ]
+    )
+
+
+def elided(text: str, longest: int) -> str:
+    """A text of so many characters at most; of a longer one the middle is left out."""
+    if len(text) <= longest:
+        return text
+    gap = " ... "
+    head = (longest - len(gap)) // 2
+    return text[:head] + gap + text[len(text) - (longest - len(gap) - head) :]

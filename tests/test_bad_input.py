@@ -376,7 +376,7 @@ def test_an_unknown_node_to_explain(model: Path, tmp_path: Path, capsys: Any) ->
 
 def test_bad_plans(prune: Command, model: Path, tmp_path: Path) -> None:
     for name, data, told in (
-        ("gone.json", None, "gone.json: cannot be read: No such file"),
+        ("gone.json", None, "gone.json: no such file"),
         ("text.json", b"hello", "text.json: not JSON"),
         ("list.json", b"[]", "list.json: not a graphslim plan"),
         ("binary.json", b"\xff\xfe", "binary.json: not a text file"),

@@ -105,7 +105,7 @@ def test_bad_input(command: str, run: Run, prefix: str) -> None:
     gs.save(net, "net.pb")
     for words, said in (
         (f"{prefix} --plan p.json {READ}", "another architecture"),
-        (f"{prefix} --plan none.json {READ}", "none.json: cannot be read"),
+        (f"{prefix} --plan none.json {READ}", "none.json: no such file"),
         ("nowhere/model --plan p.json", "nowhere/model"),
         ("net.pb --plan p.json", "net.pb"),
     ):

@@ -101,7 +101,7 @@ def test_every_option_reaches_the_selection(run: Run) -> None:
         ("--criterion nix --macs 0.5", "no criterion 'nix'"),
         ("--macs 0.5", "needs a criterion"),
         ("--dead --criterion l1 --macs 0.5", "excludes --criterion"),
-        ("--criterion l1 --macs 0.5 --settings nix.yaml", "nix.yaml: cannot be read"),
+        ("--criterion l1 --macs 0.5 --settings nix.yaml", "nix.yaml: no such file"),
     ],
 )
 @pytest.mark.parametrize("command", ["plan net.pb -o out.json", "prune net.pb -o out.pb"])

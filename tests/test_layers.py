@@ -10,8 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: Tuple[Tuple[str, ...], ...] = (
-    ("_version", "errors", "garbage", "importing", "lazy", "progress", "remedies", "words"),
-    ("ir", "folders"),
+    ("_version", "garbage", "importing", "lazy", "parts", "progress", "remedies", "words"),
+    ("errors",),
+    ("ir", "folders", "reading", "writing"),
+    ("arrays",),
     ("graphdef", "ops"),
     ("analysis",),
     ("match", "layout", "criteria"),

@@ -130,7 +130,7 @@ def test_a_file_that_is_cut_off(path: Path) -> None:
 def test_a_file_that_is_not_there(path: Path) -> None:
     with pytest.raises(LoadError, match="no such file"):
         read_meta(str(path))
-    with pytest.raises(LoadError, match="cannot be read"):
+    with pytest.raises(LoadError, match="a folder, no regular file"):
         read_meta(str(path.parent))
 
 

@@ -130,6 +130,20 @@ BROKEN = [
     (set_at("achieved", "asked", "0.5"), r"achieved\.asked: must be a number"),
     (set_at("layers", 0, "shape", 3), r"layers\[0\]\.shape: must be a list"),
     (set_at("settings", []), r"settings: must be an object"),
+    (set_at("settings", "criterion", ["l1"]), r"settings\.criterion: must be a text or null"),
+    (set_at("settings", "left_out", []), r"settings\.left_out: must be an object"),
+    (set_at("settings", "dead_below", "0"), r"settings\.dead_below: must be a number"),
+    (set_at("groups", 0, "channels", 2**63), r"channels: must be 9223372036854775807 at most"),
+    (
+        set_at("groups", 0, "removed", 0, 1e308),
+        r"removed\[0\]: must be 92.* at most, and is 1e\+308",
+    ),
+    (set_at("groups", 0, "bindings", 0, "axis", 10**30), r"axis: must be .* at most, and is 10000"),
+    (set_at("groups", 0, "bindings", 0, "removed", [2**64]), r"removed\[0\]: must be .* at most"),
+    (set_at("folds", 0, "indices", 0, 2**70), r"folds\[0\]\.indices\[0\]: must be .* at most"),
+    (set_at("layers", 0, "shape", 0, 1e19), r"layers\[0\]\.shape\[0\]: must be .* at most"),
+    (set_at("totals", "params", 0, 10**40), r"totals\.params\[0\]: must be .* at most"),
+    (set_at("totals", "macs", 1, 10**40), r"totals\.macs\[1\]: must be .* at most"),
 ]
 CONTRADICTS = [
     (set_at("groups", 1, "id", "e"), r"groups\[1\]\.id: 'e' is that of groups\[0\] too"),
@@ -153,6 +167,12 @@ def test_what_breaks_the_schema_is_refused_by_its_place(
         ("", "not JSON"),
         ("[" * 100_000, "not JSON"),
         ('{"format": NaN}', "NaN is no number"),
+        ('{"format": ' + "9" * 301 + "}", "not JSON: a number of 301 digits"),
+        ('{"a": 1, "format": "graphslim-plan", "a": 1}', "the key 'a' is there twice"),
+        (
+            '{"format": "graphslim-plan", "settings": ' + "[" * 101 + "]" * 101 + "}",
+            "nested deeper",
+        ),
         ("[]", "not a graphslim plan"),
         ('{"format": "other"}', "not a graphslim plan"),
         ('{"format": "graphslim-plan", "version": 2}', "version 2 is not known"),
@@ -265,4 +285,4 @@ def test_plan_diff_command(tmp_path: Path, capsys: Any) -> None:
     tree = json.loads(capsys.readouterr().out)
     assert (tree["same"], tree["groups"][0]["only_first"]) == (False, [1, 3])
     assert run(paths[0], str(tmp_path / "none.json")) == 2
-    assert "none.json: cannot be read" in capsys.readouterr().err
+    assert "none.json: no such file" in capsys.readouterr().err

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import random
 from pathlib import Path
-from typing import Dict
+from typing import Any, Dict, Iterator, Tuple
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from test_apply import IR_SE, JOINED, real
 from tiny import constant, tiny
 
 import graphslim as gs
-from graphslim.errors import PlanError, VerifyError
+from graphslim.errors import GraphslimError, PlanError, VerifyError
 from graphslim.plans import Plan, fit, plan_given
 from graphslim.plans.layers import layers_of
 from graphslim.runtime import Session
@@ -225,3 +227,57 @@ def test_a_layer_that_is_pinned_in_the_other_graph_is_refused() -> None:
     gs.apply(tiny(text + "output o\n"), plan, force=True)
     with pytest.raises(PlanError, match=r"s: cannot be pruned: .*\(odd\)"):
         gs.apply(tiny(text + "odd = MysteryOp(sr)\noutput o\n"), plan, force=True)
+
+
+# ------------------------------------------------------------------ damaged
+
+EXTREMES = (-1, 0, 1, 7, 10**6, 2**63 - 1, 2**63, 10**30, 1e308, 0.5, True, None, "", "e", [], {})
+
+
+def leaves(tree: Any, path: Tuple[Any, ...] = ()) -> Iterator[Tuple[Any, ...]]:
+    """The path of everything in a tree."""
+    boxes = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    for key, value in boxes:
+        yield (*path, key)
+        if isinstance(value, (dict, list)):
+            yield from leaves(value, (*path, key))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_plan_with_any_value_in_any_place_fits_or_is_refused(seed: int) -> None:
+    """Applied to its own graph and to one with other names, where layers are found by place."""
+    graph, pick = tiny(IR_SE), random.Random(seed)
+    tree = json.loads(random_plan(graph, seed).to_json())
+    twin, places = respell(graph), list(leaves(tree))
+    for _ in range(60):
+        changed, path = copy.deepcopy(tree), pick.choice(places)
+        box = changed
+        for key in path[:-1]:
+            box = box[key]
+        box[path[-1]] = pick.choice(EXTREMES)
+        for target in (graph, twin):
+            try:
+                gs.apply(target, Plan.from_json(json.dumps(changed)), force=True)
+            except GraphslimError as error:
+                assert "\n" not in str(error)
+
+
+def test_a_plan_that_names_no_axis_or_position_of_the_weights_is_refused() -> None:
+    graph = tiny(IR_SE)
+    tree = json.loads(plan_given(graph, {"e": [1, 2]}).to_json())
+    for change, told in (
+        ({"axis": 7}, "axis 7 of weights that have no channels there"),
+        ({"removed": [1, 99]}, "position 99 along axis 3 of weights that have 12 channels"),
+    ):
+        changed = copy.deepcopy(tree)
+        (cut,) = [one for one in changed["groups"][0]["bindings"] if one["param"] == "e/w"]
+        cut.update(change)
+        with pytest.raises(PlanError, match=told):
+            gs.apply(respell(graph), Plan.from_json(json.dumps(changed)), force=True)
+
+
+def test_a_constant_is_not_folded_twice() -> None:
+    tree = json.loads(gs.plan(tiny(FOLDS % 2)).to_json())
+    tree["folds"] *= 2
+    with pytest.raises(PlanError, match="z: folds.1.: folds channel 1 a second time"):
+        Plan.from_json(json.dumps(tree))

@@ -303,7 +303,7 @@ def test_no_page_where_the_graph_cannot_be_written(
     def fail(*given: Any) -> None:
         raise EmitError("cannot be written: No space left", "out.pb")
 
-    monkeypatch.setattr("graphslim.cli.prune.save", fail)
+    monkeypatch.setattr("graphslim.cli.files.encoded", fail)
     target = model.parent / "page.html"
     status, said = run(model.parent, capsys, str(model), "--no-verify", "--report", str(target))
     assert status == 2 and "No space left" in said, said

@@ -244,7 +244,7 @@ def test_settings_files_that_make_no_sense(tmp_path: Path, text: str, told: str)
 
 
 def test_settings_file_that_is_not_there() -> None:
-    with pytest.raises(PlanError, match="cannot be read"):
+    with pytest.raises(PlanError, match="no such file"):
         read_settings("nowhere.yaml")
 
 

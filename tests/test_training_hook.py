@@ -124,7 +124,7 @@ def test_arguments_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     plan = plan_of("w", 3, [0])
     with pytest.raises(GraphslimError, match="every_n_steps: must be 1 or more"):
         gs.training.SoftPruningHook(plan, every_n_steps=0)
-    with pytest.raises(GraphslimError, match="cannot be read"):
+    with pytest.raises(GraphslimError, match="no such file"):
         gs.training.SoftPruningHook(tmp_path / "none.json")
     (tmp_path / "plan.json").write_text(plan.to_json())
     gs.training.SoftPruningHook(str(tmp_path / "plan.json"))

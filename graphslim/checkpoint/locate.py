@@ -10,6 +10,7 @@ from typing import List, Optional
 
 from graphslim.errors import LoadError
 from graphslim.graphdef import saved_model
+from graphslim.reading import read_text
 from graphslim.runtime import checkpoint_files
 
 _STATE = "checkpoint"
@@ -65,14 +66,13 @@ def _latest(folder: str) -> str:
     """
     state = os.path.join(folder, _STATE)
     try:
-        with open(state, encoding="utf-8") as file:
-            found = _LATEST.search(file.read())
+        found = _LATEST.search(read_text(state))
         # The escapes are those of C, which are Python's too; what is not ASCII may stand as it is.
         text = "" if found is None else found[1].encode("utf-8").decode("latin-1")
         named = ast.literal_eval("b" + _escaped(text)).decode("utf-8") if text else ""
-    except (OSError, UnicodeDecodeError, ValueError, SyntaxError):
+    except (LoadError, ValueError, SyntaxError):
         named = ""
-    if not named:
+    if not named or "\0" in named:
         raise LoadError("does not say which checkpoint is the latest", state, "give its prefix")
     here = os.path.join(folder, os.path.basename(named))
     for prefix in (here, os.path.join(folder, named)):

@@ -137,7 +137,7 @@ def _shadows(whole: Graph, keys: Mapping[str, str]) -> Dict[str, str]:
 
 def _meta(prefix: str, given: Optional[str]) -> MetaGraph:
     path = prefix + ".meta" if given is None else given
-    if given is None and not os.path.isfile(path):
+    if given is None and not os.path.exists(path):
         raise LoadError(
             "the checkpoint has no MetaGraph beside it",
             path,

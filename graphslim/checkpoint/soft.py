@@ -5,8 +5,9 @@ The method is soft filter pruning (He et al. 2018, arXiv 1808.06866).
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import Any, Collection, Dict, Mapping, Tuple
+from typing import Any, Collection, Dict, Iterator, Mapping, Tuple
 
 import numpy as np
 
@@ -34,7 +35,23 @@ def slices_to_zero(plan: Plan, statistics: Collection[str]) -> Places:
 
 
 def soft_prune(trained: Trained, plan: Plan, folder: Any, *, force: bool = False) -> str:
+    """Writes a checkpoint in which a plan's channels are zero; see `soft_pruning`.
+
+    Raises:
+        PlanError, EmitError, RuntimeUnavailable, LoadError: as there.
+    """
+    with soft_pruning(trained, plan, folder, force=force) as prefix:
+        return prefix
+
+
+@contextlib.contextmanager
+def soft_pruning(
+    trained: Trained, plan: Plan, folder: Any, *, force: bool = False
+) -> Iterator[str]:
     """Writes a checkpoint in which a plan's channels are zero, and all else is as it was.
+
+    The folder appears when, and only if, what is done inside succeeds; the prefix of the checkpoint
+    there is given.
 
     The entries of optimizer slots and moving averages for these channels are set to zero too, so
     that they do not bring channels back. What a plan of dead channels folds goes into the offsets
@@ -47,7 +64,7 @@ def soft_prune(trained: Trained, plan: Plan, folder: Any, *, force: bool = False
             the state file that `tf.train.latest_checkpoint` reads, and `plan.json`.
         force: allow a folder that is not empty.
 
-    Returns:
+    Yields:
         the prefix of the new checkpoint.
 
     Raises:
@@ -67,7 +84,7 @@ def soft_prune(trained: Trained, plan: Plan, folder: Any, *, force: bool = False
         copy_meta(trained, target)
         write_plan(fitted.plan._replace(folds=()), fresh)
         write_state(fresh, name)
-    return os.path.join(os.fspath(folder), name)
+        yield os.path.join(os.fspath(folder), name)
 
 
 def pruned_values(

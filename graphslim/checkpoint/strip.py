@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from typing import Any, List, NamedTuple, Optional, Tuple
+from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -60,7 +61,18 @@ class Stripped(NamedTuple):
     change: Optional[Agreement]
 
 
-def strip(
+def strip(trained: Trained, plan: Plan, folder: Any, **options: bool) -> Stripped:
+    """Cuts a plan's channels from a checkpoint, and writes what is left; see `stripping`.
+
+    Raises:
+        PlanError, VerifyError, EmitError, RuntimeUnavailable: as there.
+    """
+    with stripping(trained, plan, folder, **options) as found:
+        return found
+
+
+@contextlib.contextmanager
+def stripping(
     trained: Trained,
     plan: Plan,
     folder: Any,
@@ -69,8 +81,8 @@ def strip(
     fold: bool = False,
     write_meta: bool = True,
     force: bool = False,
-) -> Stripped:
-    """Cuts a plan's channels from a checkpoint, and writes what is left.
+) -> Iterator[Stripped]:
+    """Cuts a plan's channels from a checkpoint; the folder appears when what is inside succeeds.
 
     Args:
         trained: the checkpoint, softly pruned by the plan and retrained.
@@ -107,9 +119,9 @@ def strip(
         _write(slim, os.path.join(fresh, name), after, fitted.plan, summary)
         if slim.meta is not None:
             check_restores(os.path.join(fresh, name))
-    prefix = os.path.join(target, name)
-    before = trained.graph
-    return Stripped(prefix, prefix + ".pb", fitted.plan, summary, before, after, agreement, change)
+        prefix, before = os.path.join(target, name), trained.graph
+        files = (prefix, prefix + ".pb")
+        yield Stripped(*files, fitted.plan, summary, before, after, agreement, change)
 
 
 def _write(slim: Slim, prefix: str, graph: Graph, plan: Plan, summary: Summary) -> None:

@@ -2,26 +2,66 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
+import threading
 import traceback
 from importlib import import_module
-from typing import List, Optional, Sequence
+from typing import Any, Iterator, List, Optional, Sequence
 
 import click
 
 from graphslim._version import __version__
+from graphslim.cli import console
 from graphslim.cli.console import BAD_INPUT, FAILED, INTERRUPTED, OK, PIPE
 from graphslim.errors import GraphslimError, VerifyError
+from graphslim.words import elided, visible
+
+_LONGEST = 1500
+"""Characters of the longest line that an error is told in."""
+_ENDING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that end a process, and that leave it no time to clean up unless they are handled."""
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
-    """Runs the command line and exits with its status."""
+    """Runs the command line and exits with its status.
+
+    A process that is told to end (TERM, HUP) cleans up as one that is interrupted does, and exits
+    with 128 and the signal's number: 143, 129. Told so a second time, it ends at once.
+    """
     args = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_status(args))
+    if sys.stderr is None:  # it was closed when the process was started
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  until the end
+    with _ended_by_signals():
+        status = _status(args)
+    sys.exit(status)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Lets signals that would kill the process end it, so that what is half written goes."""
+
+    def end(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    taken = []
+    if threading.current_thread() is threading.main_thread():
+        taken = [one for one in _ENDING if signal.getsignal(one) is signal.SIG_DFL]
+    for one in taken:
+        signal.signal(one, end)
+    try:
+        yield
+    finally:
+        for one in taken:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def _status(args: List[str]) -> int:
+    if sys.stdout is None:
+        return _complain("standard output: is closed (send it to a file or to /dev/null)", args)
     try:
         status = cli.main(args=args, prog_name="graphslim", standalone_mode=False)
         sys.stdout.flush()
@@ -38,18 +78,22 @@ def _status(args: List[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except BrokenPipeError:
-        # What is left in the buffer would fail again when the interpreter ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        console.silence()
         return PIPE
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None:
+            # Files are written by functions that say which; this is the stream for results.
+            return _complain(console.unwritable(error), args)
         text = f"internal error: {type(error).__name__}: {error}"
         return _complain(f"{text} (a bug; please report what --debug prints)", args)
 
 
 def _complain(error: object, args: Sequence[str], status: int = BAD_INPUT) -> int:
-    if "--debug" in args:
-        traceback.print_exc()
-    sys.stderr.write(f"graphslim: {' '.join(str(error).split())}\n")
+    line = elided(visible(" ".join(str(error).split())), _LONGEST)
+    with contextlib.suppress(OSError):  # nobody can be told where stderr is full
+        if "--debug" in args:
+            traceback.print_exc()
+        sys.stderr.write(f"graphslim: {line}\n")
     return status
 
 

@@ -14,5 +14,5 @@ def list_criteria() -> int:
     known = criteria()
     width = max([len(name) for name in known])
     for name, one in sorted(known.items()):
-        click.echo(f"{name:{width}}  {one.source}")
+        console.echo(f"{name:{width}}  {one.source}\n")
     return console.OK

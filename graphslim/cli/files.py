@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from typing import List, Mapping, Optional, Sequence
+from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+
+import click
 
 from graphslim import checkpoint
-from graphslim.errors import EmitError
+from graphslim.errors import EmitError, GraphslimError
 from graphslim.graphdef import saved_model
-from graphslim.graphdef.emit import check_target, replacing
+from graphslim.graphdef.emit import encoded
+from graphslim.graphdef.endings import check_ending, check_graph_ending
+from graphslim.ir import Graph
 from graphslim.options import Reading
 from graphslim.plans import Plan
+from graphslim.writing import check_target, replacing
+
+_ENDINGS: Mapping[str, Tuple[Sequence[str], str]] = {
+    "--plan-out": ((".json",), "a plan"),
+    "--report": ((".html", ".htm"), "a page"),
+}
+"""By option, the endings of what it writes, and what that is."""
+
+output_option = click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT.pb",
+    help="The new file: binary (.pb, or no ending) or text (.pbtxt); other endings are refused.",
+)
 
 
 def check_targets(
@@ -28,7 +48,7 @@ def check_targets(
         force: whether an input may be written over.
 
     Raises:
-        EmitError: so.
+        EmitError: there is such a file.
     """
     named = {option: path for option, path in beside.items() if path is not None}
     taken = {os.path.realpath(output): "the output"}
@@ -43,6 +63,25 @@ def check_targets(
         other = taken.setdefault(os.path.realpath(path), option)
         if other != option:
             raise EmitError(f"is {other} too", f"{option} {path}", "choose another name")
+        check_ending(path, *_ENDINGS[option])
+
+
+def check_graph_target(output: str, model: str, reading: Reading) -> None:
+    """Refuses, before any work is done, to write a graph under the name of another kind of file.
+
+    Raises:
+        EmitError: so; with the converter's command, in which the inputs and outputs of a frozen
+            model are named.
+    """
+    try:
+        check_graph_ending(output)
+    except EmitError:
+        inputs, outputs = reading.inputs, reading.outputs
+        with contextlib.suppress(GraphslimError):
+            if os.path.isfile(model) and not (inputs and outputs):
+                graph = reading.load(model)
+                inputs, outputs = graph.inputs, [str(port) for port in graph.outputs]
+        check_graph_ending(output, inputs or (), outputs or ())
 
 
 def files_of(model: str, reading: Reading) -> List[str]:
@@ -59,11 +98,33 @@ def _same_file(one: str, other: str) -> bool:
     return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
 
 
-def write_plan(plan: Plan, path: str) -> None:
-    """Writes a plan file, whole or not at all.
+@contextlib.contextmanager
+def placing(*outputs: Tuple[Optional[str], Union[None, Graph, Plan, str]]) -> Iterator[None]:
+    """Writes files beside their targets; they take their places when what is done inside succeeds.
+
+    Args:
+        *outputs: paths and what is to stand there: a graph, a plan or a text. Those of which either
+            is None are passed over.
 
     Raises:
-        EmitError: it cannot be written.
+        EmitError: one cannot be written; then none is.
     """
-    with replacing(path) as file:
-        file.write(plan.to_json().encode("utf-8"))
+    with contextlib.ExitStack() as stack:
+        for path, content in outputs:
+            if path is None or content is None:
+                continue
+            file = stack.enter_context(replacing(path))
+            for chunk in _chunks(path, content):
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        yield
+
+
+def _chunks(path: str, content: Union[Graph, Plan, str]) -> Iterator[Any]:
+    """The bytes of a file, in parts."""
+    if isinstance(content, Graph):
+        yield from encoded(content, path)
+    else:
+        text = content.to_json() if isinstance(content, Plan) else content
+        yield text.encode("utf-8")

@@ -12,10 +12,16 @@ from graphslim.analysis.cautions import cautions
 from graphslim.cli import console
 from graphslim.cli.check import Checked, checking, tell
 from graphslim.cli.data import path_of, tell_data
-from graphslim.cli.files import check_targets, files_of
+from graphslim.cli.files import (
+    check_graph_target,
+    check_targets,
+    files_of,
+    output_option,
+    placing,
+)
 from graphslim.fidelity import Agreement
 from graphslim.fidelity.words import lost
-from graphslim.graphdef import save, serialize
+from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 from graphslim.options import (
     Command,
@@ -92,7 +98,7 @@ def tell_rounding(found: Optional[Agreement]) -> None:
 
 @click.command(short_help="Make a graph faster and smaller; remove no channel.")
 @click.argument("model")
-@click.option("-o", "--output", required=True, metavar="OUT.pb", help="The new file (.pb, .pbtxt).")
+@output_option
 @deploy_options
 @click.option(
     "--verify/--no-verify",
@@ -122,6 +128,7 @@ def optimize(
     """
     started = time.perf_counter()
     check_targets(output, {}, [*files_of(model, reading), path_of(running.data)], force)
+    check_graph_target(output, model, reading)
     graph = reading.load(model)
     tell(cautions(graph))
     tell_data(graph, running.data, running.batch, check is not False)
@@ -134,13 +141,13 @@ def optimize(
     advice = "a bug; please report it"
     checked = checking(check, running, graph, exact, None, output, advice=advice)
     moved = rounding(deploying, running, exact, stored, checked)
-    save(stored, output)
-    if as_json:
-        console.print_json(_tree(graph, stored, checked, moved, output, seconds))
-        return console.OK
-    _print(graph, stored, checked, seconds)
-    tell_rounding(moved)
-    console.out.print(f"Written to {output}")
+    with console.told_first(placing((output, stored))):
+        if as_json:
+            console.print_json(_tree(graph, stored, checked, moved, output, seconds))
+            return console.OK
+        _print(graph, stored, checked, seconds)
+        tell_rounding(moved)
+        console.out.print(f"Written to {output}")
     return console.OK
 
 

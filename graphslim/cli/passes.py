@@ -16,5 +16,5 @@ def list_passes() -> int:
     known: Dict[str, Any] = passes()
     width = max([len(name) for name in known])
     for name, cls in sorted(known.items()):
-        click.echo(f"{name:{width}}  {cls.summary()}")
+        console.echo(f"{name:{width}}  {cls.summary()}\n")
     return console.OK

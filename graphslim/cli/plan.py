@@ -14,9 +14,15 @@ from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
 from graphslim.cli.check import checking, tell, tell_result
 from graphslim.cli.data import path_of, tell_data
-from graphslim.cli.files import check_targets, files_of, write_plan
+from graphslim.cli.files import (
+    check_graph_target,
+    check_targets,
+    files_of,
+    output_option,
+    placing,
+)
 from graphslim.feeds import Images
-from graphslim.graphdef import save
+from graphslim.graphdef.endings import check_ending
 from graphslim.options import Reading, Running, model_options, run_options, sample_options
 from graphslim.planning import cautions_of, is_sampled, make_plan
 from graphslim.plans import fit, read_plan
@@ -51,6 +57,7 @@ def plan(
     started = time.perf_counter()
     inputs = [*files_of(model, reading), path_of(data), choosing.settings]
     check_targets(output, {}, inputs, force)
+    check_ending(output, (".json",), "a plan")
     wish = choosing.wish(seed)
     with progress.bar(console.err, quiet) as tick:
         graph = find_blocks(reading.load(model))
@@ -58,21 +65,21 @@ def plan(
         tell_data(graph, data, batch, is_sampled(wish))
         found = make_plan(graph, wish, choosing.means(data, batch, tick))
     tell(cautions_of(graph, found))
-    write_plan(found, output)
     if verbose:
         console.err.print(f"planned in {time.perf_counter() - started:.2f} s")
-    if as_json:
-        click.echo(found.to_json(), nl=False)
-    else:
-        show.print_plan(console.out, found)
-        console.out.print(f"Written to {output}")
+    with console.told_first(placing((output, found))):
+        if as_json:
+            console.echo(found.to_json())
+        else:
+            show.print_plan(console.out, found)
+            console.out.print(f"Written to {output}")
     return console.OK
 
 
 @click.command(short_help="Carry out a plan; write the smaller graph.")
 @click.argument("model")
 @click.argument("plan_path", metavar="P.json")
-@click.option("-o", "--output", required=True, metavar="OUT.pb", help="The new file (.pb, .pbtxt).")
+@output_option
 @click.option(
     "--verify/--no-verify",
     "check",
@@ -105,6 +112,7 @@ def apply(
     started = time.perf_counter()
     inputs = [*files_of(model, reading), plan_path, path_of(running.data)]
     check_targets(output, {}, inputs, force)
+    check_graph_target(output, model, reading)
     wanted = read_plan(plan_path)
     graph = find_blocks(reading.load(model))
     tell(cautions(graph))
@@ -115,5 +123,5 @@ def apply(
     slim = applied(graph, wanted, force)
     seconds = time.perf_counter() - started
     checked = checking(check, running, graph, slim, wanted, output, force)
-    save(slim, output)
-    return tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds)
+    with console.told_first(placing((output, slim))):
+        return tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds)

@@ -15,11 +15,16 @@ from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
 from graphslim.cli.check import checking, tell, tell_result
 from graphslim.cli.data import path_of, tell_data
-from graphslim.cli.files import check_targets, files_of, write_plan
+from graphslim.cli.files import (
+    check_graph_target,
+    check_targets,
+    files_of,
+    output_option,
+    placing,
+)
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
-from graphslim.cli.report import check_report, draw_report, report_option, writing_report
+from graphslim.cli.report import check_report, draw_report, report_option
 from graphslim.errors import GraphslimError
-from graphslim.graphdef import save
 from graphslim.options import Reading, Running, model_options, run_options
 from graphslim.pipeline import (
     Dump,
@@ -44,7 +49,7 @@ _DEAD = (
 
 @click.command(short_help="Remove channels; write the smaller graph.")
 @click.argument("model")
-@click.option("-o", "--output", required=True, metavar="OUT.pb", help="The new file (.pb, .pbtxt).")
+@output_option
 @selection_options
 @click.option(
     "--pass",
@@ -111,6 +116,7 @@ def prune(
     beside = {"--plan-out": plan_out, "--report": report_out}
     inputs = [*files_of(model, reading), path_of(running.data), choosing.settings]
     check_targets(output, beside, inputs, force)
+    check_graph_target(output, model, reading)
     wish = choosing.wish(running.seed)
     with progress.bar(console.err, quiet) as tick:
         remove = _removal(wish, choosing.means(running.data, running.batch, tick))
@@ -136,11 +142,8 @@ def prune(
     if report_out is not None and plan is not None:
         compared = (checked.change, checked.agreement)
         page = draw_report(graph, slim, plan, *compared, output, seconds, quiet)
-    with writing_report(page, report_out):
-        save(stored, output)
-    if plan_out and plan is not None:
-        write_plan(plan, plan_out)
-    return tell_result(as_json, graph, stored, plan, checked, output, seconds)
+    with console.told_first(placing((output, stored), (report_out, page), (plan_out, plan))):
+        return tell_result(as_json, graph, stored, plan, checked, output, seconds)
 
 
 def _removal(wish: Selection, means: Means) -> Pass:

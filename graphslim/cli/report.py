@@ -1,16 +1,14 @@
-"""The option `--report`: checks that the page can be made, makes it, writes it."""
+"""The option `--report`: checks that the page can be made, and makes it."""
 
 from __future__ import annotations
 
-import contextlib
-from typing import Iterator, Optional
+from typing import Optional
 
 import click
 
 from graphslim import report
 from graphslim.cli import console
 from graphslim.fidelity import Agreement
-from graphslim.graphdef.emit import replacing
 from graphslim.ir import Graph
 from graphslim.plans import Plan
 from graphslim.progress import bar
@@ -47,18 +45,3 @@ def draw_report(
     data = report.collect(before, after, plan, change, surgery, output=output, seconds=seconds)
     with bar(console.err, quiet) as tick:
         return report.render(data, tick)
-
-
-@contextlib.contextmanager
-def writing_report(page: Optional[str], path: Optional[str]) -> Iterator[None]:
-    """Writes the page, if there is one; it appears when, and only if, what is done inside succeeds.
-
-    Raises:
-        EmitError: it cannot be written.
-    """
-    if page is None or path is None:
-        yield
-        return
-    with replacing(path) as file:
-        file.write(page.encode("utf-8"))
-        yield

@@ -13,7 +13,7 @@ from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
 from graphslim.checkpoint import Trained
 from graphslim.checkpoint.cuts import fitting
-from graphslim.checkpoint.soft import soft_prune as pruned
+from graphslim.checkpoint.soft import soft_pruning
 from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
 from graphslim.cli.check import tell
@@ -69,12 +69,12 @@ def soft_prune(
             tell_data(trained.graph, data, batch, is_sampled(wish))
         plan = given or make_plan(trained.graph, wish, choosing.means(data, batch, tick))
     plan = _told(trained, plan)
-    prefix = pruned(trained, plan, output, force=force)
-    if as_json:
-        console.print_json(show.soft_pruning(plan, prefix, trained.prefix))
-        return console.OK
-    show.print_plan(console.out, plan)
-    console.out.print(f"Written to {prefix}")
+    with console.told_first(soft_pruning(trained, plan, output, force=force)) as prefix:
+        if as_json:
+            console.print_json(show.soft_pruning(plan, prefix, trained.prefix))
+            return console.OK
+        show.print_plan(console.out, plan)
+        console.out.print(f"Written to {prefix}")
     if verbose:
         path = os.path.join(output, "plan.json")
         console.err.print(f"train on from it, then: graphslim summary CHECKPOINT --plan {path}")

@@ -61,11 +61,11 @@ def strip(
         raise GraphslimError("excludes --allow-unconverged", "--fold", "choose one of them")
     check_folder(output, force)
     plan = read_plan(plan_path)
-    from graphslim.checkpoint.strip import strip as stripped
+    from graphslim.checkpoint.strip import stripping
 
     trained = reading.open(checkpoint)
     find_blocks(trained.graph)
-    found = stripped(
+    cut = stripping(
         trained,
         plan,
         output,
@@ -74,8 +74,8 @@ def strip(
         write_meta=with_meta,
         force=force,
     )
-    seconds = time.perf_counter() - started
-    _tell(found, seconds, as_json, with_meta, verbose)
+    with console.told_first(cut) as found:
+        _tell(found, time.perf_counter() - started, as_json, with_meta, verbose)
     return console.OK
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphslim.feeds.arrays import arrays_in, digest_of, matched
+from graphslim.feeds.arrays import digest_of, matched
 from graphslim.feeds.evidence import Evidence, range_of
 from graphslim.feeds.images import LIMIT, Images, Preprocessing, preprocessing_for
 from graphslim.feeds.made_up import random_feeds
@@ -17,7 +17,6 @@ __all__ = [
     "Images",
     "Pictures",
     "Preprocessing",
-    "arrays_in",
     "cut_behind",
     "decoder_of",
     "digest_of",

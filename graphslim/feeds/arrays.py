@@ -1,11 +1,9 @@
-"""Arrays for the inputs of a graph: from `.npz` and `.npy` files, or given by name."""
+"""Arrays for the inputs of a graph: which is for which input, and whether it fits."""
 
 from __future__ import annotations
 
 import hashlib
-import zlib
 from typing import Dict, Mapping, Sequence, Tuple
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -13,30 +11,6 @@ from graphslim.analysis.channels import analyse
 from graphslim.errors import GraphslimError
 from graphslim.feeds.shapes import dtype_of
 from graphslim.ir import DType, Graph, Port
-
-
-def arrays_in(path: str) -> Dict[str, np.ndarray]:
-    """The arrays of an `.npz` by name, or that of an `.npy`, which stays on disk, by the name "".
-
-    Raises:
-        GraphslimError: the file cannot be read, or holds no arrays of numbers.
-    """
-    hint = "give an .npz, an .npy, an image or a folder of images"
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"": loaded}
-        with loaded:
-            found = {key: loaded[key] for key in loaded.files}
-    except FileNotFoundError:
-        raise GraphslimError("no such file or folder", path, hint) from None
-    except OSError as error:
-        raise GraphslimError(f"cannot be read: {error.strerror or error}", path, hint) from None
-    except (ValueError, EOFError, BadZipFile, zlib.error):
-        raise GraphslimError("not an array of numbers that numpy saved", path, hint) from None
-    if not found:
-        raise GraphslimError("holds no array", path, hint)
-    return found
 
 
 def matched(

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import tempfile
 from typing import Any, Dict, Iterator, List, Optional, Set
 
 import numpy as np
 
-from graphslim.errors import EmitError
-from graphslim.folders import umask
 from graphslim.graphdef import wire
+from graphslim.graphdef.endings import check_graph_ending, is_text
 from graphslim.graphdef.protos import GraphDef, NodeDef, text_format
 from graphslim.graphdef.values import encode_attr, encode_tensor
 from graphslim.ir import Graph, Node, Tensor
+from graphslim.writing import replacing
 
 _NODE_TAG = bytes([1 << 3 | wire.LENGTH])
 _NAME, _OP, _DEVICE, _ATTR = 1, 2, 4, 5
@@ -39,62 +37,21 @@ def save(graph: Graph, path: Any) -> None:
     """Writes a `.pb`, or a `.pbtxt` if the path ends so; the file appears whole or not at all.
 
     Raises:
-        EmitError: the target cannot be written.
+        EmitError: the target cannot be written, or is named like another kind of file.
     """
     target = os.fspath(path)
+    check_graph_ending(target, graph.inputs, [str(port) for port in graph.outputs])
     with replacing(target) as file:
-        if target.endswith((".pbtxt", ".pbtext", ".prototxt")):
-            file.write(text_format.MessageToString(to_graph_def(graph)).encode("utf-8"))
-        else:
-            for chunk in _chunks(graph):
-                file.write(chunk)
+        for chunk in encoded(graph, target):
+            file.write(chunk)
 
 
-@contextlib.contextmanager
-def replacing(target: str) -> Iterator[Any]:
-    """A binary file beside `target` that takes its place when, and only if, all was written.
-
-    Raises:
-        EmitError: the target cannot be written.
-    """
-    check_target(target)
-    part = None
-    try:
-        descriptor, part = tempfile.mkstemp(".part", ".graphslim-", os.path.dirname(target) or ".")
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(part, 0o666 & ~umask())
-        os.replace(part, target)
-    except OSError as error:
-        raise EmitError(
-            f"cannot be written: {error.strerror or error}",
-            target,
-            "check the folder's permissions and space",
-        ) from None
-    finally:
-        if part is not None and os.path.exists(part):
-            os.unlink(part)
-
-
-def check_target(target: str) -> None:
-    """Refuses a path that no file can be written to.
-
-    Raises:
-        EmitError: so.
-    """
-    folder = os.path.dirname(target) or "."
-    if not target:
-        raise EmitError("an empty file name", "output", "give a path to write to")
-    if os.path.isdir(target) or not os.path.basename(target):
-        raise EmitError("is a folder", target, "give a file name")
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise EmitError("is a device, not a file", target, "give a file name")
-    if not os.path.isdir(folder):
-        raise EmitError("the folder does not exist", target, f"create {folder} first")
-    if not os.access(folder, os.W_OK):
-        raise EmitError("the folder is not writable", target, "choose another folder")
+def encoded(graph: Graph, path: str) -> Iterator[Any]:
+    """The bytes of the graph's file, in parts; text if the path ends so."""
+    if is_text(path):
+        yield text_format.MessageToString(to_graph_def(graph)).encode("utf-8")
+    else:
+        yield from _chunks(graph)
 
 
 def _chunks(graph: Graph) -> Iterator[Any]:

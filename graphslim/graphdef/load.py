@@ -12,13 +12,14 @@ from graphslim.errors import IRError, LoadError, RuntimeUnavailable
 from graphslim.garbage import held_back
 from graphslim.graphdef import saved_model, wire
 from graphslim.graphdef.emit import serialize
+from graphslim.graphdef.endings import is_text
 from graphslim.graphdef.freeze import freeze
 from graphslim.graphdef.inline import inline_calls
 from graphslim.graphdef.nodes import DamagedNode, decode_node
 from graphslim.graphdef.protos import GraphDef, text_format
-from graphslim.graphdef.reading import read_bytes
 from graphslim.graphdef.signature import ShapesLike, settle
 from graphslim.ir import Graph, Node, Port
+from graphslim.reading import read_bytes
 from graphslim.words import plural
 
 _NODE = 1
@@ -169,7 +170,7 @@ def parse(
         LoadError: the bytes are no GraphDef, or a damaged one.
     """
     _refuse_impostors(data, name)
-    if name.endswith((".pbtxt", ".pbtext", ".prototxt")) and not binary:
+    if is_text(name) and not binary:
         data = _binary(data, name)
     spans, extras = _spans(data, name)
     graph = Graph(os.path.basename(name))

@@ -9,8 +9,8 @@ from graphslim.errors import LoadError
 from graphslim.graphdef import wire
 from graphslim.graphdef.freeze import VARIABLES
 from graphslim.graphdef.protos import DecodeError, MetaGraphDef, SignatureDef, text_format
-from graphslim.graphdef.reading import read_bytes
 from graphslim.ir import IDENTITY_OPS, Graph, Port, Tensor
+from graphslim.reading import read_bytes
 
 _INFO, _GRAPH, _SAVER, _COLLECTIONS, _SIGNATURES = 1, 2, 3, 4, 5
 """Numbers in `MetaGraphDef`."""

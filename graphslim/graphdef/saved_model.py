@@ -59,9 +59,9 @@ class _MetaGraph(NamedTuple):
 
 def folder_of(path: str) -> Optional[str]:
     """The SavedModel folder that a path means, itself or the `saved_model.pb` in it; else None."""
-    if os.path.basename(path) in FILES and os.path.isfile(path):
+    if os.path.basename(path) in FILES and _is_there(path):
         return os.path.dirname(os.path.abspath(path))
-    if any(os.path.isfile(os.path.join(path, name)) for name in FILES):
+    if any(_is_there(os.path.join(path, name)) for name in FILES):
         return os.path.abspath(path) if os.path.basename(path) in ("", ".", "..") else path
     return None
 
@@ -69,7 +69,12 @@ def folder_of(path: str) -> Optional[str]:
 def file_in(folder: str) -> str:
     """The path of the file that holds a SavedModel's graphs."""
     paths = [os.path.join(folder, name) for name in FILES]
-    return next((path for path in paths if os.path.isfile(path)), paths[0])
+    return next((path for path in paths if _is_there(path)), paths[0])
+
+
+def _is_there(path: str) -> bool:
+    """Whether there is anything but a folder; who reads it refuses what is no regular file."""
+    return os.path.exists(path) and not os.path.isdir(path)
 
 
 def files_of(path: str) -> List[str]:

@@ -6,9 +6,10 @@ import hashlib
 import os
 from typing import Optional, Sequence
 
-from graphslim.errors import EmitError
-from graphslim.graphdef.emit import replacing
+from graphslim.errors import EmitError, LoadError
 from graphslim.latency.table import Table
+from graphslim.reading import read_text
+from graphslim.writing import replacing
 
 VERSION = 1
 """Grows when tables come to mean something else."""
@@ -30,9 +31,8 @@ def path_of(key: Sequence[object]) -> str:
 def read(path: str) -> Optional[Table]:
     """The table in a file; None where there is none, or it is damaged."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return Table.from_json(file.read())
-    except (OSError, ValueError):
+        return Table.from_json(read_text(path))
+    except (LoadError, ValueError):
         return None
 
 

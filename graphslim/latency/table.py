@@ -73,7 +73,7 @@ class Table(NamedTuple):
             tree = json.loads(text)
             rows = {name: _row(item) for name, item in tree["rows"].items()}
             return cls(rows, float(tree["rest"]))
-        except (LookupError, TypeError, AttributeError) as error:
+        except (LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ValueError(f"no latency table: {error}") from None
 
 

@@ -9,8 +9,9 @@ from typing import Any, Dict, List, Mapping
 import numpy as np
 
 from graphslim.errors import LoadError
-from graphslim.graphdef.emit import replacing
 from graphslim.method.pickles import read_pickle
+from graphslim.reading import parse_json, read_text
+from graphslim.writing import replacing
 
 Filters = Dict[str, List[int]]
 """By scope, the filters that go, in rising order."""
@@ -31,7 +32,8 @@ def read_dictionary(given: Any, name: str) -> Dict[str, Any]:
     where = name
     if isinstance(given, (str, os.PathLike)):
         where = os.fspath(given)
-        given = _read_json(where) if where.endswith(".json") else read_pickle(where)
+        is_json = where.endswith(".json")
+        given = parse_json(read_text(where), where) if is_json else read_pickle(where)
     if not isinstance(given, Mapping):
         raise LoadError(f"holds a {type(given).__name__}, not a dictionary", where)
     for key in given:
@@ -76,16 +78,6 @@ def write_text(path: str, text: str) -> None:
     """
     with replacing(path) as file:
         file.write(text.encode("utf-8"))
-
-
-def _read_json(path: str) -> Any:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except OSError as error:
-        raise LoadError(f"cannot be read: {error.strerror}", path, "check the path") from None
-    except (ValueError, RecursionError) as error:
-        raise LoadError(f"not JSON: {error}", path) from None
 
 
 def _number(value: Any, where: str, scope: str) -> int:

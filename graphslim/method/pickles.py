@@ -7,18 +7,26 @@ before it looks at their arguments' meaning: there is nothing in it that could i
 
 from __future__ import annotations
 
-import os
 import pickletools
 import re
 from typing import Any, Callable, Dict, List, Optional
 
 from graphslim.errors import LoadError
+from graphslim.reading import DEEPEST, read_bytes
 
-LARGEST = 1 << 26
-"""Bytes of the largest file that is read; lists of filters are a thousand times smaller."""
+LARGEST = 1 << 20
+"""Bytes of the largest file that is read; lists of filters are a hundred times smaller."""
+LONGEST_NUMBER = 1024
+"""Bits of the largest whole number that is read."""
+_MOST = 1 << 20
+"""Values that a pickle may stand for: one that is remembered and used again counts each time."""
 
 _ENDLESS = re.compile(rb"[0-9]{400}")
 """A decimal number so long that only reading it would take its time."""
+_KEYS = (str, int, float, type(None))
+"""Types of keys: the hash of a tuple takes the time of all that is in it, which may be endless."""
+_LARGEST_KEY = 1 << 63
+"""Beyond it whole numbers can be chosen that all have the same hash."""
 
 _VALUES = frozenset(
     ("INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
@@ -55,12 +63,16 @@ class _Machine:
         """The value that a pickle stands for."""
         for opcode, argument, _ in pickletools.genops(data):
             if opcode.name == "STOP":
-                return self._stack.pop()
+                value = self._stack.pop()
+                _require_small(value)
+                return value
             self._step(opcode.name, argument)
         raise _Refused("it does not end")
 
     def _step(self, name: str, argument: Any) -> None:
         if name in _VALUES:
+            if isinstance(argument, int) and argument.bit_length() > LONGEST_NUMBER:
+                raise _Refused(f"it holds a number of {argument.bit_length()} bits")
             self._stack.append(argument)
         elif name in _FRESH:
             self._stack.append(_FRESH[name]())
@@ -130,7 +142,7 @@ class _Machine:
         self._stack.append(tuple(self._last(3)))
 
     def _do_frozenset(self) -> None:
-        items = frozenset(self._marked())
+        items = frozenset(_keys(self._marked()))
         self._stack.append(items)
 
     def _do_dict(self) -> None:
@@ -147,7 +159,7 @@ class _Machine:
 
     def _do_additems(self) -> None:
         items = self._marked()
-        self._top(set).update(items)
+        self._top(set).update(_keys(items))
 
     def _do_setitem(self) -> None:
         items = self._last(2)
@@ -161,7 +173,34 @@ class _Machine:
 def _pairs(items: List[Any]) -> Dict[Any, Any]:
     if len(items) % 2:
         raise _Refused("a key has no value")
-    return dict(zip(items[::2], items[1::2]))
+    return dict(zip(_keys(items[::2]), items[1::2]))
+
+
+def _keys(items: List[Any]) -> List[Any]:
+    """Members of a set, or keys of a dict, if they are of the types that may be."""
+    wrong = [item for item in items if not isinstance(item, _KEYS)]
+    if wrong:
+        raise _Refused(f"it has a {type(wrong[0]).__name__} as a key")
+    if any(isinstance(item, int) and abs(item) > _LARGEST_KEY for item in items):
+        raise _Refused("it has a number of more than 64 bits as a key")
+    return items
+
+
+def _require_small(tree: Any) -> None:
+    """Refuses a value that is nested deep, or in itself, or stands for more than its file holds.
+
+    A list may be in others many times over; whoever walks the value then meets it each time.
+    """
+    level, count = [tree], 0
+    for _ in range(DEEPEST):
+        boxes = [item for item in level if isinstance(item, (dict, list, tuple, set, frozenset))]
+        count += sum([len(box) for box in boxes])
+        if count > _MOST:
+            raise _Refused(f"it stands for more than {_MOST:,} values")
+        level = [one for box in boxes for one in (box.values() if isinstance(box, dict) else box)]
+        if not level:
+            return
+    raise _Refused(f"it is nested deeper than {DEEPEST} levels")
 
 
 def _described(name: str, argument: Any) -> str:
@@ -186,7 +225,7 @@ def parse_pickle(data: bytes, where: str) -> Any:
         return _Machine().run(data)
     except _Refused as error:
         reason: Optional[str] = str(error)
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError):
+    except Exception:  # whatever a damaged opcode leads the interpreter or `pickletools` to
         reason = None
     raise LoadError(
         f"not read: {reason}" if reason else "not a pickle, or a damaged one",
@@ -201,11 +240,4 @@ def read_pickle(path: str) -> Any:
     Raises:
         LoadError: it cannot be read, is too large, damaged, or holds anything but plain data.
     """
-    try:
-        if os.path.getsize(path) > LARGEST:
-            raise LoadError(f"larger than {LARGEST >> 20} MiB", path, "no list of filters is")
-        with open(path, "rb") as file:
-            data = file.read()
-    except OSError as error:
-        raise LoadError(f"cannot be read: {error.strerror}", path, "check the path") from None
-    return parse_pickle(data, path)
+    return parse_pickle(read_bytes(path, largest=LARGEST), path)

@@ -131,7 +131,15 @@ def _carried(graph: Graph, channels: Channels, plan: Plan) -> Fitted:
     for one in plan.groups:
         labels: Set[int] = set()
         for param, axis, positions in _at_layers(one, pairs):
-            place = starts[param, axis]
+            place = starts.get((param, axis))
+            if place is None or max(positions, default=0) >= place.size:
+                there = "no channels" if place is None else f"{place.size} channels"
+                raise PlanError(
+                    f"the plan removes position {max(positions, default=0)} along axis {axis} of "
+                    f"weights that have {there} there",
+                    param,
+                    _OTHER,
+                )
             labels.update(channels.label[place.start + np.asarray(positions, int)].tolist())
         if len(labels) != len(one.removed):
             raise PlanError(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from graphslim.errors import PlanError
 from graphslim.plans.schema import check
+from graphslim.reading import parse_json
 
 FORMAT, VERSION = "graphslim-plan", 1
 _NUMBERS = re.compile(r"\[\n\s+(-?\d[^\]\"\[{]*?)\n\s*\]")
@@ -192,10 +193,7 @@ class Plan(NamedTuple):
 
 def _parsed(text: str, where: str) -> Any:
     """The tree of a plan's text, of a version that is known."""
-    try:
-        tree = json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise PlanError(f"not JSON: {error}", where) from None
+    tree = parse_json(text, where, error=PlanError)
     if not isinstance(tree, dict) or tree.get("format") != FORMAT:
         raise PlanError(
             "not a graphslim plan", where, "make one with `graphslim plan` or --plan-out"
@@ -204,10 +202,6 @@ def _parsed(text: str, where: str) -> Any:
     if isinstance(version, bool) or version != VERSION:
         raise PlanError(f"plan version {version!r} is not known", where, "update graphslim")
     return tree
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number of JSON")
 
 
 def _check_sense(plan: Plan, where: str) -> None:
@@ -224,7 +218,15 @@ def _check_sense(plan: Plan, where: str) -> None:
             raise PlanError(
                 f"{place}.scores: {len(group.scores)} scores for {group.channels} channels", where
             )
+    folded: Set[Tuple[str, int]] = set()
     for index, fold in enumerate(plan.folds):
+        twice = folded.intersection([(fold.node, one) for one in fold.indices])
+        if twice:
+            raise PlanError(
+                f"folds[{index}]: folds channel {min(twice)[1]} a second time",
+                f"{where}: {fold.node}",
+            )
+        folded.update([(fold.node, one) for one in fold.indices])
         if len(fold.indices) != len(fold.values):
             raise PlanError(
                 f"folds[{index}]: {len(fold.indices)} indices and {len(fold.values)} values",

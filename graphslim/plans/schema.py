@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
@@ -71,8 +72,7 @@ def _first_fault(
         if found is not None:
             return found
     if rule.get("uniqueItems") and isinstance(value, list) and len(set(value)) < len(value):
-        twice = next(item for item in value if value.count(item) > 1)
-        return place, f"holds {_shown(twice)} twice"
+        return place, f"holds {_shown(Counter(value).most_common(1)[0][0])} twice"
     return None
 
 
@@ -89,6 +89,8 @@ def _own_fault(value: Any, rule: Mapping[str, Any]) -> Optional[str]:
         return f"must be one of {', '.join(rule['enum'])}, and is {_shown(value)}"
     if "minimum" in rule and _is_number(value) and value < rule["minimum"]:
         return f"must be {rule['minimum']} or more, and is {_shown(value)}"
+    if "maximum" in rule and _is_number(value) and value > rule["maximum"]:
+        return f"must be {rule['maximum']} at most, and is {_shown(value)}"
     if isinstance(value, dict):
         return _fault_of_keys(value, rule)
     if isinstance(value, list):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from graphslim.errors import PlanError
+from graphslim.reading import parse_json, read_text
 from graphslim.words import is_count, is_finite, is_share
+
+LARGEST = 1 << 17
+"""Bytes of the largest YAML file that is read; PyYAML takes seconds for it."""
 
 _FORM = "write a glob and what holds there, such as `stem*: {max_ratio: 0.25}`"
 
@@ -49,21 +52,13 @@ def read_settings(path: str) -> ByName:
     Raises:
         PlanError: it cannot be read, or does not map globs to settings.
     """
-    import yaml  # here, since few plans need it
+    if path.endswith(".json"):
+        text = read_text(path, _FORM, PlanError)
+        return settings_of(parse_json(text, path, _FORM, PlanError), path)
+    from graphslim.plans.plain_yaml import parse_yaml  # here, since few plans need it
 
-    try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
-        tree = json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
-    except OSError as error:
-        raise PlanError(f"cannot be read: {error.strerror}", path, _FORM) from None
-    except UnicodeDecodeError:
-        raise PlanError("not a text file", path, _FORM) from None
-    except (ValueError, RecursionError) as error:
-        raise PlanError(f"not JSON: {error}", path, _FORM) from None
-    except yaml.YAMLError as error:
-        raise PlanError(f"not YAML: {error}", path, _FORM) from None
-    return settings_of(tree, path)
+    text = read_text(path, f"{_FORM}; if they are many, in JSON (*.json)", PlanError, LARGEST)
+    return settings_of(parse_yaml(text, path, _FORM), path)
 
 
 def settings_of(tree: Any, where: str = "settings") -> ByName:

@@ -12,6 +12,7 @@ import numpy as np
 
 from graphslim.errors import EmitError, LoadError
 from graphslim.ir import DType, Tensor
+from graphslim.reading import require_regular
 from graphslim.runtime.failures import first_line
 from graphslim.runtime.library import plain_tensorflow
 
@@ -49,6 +50,8 @@ class Checkpoint:
                 prefix,
                 "give the path of its .index and .data files without these endings",
             )
+        for path in files:
+            require_regular(path)
         tf = plain_tensorflow(_PURPOSE)
         # Which of Python's errors a reader raises depends on TensorFlow's version.
         python = (ValueError, RuntimeError, TypeError, LookupError, OSError)
@@ -122,7 +125,7 @@ def checkpoint_files(prefix: str) -> List[str]:
         prefix: their path without the endings.
     """
     found = [prefix + ".index"] + glob.glob(glob.escape(prefix) + ".data-*-of-*")
-    if os.path.isfile(found[0]):
+    if os.path.exists(found[0]):
         return found
     shards = [one for one in glob.glob(glob.escape(prefix) + "-*-of-*") if _SHARD.search(one)]
     return sorted(shards) or ([prefix] if os.path.isfile(prefix) else [])

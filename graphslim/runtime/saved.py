@@ -8,6 +8,7 @@ from typing import Any, Dict, Sequence
 import numpy as np
 
 from graphslim.errors import LoadError
+from graphslim.reading import require_regular
 from graphslim.runtime.failures import first_line
 from graphslim.runtime.library import tensorflow
 
@@ -28,6 +29,9 @@ def saved_variables(
     """
     if not os.path.isdir(os.path.join(folder, "variables")):
         raise LoadError("its variables are missing", folder, "copy its folder variables/ too")
+    for place, _, files in os.walk(folder):
+        for name in files:
+            require_regular(os.path.join(place, name))
     tf = tensorflow("the variables of a SavedModel are read with it")
     holder = tf.Graph()
     config = tf.ConfigProto(allow_soft_placement=True)

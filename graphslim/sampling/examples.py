@@ -11,12 +11,12 @@ import numpy as np
 from graphslim.analysis.cautions import Caution
 from graphslim.analysis.channels import analyse
 from graphslim.analysis.switches import switches
+from graphslim.arrays import read_arrays
 from graphslim.errors import GraphslimError
 from graphslim.feeds import (
     Encoded,
     Images,
     Pictures,
-    arrays_in,
     decoder_of,
     digest_of,
     dtype_of,
@@ -30,6 +30,7 @@ from graphslim.feeds import (
 )
 from graphslim.ir import DType, Graph, Port
 from graphslim.progress import Tick, silent
+from graphslim.reading import require_regular
 from graphslim.sampling.about import About
 
 Data = Union[None, str, "os.PathLike[str]", Images, Mapping[str, np.ndarray]]
@@ -180,18 +181,16 @@ def _opened(graph: Graph, data: Data, seed: int) -> Tuple[Columns, About]:
         return _given(graph, data, "arrays")
     images = data if isinstance(data, Images) else Images(os.fspath(data))
     images = images._replace(path=os.fspath(images.path))
-    if os.path.exists(images.path) and not _is_file_or_folder(images.path):
-        raise GraphslimError("is no file or folder", images.path, "give one")
-    if not os.path.isdir(images.path) and not images.path.lower().endswith(_FILE_ENDINGS):
+    if os.path.isdir(images.path):
+        return _from_files(graph, images)
+    require_regular(images.path, _HINT, GraphslimError)
+    if not images.path.lower().endswith(_FILE_ENDINGS):
         images.refuse_options("these are arrays")
-        return _given(graph, arrays_in(images.path), images.path)
+        return _given(graph, read_arrays(images.path), images.path)
     return _from_files(graph, images)
 
 
-def _is_file_or_folder(path: str) -> bool:
-    return os.path.isdir(path) or os.path.isfile(path)
-
-
+_HINT = "give an .npz, an .npy, an image or a folder of images"
 _FILE_ENDINGS = (*endings_of(None), *endings_of("DecodeWav"))
 
 

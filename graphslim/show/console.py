@@ -9,6 +9,8 @@ import rich.console
 from rich.table import Table
 from rich.text import Text
 
+from graphslim.words import visible
+
 _WIDE = 10_000
 """Width of what is no terminal, so that no line is cut."""
 
@@ -26,6 +28,11 @@ class Console(rich.console.Console):
         if self.is_terminal or "COLUMNS" in os.environ:
             return found
         return rich.console.ConsoleDimensions(_WIDE, found.height)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints; of texts, which may hold names from a file, no control character gets through."""
+        shown = [visible(one, keep="\n") if isinstance(one, str) else one for one in objects]
+        super().print(*shown, **options)
 
     def on_broken_pipe(self) -> None:
         """Leaves it to the command line to end quietly, where rich would exit with status 1."""
@@ -47,7 +54,7 @@ def print_table(
             overflow="fold",
         )
     for row in rows:
-        table.add_row(*[Text(cell) for cell in row])
+        table.add_row(*[Text(visible(cell, keep="\n")) for cell in row])
     console.print(table)
 
 

@@ -8,9 +8,9 @@ from typing import Any, Dict, Mapping
 
 from graphslim.checkpoint.model import Trained
 from graphslim.errors import EmitError, GraphslimError
-from graphslim.graphdef.emit import replacing
-from graphslim.plans.file import read_text
+from graphslim.reading import parse_json, read_text
 from graphslim.training.step import Step
+from graphslim.writing import replacing
 
 _SCHEDULE, _OUTCOME = "schedule.json", "step.json"
 
@@ -99,10 +99,7 @@ def _write(path: str, tree: Mapping[str, Any]) -> None:
 
 
 def _read(path: str) -> Dict[str, Any]:
-    try:
-        tree = json.loads(read_text(path))
-    except ValueError as error:
-        raise GraphslimError(f"not JSON: {error}", path) from None
+    tree = parse_json(read_text(path), path)
     if not isinstance(tree, dict):
         raise GraphslimError("not what a schedule writes", path)
     return tree

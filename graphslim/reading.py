@@ -1,0 +1,164 @@
+"""Reads files whole: regular ones alone, and JSON that costs no more than its size."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections import Counter
+from typing import Any, Dict, List, Optional, Tuple, Type
+
+from graphslim.errors import GraphslimError, LoadError
+
+LONGEST_NUMBER = 300
+"""Digits of the longest integer that is read; it is a float64 too, and quickly read."""
+DEEPEST = 100
+"""Levels of the deepest tree that is read."""
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder", "give a file"),
+    (stat.S_ISFIFO, "a pipe", "write what comes out of it to a file first"),
+    (stat.S_ISSOCK, "a socket", "give a file"),
+)
+"""What a path may be instead of a regular file, and what to do then."""
+
+
+def require_regular(
+    path: str, hint: str = "check the path", error: Type[GraphslimError] = LoadError
+) -> int:
+    """Refuses what is no regular file (or a link to one): a device or a pipe may never end.
+
+    Args:
+        path: the file.
+        hint: what to do about one that is not there.
+        error: what is raised.
+
+    Returns:
+        its size in bytes.
+
+    Raises:
+        GraphslimError: of the kind given: there is none, or it is none.
+    """
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        if path == "-":
+            raise error("no such file", path, "standard input is not read: give a file") from None
+        raise error("no such file", path, hint) from None
+    except (OSError, ValueError) as failure:
+        raise error(f"cannot be read: {reason(failure)}", path, hint) from None
+    if stat.S_ISREG(found.st_mode):
+        return found.st_size
+    for is_kind, kind, remedy in _KINDS:
+        if is_kind(found.st_mode):
+            raise error(f"{kind}, no regular file", path, remedy)
+    raise error("a device, no regular file", path, "give a file")
+
+
+def read_bytes(
+    path: str,
+    hint: str = "check the path",
+    error: Type[GraphslimError] = LoadError,
+    largest: Optional[int] = None,
+) -> bytes:
+    """The bytes of a regular file.
+
+    Args:
+        path: the file.
+        hint: what to do about one that is not there, is too large, or is not what it has to be.
+        error: what is raised.
+        largest: bytes of the largest file that is read; None for any.
+
+    Raises:
+        GraphslimError: of the kind given: it cannot be read, or should not be.
+    """
+    size = require_regular(path, hint, error)
+    if largest is not None and size > largest:
+        raise error(f"larger than {largest >> 10:,} KiB", path, hint)
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError as failure:
+        raise error(f"cannot be read: {reason(failure)}", path, "check its permissions") from None
+
+
+def read_text(
+    path: str,
+    hint: str = "check the path",
+    error: Type[GraphslimError] = LoadError,
+    largest: Optional[int] = None,
+) -> str:
+    """The text of a regular file in UTF-8; see `read_bytes`.
+
+    Raises:
+        GraphslimError: of the kind given; also for a file that is no text.
+    """
+    try:
+        return read_bytes(path, hint, error, largest).decode("utf-8")
+    except UnicodeDecodeError:
+        raise error("not a text file", path, hint) from None
+
+
+def parse_json(
+    text: str, where: str, hint: Optional[str] = None, error: Type[GraphslimError] = LoadError
+) -> Any:
+    """The tree of a JSON text: finite numbers, no key twice, and no deeper than `DEEPEST`.
+
+    Args:
+        text: the JSON.
+        where: what messages call it.
+        hint: what to do about one that is none.
+        error: what is raised.
+
+    Raises:
+        GraphslimError: of the kind given.
+    """
+    try:
+        tree = json.loads(
+            text,
+            parse_constant=_no_constant,
+            parse_int=_integer,
+            object_pairs_hook=_without_doubles,
+        )
+        require_shallow(tree)
+        return tree
+    except (ValueError, RecursionError) as failure:
+        raise error(f"not JSON: {failure}", where, hint) from None
+
+
+def require_shallow(tree: Any) -> None:
+    """Refuses dicts and lists that are nested deeper than `DEEPEST`, or in themselves.
+
+    Raises:
+        ValueError: so.
+    """
+    level = [tree]
+    for _ in range(DEEPEST):
+        boxes = [item for item in level if isinstance(item, (dict, list))]
+        level = [one for box in boxes for one in (box.values() if isinstance(box, dict) else box)]
+        if not level:
+            return
+    raise ValueError(f"nested deeper than {DEEPEST} levels")
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _without_doubles(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
+    tree = dict(pairs)
+    if len(tree) < len(pairs):
+        twice = Counter([key for key, _ in pairs]).most_common(1)[0][0]
+        raise ValueError(f"the key {twice!r} is there twice")
+    return tree
+
+
+def reason(error: Exception) -> str:
+    """What an error of the system says, without number and path."""
+    return str(getattr(error, "strerror", None) or error)
