@@ -27,6 +27,10 @@ _VARIABLE_OPS = frozenset(
     ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable", "ReadVariableOp")
 )
 
+_STATED, _TIMES = 1 << 28, 16
+"""How many bytes the constants of a file may state, for one that repeats a value is stated in a few
+bytes: so many, and so many times the size of the file."""
+
 _OTHERS = (
     (4, b"TFL3", "a TensorFlow Lite model"),
     (0, b"\x89HDF", "a Keras or HDF5 file"),
@@ -179,6 +183,7 @@ def parse(
             nodes, extras, graph.gone = inline_calls(nodes, extras, inputs, outputs)
         except LoadError as error:
             raise LoadError(error.what, f"{name}: {error.where}", error.hint) from None
+    _refuse_bombs(nodes, len(data), name)
     graph.origin = Source(data, extras)
     try:
         graph.load(nodes)
@@ -265,6 +270,24 @@ def _node(number: int, span: memoryview, file: str) -> Tuple[Node, List[Port]]:
     except LoadError as error:
         raise LoadError(error.what, f"{file}: {error.where}", error.hint) from None
     return node, [Port.parse(text) for text in inputs]
+
+
+def _refuse_bombs(nodes: Sequence[Tuple[Node, List[Port]]], held: int, name: str) -> None:
+    """Files whose constants state far more than they hold: one value for billions of elements."""
+    sizes = {
+        node.name: node.attrs["value"].size * node.attrs["value"].dtype.storage.itemsize
+        for node, _ in nodes
+        if node.op == "Const"
+    }
+    total, most = sum(sizes.values()), _STATED + _TIMES * held
+    if total > most:
+        largest = max(sizes, key=lambda key: sizes[key])
+        raise LoadError(
+            f"its constants state {total:,} bytes, {largest} most of all, where a file of "
+            f"{plural(held, 'byte')} may state {most:,}",
+            name,
+            "its sizes look damaged",
+        )
 
 
 def _refuse_variables(graph: Graph, name: str) -> None:

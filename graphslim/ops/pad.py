@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
+from graphslim.ops.guard import LAID_OUT, fits
 from graphslim.ops.table import UNKNOWN, Fact, Ids, OpVisit, ValueVisit, channel_rule, value_rule
 
 
@@ -68,6 +69,8 @@ def pad_value(op: ValueVisit) -> Any:
             continue
         full = list(value.shape)
         full[axis] = size
+        if not fits(LAID_OUT, *full, 1 + int(edges.sum()) // max(size, 1)):
+            return None
         widths = [(0, 0)] * data.rank
         widths[axis] = (int(edges[0]), int(edges[1]))
         value = np.pad(
