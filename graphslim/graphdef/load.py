@@ -15,7 +15,7 @@ from graphslim.graphdef.emit import serialize
 from graphslim.graphdef.freeze import freeze
 from graphslim.graphdef.inline import inline_calls
 from graphslim.graphdef.nodes import DamagedNode, decode_node
-from graphslim.graphdef.protos import GraphDef, text_format
+from graphslim.graphdef.protos import DecodeError, GraphDef, text_format
 from graphslim.graphdef.reading import read_bytes
 from graphslim.graphdef.signature import ShapesLike, settle
 from graphslim.ir import Graph, Node, Port
@@ -176,6 +176,7 @@ def parse(
     if name.endswith((".pbtxt", ".pbtext", ".prototxt")) and not binary:
         data = _binary(data, name)
     spans, extras = _spans(data, name)
+    _check_extras(extras, name)
     graph = Graph(os.path.basename(name))
     nodes = [_node(*one, name) for one in enumerate(spans, 1)]
     if inline:
@@ -248,6 +249,20 @@ def _spans(data: bytes, name: str) -> Tuple[List[memoryview], Tuple[bytes, ...]]
     if not nodes:
         raise LoadError(*_not_a_graph(data, name))
     return nodes, tuple(extras)
+
+
+def _check_extras(extras: Sequence[bytes], name: str) -> None:
+    """Refuses a file that protobuf would refuse for what stands beside the nodes.
+
+    Each node is parsed as it is read; these fields are only carried along, and would come to light
+    when TensorFlow refuses the file that was written.
+    """
+    try:
+        GraphDef.FromString(b"".join(extras))
+    except (DecodeError, ValueError):  # protobuf in pure Python raises either
+        raise LoadError(
+            "its function library is damaged", name, "download or copy it again"
+        ) from None
 
 
 def _not_a_graph(data: bytes, name: str) -> Tuple[str, str, str]:

@@ -17,7 +17,7 @@ LONGEST = 1 << 22
 """Longer axes are not followed position by position; their channels are pinned."""
 LAID_OUT = 1 << 24
 """Known values that stand for more elements than this are not laid out: they count as unknown."""
-FOLLOWED = 1 << 25
+FOLLOWED = 1 << 23
 """How many positions one walk follows in all, beside one for each byte of the file."""
 
 Result = TypeVar("Result")
