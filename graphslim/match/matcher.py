@@ -27,7 +27,8 @@ _SAME_OPS = IDENTITY_OPS | {
 _PASSING = _SAME_OPS | SWITCHES | MERGES
 
 _NEAR = 64
-"""How many nodes downstream `Matcher.layers_on` looks at: far more than an activation takes."""
+"""How many nodes downstream `Matcher.layers_on` looks at, and how many steps a chain may have: far
+more than an activation or a batch norm takes."""
 
 
 class _State(NamedTuple):
@@ -101,8 +102,16 @@ class Matcher:
 
         What a conditional gives is what its branch for inference does.
         """
-        if self.graph[port.node].op in _PASSING:
-            *_, port = self._same_values(port)
+        if self.graph[port.node].op not in _PASSING:
+            return port
+        behind: Dict[Port, Port] = self.graph.memo("behind identities", lambda graph: {})
+        passed: List[Port] = []
+        for port in self._same_values(port):
+            passed.append(port)
+            if port in behind:
+                port = behind[port]
+                break
+        behind.update(dict.fromkeys(passed, port))
         return port
 
     def _same_values(self, port: Port) -> Iterator[Port]:
@@ -322,7 +331,7 @@ class Matcher:
         return number is not None and bool(np.isclose(number, pattern.near, rtol=1e-3))
 
     def _match_chain(self, pattern: Chain, port: Port, state: _State) -> Iterator[_State]:
-        while True:
+        for _ in range(_NEAR):
             yield from self._match(pattern.inner, port, state)
             node = self.graph[port.node]
             step = pattern.step(self, node)
