@@ -342,7 +342,7 @@ def trial(number: int, graphs: Sequence[bytes], plan: bytes) -> Trial:
     model = {"model.pb": graphs[0]}
     kind = rng.randrange(20)
     if kind == 0:
-        apply = ["apply", "model.pb", "FILE", "-o", "out.pb"]
+        apply = ["apply", "model.pb", "FILE", "-o", "out.pb", "--no-verify"]
         return Trial(number, "plan.json", damaged_text(plan, rng), apply, model)
     if kind == 1:
         text = text_format.MessageToString(GraphDef.FromString(graphs[rng.randrange(2)])).encode()

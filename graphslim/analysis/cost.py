@@ -57,11 +57,11 @@ def cost_without(graph: Graph, removed: Optional[np.ndarray]) -> Cost:
         if node.op == "Const":
             if node.attrs["value"].dtype.is_real:
                 params += _left(shrunk(channels.facts[node.name][0]), shared.get(node.name))
-        elif macs is not None:
+        else:
             inputs = [shrunk(channels.fact(port)) for port in graph.data_inputs(node)]
             outs = [shrunk(known) for known in channels.facts[node.name]]
             own = macs_of(graph, node, inputs, outs)
-            macs = None if own is None else macs + own
+            macs = None if own is None or macs is None else macs + own
     return Cost(params, macs)
 
 

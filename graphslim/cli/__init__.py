@@ -41,6 +41,8 @@ def _status(args: List[str]) -> int:
         # What is left in the buffer would fail again when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE
+    except MemoryError:
+        return _complain("there is not enough memory for this (give a smaller graph)", args)
     except Exception as error:
         text = f"internal error: {type(error).__name__}: {error}"
         return _complain(f"{text} (a bug; please report what --debug prints)", args)

@@ -6,6 +6,7 @@ from typing import Iterable, NamedTuple, Optional
 
 from graphslim import runtime, show
 from graphslim.analysis.cautions import random_node
+from graphslim.analysis.cost import cost
 from graphslim.cli import console
 from graphslim.compare import Agreement
 from graphslim.criteria import criteria
@@ -90,6 +91,8 @@ def checking(
     Raises:
         VerifyError: they differ.
     """
+    for one in (graph, slim):
+        cost(one)  # What will be told of the result must not fail when it has been written.
     if check is False:
         return Checked(why_not="--no-verify was given.")
     if check is None and not runtime.available():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
@@ -106,13 +107,14 @@ class Matcher:
             return port
         behind: Dict[Port, Port] = self.graph.memo("behind identities", lambda graph: {})
         passed: List[Port] = []
-        for port in self._same_values(port):
-            passed.append(port)
-            if port in behind:
-                port = behind[port]
+        end = port
+        for end in self._same_values(port):
+            passed.append(end)
+            if end in behind:
+                end = behind[end]
                 break
-        behind.update(dict.fromkeys(passed, port))
-        return port
+        behind.update(dict.fromkeys(passed, end))
+        return end
 
     def _same_values(self, port: Port) -> Iterator[Port]:
         """A port, and those behind the identities and conditionals that stand before it."""
@@ -371,7 +373,7 @@ class Matcher:
     def _past_identities(self, port: Port, behind: Port, state: _State) -> _State:
         if port == behind:
             return state
-        passed = [one.node for one in self._same_values(port)][:-1]
+        passed = [one.node for one in islice(self._same_values(port), _NEAR) if one != behind]
         return state._replace(inside=(*state.inside, *passed))
 
     def _say(self, port: Port) -> str:
