@@ -9,7 +9,9 @@ folder, beside the command line that shows it again.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import random
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,7 +37,10 @@ def main() -> int:
     number = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
     print(f"fuzz: trials from number {number} (--seed {number} runs them again)", flush=True)
     found: Counter = Counter()
-    done, end = 0, time.monotonic() + options.seconds
+    # Where atheris is installed it gets the second half of the time.
+    guided = options.count is None and importlib.util.find_spec("atheris") is not None
+    own = options.seconds / 2 if guided else options.seconds
+    done, end = 0, time.monotonic() + own
     with tempfile.TemporaryDirectory() as scratch:
         graphs = fuzzing.seeds(options.graphs)
         plan = fuzzing.plan_of(graphs[0], Path(scratch))
@@ -50,7 +55,15 @@ def main() -> int:
     for text, times in found.most_common():
         print(f"{times:5} {text}")
     print(f"fuzz: {done} trials, {sum(found.values())} faults", flush=True)
-    return 1 if found else 0
+    failed = guided and _guided(options.out, options.seconds - own, number) != 0
+    return 1 if found or failed else 0
+
+
+def _guided(out: Path, seconds: float, seed: int) -> int:
+    """Runs atheris for a while; its exit status."""
+    script = str(ROOT / "tools" / "fuzz_coverage.py")
+    words = [str(out), "--seconds", str(max(1, int(seconds))), "--seed", str(seed)]
+    return subprocess.run([sys.executable, script, *words]).returncode
 
 
 def keep(one: fuzzing.Trial, text: str, out: Path) -> None:
