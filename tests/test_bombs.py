@@ -173,6 +173,12 @@ def test_a_call_that_would_double_for_ever_stays_one_call() -> None:
     assert gs.analyse(graph).groups[0].pinned_at == "c"
 
 
+def test_a_call_that_would_never_end_is_not_run(run: Run) -> None:
+    (run.folder / "model.pb").write_bytes(tree(30).proto.SerializeToString())
+    told = run("prune model.pb -o out.pb").out
+    assert "Not verified: c calls functions that double too often to be run." in told
+
+
 def test_a_call_that_comes_to_little_is_inlined_whole() -> None:
     graph = load(tree(8).proto)
     assert [node.op for node in graph].count("Relu") == 2**7

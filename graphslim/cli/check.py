@@ -11,6 +11,7 @@ from graphslim.cli import console
 from graphslim.compare import Agreement
 from graphslim.criteria import criteria
 from graphslim.errors import VerifyError
+from graphslim.graphdef.library import endless_call
 from graphslim.ir import Graph
 from graphslim.options import Running
 from graphslim.plans import Plan
@@ -99,6 +100,9 @@ def checking(
         return Checked(why_not="TensorFlow is not installed.")
     if check is None and random_node(graph) is not None:
         return Checked(why_not="the outputs differ from run to run, those of the original too.")
+    call = endless_call(graph) if check is None else None
+    if call is not None:
+        return Checked(why_not=f"{call} calls functions that double too often to be run.")
     rule = criteria().get(plan.settings.get("criterion", "")) if plan is not None else None
     # Scores may be of more data than a graph takes at once.
     first_run = rule is not None and rule.kind != "weights"

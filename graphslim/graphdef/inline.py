@@ -57,6 +57,11 @@ def inline_calls(
     return flat, library.without(extras, work.called, left), gone
 
 
+def most_nodes(library: Library) -> int:
+    """How many nodes the functions of a library may add to a graph."""
+    return _MOST_NODES + library.size // _BYTES_PER_NODE
+
+
 class _Inliner:
     """Inlines calls level by level.
 
@@ -74,7 +79,7 @@ class _Inliner:
         self.called: Set[str] = set()
         self._taken = {node.name for node, _ in nodes}
         self._constants: Constants = {}
-        self._most = _MOST_NODES + library.size // _BYTES_PER_NODE
+        self._most = most_nodes(library)
         self._numbers: Dict[str, int] = {}
         self._refused: Set[str] = set()
         self._added = 0
