@@ -1,13 +1,15 @@
 # Needs a Python, make and git; tools/env finds the Python and installs the rest in .venv/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test test-all check fixtures bench clean distclean
+.PHONY: help demo example test test-all fuzz check fixtures bench clean distclean
 
 JOBS ?= 2
 TESTS ?= tests
 ARGS ?=
 WHEEL ?=
 OUT ?= build/digits
+SECONDS ?= 3600
+SEED ?=
 
 pytest = -m pytest -n $(JOBS) $(MARKS) $(ARGS)
 
@@ -16,6 +18,7 @@ help:
 	@echo 'make example    train, prune, retrain and strip a network on real handwriting (OUT=folder)'
 	@echo 'make test       run the tests'
 	@echo 'make test-all   run those too that take up to an hour: random networks, every architecture'
+	@echo 'make fuzz       run damaged files for an hour (SECONDS=60: a minute; SEED=number: those again)'
 	@echo 'make check      run ruff and mypy'
 	@echo 'make fixtures   train the bundled network again (ARGS=--check: and compare)'
 	@echo 'make bench      measure against the peers; writes benchmarks/RESULTS.md (ARGS=--quick: a minute)'
@@ -50,6 +53,11 @@ endif
 # Not in ARGS, which the command line would take away.
 test-all: MARKS = -m "exhaustive or not exhaustive"
 test-all: test
+
+# What fails is kept in build/fuzz/, with the command that shows it again.
+fuzz:
+	@python="$$(tools/env fuzz)" && "$$python" tools/fuzz.py --seconds $(SECONDS) \
+	$(if $(SEED),--seed $(SEED)) $(ARGS)
 
 check:
 	@python="$$(tools/env check)" && "$$python" -m ruff check . && "$$python" -m mypy

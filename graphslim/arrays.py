@@ -73,9 +73,7 @@ def _array(stream: IO[bytes], size: int) -> np.ndarray:
     return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
 
 
-def _header(
-    stream: IO[bytes], size: int
-) -> Tuple[Tuple[int, ...], bool, np.dtype, int, IO[bytes]]:
+def _header(stream: IO[bytes], size: int) -> Tuple[Tuple[int, ...], bool, np.dtype, int, IO[bytes]]:
     """What the header of an array states, and what was read of the stream, behind the header.
 
     Returns:

@@ -7,7 +7,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
-from graphslim.analysis.cost import Cost, cost, needed
+from graphslim.analysis.cost import Cost, cost, macs_of, needed
 from graphslim.ir import IDENTITY_OPS, Graph, Node, Tensor
 from graphslim.ops.table import COST_RULES, Dims
 
@@ -162,8 +162,7 @@ class _Reader:
         return [tensor for tensor in constants if tensor.dtype.is_real]
 
     def _macs(self, node: Node) -> Optional[int]:
-        rule = COST_RULES.get(node.op)
-        if rule is None or node.name not in self._used:
+        if node.op not in COST_RULES or node.name not in self._used:
             return 0
         inputs = [self._channels.fact(port) for port in self._graph.data_inputs(node)]
-        return rule(node, inputs, list(self._channels.facts[node.name]))
+        return macs_of(self._graph, node, inputs, self._channels.facts[node.name])

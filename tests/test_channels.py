@@ -199,8 +199,9 @@ def test_malformed_node_is_an_error_that_names_it() -> None:
     ):
         with pytest.raises(AnalysisError) as caught:
             gs.analyse(tiny(X + line + "\n"))
-            raise AnalysisError("", "y")  # some are tolerated, none may raise anything else
-        assert caught.value.where == "y"
+            # Some are tolerated, none may raise anything else.
+            raise AnalysisError("", "text: node y")
+        assert caught.value.where == "text: node y"
 
 
 def test_graph_without_constants() -> None:

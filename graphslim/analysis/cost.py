@@ -8,13 +8,14 @@ of bias, batch norm, activations and pooling are left out.
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Set
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set
 
 import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
 from graphslim.analysis.shared import Copies, copies_needed
 from graphslim.ir import Graph, Node
+from graphslim.ops.guard import guarded
 from graphslim.ops.table import COST_RULES, Fact, product
 
 
@@ -56,12 +57,23 @@ def cost_without(graph: Graph, removed: Optional[np.ndarray]) -> Cost:
         if node.op == "Const":
             if node.attrs["value"].dtype.is_real:
                 params += _left(shrunk(channels.facts[node.name][0]), shared.get(node.name))
-        elif macs is not None:
+        else:
             inputs = [shrunk(channels.fact(port)) for port in graph.data_inputs(node)]
             outs = [shrunk(known) for known in channels.facts[node.name]]
-            own = COST_RULES[node.op](node, inputs, outs)
-            macs = None if own is None else macs + own
+            own = macs_of(graph, node, inputs, outs)
+            macs = None if own is None or macs is None else macs + own
     return Cost(params, macs)
+
+
+def macs_of(
+    graph: Graph, node: Node, inputs: Sequence[Fact], outs: Sequence[Fact]
+) -> Optional[int]:
+    """The multiply-accumulates of an op that has a cost rule; None where a size is open.
+
+    Raises:
+        AnalysisError: the rule fails, since the node is damaged.
+    """
+    return guarded(COST_RULES[node.op], graph, node, node, inputs, outs)
 
 
 def bytes_without(graph: Graph, removed: np.ndarray) -> int:

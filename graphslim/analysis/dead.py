@@ -16,6 +16,7 @@ from graphslim.analysis.channels import Channels
 from graphslim.analysis.values import Value, Values
 from graphslim.ir import Port
 from graphslim.ops.fused import takes_offset
+from graphslim.ops.guard import laid_out
 from graphslim.ops.table import Contraction, Fact, per_channel
 
 
@@ -114,7 +115,7 @@ def _consumer(channels: Channels, values: Values, one: Contraction, zero_below: 
     out = None if one.out is None else channels.label[one.out]
     weights = _whole(values.at(inputs[one.weights]), channels.fact(inputs[one.weights]).shape)
     if weights is None:
-        heavy = np.ones((len(into), 1 if out is None else len(out)), bool)
+        heavy = np.broadcast_to(np.array(True), (len(into), 1 if out is None else len(out)))
     else:
         matrix = np.abs(one.matrix(weights))
         heavy = (~(matrix < zero_below) if zero_below > 0 else matrix != 0).any(axis=0)
@@ -147,5 +148,4 @@ def _whole(value: Value, shape: Optional[tuple]) -> Value:
     """A value at its full size, NaN where unknown; None where its size is open."""
     if value is None or shape is None or None in shape:
         return None
-    whole: np.ndarray = np.broadcast_to(value, shape)
-    return whole
+    return laid_out(value, shape)

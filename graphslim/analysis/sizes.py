@@ -28,6 +28,7 @@ from graphslim.analysis.arithmetic import (
 )
 from graphslim.analysis.given import with_given_shape
 from graphslim.ir import IDENTITY_OPS, Node, Port
+from graphslim.ops.guard import LONGEST, fits
 from graphslim.ops.table import STRUCTURAL, VALUE_RULES, Fact, Ids, ValueVisit
 
 COMPUTED, FIXED = -1, -2
@@ -130,12 +131,13 @@ class Sizes:
         number, atom = float(np.asarray(sizes.value).ravel()[element]), _atom(sizes, element)
         counts = self._sources[FIRST - atom] if atom <= FIRST else None
         if counts is not None:
-            if counts.share is not None and counts.share.denominator == 1:
+            followed = fits(LONGEST, len(counts.ids), int(counts.share or 0))
+            if counts.share is not None and counts.share.denominator == 1 and followed:
                 return int(number), np.tile(counts.ids, int(counts.share))
             self._walk.pin(node, counts.ids, _UNFOLLOWED)
         if np.isnan(number):
             return None, None
-        if atom < 0 or number < 0:
+        if atom < 0 or not 0 <= number <= LONGEST:
             return int(number), None
         ids = self._walk.fresh(int(number))
         self.resize(node, slot, sizes, element, ids)
@@ -243,6 +245,8 @@ class Sizes:
         if rule is None or not outs or not tracked:
             return None
         if node.op not in MEASURES and any(value is None for value in tracked):
+            return None
+        if any(not fits(_TRACKED, *(out.shape or ())) for out in outs):
             return None
         result = rule(ValueVisit(node, tracked, inputs, outs, 0.0))
         found = []

@@ -8,11 +8,13 @@ import numpy as np
 
 from graphslim import ops  # noqa: F401  (registers the rules)
 from graphslim.analysis.channels import Channels, analyse
-from graphslim.errors import AnalysisError
 from graphslim.ir import CONTROL, Graph, Port
-from graphslim.ops.table import MALFORMED, VALUE_RULES, ValueVisit
+from graphslim.ops.guard import guarded
+from graphslim.ops.table import VALUE_RULES, ValueVisit
 
 Value = Optional[np.ndarray]
+_KEPT = 1 << 29
+"""How many bytes of values are kept, beside eight for each of the file's."""
 
 
 class Values:
@@ -36,6 +38,7 @@ class Values:
         self.graph = graph
         self.channels = channels = analyse(graph) if channels is None else channels
         self._values: Dict[str, Sequence[Value]] = {}
+        self._room = _KEPT + 8 * (len(graph.origin.data) if graph.origin else 0)
         fed = set(graph.inputs)
         for node in graph.order():
             rule = VALUE_RULES.get(node.op)
@@ -49,12 +52,16 @@ class Values:
                 channels.facts[node.name],
                 zero_below,
             )
-            try:
-                self._values[node.name] = _clean(rule(visit)) if visit.outs else ()
-            except MALFORMED as error:
-                raise AnalysisError(
-                    f"this {node.op} is malformed: {error!r}", node.name, "export the graph again"
-                ) from error
+            if visit.outs:
+                self._values[node.name] = self._kept(visit, guarded(rule, graph, node, visit))
+
+    def _kept(self, visit: ValueVisit, result: Any) -> Sequence[Value]:
+        """The values of an op, unknown where all of them take more room than the file may have."""
+        values = _clean(result)
+        given = {id(value) for value in visit.values}
+        new = [value for value in values if value is not None and id(value) not in given]
+        self._room -= sum([value.nbytes for value in new])
+        return values if self._room >= 0 else [None] * len(values)
 
     def at(self, port: Port) -> Value:
         """What is known at a port, or None."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -11,9 +11,9 @@ from graphslim.analysis.audit import audit
 from graphslim.analysis.sizes import Sizes
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, Tensor, Use
+from graphslim.ops.guard import FOLLOWED, LONGEST, guarded
 from graphslim.ops.table import (
     CHANNEL_RULES,
-    MALFORMED,
     UNKNOWN,
     Contraction,
     Fact,
@@ -70,12 +70,14 @@ class Walk:
         self.sizes = Sizes(self)
         self.count = 0
         self._shared: Dict[Port, Optional[Node]] = {}
+        self._spent, self._seen = 0, {}  # type: int, Dict[int, np.ndarray]
+        self._budget = FOLLOWED + (len(graph.origin.data) if graph.origin else 0)
         self._constants: Set[str] = set()
 
     def run(self) -> None:
         """Visits every node; what the rules find is left in the attributes."""
         for node in self.graph.order():
-            self.visit(node)
+            guarded(self.visit, self.graph, node, node)
         for port in self.graph.outputs:
             node, known = self.graph[port.node], self.fact(port)
             for ids in [*known.ids, *self.sizes.counted_by(known)]:
@@ -83,7 +85,7 @@ class Walk:
 
     def visit(self, node: Node) -> None:
         """Lets the rule of an op work, and sees to what it forgets."""
-        inputs = self.read(node)
+        inputs = self._room_for(node, self.read(node))
         sources = {port.node for port in self.graph.data_inputs(node)}
         if node.op == "Const" or (sources and sources <= self._constants):
             self._constants.add(node.name)
@@ -94,14 +96,10 @@ class Walk:
             visit.pin_all(wall(node))
             self.facts[node.name] = self.sizes.follow(node, inputs, stated(node, inputs))
             return
-        try:
-            given = rule(visit)
-            outs = [given] if isinstance(given, Fact) else list(given)
-            outs = self.facts[node.name] = self.sizes.follow(node, inputs, outs)
-        except MALFORMED as error:
-            raise AnalysisError(
-                f"this {node.op} is malformed: {error!r}", node.name, "export the graph again"
-            ) from error
+        given = rule(visit)
+        outs = [given] if isinstance(given, Fact) else list(given)
+        outs = self.facts[node.name] = self.sizes.follow(node, inputs, outs)
+        self.spend([ids for out in outs for ids in out.ids if ids is not None])
         audit(self, node, inputs, outs, before)
         if node.name in self.graph.inputs:
             for ids in (ids for out in outs for ids in out.ids):
@@ -160,12 +158,15 @@ class Walk:
     def fresh(self, size: int) -> np.ndarray:
         """New ids that belong to no parameter."""
         self.count += size
+        self._check(self.count + self._spent)
         return np.arange(self.count - size, self.count)
 
     def constant(self, node: Node, tensor: Tensor, tracked: bool) -> Fact:
         """The fact of a constant: fresh ids on every axis, and its numbers if `tracked`."""
         ids: Dict[int, Ids] = {}
         for axis, size in enumerate(tensor.shape):
+            if size > LONGEST:
+                continue
             self.axes.append(ParamAxis(node.name, axis, self.count, size))
             ids[axis] = self.fresh(size)
         known = fact(tensor.shape, ids)
@@ -188,6 +189,7 @@ class Walk:
                     "the graph is damaged or was changed by hand",
                 )
             self.ties.append((first, second))
+            self.spend((first,))
 
     def pin(self, node: Node, ids: Ids, why: str) -> None:
         """See `OpVisit.pin`."""
@@ -198,3 +200,35 @@ class Walk:
         """See `OpVisit.mark`."""
         if ids is not None:
             self.marks.append((ids, role, node.name))
+
+    # ------------------------------------------------- what keeps a walk within bounds
+
+    def spend(self, arrays: Iterable[np.ndarray]) -> None:
+        """Counts the positions of arrays that a walk keeps; each array once.
+
+        Raises:
+            AnalysisError: they are more than a file of this size may state.
+        """
+        for ids in arrays:
+            if id(ids) not in self._seen:
+                self._seen[id(ids)] = ids
+                self._spent += len(ids)
+        self._check(self._spent + self.count)
+
+    def _check(self, positions: int) -> None:
+        if positions > self._budget:
+            raise AnalysisError(
+                f"the graph states more channels than are followed: {positions:,} positions, "
+                f"where a file of this size may have {self._budget:,}",
+                hint="its sizes look damaged",
+            )
+
+    def _room_for(self, node: Node, inputs: List[Fact]) -> List[Fact]:
+        """What a node reads, without ids if they are too many to lay side by side."""
+        lengths = [len(ids) for known in inputs for ids in known.ids if ids is not None]
+        if sum(lengths) <= 4 * LONGEST:
+            return inputs
+        for known in inputs:
+            for ids in known.ids:
+                self.pin(node, ids, "it has too many positions to follow")
+        return [known._replace(ids=(None,) * len(known.ids)) for known in inputs]

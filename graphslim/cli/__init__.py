@@ -80,6 +80,8 @@ def _status(args: List[str]) -> int:
     except BrokenPipeError:
         console.silence()
         return PIPE
+    except MemoryError:
+        return _complain("there is not enough memory for this (give a smaller graph)", args)
     except Exception as error:
         if isinstance(error, OSError) and error.filename is None:
             # Files are written by functions that say which; this is the stream for results.

@@ -9,6 +9,7 @@ from graphslim.analysis.cautions import random_node
 from graphslim.cli import console
 from graphslim.errors import VerifyError
 from graphslim.fidelity import Agreement
+from graphslim.graphdef.library import endless_call
 from graphslim.ir import Graph
 from graphslim.options import Running
 from graphslim.plans import Plan
@@ -97,6 +98,9 @@ def checking(
         return Checked(why_not="TensorFlow is not installed.")
     if check is None and random_node(graph) is not None:
         return Checked(why_not="the outputs differ from run to run, those of the original too.")
+    call = endless_call(graph) if check is None else None
+    if call is not None:
+        return Checked(why_not=f"{call} calls functions that double too often to be run.")
     change = None
     with progress.bar(console.err, quiet) as tick:
         if plan is None:

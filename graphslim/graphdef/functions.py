@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
+import networkx as nx
+
 from graphslim.errors import LoadError
 from graphslim.graphdef import wire
 from graphslim.graphdef.nodes import DamagedNode, decode_node
@@ -81,28 +83,46 @@ class Function(NamedTuple):
     defaults: Dict[str, Any]
 
 
+class Extent(NamedTuple):
+    """What inlining a call comes to, the calls inside it too.
+
+    Attributes:
+        nodes: how many nodes it adds.
+        depth: how many levels of calls there are.
+        recursive: whether the function may come to call itself; it is then not inlined.
+    """
+
+    nodes: int
+    depth: int
+    recursive: bool
+
+
 class Library:
     """The functions of a GraphDef, by name; a function is decoded when it is first asked for.
 
     Args:
         extras: the fields of a GraphDef that are no nodes, as bytes.
 
+    Attributes:
+        size: how many bytes they are.
+
     Raises:
         LoadError: the library is damaged.
     """
 
     def __init__(self, extras: Sequence[bytes]) -> None:
+        self.size = sum(map(len, extras))
         self._spans: Dict[str, memoryview] = {}
         self._gradients: Dict[str, str] = {}
         self._kept: Set[str] = set()
         self._functions: Dict[str, Function] = {}
         self._reads: Dict[str, Set[str]] = {}
-        for entry, number in _entries(extras):
-            first = _text(entry, 1, 1) if number == _FUNCTION else _text(entry, 1)
+        self._extents: Dict[str, Extent] = {}
+        for number, entry, first, second in _entries(extras):
             if number == _FUNCTION:
                 self._spans[first] = entry
             elif number == _GRADIENT:
-                self._gradients[first] = _text(entry, 2)
+                self._gradients[first] = second
             else:
                 self._kept.add(first)
 
@@ -135,9 +155,28 @@ class Library:
                 waiting.extend(self._read_by(name))
         return found
 
-    def is_recursive(self, name: str) -> bool:
-        """Whether a function may come to call itself."""
-        return name in self.reached(self._read_by(name))
+    def extent(self, name: str) -> Extent:
+        """What inlining a call of a function comes to."""
+        if name not in self._extents:
+            self._measure(name)
+        return self._extents[name]
+
+    def _measure(self, name: str) -> None:
+        """Finds the extents of a function and of all that it refers to, each once."""
+        reads = nx.DiGraph()
+        reads.add_node(name)
+        for one in self.reached([name]):
+            reads.add_edges_from([(one, inner) for inner in self._read_by(one)])
+        # Those that are called come before those that call them.
+        for loop in nx.strongly_connected_components(reads):
+            recursive = len(loop) > 1 or any(reads.has_edge(one, one) for one in loop)
+            for one in loop:
+                nodes, depth = len(self[one].body), 1
+                for inner in self[one].body if not recursive else ():
+                    for callee in referred([inner.node], self):
+                        nodes += self._extents[callee].nodes
+                        depth = max(depth, self._extents[callee].depth + 1)
+                self._extents[one] = Extent(nodes, depth, recursive)
 
     def _read_by(self, name: str) -> Set[str]:
         if name not in self._reads:
@@ -208,13 +247,19 @@ def filled(value: Any, attrs: Mapping[str, Any]) -> Any:
     return value
 
 
-def _entries(extras: Sequence[bytes]) -> Iterable[Tuple[memoryview, int]]:
-    """The entries of every library field: functions and gradients."""
+def _entries(extras: Sequence[bytes]) -> Iterable[Tuple[int, memoryview, str, str]]:
+    """The entries of every library field, functions and gradients: kind, bytes, and two texts.
+
+    The first text is the function's name; the second, of a gradient, that of the gradient's.
+    """
     try:
         for library in _libraries(extras):
             for field in wire.fields(library):
-                if field.number in (_FUNCTION, _GRADIENT, _REGISTERED_GRADIENT):
-                    yield library[field.start : field.end], field.number
+                entry = library[field.start : field.end]
+                if field.number == _FUNCTION:
+                    yield field.number, entry, _text(entry, 1, 1), ""
+                elif field.number in (_GRADIENT, _REGISTERED_GRADIENT):
+                    yield field.number, entry, _text(entry, 1), _text(entry, 2)
     except (wire.Truncated, wire.Malformed):
         raise LoadError(
             "the file is damaged", "its function library", "download or copy it again"

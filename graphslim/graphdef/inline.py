@@ -14,8 +14,12 @@ _CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
 _IFS = frozenset(("If", "StatelessIf"))
 _CASES = frozenset(("Case", "StatelessCase"))
 _INPUTS = frozenset(("Placeholder", "PlaceholderV2", "PlaceholderWithDefault"))
-_MOST_NODES = 300_000
-"""How many nodes functions may add: those that call others twice double them at every level."""
+_MOST_NODES, _BYTES_PER_NODE = 30_000, 8
+"""How many nodes functions may add: so many, and one for so many bytes of the function library.
+Functions that call others twice double them at every level; a call that comes to more than may
+be added stays a call."""
+_DEEPEST = 100
+"""A call stays one where more levels of calls than this are inside it."""
 
 Table = Mapping[str, Entry]
 
@@ -27,7 +31,7 @@ def inline_calls(
 
     A body's node is named `call/node`. A constant of a body stands there once, whoever calls it,
     so that weights that calls share go on to be one parameter. What cannot be followed, recurses,
-    or is called in a loop stays a call.
+    is called in a loop, or comes to more nodes than may be added stays a call.
 
     Args:
         nodes: the nodes of a graph with their inputs.
@@ -53,6 +57,11 @@ def inline_calls(
     return flat, library.without(extras, work.called, left), gone
 
 
+def most_nodes(library: Library) -> int:
+    """How many nodes the functions of a library may add to a graph."""
+    return _MOST_NODES + library.size // _BYTES_PER_NODE
+
+
 class _Inliner:
     """Inlines calls level by level.
 
@@ -70,13 +79,14 @@ class _Inliner:
         self.called: Set[str] = set()
         self._taken = {node.name for node, _ in nodes}
         self._constants: Constants = {}
-        self._recursive: Dict[str, bool] = {}
+        self._most = most_nodes(library)
+        self._numbers: Dict[str, int] = {}
         self._refused: Set[str] = set()
         self._added = 0
 
     def run(self, nodes: List[Entry]) -> List[Entry]:
         """The nodes without calls, but for those that stay."""
-        while self._added <= _MOST_NODES:
+        while self._added <= self._most:
             table = {node.name: (node, inputs) for node, inputs in nodes}
             calls = {name: self._call(*entry, table) for name, entry in table.items()}
             if not any(calls.values()):
@@ -96,7 +106,7 @@ class _Inliner:
                 flat.append((node, inputs))
                 continue
             try:
-                if node.name in regions.looped or self._added > _MOST_NODES:
+                if node.name in regions.looped or self._added > self._most:
                     raise Unmapped(node.name)
                 chosen = node.name in regions.chosen
                 behind = self._behind_choice(call) if chosen else []
@@ -148,9 +158,8 @@ class _Inliner:
             return None
         if not isinstance(func, Func) or func.name not in self._library:
             return None
-        if func.name not in self._recursive:
-            self._recursive[func.name] = self._library.is_recursive(func.name)
-        if self._recursive[func.name]:
+        extent = self._library.extent(func.name)
+        if extent.recursive or extent.depth > _DEEPEST or extent.nodes > self._most - self._added:
             return None
         function = self._library[func.name]
         data = [port for port in inputs if port.port != CONTROL]
@@ -191,9 +200,10 @@ class _Inliner:
 
     def _fresh(self, wish: str) -> str:
         """A name like `wish` that no node has."""
-        name, number = wish, 1
+        name = wish
         while name in self._taken:
-            name, number = f"{wish}_{number}", number + 1
+            self._numbers[wish] = self._numbers.get(wish, 0) + 1
+            name = f"{wish}_{self._numbers[wish]}"
         self._taken.add(name)
         return name
 
@@ -228,10 +238,11 @@ class _Moves:
         return [*data, *controls]
 
     def _result(self, port: Port) -> Port:
-        for _ in range(len(self._results)):  # a damaged graph may lead round in a circle
-            if port not in self._results:
-                break
+        passed: Set[Port] = set()  # a damaged graph may lead round in a circle
+        while port in self._results and port not in passed:
+            passed.add(port)
             port = self._results[port]
+        self._results.update(dict.fromkeys(passed, port))
         return port
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import List, Optional
 
-from graphslim.graphdef.functions import Library, without_functions
+from graphslim.graphdef.functions import Library, referred, without_functions
+from graphslim.graphdef.inline import most_nodes
 from graphslim.ir import Graph
 
 
@@ -24,3 +25,15 @@ def drop_functions(graph: Graph) -> List[str]:
         extras = without_functions(graph.origin.extras, unused)
         graph.set_origin(graph.origin._replace(extras=extras))
     return sorted(unused)
+
+
+def endless_call(graph: Graph) -> Optional[str]:
+    """A node whose call comes to more nodes than would be inlined: TensorFlow may never end it."""
+    if graph.origin is None:
+        return None
+    library = Library(graph.origin.extras)
+    most = most_nodes(library)
+    for node in graph:
+        if any(library.extent(name).nodes > most for name in referred([node], library)):
+            return node.name
+    return None

@@ -16,7 +16,7 @@ from graphslim.graphdef.endings import is_text
 from graphslim.graphdef.freeze import freeze
 from graphslim.graphdef.inline import inline_calls
 from graphslim.graphdef.nodes import DamagedNode, decode_node
-from graphslim.graphdef.protos import GraphDef, text_format
+from graphslim.graphdef.protos import DecodeError, GraphDef, text_format
 from graphslim.graphdef.signature import ShapesLike, settle
 from graphslim.ir import Graph, Node, Port
 from graphslim.reading import read_bytes
@@ -27,6 +27,10 @@ _NODE = 1
 _VARIABLE_OPS = frozenset(
     ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable", "ReadVariableOp")
 )
+
+_STATED, _TIMES = 1 << 28, 16
+"""How many bytes the constants of a file may state, for one that repeats a value is stated in a few
+bytes: so many, and so many times the size of the file."""
 
 _OTHERS = (
     (4, b"TFL3", "a TensorFlow Lite model"),
@@ -173,6 +177,7 @@ def parse(
     if is_text(name) and not binary:
         data = _binary(data, name)
     spans, extras = _spans(data, name)
+    _check_extras(extras, name)
     graph = Graph(os.path.basename(name))
     nodes = [_node(*one, name) for one in enumerate(spans, 1)]
     if inline:
@@ -180,6 +185,7 @@ def parse(
             nodes, extras, graph.gone = inline_calls(nodes, extras, inputs, outputs)
         except LoadError as error:
             raise LoadError(error.what, f"{name}: {error.where}", error.hint) from None
+    _refuse_bombs(nodes, len(data), name)
     graph.origin = Source(data, extras)
     try:
         graph.load(nodes)
@@ -246,6 +252,20 @@ def _spans(data: bytes, name: str) -> Tuple[List[memoryview], Tuple[bytes, ...]]
     return nodes, tuple(extras)
 
 
+def _check_extras(extras: Sequence[bytes], name: str) -> None:
+    """Refuses a file that protobuf would refuse for what stands beside the nodes.
+
+    Each node is parsed as it is read; these fields are only carried along, and would come to light
+    when TensorFlow refuses the file that was written.
+    """
+    try:
+        GraphDef.FromString(b"".join(extras))
+    except (DecodeError, ValueError):  # protobuf in pure Python raises either
+        raise LoadError(
+            "its function library is damaged", name, "download or copy it again"
+        ) from None
+
+
 def _not_a_graph(data: bytes, name: str) -> Tuple[str, str, str]:
     if re.match(rb"\s*(#[^\n]*\s+)*(node|library|versions)\s*:?\s*\{", data):
         return "a text GraphDef under a binary name", name, "rename it to .pbtxt"
@@ -266,6 +286,24 @@ def _node(number: int, span: memoryview, file: str) -> Tuple[Node, List[Port]]:
     except LoadError as error:
         raise LoadError(error.what, f"{file}: {error.where}", error.hint) from None
     return node, [Port.parse(text) for text in inputs]
+
+
+def _refuse_bombs(nodes: Sequence[Tuple[Node, List[Port]]], held: int, name: str) -> None:
+    """Files whose constants state far more than they hold: one value for billions of elements."""
+    sizes = {
+        node.name: node.attrs["value"].size * node.attrs["value"].dtype.storage.itemsize
+        for node, _ in nodes
+        if node.op == "Const"
+    }
+    total, most = sum(sizes.values()), _STATED + _TIMES * held
+    if total > most:
+        largest = max(sizes, key=lambda key: sizes[key])
+        raise LoadError(
+            f"its constants state {total:,} bytes, {largest} most of all, where a file of "
+            f"{plural(held, 'byte')} may state {most:,}",
+            name,
+            "its sizes look damaged",
+        )
 
 
 def _refuse_variables(graph: Graph, name: str) -> None:

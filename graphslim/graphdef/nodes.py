@@ -8,7 +8,7 @@ from graphslim.errors import LoadError
 from graphslim.graphdef import wire
 from graphslim.graphdef.protos import AttrValue, DecodeError, NodeDef, TensorProto
 from graphslim.graphdef.values import decode_attr, decode_tensor
-from graphslim.ir import Attrs, Node
+from graphslim.ir import Attrs, Node, Tensor
 
 _ATTR = 5
 """Number of `NodeDef.attr`."""
@@ -67,7 +67,9 @@ def _attrs(message: NodeDef, large: Sequence[memoryview]) -> Attrs:
     if message.op == "Const":
         if "value" not in attrs:
             raise LoadError("a constant without a value")
-        attrs["value"]  # decoded now, so that damage shows at once
+        # Decoded now, so that damage shows at once.
+        if not isinstance(attrs["value"], Tensor):
+            raise LoadError("a constant whose value is no tensor")
     return attrs
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Optional, Tuple
+from typing import Any, Callable, Dict, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -39,6 +39,8 @@ _VALUE_FIELDS: Dict[DType, str] = {
         )
     },
 }
+_ADDRESSABLE, _MOST_AXES = 1 << 62, 32
+"""How many bytes and how many axes an array may have."""
 _REFERENCE = 100
 """A reference type's number is its element type's plus this."""
 
@@ -71,6 +73,7 @@ def decode_tensor(proto: TensorProto, content: Optional[memoryview] = None) -> T
         size *= dim
     if proto.tensor_shape.unknown_rank or any(dim < 0 for dim in shape):
         raise LoadError(f"a constant of unknown shape {list(shape)}")
+    _check_layout(shape, dtype)
     data = content if content is not None else memoryview(proto.tensor_content)
     if len(data):
         if dtype.storage.hasobject:
@@ -89,6 +92,15 @@ def decode_tensor(proto: TensorProto, content: Optional[memoryview] = None) -> T
             f"{count} values do not fit the shape {list(shape)} of {dtype.name}, which takes {size}"
         )
     return Tensor(shape, dtype, lambda: _expand(values, dtype, shape, size))
+
+
+def _check_layout(shape: Sequence[int], dtype: DType) -> None:
+    """Refuses shapes that no array can have, those without elements too."""
+    room = dtype.storage.itemsize
+    for dim in shape:
+        room *= max(dim, 1)
+    if room > _ADDRESSABLE or len(shape) > _MOST_AXES:
+        raise LoadError(f"a constant of impossible shape {list(shape)}")
 
 
 def _strings(data: memoryview, dtype: DType, shape: Tuple[int, ...], size: int) -> np.ndarray:

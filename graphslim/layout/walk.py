@@ -13,6 +13,7 @@ import numpy as np
 from graphslim.analysis.channels import Channels, analyse
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Tensor
 from graphslim.layout.visit import Rule, Visit
+from graphslim.ops.guard import guarded
 
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 """What a Transpose is given; `TO_NCHW[axis]` is also where an axis of an NCHW tensor goes."""
@@ -114,15 +115,18 @@ class Layouts:
         """Visits every node, then removes what nobody reads any more."""
         idle = {node.name for node in self.graph if not self.graph.uses_of(node)}
         for node in self.graph.order():
-            visit = Visit(self, node)
-            self._note_fixed(node)
-            if node.name in self.kernels:
-                KERNELS[node.op](visit)
-            elif node.op == "Transpose" or any(map(visit.is_turned, range(len(visit.inputs)))):
-                rule = None if node.name in self.graph.inputs else CARRIES.get(node.op)
-                if rule is None or not rule(visit):
-                    visit.keep()
+            guarded(self._visit, self.graph, node, node)
         self._sweep(idle)
+
+    def _visit(self, node: Node) -> None:
+        visit = Visit(self, node)
+        self._note_fixed(node)
+        if node.name in self.kernels:
+            KERNELS[node.op](visit)
+        elif node.op == "Transpose" or any(map(visit.is_turned, range(len(visit.inputs)))):
+            rule = None if node.name in self.graph.inputs else CARRIES.get(node.op)
+            if rule is None or not rule(visit):
+                visit.keep()
 
     def _note_fixed(self, node: Node) -> None:
         inputs = self.graph.inputs_of(node)

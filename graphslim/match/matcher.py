@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
@@ -27,7 +28,8 @@ _SAME_OPS = IDENTITY_OPS | {
 _PASSING = _SAME_OPS | SWITCHES | MERGES
 
 _NEAR = 64
-"""How many nodes downstream `Matcher.layers_on` looks at: far more than an activation takes."""
+"""How many nodes downstream `Matcher.layers_on` looks at, and how many steps a chain may have: far
+more than an activation or a batch norm takes."""
 
 
 class _State(NamedTuple):
@@ -101,9 +103,18 @@ class Matcher:
 
         What a conditional gives is what its branch for inference does.
         """
-        if self.graph[port.node].op in _PASSING:
-            *_, port = self._same_values(port)
-        return port
+        if self.graph[port.node].op not in _PASSING:
+            return port
+        behind: Dict[Port, Port] = self.graph.memo("behind identities", lambda graph: {})
+        passed: List[Port] = []
+        end = port
+        for end in self._same_values(port):
+            passed.append(end)
+            if end in behind:
+                end = behind[end]
+                break
+        behind.update(dict.fromkeys(passed, end))
+        return end
 
     def _same_values(self, port: Port) -> Iterator[Port]:
         """A port, and those behind the identities and conditionals that stand before it."""
@@ -322,7 +333,7 @@ class Matcher:
         return number is not None and bool(np.isclose(number, pattern.near, rtol=1e-3))
 
     def _match_chain(self, pattern: Chain, port: Port, state: _State) -> Iterator[_State]:
-        while True:
+        for _ in range(_NEAR):
             yield from self._match(pattern.inner, port, state)
             node = self.graph[port.node]
             step = pattern.step(self, node)
@@ -362,7 +373,7 @@ class Matcher:
     def _past_identities(self, port: Port, behind: Port, state: _State) -> _State:
         if port == behind:
             return state
-        passed = [one.node for one in self._same_values(port)][:-1]
+        passed = [one.node for one in islice(self._same_values(port), _NEAR) if one != behind]
         return state._replace(inside=(*state.inside, *passed))
 
     def _say(self, port: Port) -> str:

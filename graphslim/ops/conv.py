@@ -9,6 +9,7 @@ import numpy as np
 from graphslim.errors import AnalysisError
 from graphslim.ir import Node
 from graphslim.ops.grouped import grouped, groups_of
+from graphslim.ops.guard import LONGEST, fits
 from graphslim.ops.sums import on_axis, summed, whole
 from graphslim.ops.table import (
     UNKNOWN,
@@ -121,7 +122,7 @@ def depthwise(op: OpVisit) -> Fact:
     rows, multiplier = op[1].channels(2), op[1].size(3)
     op.tie(op[0].channels(channel_axis(op.node)), rows)
     out = None
-    if rows is not None and multiplier is not None:
+    if rows is not None and multiplier is not None and fits(LONGEST, len(rows), multiplier):
         out = np.repeat(rows, multiplier)
     else:
         op.pin(rows, "its depthwise multiplier is not known")

@@ -8,6 +8,7 @@ import numpy as np
 
 from graphslim.errors import AnalysisError
 from graphslim.ir import DType
+from graphslim.ops.guard import LAID_OUT, fits
 from graphslim.ops.rounding import apart, noise, settled, stepwise
 from graphslim.ops.table import (
     UNKNOWN,
@@ -164,7 +165,11 @@ def _operands(op: ValueVisit) -> Optional[List[np.ndarray]]:
     if rank is None or all(value is None for value in op.values):
         return None
     given = [np.asarray(np.nan if value is None else value, np.float64) for value in op.values]
-    return [value.reshape((1,) * (rank - value.ndim) + value.shape) for value in given]
+    operands = [value.reshape((1,) * (rank - value.ndim) + value.shape) for value in given]
+    sizes = [max(sizes) for sizes in zip(*[value.shape for value in operands])]
+    if not fits(max(LAID_OUT, *[value.size for value in operands]), *sizes):
+        return None
+    return operands
 
 
 @value_rule(*_SMOOTH, "Div")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional
+import math
+from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
+from graphslim.ops.guard import LAID_OUT
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -189,7 +191,7 @@ def numbers_in_a_row(op: OpVisit) -> Fact:
     values = [known(one.value) for one in op.facts]
     if any(value is None for value in values):
         return fact((None,))
-    return fact((len(np.arange(*[float(value) for value in values])),))  # type: ignore[arg-type]
+    return fact((_steps(values),))
 
 
 @value_rule("Range")
@@ -198,7 +200,15 @@ def numbers_in_a_row_value(op: ValueVisit) -> Any:
     values = [known(value) for value in op.values]
     if any(value is None for value in values):
         return None
+    if _steps(values) > LAID_OUT:
+        return None
     return np.arange(*[float(value) for value in values])  # type: ignore[arg-type]
+
+
+def _steps(values: Sequence[Any]) -> int:
+    """How many numbers a Range from start to limit has."""
+    start, limit, step = [float(value) for value in values]
+    return max(0, math.ceil((limit - start) / step))
 
 
 @channel_rule("InvertPermutation")

@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
+from graphslim.ops.guard import LAID_OUT, LONGEST, fits
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -47,7 +48,7 @@ def _joined(op: OpVisit, parts: Sequence[Fact], axis: int) -> Ids:
     known = [part.channels(axis) is not None for part in parts]
     for part in parts:
         ids, size = part.channels(axis), part.size(axis)
-        if ids is None and any(known) and size is not None:
+        if ids is None and any(known) and size is not None and size <= LONGEST:
             ids = op.fresh(size)
             op.pin(ids, "it is concatenated, and where it comes from is not followed")
         if ids is not None:
@@ -96,6 +97,10 @@ def concat_value(op: ValueVisit) -> Any:
         shape[axis] = width
         spread.append(np.broadcast_to(value, shape))
     common = [max(sizes) for sizes in zip(*[value.shape for value in spread])]
+    common[axis] = sum([value.shape[axis] for value in spread])
+    given = sum([part.size for part in parts if part is not None])
+    if not fits(max(LAID_OUT, given), *common):
+        return None
     for place, value in enumerate(spread):
         shape = list(common)
         shape[axis] = value.shape[axis]
@@ -156,6 +161,9 @@ def tile(op: OpVisit) -> Fact:
             op.resize(1, axis, None)
             if number is None:
                 op.pin(array, "it is repeated a number of times that is not known")
+            elif array is not None and not fits(LONGEST, len(array), number):
+                op.pin(array, "it is repeated more often than is followed")
+                array = None
             shape.append(None if size is None or number is None else size * number)
             ids.append(None if array is None or number is None else np.tile(array, number))
     return Fact(tuple(shape), tuple(ids))
@@ -170,5 +178,7 @@ def tile_value(op: ValueVisit) -> Any:
     # Along an axis over which it does not vary all copies are alike, which size 1 says as well.
     wide = [axis for axis, size in enumerate(op[0].shape) if size != 1]
     if np.isnan(counts[wide]).any():
+        return None
+    if not fits(LAID_OUT, op[0].size, *[int(counts[axis]) for axis in wide]):
         return None
     return np.tile(op[0], [int(counts[axis]) if axis in wide else 1 for axis in range(op[0].ndim)])

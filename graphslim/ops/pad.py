@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
+from graphslim.ops.guard import LAID_OUT, LONGEST, fits
 from graphslim.ops.table import UNKNOWN, Fact, Ids, OpVisit, ValueVisit, channel_rule, value_rule
 
 
@@ -39,6 +40,9 @@ def _padded(op: OpVisit, axis: int) -> Tuple[Optional[int], Ids]:
         if amount is None:
             op.pin(array, "it is padded by amounts that are not known")
             return None, None
+        if ids is None and amount > LONGEST:
+            op.pin(array, "it is padded to an axis that is too long to follow")
+            return size if size is None else size + int(before + behind), None
         if ids is None:
             ids = op.fresh(amount)
             op.pin(ids, "it is padded by computed amounts")
@@ -68,6 +72,8 @@ def pad_value(op: ValueVisit) -> Any:
             continue
         full = list(value.shape)
         full[axis] = size
+        if not fits(LAID_OUT, *full, 1 + int(edges.sum()) // max(size, 1)):
+            return None
         widths = [(0, 0)] * data.rank
         widths[axis] = (int(edges[0]), int(edges[1]))
         value = np.pad(

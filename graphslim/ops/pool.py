@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
+from graphslim.ops.guard import LONGEST, fits
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -132,8 +133,11 @@ def depth_and_space(op: OpVisit) -> Fact:
             for row in stacked[1:]:
                 op.tie(stacked[0], row)
             ids = stacked[0]
-        else:
+        elif fits(LONGEST, len(ids), cells):
             ids = np.tile(ids, cells)
+        else:
+            op.pin(ids, "it moves to an axis that is too long to follow")
+            ids = None
     op.pin_others(0, (0, channel), "it moves between depth and space")
     width = shape[channel]
     shape[channel] = None if width is None else width // cells if down else width * cells
@@ -145,6 +149,8 @@ def depth_and_space_value(op: ValueVisit) -> Any:
     """Moves known values as the ids are moved."""
     channel, cells = channel_axis(op.node), int(op.node.attrs["block_size"]) ** 2
     if op[0] is None or op[0].size != op[0].shape[channel] or op[0].size == 1:
+        return None
+    if not fits(LONGEST, op[0].size, cells):
         return None
     flat: np.ndarray = op[0].ravel()
     if op.node.op == "SpaceToDepth":

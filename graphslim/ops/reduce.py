@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List
 
 import numpy as np
 
+from graphslim.ops.guard import laid_out
 from graphslim.ops.rounding import settled
 from graphslim.ops.table import (
     UNKNOWN,
@@ -83,7 +84,10 @@ def reduction_value(op: ValueVisit) -> Any:
         if full is None or any(full[axis] is None for axis in axes):
             return None
         sizes = [(full[i] or 0) if i in axes else n for i, n in enumerate(value.shape)]
-        value = np.broadcast_to(value, sizes)
+        spread = laid_out(value, sizes)
+        if spread is None:
+            return None
+        value = spread
     keep = bool(op.node.attrs.get("keep_dims"))
     return settled(op, _REDUCTIONS[op.node.op](value, axis=axes, keepdims=keep))
 

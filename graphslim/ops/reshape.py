@@ -6,6 +6,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
+from graphslim.ops.guard import LONGEST, fits, laid_out
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -126,6 +127,9 @@ def _move_segment(
         return
     carrier = carriers[0]
     sizes = [data.shape[axis] or 1 for axis in wide] if data.shape else []
+    if not fits(LONGEST, *sizes):
+        op.pin(data.ids[carrier], "it is reshaped to an axis that is too long to follow")
+        return
     grid = [1] * len(wide)
     grid[wide.index(carrier)] = -1
     spread = data.ids[carrier].reshape(grid)  # type: ignore[union-attr]
@@ -214,7 +218,8 @@ def reshape_value(op: ValueVisit) -> Any:
                 if size is None:
                     return None
                 sizes[axis] = size
-    return np.broadcast_to(value, before).reshape(after)
+    spread = laid_out(value, before)
+    return None if spread is None else spread.reshape(after)
 
 
 def _squeezed(op: Union[OpVisit, ValueVisit], data: Fact) -> Set[int]:

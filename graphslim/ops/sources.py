@@ -7,6 +7,7 @@ from typing import Any, List, Optional
 import numpy as np
 
 from graphslim.ir import IDENTITY_OPS
+from graphslim.ops.guard import LONGEST
 from graphslim.ops.table import UNKNOWN, Fact, OpVisit, ValueVisit, channel_rule, fact, value_rule
 
 _TRACKED = 1024
@@ -26,6 +27,9 @@ def const_value(op: ValueVisit) -> Any:
     tensor = op.node.attrs["value"]
     if tensor.dtype.storage.kind not in "fiub":
         return None
+    if tensor.size > 1 << 16 and not any(tensor.array.strides):
+        # One value that is stated for many places.
+        return tensor.numbers()[(slice(1),) * len(tensor.shape)].astype(np.float64)
     numbers = tensor.numbers()
     return numbers.astype(np.float64) if tensor.size <= 1 << 16 else numbers
 
@@ -39,7 +43,8 @@ def placeholder(op: OpVisit) -> Fact:
         op.pin_all("it is the default of a graph input")
     if shape is None or (shape == () and op.node.op == "Placeholder"):
         return UNKNOWN
-    return fact(shape, {axis: op.fresh(size) for axis, size in enumerate(shape) if size})
+    followed = [(axis, size) for axis, size in enumerate(shape) if size and size <= LONGEST]
+    return fact(shape, {axis: op.fresh(size) for axis, size in followed})
 
 
 @channel_rule(*sorted(IDENTITY_OPS))

@@ -6,6 +6,7 @@ from typing import Any, Optional
 
 import numpy as np
 
+from graphslim.ops.guard import laid_out
 from graphslim.ops.table import ValueVisit
 
 
@@ -18,7 +19,8 @@ def whole(op: ValueVisit, index: int) -> Optional[np.ndarray]:
     shape: Any = op.facts[index].shape
     if value is None or shape is None or None in shape:
         return None
-    return op.snap(np.broadcast_to(value, shape))
+    full = laid_out(value, shape)
+    return None if full is None else op.snap(full)
 
 
 def summed(inside: np.ndarray, matrix: np.ndarray, steady: bool) -> np.ndarray:

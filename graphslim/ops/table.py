@@ -13,9 +13,6 @@ import numpy as np
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITY_OPS, Node, Port, Tensor
 
-MALFORMED = (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError)
-"""What rules raise where a node lacks inputs or attributes, or has impossible ones."""
-
 Dims = Optional[Tuple[Optional[int], ...]]
 Ids = Optional[np.ndarray]
 

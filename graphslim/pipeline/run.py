@@ -68,7 +68,7 @@ def _made(name: str) -> Pass:
 def _outcome(step: Pass, graph: Graph) -> Outcome:
     try:
         outcome = step.run(graph)
-    except GraphslimError:
+    except (GraphslimError, MemoryError):
         raise
     except Exception as error:  # a pass may raise anything
         raise PassError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Dict, Mapping, NamedTuple, Optional
 
 from graphslim.analysis.channels import analyse
-from graphslim.analysis.cost import needed
+from graphslim.analysis.cost import macs_of, needed
 from graphslim.ir import Graph, Node
 from graphslim.ops.table import COST_RULES, product
 
@@ -66,7 +66,7 @@ def spent(graph: Graph, owner: Mapping[str, str]) -> Dict[str, Spent]:
             params = product(outs[0].shape) or 0
         if is_layer(node):
             inputs = [channels.fact(port) for port in graph.data_inputs(node)]
-            macs = COST_RULES[node.op](node, inputs, outs)
+            macs = macs_of(graph, node, inputs, outs)
         one = found.get(owner[node.name], Spent(0, 0))
         both = None if macs is None or one.macs is None else one.macs + macs
         found[owner[node.name]] = Spent(one.params + params, both)
