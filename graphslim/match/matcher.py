@@ -11,6 +11,7 @@ from graphslim.analysis.channels import Channels, analyse
 from graphslim.ir import CONTROL, IDENTITY_OPS, Graph, Node, Port
 from graphslim.match.branches import MERGES, SWITCHES, inference_branch
 from graphslim.match.pattern import BlockPattern, Chain, Ending, OneOf, Op, Param, Pattern, Var
+from graphslim.ops.padded import operands
 from graphslim.ops.table import integers
 
 _SAME_OPS = IDENTITY_OPS | {
@@ -149,8 +150,8 @@ class Matcher:
         return self.channels.fact(port).shape
 
     def input_shape(self, node: Node, index: int) -> Optional[Tuple[Optional[int], ...]]:
-        """The shape of a node's input."""
-        inputs = self.graph.data_inputs(node)
+        """The shape of a node's input; sizes and padding of a convolution are not counted."""
+        inputs = operands(node, self.graph.data_inputs(node))
         return self.shape(inputs[index]) if index < len(inputs) else None
 
     def width(self, port: Port) -> Optional[int]:
@@ -340,7 +341,7 @@ class Matcher:
                 at = state._replace(inside=(*state.inside, node.name))
                 self._miss(at, f"{pattern.text}: {reason}", node.name)
                 return
-        inputs = self.graph.data_inputs(node)
+        inputs = operands(node, self.graph.data_inputs(node))
         if len(inputs) < len(pattern.inputs):
             self._miss(state, f"{pattern.text} has too few inputs", node.name)
             return

@@ -14,6 +14,7 @@ from graphslim.ops import (  # noqa: F401
     matmul,
     norm,
     pad,
+    padded,
     pool,
     quant,
     reduce,

@@ -98,6 +98,11 @@ def dilation(op: OpVisit) -> Fact:
 @channel_rule("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea")
 def resize(op: OpVisit) -> Fact:
     """Keeps the channels; the size may be a constant."""
+    return resized(op)
+
+
+def resized(op: OpVisit) -> Fact:
+    """Input 0 at the height and width that input 1 states."""
     data, size = op[0], op[1].value
     spatial: List[Optional[int]] = [None, None]
     if size is not None and size.shape == (2,):
@@ -111,7 +116,12 @@ def resize(op: OpVisit) -> Fact:
 @value_rule("ResizeBilinear", "ResizeNearestNeighbor")
 def resize_value(op: ValueVisit) -> Any:
     """A constant map stays constant."""
-    return op[0] if op[0] is not None and op[0].shape[:3] == (1, 1, 1) else None
+    return even_map(op[0])
+
+
+def even_map(value: Optional[np.ndarray]) -> Optional[np.ndarray]:
+    """A value that varies over channels alone; None where it may vary over space."""
+    return value if value is not None and value.shape[:3] == (1, 1, 1) else None
 
 
 @channel_rule("DepthToSpace", "SpaceToDepth")

@@ -109,8 +109,20 @@ class OpVisit:
     `analysis.channels`.
     """
 
-    def __init__(self, node: Node, facts: Sequence[Fact], walk: Any) -> None:
+    def __init__(
+        self, node: Node, facts: Sequence[Fact], walk: Any, slots: Optional[Sequence[int]] = None
+    ) -> None:
         self.node, self.facts, self._walk = node, facts, walk
+        self._slots = range(len(facts)) if slots is None else slots
+
+    def part(self, facts: Sequence[Fact], slots: Sequence[int]) -> OpVisit:
+        """The last step of an op that does several, as a rule for that step alone sees it.
+
+        Args:
+            facts: what the step reads.
+            slots: for each, the input of the op that it comes from.
+        """
+        return OpVisit(self.node, facts, self._walk, slots)
 
     def __getitem__(self, index: int) -> Fact:
         try:
@@ -154,7 +166,22 @@ class OpVisit:
 
     def contract(self, **about: Any) -> None:
         """Notes a `Contraction` of this op."""
+        about.update({key: self._slots[about[key]] for key in ("data", "weights")})
         self._walk.contractions.append(Contraction(node=self.node.name, **about))
+
+    def sum_over(self, index: int, axis: int) -> None:
+        """Notes that an axis of input `index` is summed over: a contraction with ones."""
+        ids = self[index].channels(axis)
+        if ids is not None:
+            self.contract(
+                data=index,
+                weights=index,
+                axis=axis,
+                into=ids,
+                out=None,
+                matrix=lambda _: np.ones((1, len(ids), 1)),
+                uniform=False,
+            )
 
     def resize(self, index: int, element: int, ids: Ids, sign: int = 1) -> None:
         """Binds one number of input `index`, a size, to channels: it shrinks as they go.
@@ -163,7 +190,8 @@ class OpVisit:
         elsewhere, the channels are pinned. Call it for axes without ids as well: a number that
         counts channels may not change there. With `sign` -1 the number is minus how many.
         """
-        self._walk.sizes.resize(self.node, index, self[index], element, ids, sign)
+        slot = self._slots[index]
+        self._walk.sizes.resize(self.node, slot, self[index], element, ids, sign)
 
     def counted(self, index: int, element: int) -> Tuple[Optional[int], Ids]:
         """The size that a number of input `index` states, and the ids of what it counts.
@@ -173,7 +201,7 @@ class OpVisit:
         not change.
         """
         found: Tuple[Optional[int], Ids] = self._walk.sizes.counted(
-            self.node, index, self[index], element
+            self.node, self._slots[index], self[index], element
         )
         return found
 
@@ -197,14 +225,16 @@ class OpVisit:
         Entries go as the channels that they pick, and those that stay are renumbered. What is
         picked by anything else than a constant is pinned.
         """
-        self._walk.sizes.renumber(self.node, index, self[index], ids)
+        self._walk.sizes.renumber(self.node, self._slots[index], self[index], ids)
 
     def literal(self, index: int) -> Optional[List[int]]:
         """The numbers of input `index`, which may not change; None if one is unknown.
 
         For axes, orders and the like; pins channels that such a number counts.
         """
-        numbers: Optional[List[int]] = self._walk.sizes.literal(self.node, index, self[index])
+        numbers: Optional[List[int]] = self._walk.sizes.literal(
+            self.node, self._slots[index], self[index]
+        )
         return numbers
 
     def same_batch(self, index: int, sizes: int) -> bool:
@@ -215,7 +245,7 @@ class OpVisit:
 
     def is_constant(self, index: int) -> bool:
         """Whether input `index` is computed from constants alone."""
-        constant: bool = self._walk.is_constant(self.node, index)
+        constant: bool = self._walk.is_constant(self.node, self._slots[index])
         return constant
 
     def is_read(self, output: int) -> bool:
