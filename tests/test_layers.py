@@ -10,11 +10,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: Tuple[Tuple[str, ...], ...] = (
-    ("_version", "errors", "garbage", "importing", "lazy", "progress", "remedies", "words"),
+    ("_version", "errors", "garbage", "importing", "lazy", "progress", "words"),
     ("ir", "folders"),
     ("graphdef", "ops"),
     ("analysis",),
-    ("match", "layout", "criteria"),
+    ("match", "layout", "criteria", "remedies"),
     ("pattern", "plans"),
     ("rewrite",),
     ("runtime", "feeds"),

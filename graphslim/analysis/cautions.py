@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from typing import Dict, List, NamedTuple, Optional, Set
 
+from graphslim.analysis.constants import SWITCHES
 from graphslim.analysis.cost import needed
 from graphslim.ir import Graph, Node
+from graphslim.ops.sized import DRAWN_ANEW
 from graphslim.words import plural
 
-_SWITCHES = frozenset(("Switch", "RefSwitch"))
-_RANDOM = frozenset(
-    ("RandomUniform", "RandomStandardNormal", "TruncatedNormal", "RandomUniformInt")
-    + ("Multinomial", "RandomGamma", "RandomShuffle", "ParameterizedTruncatedNormal")
-)
-"""Ops that give other numbers each time."""
 _OPAQUE = frozenset(("TRTEngineOp", "PyFunc", "EagerPyFunc", "PyFuncStateless"))
 
 
@@ -81,7 +77,7 @@ def random_node(graph: Graph) -> Optional[str]:
     """The first node, if any, that makes the outputs differ from run to run."""
     used, optional = needed(graph), conditional(graph)
     for node in graph:
-        if node.op in _RANDOM and node.name in used and node.name not in optional:
+        if node.op in DRAWN_ANEW and node.name in used and node.name not in optional:
             return node.name
     return None
 
@@ -94,7 +90,7 @@ def conditional(graph: Graph) -> Set[str]:
 def _inside_branches(graph: Graph) -> Set[str]:
     inside: Dict[str, bool] = {}
     for node in graph.order():
-        inside[node.name] = node.op in _SWITCHES or (
+        inside[node.name] = node.op in SWITCHES or (
             node.op not in ("Merge", "RefMerge")
             and any(inside.get(port.node, False) for port in graph.inputs_of(node))
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from graphslim import ops  # noqa: F401  (registers the rules)
 from graphslim.analysis.audit import audit
+from graphslim.analysis.computed import ComputedWeights, element_type
+from graphslim.analysis.constants import constant_nodes
 from graphslim.analysis.sizes import Sizes
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, Tensor, Use
@@ -70,7 +72,8 @@ class Walk:
         self.sizes = Sizes(self)
         self.count = 0
         self._shared: Dict[Port, Optional[Node]] = {}
-        self._constants: Set[str] = set()
+        self._constants: Set[str] = set(constant_nodes(graph))
+        self.computed = ComputedWeights(graph, self.facts)
 
     def run(self) -> None:
         """Visits every node; what the rules find is left in the attributes."""
@@ -83,15 +86,15 @@ class Walk:
 
     def visit(self, node: Node) -> None:
         """Lets the rule of an op work, and sees to what it forgets."""
+        notes = self._notes()
+        before = [len(some) for some in notes]
         inputs = self.read(node)
-        sources = {port.node for port in self.graph.data_inputs(node)}
-        if node.op == "Const" or (sources and sources <= self._constants):
-            self._constants.add(node.name)
+        computable = self.computed.note(node)
         rule = CHANNEL_RULES.get(node.op)
         visit = OpVisit(node, inputs, self)
-        before = (len(self.ties), len(self.pins), len(self.contractions))
         if rule is None:
             visit.pin_all(wall(node))
+            self._tell_of_weights(node, before[1], computable)
             self.facts[node.name] = self.sizes.follow(node, inputs, stated(node, inputs))
             return
         try:
@@ -102,10 +105,45 @@ class Walk:
             raise AnalysisError(
                 f"this {node.op} is malformed: {error!r}", node.name, "export the graph again"
             ) from error
-        audit(self, node, inputs, outs, before)
+        audit(self, node, inputs, outs, (before[0], before[1], before[2]))
+        if node.op != "Const" and node.name in self._constants:
+            weighs = len(self.contractions) > before[2] or self._pins_many(before[1])
+            if weighs and computable and self.computed.store(node, outs):
+                for some, length in zip(notes, before):
+                    del some[length:]
+                self.facts[node.name] = [
+                    self.parameter(node, [size or 0 for size in outs[0].shape or ()])
+                ]
+                return
+            self._tell_of_weights(node, before[1], computable)
         if node.name in self.graph.inputs:
             for ids in (ids for out in outs for ids in out.ids):
                 self.pin(node, ids, "it is a graph input")
+
+    def _notes(self) -> Tuple[List[Any], ...]:
+        """All that a visit may add to; the ties, the pins and the contractions come first."""
+        sizes = self.sizes
+        lists: Tuple[List[Any], ...] = (self.ties, self.pins, self.contractions, self.marks)
+        return (*lists, self.axes, sizes.resizes, sizes.renumbers, sizes.awaited)
+
+    def _pins_many(self, first: int) -> bool:
+        """Whether one of the pins from the first on holds more than an axis of size 1."""
+        return any(len(pin.ids) > 1 for pin in self.pins[first:])
+
+    def _tell_of_weights(self, node: Node, first: int, computable: bool) -> None:
+        """Says of the pins from the first on that it is weights that are held, if they are."""
+        dtype = element_type(node)
+        if node.op == "Const" or node.name not in self._constants or not self._pins_many(first):
+            return
+        if dtype is None or not dtype.is_floating:
+            return
+        how = "while the graph runs"
+        if node.name in self.computed.opaque:
+            how = "in a way that is not known"
+        elif computable:
+            how = "to numbers that are not known"
+        why = f"weights are computed from it by a {node.op}, {how}"
+        self.pins[first:] = [pin._replace(why=why) for pin in self.pins[first:]]
 
     def fact(self, port: Port) -> Fact:
         """What is known of the tensor at a port."""
@@ -162,13 +200,17 @@ class Walk:
         self.count += size
         return np.arange(self.count - size, self.count)
 
-    def constant(self, node: Node, tensor: Tensor, tracked: bool) -> Fact:
-        """The fact of a constant: fresh ids on every axis, and its numbers if `tracked`."""
+    def parameter(self, node: Node, shape: Sequence[int]) -> Fact:
+        """The fact of a parameter: fresh ids on every axis."""
         ids: Dict[int, Ids] = {}
-        for axis, size in enumerate(tensor.shape):
+        for axis, size in enumerate(shape):
             self.axes.append(ParamAxis(node.name, axis, self.count, size))
             ids[axis] = self.fresh(size)
-        known = fact(tensor.shape, ids)
+        return fact(tuple(shape), ids)
+
+    def constant(self, node: Node, tensor: Tensor, tracked: bool) -> Fact:
+        """The fact of a constant: fresh ids on every axis, and its numbers if `tracked`."""
+        known = self.parameter(node, tensor.shape)
         if not tracked:
             return known
         atoms = self.sizes.constant(node.name, tensor.shape, tensor.size)

@@ -8,7 +8,8 @@ from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Option
 import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
-from graphslim.ir import CONTROL, IDENTITY_OPS, Graph, Node, Port
+from graphslim.analysis.constants import constant_nodes
+from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
 from graphslim.match.branches import MERGES, SWITCHES, inference_branch
 from graphslim.match.pattern import BlockPattern, Chain, Ending, OneOf, Op, Param, Pattern, Var
 from graphslim.ops.padded import operands
@@ -126,7 +127,7 @@ class Matcher:
 
     def is_constant(self, port: Port) -> bool:
         """Whether a value is computed from constants alone."""
-        return port.node in self.graph.memo("constant nodes", _constant_nodes)
+        return port.node in constant_nodes(self.graph)
 
     def number(self, port: Port) -> Optional[float]:
         """The single number that a port holds, behind identities and casts, or None."""
@@ -378,16 +379,3 @@ class Matcher:
 
 
 _EMPTY = _State({}, {}, {}, ())
-
-
-def _constant_nodes(graph: Graph) -> Set[str]:
-    """Nodes whose value depends on constants alone."""
-    found: Set[str] = set()
-    for node in graph.order():
-        if node.op == "Const":
-            found.add(node.name)
-        elif node.name not in graph.inputs:
-            inputs = [port for port in graph.inputs_of(node) if port.port != CONTROL]
-            if inputs and all(port.node in found for port in inputs):
-                found.add(node.name)
-    return found

@@ -9,7 +9,7 @@ import numpy as np
 from graphslim.errors import AnalysisError
 from graphslim.ir import Node
 from graphslim.ops.grouped import grouped, groups_of
-from graphslim.ops.sums import on_axis, summed, whole
+from graphslim.ops.sums import UNKNOWN_WEIGHTS, on_axis, summed, whole
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -68,10 +68,14 @@ def convolution(op: OpVisit) -> Fact:
     groups = groups_of(op, rank)
     if groups > 1:
         return convolution_output(op, grouped(op, groups, rank), rank)
-    if op[0].size(channel) is None:
-        # It could be any number of groups, which have to stay equally wide.
-        op.pin(out, "how many channels enter its convolution is not known; try --input-shape")
-    op.tie(entering, inside)
+    if op[0].size(channel) is None and op[1].size(rank - 2) in (None, 1):
+        # It could be a convolution in groups, one for each channel; else it is taken for a plain
+        # one, of as many channels as its filters read.
+        op.pin(out, "how many channels enter its convolution is not known")
+    if inside is None:
+        op.pin(entering, UNKNOWN_WEIGHTS)
+    else:
+        op.tie(entering, inside)
     op.mark(inside, "consumer")
     op.mark(out, "producer")
     if inside is not None:

@@ -8,6 +8,9 @@ import numpy as np
 
 from graphslim.ops.table import ValueVisit
 
+UNKNOWN_WEIGHTS = "weights that read it are computed in a way that is not followed"
+"""Why channels are pinned before a sum whose weights have no ids."""
+
 
 def whole(op: ValueVisit, index: int) -> Optional[np.ndarray]:
     """Input `index` at its full size, weights that count as zero set to zero, NaN where unknown.

@@ -122,7 +122,7 @@ class OpVisit:
             facts: what the step reads.
             slots: for each, the input of the op that it comes from.
         """
-        return OpVisit(self.node, facts, self._walk, slots)
+        return type(self)(self.node, facts, self._walk, slots)
 
     def __getitem__(self, index: int) -> Fact:
         try:
@@ -170,9 +170,14 @@ class OpVisit:
         self._walk.contractions.append(Contraction(node=self.node.name, **about))
 
     def sum_over(self, index: int, axis: int) -> None:
-        """Notes that an axis of input `index` is summed over: a contraction with ones."""
+        """Notes that an axis of input `index` is summed over: a contraction with ones.
+
+        A sum of weights alone pins them: without some of its terms it would be another number.
+        """
         ids = self[index].channels(axis)
-        if ids is not None:
+        if self.is_constant(index):
+            self.pin(ids, f"it is summed over by a {self.node.op}")
+        elif ids is not None:
             self.contract(
                 data=index,
                 weights=index,

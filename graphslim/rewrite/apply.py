@@ -16,8 +16,10 @@ from graphslim.ir import Graph, Node, Port, Shape
 from graphslim.ops.table import Contraction
 from graphslim.plans.fit import Fitted, fit
 from graphslim.plans.plan import Plan
+from graphslim.rewrite.computed import store_computed
 from graphslim.rewrite.fold import fold_shift
 from graphslim.rewrite.resize import resize
+from graphslim.rewrite.tidy import remove_unread
 
 
 @held_back()
@@ -48,7 +50,9 @@ def _apply(graph: Graph, channels: Channels, fitted: Fitted) -> None:
         fold_constants(graph, channels, plan, removed)
         folded = analyse(graph)
         channels, removed = folded, carry_over(folded, channels, removed)
+    idle = store_computed(graph, channels, removed)
     cut(graph, channels, removed)
+    remove_unread(graph, idle)
 
 
 def carry_over(new: Channels, old: Channels, removed: np.ndarray) -> np.ndarray:
