@@ -53,6 +53,17 @@ class Pin(NamedTuple):
     node: str
 
 
+def _shaped(node: Node, outs: List[Fact]) -> List[Fact]:
+    """The outputs of an op, with the shapes that its attributes state where a rule knows none."""
+    if all(out.shape is not None for out in outs) or "_output_shapes" not in node.attrs:
+        return outs
+    known = stated(node, ())
+    return [
+        known[place] if out.shape is None and place < len(known) else out
+        for place, out in enumerate(outs)
+    ]
+
+
 def is_vector(tensor: Tensor) -> bool:
     """Whether a constant holds real numbers along one axis alone."""
     return tensor.dtype.is_floating and tensor.size > 1 and tensor.size == max(tensor.shape)
@@ -99,7 +110,7 @@ class Walk:
             return
         try:
             given = rule(visit)
-            outs = [given] if isinstance(given, Fact) else list(given)
+            outs = _shaped(node, [given] if isinstance(given, Fact) else list(given))
             outs = self.facts[node.name] = self.sizes.follow(node, inputs, outs)
         except MALFORMED as error:
             raise AnalysisError(

@@ -10,6 +10,7 @@ from graphslim.ops import (  # noqa: F401
     elementwise,
     fused,
     gather,
+    image,
     join,
     matmul,
     norm,

@@ -13,6 +13,7 @@ from graphslim.ops.table import (
     OpVisit,
     ValueVisit,
     channel_rule,
+    fact,
     integers,
     value_rule,
 )
@@ -119,6 +120,23 @@ def reduction_value(op: ValueVisit) -> Any:
         value = np.broadcast_to(value, sizes)
     keep = bool(op.node.attrs.get("keep_dims"))
     return settled(op, _REDUCTIONS[op.node.op](value, axis=axes, keepdims=keep))
+
+
+@channel_rule("L2Loss")
+def sum_of_squares(op: OpVisit) -> Fact:
+    """Half the sum of all squares: squares summed with ones."""
+    for axis in range(op[0].rank or 0):
+        op.sum_over(0, axis)
+    return fact(())
+
+
+@value_rule("L2Loss")
+def sum_of_squares_value(op: ValueVisit) -> Any:
+    """Known where all is."""
+    value, shape = op[0], op.facts[0].shape
+    if value is None or shape is None or None in shape:
+        return None
+    return settled(op, np.square(np.broadcast_to(value, shape), dtype=np.float64).sum() / 2)
 
 
 @channel_rule("Softmax", "LogSoftmax", "LRN")
