@@ -133,7 +133,7 @@ def sum_of_squares(op: OpVisit) -> Fact:
 @value_rule("L2Loss")
 def sum_of_squares_value(op: ValueVisit) -> Any:
     """Known where all is."""
-    value, shape = op[0], op.facts[0].shape
+    value, shape = op[0], op.facts[0].shape  # type: Any, Any
     if value is None or shape is None or None in shape:
         return None
     return settled(op, np.square(np.broadcast_to(value, shape), dtype=np.float64).sum() / 2)
