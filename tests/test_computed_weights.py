@@ -133,6 +133,16 @@ def test_weights_in_the_branches_of_a_condition() -> None:
     assert "graphslim optimize" in remedy(reason)
 
 
+def test_what_is_computed_from_variables_of_a_checkpoint_goes_on_being_computed() -> None:
+    """They are cut where they are stored, and their filters' length would be another one then."""
+    graph = tiny(START + WEIGHTS["weight norm"] + TAIL)
+    graph.variables = frozenset(["v"])
+    assert gs.analyse(graph.copy()).stored == {}
+    reason = "weights are computed from it by a Sum, while the graph runs"
+    assert pins(graph, "a") == f"{reason} @ len"
+    assert "graphslim optimize" in remedy(reason)
+
+
 def test_weights_that_cannot_be_computed_are_called_weights() -> None:
     graph = tiny(START + "w = MysteryOp(v) _output_shapes=[<3,3,8,6>]\n" + TAIL)
     reason = "weights that read it are computed in a way that is not followed"

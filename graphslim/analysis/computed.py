@@ -18,7 +18,7 @@ from graphslim.analysis.constants import constant_nodes
 from graphslim.ir import CONTROL, DType, Graph, Node, Port, Tensor
 from graphslim.ops.table import MALFORMED, VALUE_RULES, Fact, ValueVisit, product
 
-_MOST_STEPS, _LARGEST = 256, 1 << 27
+_MOST_STEPS, _LARGEST = 256, 1 << 26
 """How many ops, and how large a tensor, a computation may have that is carried out here."""
 _BRANCHING = frozenset(("Switch", "RefSwitch", "Merge", "RefMerge"))
 _TRUTHS = frozenset(
@@ -121,7 +121,8 @@ class ComputedWeights:
     def store(self, node: Node, outs: Sequence[Fact]) -> bool:
         """Makes the result of a node a parameter, if its numbers are real and known."""
         dtype = element_type(node)
-        if len(outs) != 1 or dtype is None or not dtype.is_floating:
+        size = product(outs[0].shape or ()) if len(outs) == 1 else None
+        if size is None or size > _LARGEST or dtype is None or not dtype.is_floating:
             return False
         steps = self._steps(node)
         if steps is None:

@@ -9,7 +9,7 @@ import numpy as np
 from graphslim.errors import AnalysisError
 from graphslim.ir import Node
 from graphslim.ops.grouped import grouped, groups_of
-from graphslim.ops.sums import UNKNOWN_WEIGHTS, on_axis, summed, whole
+from graphslim.ops.sums import on_axis, summed, tie_weights, whole
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -72,10 +72,7 @@ def convolution(op: OpVisit) -> Fact:
         # It could be a convolution in groups, one for each channel; else it is taken for a plain
         # one, of as many channels as its filters read.
         op.pin(out, "how many channels enter its convolution is not known")
-    if inside is None:
-        op.pin(entering, UNKNOWN_WEIGHTS)
-    else:
-        op.tie(entering, inside)
+    tie_weights(op, entering, inside)
     op.mark(inside, "consumer")
     op.mark(out, "producer")
     if inside is not None:
@@ -123,7 +120,7 @@ def depthwise(op: OpVisit) -> Fact:
     for index in (0, 1):
         require_rank(op, index, 4)
     rows, multiplier = op[1].channels(2), op[1].size(3)
-    op.tie(op[0].channels(channel_axis(op.node)), rows)
+    tie_weights(op, op[0].channels(channel_axis(op.node)), rows)
     out = None
     if rows is not None and multiplier is not None:
         out = np.repeat(rows, multiplier)

@@ -7,9 +7,11 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from graphslim.errors import AnalysisError
-from graphslim.ops.sums import UNKNOWN_WEIGHTS, on_axis, summed, whole
+from graphslim.ops.sums import on_axis, summed, tie_weights, whole
 from graphslim.ops.table import Fact, Ids, OpVisit, ValueVisit, per_channel, product
 
+_LARGEST = 1 << 26
+"""How many numbers a product of constants may have that is computed."""
 Labels = Sequence[str]
 """One label per axis; axes with the same label are multiplied position by position."""
 
@@ -73,8 +75,8 @@ def _sum_over(
     for label in both:
         axis, inner = terms[data].index(label), terms[weights].index(label)
         entering, inside = op[data].channels(axis), op[weights].channels(inner)
-        if inside is None and op.is_constant(weights):
-            op.pin(entering, UNKNOWN_WEIGHTS)
+        if op.is_constant(weights):
+            tie_weights(op, entering, inside)
         else:
             op.tie(entering, inside)
         if entering is None or inside is None:
@@ -187,6 +189,9 @@ def _constant_product(
         for size, label in zip(np.shape(operand), labels):  # type: ignore[arg-type]
             sizes.setdefault(label, set()).add(size)
     if any(len(some) > 1 for some in sizes.values()):
+        return None
+    made = [size for label in result for size in sizes[label]]
+    if np.prod(made, dtype=float) > _LARGEST:
         return None
     numbers = {label: place for place, label in enumerate(sizes)}
     given: List[Any] = []
