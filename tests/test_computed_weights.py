@@ -86,6 +86,14 @@ def test_dead_channels_of_computed_weights(kind: str) -> None:
     assert dead(slim) == {}
 
 
+def test_what_only_moves_weights_is_not_stored() -> None:
+    moved = (
+        "turn = i32[4]{1 0 2 3}\nt = Transpose(v, turn) Tperm=int32\nto = i32[4]{3 3 8 6}\n"
+        "zero = f32[]{0}\nfill = Fill(to, zero)\nw = Sub(t, fill)\n"
+    )
+    assert gs.analyse(tiny(START + moved + TAIL)).stored == {}
+
+
 def test_only_what_weighs_channels_is_stored() -> None:
     graph = tiny(START + WEIGHTS["weight norm"] + TAIL)
     slim = gs.apply(graph, gs.plan(graph, removed={"a": [0, 3]}))

@@ -105,7 +105,7 @@ class Walk:
         visit = OpVisit(node, inputs, self)
         if rule is None:
             visit.pin_all(wall(node))
-            self._tell_of_weights(node, before[1], computable)
+            self._tell_of_weights(node, inputs, before[1], computable)
             self.facts[node.name] = self.sizes.follow(node, inputs, stated(node, inputs))
             return
         try:
@@ -118,7 +118,7 @@ class Walk:
             ) from error
         audit(self, node, inputs, outs, (before[0], before[1], before[2]))
         if node.op != "Const" and node.name in self._constants:
-            weighs = len(self.contractions) > before[2] or self._pins_many(before[1])
+            weighs = len(self.contractions) > before[2] or self._pins_many(inputs, before[1])
             if weighs and computable and self.computed.store(node, outs):
                 for some, length in zip(notes, before):
                     del some[length:]
@@ -126,7 +126,7 @@ class Walk:
                     self.parameter(node, [size or 0 for size in outs[0].shape or ()])
                 ]
                 return
-            self._tell_of_weights(node, before[1], computable)
+            self._tell_of_weights(node, inputs, before[1], computable)
         if node.name in self.graph.inputs:
             for ids in (ids for out in outs for ids in out.ids):
                 self.pin(node, ids, "it is a graph input")
@@ -137,14 +137,24 @@ class Walk:
         lists: Tuple[List[Any], ...] = (self.ties, self.pins, self.contractions, self.marks)
         return (*lists, self.axes, sizes.resizes, sizes.renumbers, sizes.awaited)
 
-    def _pins_many(self, first: int) -> bool:
-        """Whether one of the pins from the first on holds more than an axis of size 1."""
-        return any(len(pin.ids) > 1 for pin in self.pins[first:])
+    def _pins_many(self, inputs: Sequence[Fact], first: int) -> bool:
+        """Whether one of the pins from the first on holds more than an axis of size 1.
 
-    def _tell_of_weights(self, node: Node, first: int, computable: bool) -> None:
+        Those of axes, sizes and the like do not count.
+        """
+        numbers = {id(ids) for known in inputs if known.value is not None for ids in known.ids}
+        return any(len(pin.ids) > 1 and id(pin.ids) not in numbers for pin in self.pins[first:])
+
+    def _tell_of_weights(
+        self, node: Node, inputs: Sequence[Fact], first: int, computable: bool
+    ) -> None:
         """Says of the pins from the first on that it is weights that are held, if they are."""
         dtype = element_type(node)
-        if node.op == "Const" or node.name not in self._constants or not self._pins_many(first):
+        if (
+            node.op == "Const"
+            or node.name not in self._constants
+            or not self._pins_many(inputs, first)
+        ):
             return
         if dtype is None or not dtype.is_floating:
             return
