@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import re
-from typing import Tuple
+from typing import Optional, Tuple
 
+from graphslim.analysis.channels import analyse
+from graphslim.ir import Graph, Port
+
+_OPEN_SIZES = (
+    "give the sizes that are open, --input-shape NAME=1,224,224,3; a shape that is fed when "
+    "the graph runs has to be frozen into it"
+)
+_NO_SHAPE = (
+    "the sizes of all inputs are given, but an op before this one gives no shape that is known: "
+    "teach graphslim that op, one function under @graphslim.channel_rule, or freeze the shape "
+    "that it computes into the graph"
+)
 _REMEDIES: Tuple[Tuple[str, str], ...] = (
     (
         "graph output",
         "outputs keep their shape; if you use another tensor than this, name it with --outputs",
     ),
     ("graph input", "inputs keep their shape"),
+    (
+        "weights.* while the graph runs",
+        "write the model with its weights computed and its variables and conditions resolved, "
+        "`graphslim optimize MODEL -o OUT.pb`, and prune that",
+    ),
+    (
+        "weights",
+        "freeze the graph with the weights as they are computed, as one constant, or teach "
+        "graphslim to compute the op, one function under @graphslim.value_rule",
+    ),
     (
         "no rule for the op",
         "teach graphslim the op, one function under @graphslim.channel_rule, or cut the graph "
@@ -27,8 +49,7 @@ _REMEDIES: Tuple[Tuple[str, str], ...] = (
     ),
     (
         "not known|unknown|not constant|open size",
-        "give the sizes that are open, --input-shape NAME=1,224,224,3; a shape that is fed when "
-        "the graph runs has to be frozen into it",
+        _OPEN_SIZES,
     ),
     (
         "its size is|how many|computed",
@@ -47,9 +68,22 @@ _REMEDIES: Tuple[Tuple[str, str], ...] = (
 """Words of the reasons that pins give, and advice for those; the first that fits holds."""
 
 
-def remedy(reason: str) -> str:
-    """Advice on a reason that a group is pinned for (`Group.pinned_by`)."""
+def remedy(reason: str, graph: Optional[Graph] = None) -> str:
+    """Advice on a reason that a group is pinned for (`Group.pinned_by`).
+
+    Args:
+        reason: the reason.
+        graph: where it was given; sizes of inputs are asked for only where some are open.
+    """
     for words, advice in _REMEDIES:
         if re.search(words, reason):
-            return advice
+            given = graph is not None and not _has_open_inputs(graph)
+            return _NO_SHAPE if advice is _OPEN_SIZES and given else advice
     return "they stay as they are; the rest of the network is pruned around them"
+
+
+def _has_open_inputs(graph: Graph) -> bool:
+    """Whether the size of an input is not known."""
+    channels = analyse(graph)
+    shapes = [channels.fact(Port(name)).shape for name in graph.inputs]
+    return any(shape is None or None in shape for shape in shapes)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Set
 
-import numpy as np
-
 import graphslim as gs
 
 LEFT = frozenset(
@@ -17,27 +15,8 @@ LEFT = frozenset(
     )
 )
 """Ops that are left as they are: control flow, and marks of how weights are to be quantised."""
-TRUTHS = frozenset(
-    (
-        *("Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual"),
-        *("LogicalAnd", "LogicalOr", "LogicalNot", "All", "Any"),
-        *("IsNan", "IsInf", "IsFinite"),
-    )
-)
-TYPED_BY = {
-    "Cast": "DstT",
-    "Shape": "out_type",
-    "ShapeN": "out_type",
-    "Size": "out_type",
-    "Range": "Tidx",
-    "Gather": "Tparams",
-    "GatherV2": "Tparams",
-}
-"""Which attribute says the element type of a result, where that is not `T`."""
 SPARE = 64
 """Bytes by which a constant may be larger than those that it replaces: an op takes as many."""
-EXACT = 2**53
-"""Integers are known exactly up to here, since they are computed in double precision."""
 
 
 @gs.register
@@ -123,39 +102,11 @@ def results(values: gs.Values, name: str) -> Optional[Dict[int, gs.Tensor]]:
     ports |= {0, *[port.port for port in graph.outputs if port.node == name]}
     found: Dict[int, gs.Tensor] = {}
     for port in sorted(ports - {gs.CONTROL}):
-        tensor = result(values, gs.Port(name, port))
+        tensor = values.tensor(gs.Port(name, port))
         if tensor is None or (port and gs.Port(name, port) in graph.outputs):
             return None
         found[port] = tensor
     return found
-
-
-def result(values: gs.Values, port: gs.Port) -> Optional[gs.Tensor]:
-    """The value at a port as a tensor of its shape and element type."""
-    value, sizes = values.constant(port), values.channels.fact(port).shape
-    dtype = element_type(values.graph[port.node])
-    shape = [size for size in sizes or () if size is not None]
-    if value is None or sizes is None or len(shape) < len(sizes) or dtype is None:
-        return None
-    if dtype.is_integral and value.size and float(np.abs(value).max()) > EXACT:
-        return None
-    with np.errstate(over="ignore"):
-        tensor = gs.Tensor.from_numbers(np.broadcast_to(value, shape), dtype)
-    if dtype.is_floating and (np.isinf(tensor.numbers()) != np.isinf(value)).any():
-        return None
-    return tensor
-
-
-def element_type(node: gs.Node) -> Optional[gs.DType]:
-    """The element type of what a node makes, if it is one that can be computed."""
-    if node.op in TRUTHS:
-        return gs.DType.bool
-    default = gs.DType.int32 if node.op in ("Shape", "ShapeN", "Size", "Rank", "Range") else None
-    dtype = node.attrs.get(TYPED_BY.get(node.op, "T"), default)
-    if node.op == "Rank":
-        dtype = gs.DType.int32
-    fits_in = isinstance(dtype, gs.DType) and (dtype.is_floating or dtype.is_integral)
-    return dtype if fits_in or dtype is gs.DType.bool else None
 
 
 def fits(graph: gs.Graph, name: str, tensors: Dict[int, gs.Tensor]) -> bool:

@@ -285,6 +285,34 @@ def _quantised(net: RandomNet, shape: Dims) -> Disguised:
     return (held, at), lambda numbers: np.clip(np.round(numbers * 100) + 128, 0, 255)
 
 
+def _normalised(net: RandomNet, shape: Dims) -> Disguised:
+    """Weight norm: a direction of length one, times a scale."""
+    held = net.blank(shape)
+    over = tuple(range(len(shape) - 1))
+    total = net.f(
+        "Sum", net.f("Square", held), net.ints(*over), Tidx="int32", keep_dims=True
+    )  # fmt: skip
+    unit = net.f("Mul", held, net.f("Rsqrt", net.f("AddV2", total, net.const(value=0.01))))
+    return (held, net.f("Mul", unit, net.const((shape[-1],), "1.25"))), _same
+
+
+def _standardised(net: RandomNet, shape: Dims) -> Disguised:
+    """Less the mean of each filter, which is computed in the graph."""
+    held = net.blank(shape)
+    over = net.ints(*range(len(shape) - 1))
+    mean = net.f("Mean", held, over, Tidx="int32", keep_dims=True)
+    return (held, net.f("Sub", held, mean)), _same
+
+
+def _switched(net: RandomNet, shape: Dims) -> Disguised:
+    """In both branches of a condition."""
+    scope, held = net.scope, net.blank(shape)
+    phase = net.learning_phase()
+    net.scope = scope
+    both = net.f("Switch", held, phase)
+    return (held, net.f("Merge", both, net.f("Identity", f"{both}:1"), N=2)), _same
+
+
 DISGUISES: Dict[str, Callable[[RandomNet, Dims], Disguised]] = {
     "plain": lambda net, shape: (net.blank(shape), _same),
     "identity": _behind("Identity", T="float32"),
@@ -295,6 +323,9 @@ DISGUISES: Dict[str, Callable[[RandomNet, Dims], Disguised]] = {
     "scaled": _scaled,
     "fake quantised": _behind("FakeQuantWithMinMaxArgs", min=-3.0, max=3.0, num_bits=8),
     "quantised": _quantised,
+    "normalised": _normalised,
+    "standardised": _standardised,
+    "switched": _switched,
 }
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Dict, List, NamedTuple, Tuple
 
 import numpy as np
+import random_images  # noqa: F401  (registers its layers)
 import random_layers
-import random_nchw  # noqa: F401  (registers its layers)
+import random_nchw  # noqa: F401
 import random_odd  # noqa: F401
 import random_shapes  # noqa: F401
 from hypothesis import strategies as st

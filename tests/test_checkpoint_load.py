@@ -151,6 +151,7 @@ def test_the_inference_part_computes_what_the_network_does(
     found = opened(prefix)
     assert (found.graph.name, found.graph.inputs) == ("model", ["image"])
     assert found.keys["block_1/expand/weights"] == "block_1/expand/weights"
+    assert found.graph.variables == set(found.keys)
     assert {node.op for node in found.graph}.isdisjoint(("VariableV2", "VarHandleOp", "Assign"))
     other = str(tmp_path / "inference.meta")
     trained.write_inference_meta(other, prefix)

@@ -149,10 +149,11 @@ def test_groups_that_do_not_fit_are_refused() -> None:
         gs.analyse(graph)
 
 
-def test_filter_on_an_unknown_width_is_left_alone() -> None:
-    """It may be convolved in groups, for all that is known."""
-    graph = tiny("x = input *\ng = f32[3,3,2,6]{1}\ny = Conv2D(x, g)" + END % 6)
-    assert pins(graph, "y").startswith("how many channels enter its convolution is not known")
+def test_filter_of_one_channel_on_an_unknown_width_is_left_alone() -> None:
+    """It may be convolved channel by channel; a wider filter tells how wide its input is."""
+    text = "x = input *\ng = f32[3,3,%d,6]{1}\ny = Conv2D(x, g)" + END.replace("%d", "6")
+    assert pins(tiny(text % 1), "y").startswith("how many channels enter its convolution")
+    assert groups(tiny(text % 2))["y"].prunable
 
 
 # ------------------------------------------------------------------ padding, dilation, 3-D

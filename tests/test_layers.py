@@ -10,13 +10,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: Tuple[Tuple[str, ...], ...] = (
-    ("_version", "garbage", "importing", "lazy", "parts", "progress", "remedies", "words"),
+    ("_version", "garbage", "importing", "lazy", "parts", "progress", "words"),
     ("errors",),
     ("ir", "folders", "reading", "writing"),
     ("arrays",),
     ("graphdef", "ops"),
     ("analysis",),
-    ("match", "layout", "criteria"),
+    ("match", "layout", "criteria", "remedies"),
     ("pattern", "plans"),
     ("rewrite",),
     ("runtime", "feeds", "fidelity"),

@@ -140,9 +140,7 @@ def test_weights_with_another_reader_keep_what_it_reads() -> None:
 
 PINNED = {
     "y = BatchMatMulV2(ta, one) adj_x=true adj_y=false\n": "not followed",
-    'y = Einsum(ta) equation="abc->ab" N=1\n': "summed over by a Einsum",
     'y = Einsum(ta, ta) equation="abb,abb->a" N=2\n': "the Einsum abb,abb->a is not followed",
-    'y = Einsum(ta, m) equation="abc,bd->ad" N=2\n': "summed over by a Einsum",
     "u = input *\ny = BatchMatMulV2(ta, u)" + BATCHED + "\n": "matrix product at an unknown rank",
 }
 
@@ -154,6 +152,33 @@ def test_products_that_pin(text: str) -> None:
         assert pins(graph, "a") == "it is a graph output @ q"
     else:
         assert PINNED[text] in pins(graph, "a")
+
+
+SUMS = {
+    "einsum of one": 'y = Einsum(ta) equation="abc->ab" N=1\n',
+    "einsum beside another sum": 'y = Einsum(ta, m) equation="abc,bd->ad" N=2\n',
+    "sum": "i = i32[1]{2}\ny = Sum(ta, i) Tidx=int32 keep_dims=true\n",
+    "sum over all": "i = i32[2]{1 2}\ny = Sum(ta, i) Tidx=int32 keep_dims=false\n",
+    "mean made of a sum": "i = i32[1]{-1}\ns = Sum(ta, i) Tidx=int32 keep_dims=true\n"
+    "n = f32[]{8}\ny = RealDiv(s, n)\n",
+    "product with ones": "o = f32[8,1]{1}\no1 = f32[1,8,1]{1}\ny = BatchMatMulV2(ta, o1)"
+    + BATCHED + "\n",
+}  # fmt: skip
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("kind", sorted(SUMS))
+def test_sums_over_channels_are_contractions_with_ones(kind: str) -> None:
+    """A channel of zeros is dead before it; another constant only where it can be folded."""
+    text = "m = f32[6,2]{random 4}\n" + SUMS[kind] + "q = Sigmoid(y)\noutput q\n"
+    graph = tiny(TOKENS + text)
+    needs(graph)
+    assert_mask_equivalent(graph, plan_given(graph, {"a": [1, 4, 6]}), tolerance=1e-5)
+    prune(zero_filters(graph, "a/w", 3, [2, 5]), {"a": [2, 5]})
+    shifted = tiny(TOKENS.replace("ta =", "one = f32[]{1}\na1 = AddV2(a, one)\nta =").replace(
+        "Reshape(a,", "Reshape(a1,") + text)  # fmt: skip
+    folded = {"a": [2, 5]} if kind == "product with ones" else {}
+    prune(zero_filters(shifted, "a/w", 3, [2, 5]), folded)
 
 
 # ------------------------------------------------------------------ dead channels
@@ -212,7 +237,7 @@ def test_channels_summed_without_constant_weights_are_needed() -> None:
 
 
 def test_sum_over_an_axis_of_one_operand_alone_is_no_product() -> None:
-    """A constant would count once for each of its positions: nothing is claimed or folded."""
+    """A constant counts once for each of its positions: nothing is folded."""
     text = (
         "x = input 1,6,4\nw0 = f32[4,8]{random 1}\n"
         'a = Einsum(x, w0) equation="abc,cd->abd" N=2\nk = f32[8]{0.5 1 1 1 1 1 1 1}\n'
@@ -221,7 +246,8 @@ def test_sum_over_an_axis_of_one_operand_alone_is_no_product() -> None:
     )
     graph = zero_filters(tiny(text), "w0", 1, [*range(8)])
     assert value(graph, "c").ravel()[0] == 0.5
-    assert value(graph, "y") is None
+    known, weights = constant(graph, "k").astype(float), constant(graph, "w")
+    np.testing.assert_allclose(value(graph, "y"), 6 * known[np.newaxis] @ weights, rtol=1e-6)
     assert not gs.plan(graph).folds
 
 

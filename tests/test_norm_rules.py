@@ -67,13 +67,15 @@ def test_norm_of_weights_over_their_inputs_is_per_filter() -> None:
     assert_mask_equivalent(graph, random_plan(graph), tolerance=1e-5)
 
 
-def test_norm_of_weights_over_their_filters_pins() -> None:
+@pytest.mark.tf
+def test_sum_of_weights_over_their_filters_is_a_parameter() -> None:
     graph = tiny(
         "x = input 1,6,6,4\nw = f32[1,1,4,8]{random 1}\nn = i32[1]{3}\n"
         "s = Sum(w, n) Tidx=int32 keep_dims=true\nw1 = Sub(w, s)\na = Conv2D(x, w1)\n"
         "y = Relu(a)\nz/w = f32[1,1,8,3]{random 4}\nz = Conv2D(y, z/w)\noutput z\n"
     )
-    assert pins(graph, "a") == "it is reduced by a Sum over channels @ s"
+    assert prunable(graph) == {"a": 8}
+    assert_mask_equivalent(graph, random_plan(graph), tolerance=1e-5)
 
 
 # ------------------------------------------------------------------ over space: per channel
@@ -164,6 +166,11 @@ PINNED = {
     "softmax without the largest": (
         "n = i32[1]{3}\nq = Exp(a)\ns = Sum(q, n) Tidx=int32 keep_dims=true\ny = RealDiv(q, s)\n",
         f"{SOFTMAX} @ s",
+    ),
+    "softmax by a reciprocal": (
+        "n = i32[1]{3}\nq = Exp(a)\ns = Sum(q, n) Tidx=int32 keep_dims=true\ne = f32[]{0.1}\n"
+        "f = AddV2(s, e)\ni = Reciprocal(f)\ny = Mul(q, i)\n",
+        "something is divided by its sum over channels @ s",
     ),
     "mean of channels": (
         "n = i32[1]{3}\nm = Mean(a, n) Tidx=int32\ns = Sigmoid(m)\ny = Mul(a, s)\n",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, currently_in_test_context, given, note, settings
 from hypothesis import strategies as st
-from random_builder import LAYERS
+from random_builder import DISGUISES, LAYERS
 from random_nets import Layer, Recipe, build, feeds_for, recipes
 
 import graphslim as gs
@@ -175,6 +175,17 @@ def test_each_layer(kind: str) -> None:
         fits |= len(build(recipe, modern())) > len(plain)
         check_all(recipe, "all", 0.5, turn)
     assert fits
+
+
+@pytest.mark.parametrize("kind", sorted(DISGUISES))
+def test_each_disguise_of_weights(kind: str) -> None:
+    """Weights are parameters however the graph comes by them."""
+    number = 4 + list(DISGUISES).index(kind)  # four plain ones come first
+    layers = (Layer("conv", (1, 0, 0, 3, number)), Layer("conv", (0, 0, 0, 2, number)))
+    recipe = Recipe((*layers, Layer("dense", (0, 5))), 6, 6, 4, 1, 3, 1)
+    able = [group for group in gs.analyse(build(recipe, modern())).groups if group.prunable]
+    assert len(able) >= 2
+    check_all(recipe, "all", 0.5, 1)
 
 
 @settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=EASY)

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from typing import Dict, List, NamedTuple, Optional, Set
 
+from graphslim.analysis.constants import SWITCHES
 from graphslim.analysis.cost import needed
 from graphslim.analysis.switches import silent_noise
 from graphslim.ir import Graph, Node
+from graphslim.ops.sized import DRAWN_ANEW
 from graphslim.words import plural
 
-_SWITCHES = frozenset(("Switch", "RefSwitch"))
-_RANDOM = frozenset(
-    ("RandomUniform", "RandomStandardNormal", "TruncatedNormal", "RandomUniformInt")
-    + ("Multinomial", "RandomGamma", "RandomShuffle", "ParameterizedTruncatedNormal")
-)
-"""Ops that give other numbers each time."""
 _OPAQUE = frozenset(("TRTEngineOp", "PyFunc", "EagerPyFunc", "PyFuncStateless"))
 
 
@@ -82,7 +78,7 @@ def random_node(graph: Graph) -> Optional[str]:
     """The first node, if any, that makes the outputs differ from run to run."""
     used, optional = needed(graph), conditional(graph)
     for node in graph:
-        if node.op not in _RANDOM or node.name not in used or node.name in optional:
+        if node.op not in DRAWN_ANEW or node.name not in used or node.name in optional:
             continue
         if node.name not in silent_noise(graph):
             return node.name
@@ -97,7 +93,7 @@ def conditional(graph: Graph) -> Set[str]:
 def _inside_branches(graph: Graph) -> Set[str]:
     inside: Dict[str, bool] = {}
     for node in graph.order():
-        inside[node.name] = node.op in _SWITCHES or (
+        inside[node.name] = node.op in SWITCHES or (
             node.op not in ("Merge", "RefMerge")
             and any(inside.get(port.node, False) for port in graph.inputs_of(node))
         )

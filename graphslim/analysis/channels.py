@@ -74,12 +74,14 @@ class Labels:
         count: how many channels there are.
         axes: every axis of every parameter.
         resizes, renumbers: as the walk found them.
+        stored: the ops that are parameters; see `analysis.computed`.
     """
 
     def __init__(self, walk: Walk) -> None:
         walk.run()
         self.graph, self._walk, self.facts, self.axes = walk.graph, walk, walk.facts, walk.axes
         self.resizes, self.renumbers = walk.sizes.resizes, walk.sizes.renumbers
+        self.stored = walk.computed.stored
         self.label, self.count = connected(walk.count, walk.ties)
         if walk.sizes.settle(self.label):
             self.label, self.count = connected(walk.count, walk.ties)
@@ -87,6 +89,21 @@ class Labels:
     def fact(self, port: Port) -> Fact:
         """What is known of the tensor at a port."""
         return self._walk.fact(port)
+
+    def to_store(self, gone: np.ndarray) -> List[str]:
+        """The ops that are parameters whose result has to be stored as channels go, in order.
+
+        Args:
+            gone: which channels go; bool of shape (count,).
+        """
+        if not self.stored:
+            return []
+        cut = {
+            axis.param
+            for axis in self.axes
+            if gone[self.label[axis.start : axis.start + axis.size]].any()
+        }
+        return [name for name, sources in self.stored.items() if name in cut or sources & cut]
 
 
 class Channels(Labels):

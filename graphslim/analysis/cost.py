@@ -8,11 +8,12 @@ of bias, batch norm, activations and pooling are left out.
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Set
+from typing import Collection, Dict, List, NamedTuple, Optional, Sequence, Set
 
 import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
+from graphslim.analysis.computed import element_type
 from graphslim.analysis.shared import Copies, copies_needed
 from graphslim.ir import Graph, Node
 from graphslim.ops.guard import guarded
@@ -52,12 +53,18 @@ def cost_without(graph: Graph, removed: Optional[np.ndarray]) -> Cost:
     channels = analyse(graph)
     shrunk = _Shrinking(channels, removed)
     shared = {} if removed is None else copies_needed(channels, removed)
+    stored = set() if removed is None else set(channels.to_store(removed))
+    idle = _unread(graph, stored)
     params, macs = 0, 0  # type: int, Optional[int]
     for node in _costed(graph):
+        if node.name in idle:
+            continue
         if node.op == "Const":
             if node.attrs["value"].dtype.is_real:
                 params += _left(shrunk(channels.facts[node.name][0]), shared.get(node.name))
-        else:
+        elif node.name in stored:
+            params += _left(shrunk(channels.facts[node.name][0]), None)
+        elif node.op in COST_RULES:
             inputs = [shrunk(channels.fact(port)) for port in graph.data_inputs(node)]
             outs = [shrunk(known) for known in channels.facts[node.name]]
             own = macs_of(graph, node, inputs, outs)
@@ -83,28 +90,52 @@ def bytes_without(graph: Graph, removed: np.ndarray) -> int:
     """
     channels = analyse(graph)
     shrunk, shared = _Shrinking(channels, removed), copies_needed(channels, removed)
+    stored = channels.to_store(removed)
+    idle = _unread(graph, stored)
     lost = 0
+    for name in stored:
+        known, dtype = shrunk(channels.facts[name][0]), element_type(graph[name])
+        lost -= (product(known.shape or ()) or 0) * (dtype.storage.itemsize if dtype else 0)
     for node in graph:
         if node.op == "Const" and channels.facts[node.name][0].shape:
             known, tensor = channels.facts[node.name][0], node.attrs["value"]
             left = _left(shrunk(known), shared.get(node.name))
+            left = 0 if node.name in idle else left
             lost += (tensor.size - left) * tensor.dtype.storage.itemsize
     return lost
 
 
 def _costed(graph: Graph) -> List[Node]:
-    """The nodes that cost something: constants of rank 1 and more, and ops with a cost rule."""
+    """The nodes that cost something: parameters of rank 1 and more, and ops with a cost rule."""
 
     def find(graph: Graph) -> List[Node]:
-        used, facts = needed(graph), analyse(graph).facts
+        used, channels = needed(graph), analyse(graph)
+        facts, stored = channels.facts, channels.stored
         return [
             node
             for node in graph
             if node.name in used
-            and (facts[node.name][0].shape if node.op == "Const" else node.op in COST_RULES)
+            and (
+                (facts[node.name][0].shape if node.op == "Const" else node.op in COST_RULES)
+                or (node.name in stored and facts[node.name][0].shape)
+            )
         ]
 
     return graph.memo("costed", find)
+
+
+def _unread(graph: Graph, stored: Collection[str]) -> Set[str]:
+    """The nodes that nothing reads any more once the results of some nodes are stored."""
+    kept = {*graph.inputs, *[port.node for port in graph.outputs]}
+    found: Set[str] = set()
+    waiting = [port.node for name in stored for port in graph.inputs_of(name)]
+    while waiting:
+        name = waiting.pop()
+        left = [use for use in graph.uses_of(name) if use.node not in stored]
+        if name not in kept | found and all(use.node in found for use in left):
+            found.add(name)
+            waiting.extend([port.node for port in graph.inputs_of(name)])
+    return found
 
 
 def _left(known: Fact, copies: Optional[Copies]) -> int:

@@ -7,8 +7,10 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence
 import numpy as np
 
 from graphslim.analysis.channels import analyse
+from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
-from graphslim.ops.table import MALFORMED, VALUE_RULES, ValueVisit
+from graphslim.ops.guard import guarded
+from graphslim.ops.table import VALUE_RULES, ValueVisit
 
 _MOVES = frozenset(
     ("Cast", "Concat", "ConcatV2", "ExpandDims", "Gather", "GatherV2", "Pack", "Reshape")
@@ -96,8 +98,8 @@ class Probe:
         facts = [self._channels.fact(port) for port in self._graph.data_inputs(node)]
         visit = ValueVisit(node, values, facts, self._channels.facts[node.name], 0.0)
         try:
-            result = VALUE_RULES[node.op](visit)
-        except MALFORMED:
+            result = guarded(VALUE_RULES[node.op], self._graph, node, visit)
+        except AnalysisError:
             return ()
         return result if isinstance(result, tuple) else (result,)
 

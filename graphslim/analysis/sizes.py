@@ -85,6 +85,7 @@ class Sizes:
     Attributes:
         resizes: the numbers in constants that state how many channels there are, and where.
         renumbers: the constants that hold positions of channels.
+        awaited: numbers that have to go on to be the size of an axis; see `settle`.
     """
 
     def __init__(self, walk: Any) -> None:
@@ -96,7 +97,7 @@ class Sizes:
         self._end = 0
         self._sources: List[Optional[Counted]] = []
         self._taken: Set[Tuple[int, int]] = set()
-        self._awaited: List[Tuple[Node, Counted, np.ndarray]] = []
+        self.awaited: List[Tuple[Node, Counted, np.ndarray]] = []
 
     def constant(self, param: str, shape: Sequence[int], count: int) -> np.ndarray:
         """The origins of a constant's elements."""
@@ -211,7 +212,7 @@ class Sizes:
             whether there are new ties.
         """
         before = len(self._walk.ties)
-        for node, counted, ids in self._awaited:
+        for node, counted, ids in self.awaited:
             if holds(counted, ids, label):
                 continue
             both = pair(counted, ids)
@@ -220,7 +221,7 @@ class Sizes:
                     self._walk.pin(node, some, _UNFOLLOWED)
             else:
                 self._walk.tie(node, *both)
-        self._awaited = []
+        self.awaited = []
         return len(self._walk.ties) > before
 
     def _with_batch(self, node: Node, inputs: Sequence[Fact], out: Fact) -> Fact:
@@ -315,7 +316,7 @@ class Sizes:
             for some in (ids, counted.ids):
                 self._walk.pin(node, some, _UNFOLLOWED)
         else:
-            self._awaited.append((node, counted, ids))
+            self.awaited.append((node, counted, ids))
 
     # ---------------------------------------------------------------- origins
 

@@ -8,7 +8,8 @@ import numpy as np
 
 from graphslim import ops  # noqa: F401  (registers the rules)
 from graphslim.analysis.channels import Channels, analyse
-from graphslim.ir import CONTROL, Graph, Port
+from graphslim.analysis.computed import as_tensor
+from graphslim.ir import CONTROL, Graph, Port, Tensor
 from graphslim.ops.guard import guarded
 from graphslim.ops.table import VALUE_RULES, ValueVisit
 
@@ -72,6 +73,10 @@ class Values:
         """The value at a port if it is wholly known, else None."""
         value = self.at(port)
         return None if value is None or np.isnan(value).any() else value
+
+    def tensor(self, port: Port) -> Optional[Tensor]:
+        """The value at a port, rounded to its element type; None if it is not wholly known."""
+        return as_tensor(self.at(port), self.channels.fact(port), self.graph[port.node])
 
 
 def _clean(result: Any) -> Sequence[Value]:

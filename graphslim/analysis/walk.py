@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from graphslim import ops  # noqa: F401  (registers the rules)
 from graphslim.analysis.audit import audit
+from graphslim.analysis.computed import ComputedWeights, element_type
+from graphslim.analysis.constants import constant_nodes
 from graphslim.analysis.sizes import Sizes
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, Tensor, Use
@@ -51,6 +53,17 @@ class Pin(NamedTuple):
     node: str
 
 
+def _shaped(node: Node, outs: List[Fact]) -> List[Fact]:
+    """The outputs of an op, with the shapes that its attributes state where a rule knows none."""
+    if all(out.shape is not None for out in outs) or "_output_shapes" not in node.attrs:
+        return outs
+    known = stated(node, ())
+    return [
+        known[place] if out.shape is None and place < len(known) else out
+        for place, out in enumerate(outs)
+    ]
+
+
 def is_vector(tensor: Tensor) -> bool:
     """Whether a constant holds real numbers along one axis alone."""
     return tensor.dtype.is_floating and tensor.size > 1 and tensor.size == max(tensor.shape)
@@ -72,7 +85,8 @@ class Walk:
         self._shared: Dict[Port, Optional[Node]] = {}
         self._spent, self._seen = 0, {}  # type: int, Dict[int, np.ndarray]
         self._budget = FOLLOWED + (len(graph.origin.data) if graph.origin else 0)
-        self._constants: Set[str] = set()
+        self._constants: Set[str] = set(constant_nodes(graph))
+        self.computed = ComputedWeights(graph, self.facts)
 
     def run(self) -> None:
         """Visits every node; what the rules find is left in the attributes."""
@@ -85,25 +99,70 @@ class Walk:
 
     def visit(self, node: Node) -> None:
         """Lets the rule of an op work, and sees to what it forgets."""
+        notes = self._notes()
+        before = [len(some) for some in notes]
         inputs = self._room_for(node, self.read(node))
-        sources = {port.node for port in self.graph.data_inputs(node)}
-        if node.op == "Const" or (sources and sources <= self._constants):
-            self._constants.add(node.name)
+        computable = self.computed.note(node)
         rule = CHANNEL_RULES.get(node.op)
         visit = OpVisit(node, inputs, self)
-        before = (len(self.ties), len(self.pins), len(self.contractions))
         if rule is None:
             visit.pin_all(wall(node))
+            self._tell_of_weights(node, inputs, before[1], computable)
             self.facts[node.name] = self.sizes.follow(node, inputs, stated(node, inputs))
             return
         given = rule(visit)
-        outs = [given] if isinstance(given, Fact) else list(given)
+        outs = _shaped(node, [given] if isinstance(given, Fact) else list(given))
         outs = self.facts[node.name] = self.sizes.follow(node, inputs, outs)
         self.spend([ids for out in outs for ids in out.ids if ids is not None])
-        audit(self, node, inputs, outs, before)
+        audit(self, node, inputs, outs, (before[0], before[1], before[2]))
+        if node.op != "Const" and node.name in self._constants:
+            weighs = len(self.contractions) > before[2] or self._pins_many(inputs, before[1])
+            if weighs and computable and self.computed.store(node, outs):
+                for some, length in zip(notes, before):
+                    del some[length:]
+                self.facts[node.name] = [
+                    self.parameter(node, [size or 0 for size in outs[0].shape or ()])
+                ]
+                return
+            self._tell_of_weights(node, inputs, before[1], computable)
         if node.name in self.graph.inputs:
             for ids in (ids for out in outs for ids in out.ids):
                 self.pin(node, ids, "it is a graph input")
+
+    def _notes(self) -> Tuple[List[Any], ...]:
+        """All that a visit may add to; the ties, the pins and the contractions come first."""
+        sizes = self.sizes
+        lists: Tuple[List[Any], ...] = (self.ties, self.pins, self.contractions, self.marks)
+        return (*lists, self.axes, sizes.resizes, sizes.renumbers, sizes.awaited)
+
+    def _pins_many(self, inputs: Sequence[Fact], first: int) -> bool:
+        """Whether one of the pins from the first on holds more than an axis of size 1.
+
+        Those of axes, sizes and the like do not count.
+        """
+        numbers = {id(ids) for known in inputs if known.value is not None for ids in known.ids}
+        return any(len(pin.ids) > 1 and id(pin.ids) not in numbers for pin in self.pins[first:])
+
+    def _tell_of_weights(
+        self, node: Node, inputs: Sequence[Fact], first: int, computable: bool
+    ) -> None:
+        """Says of the pins from the first on that it is weights that are held, if they are."""
+        dtype = element_type(node)
+        if (
+            node.op == "Const"
+            or node.name not in self._constants
+            or not self._pins_many(inputs, first)
+        ):
+            return
+        if dtype is None or not dtype.is_floating:
+            return
+        how = "while the graph runs"
+        if node.name in self.computed.opaque:
+            how = "in a way that is not known"
+        elif computable:
+            how = "to numbers that are not known"
+        why = f"weights are computed from it by a {node.op}, {how}"
+        self.pins[first:] = [pin._replace(why=why) for pin in self.pins[first:]]
 
     def fact(self, port: Port) -> Fact:
         """What is known of the tensor at a port."""
@@ -161,15 +220,19 @@ class Walk:
         self._check(self.count + self._spent)
         return np.arange(self.count - size, self.count)
 
-    def constant(self, node: Node, tensor: Tensor, tracked: bool) -> Fact:
-        """The fact of a constant: fresh ids on every axis, and its numbers if `tracked`."""
+    def parameter(self, node: Node, shape: Sequence[int]) -> Fact:
+        """The fact of a parameter: fresh ids on every axis."""
         ids: Dict[int, Ids] = {}
-        for axis, size in enumerate(tensor.shape):
+        for axis, size in enumerate(shape):
             if size > LONGEST:
                 continue
             self.axes.append(ParamAxis(node.name, axis, self.count, size))
             ids[axis] = self.fresh(size)
-        known = fact(tensor.shape, ids)
+        return fact(tuple(shape), ids)
+
+    def constant(self, node: Node, tensor: Tensor, tracked: bool) -> Fact:
+        """The fact of a constant: fresh ids on every axis, and its numbers if `tracked`."""
+        known = self.parameter(node, tensor.shape)
         if not tracked:
             return known
         atoms = self.sizes.constant(node.name, tensor.shape, tensor.size)

@@ -97,6 +97,7 @@ def open_checkpoint(
     drop_functions(frozen)  # of the input pipeline, whose names change from run to run
     frozen.origin = frozen.origin._replace(data=_digest(source, values, averages))
     used = [name for name in variables_of(part) if name in frozen]
+    frozen.variables = frozenset(used)
     own_keys = {name: own[name].key for name in used}
     found = companion_keys({**whole_keys, **own_keys}, values.shapes, companions(whole))
     moving = statistics(whole) if source is trained_meta else statistics(whole) | statistics(graph)

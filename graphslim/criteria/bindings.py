@@ -10,8 +10,9 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from graphslim.analysis.channels import Channels, Group
+from graphslim.analysis.constants import constant_nodes
 from graphslim.analysis.values import Values
-from graphslim.criteria.scales import constants_of, scales
+from graphslim.criteria.scales import scales
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITY_OPS, Graph, Port
 from graphslim.ops.table import Fact
@@ -62,7 +63,7 @@ def held(
                 yield Held(scale.param, scale.labels, _vector(graph, scale.param))
     if "follower" in roles:
         for group in groups:
-            yield from _followers(graph, channels, group)
+            yield from _followers(read, group)
 
 
 def _filters(read: _Reader, roles: Sequence[str]) -> Iterator[Held]:
@@ -94,7 +95,7 @@ class _Reader:
 
     def __init__(self, graph: Graph, channels: Channels) -> None:
         self.graph, self.channels = graph, channels
-        self._constants = constants_of(graph)
+        self._constants = constant_nodes(graph)
         self._values: Optional[Values] = None
 
     def source(self, port: Port) -> Port:
@@ -189,14 +190,13 @@ def _rows(numbers: Array, axis: int) -> Array:
     return np.ascontiguousarray(moved.reshape(len(moved), -1), dtype=np.float64)
 
 
-def _followers(graph: Graph, channels: Channels, group: Group) -> Iterator[Held]:
+def _followers(read: _Reader, group: Group) -> Iterator[Held]:
     """The followers of a group, as stored: biases, batch norm's vectors, depthwise filters."""
-    for binding in channels.bindings(group):
+    for binding in read.channels.bindings(group):
         if binding.role == "follower":
-            name, axis, positions = binding.param, binding.axis, binding.positions
+            rows = read.along(Port(binding.param), binding.axis)
 
-            def read(name: str = name, axis: int = axis, at: Array = positions) -> Array:
-                check_finite(graph, name)
-                return _rows(graph[name].attrs["value"].numbers(), axis)[at]
+            def stored(rows: Callable[[], Array] = rows, at: Array = binding.positions) -> Array:
+                return rows()[at]
 
-            yield Held(name, group.channels[binding.channels], read)
+            yield Held(binding.param, group.channels[binding.channels], stored)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import FrozenSet, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphslim.analysis.channels import Channels
+from graphslim.analysis.constants import constant_nodes
 from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
 from graphslim.ops.fused import steps_of
 from graphslim.ops.table import channel_axis
@@ -35,7 +36,7 @@ def scales(graph: Graph, channels: Channels) -> Iterator[Scale]:
     deviation; where both were folded into one constant, that one. A vector of ones is left out:
     such a batch norm was built without a scale.
     """
-    constants = constants_of(graph)
+    constants = constant_nodes(graph)
     for node in graph.order():
         found = _own_scale(node, graph.data_inputs(node))
         if found is None and node.op == "Mul" and node.name not in constants:
@@ -65,7 +66,7 @@ def _own_scale(node: Node, inputs: Sequence[Port]) -> Optional[Tuple[Port, int]]
 
 
 def _scale_in_pieces(
-    graph: Graph, channels: Channels, node: Node, constants: Set[str]
+    graph: Graph, channels: Channels, node: Node, constants: FrozenSet[str]
 ) -> Optional[Tuple[Port, int]]:
     """The scale that a product applies to a tensor, and the axis that it scales."""
     for port in graph.data_inputs(node):
@@ -99,7 +100,7 @@ def _multiplied(graph: Graph, port: Port) -> Optional[Port]:
     return None
 
 
-def _is_shifted(graph: Graph, node: Node, constants: Set[str]) -> bool:
+def _is_shifted(graph: Graph, node: Node, constants: FrozenSet[str]) -> bool:
     """Whether constants are added next, as in a batch norm and unlike in a PReLU."""
     for use in graph.uses_of(node):
         reader = graph[use.node]
@@ -110,16 +111,6 @@ def _is_shifted(graph: Graph, node: Node, constants: Set[str]) -> bool:
             if others and constants.issuperset(others):
                 return True
     return False
-
-
-def constants_of(graph: Graph) -> Set[str]:
-    """The nodes that depend on constants alone."""
-    found: Set[str] = set()
-    for node in graph.order():
-        sources = {port.node for port in graph.data_inputs(node)}
-        if node.op == "Const" or (sources and sources <= found):
-            found.add(node.name)
-    return found
 
 
 def _behind(graph: Graph, port: Port) -> Node:

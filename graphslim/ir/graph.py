@@ -7,6 +7,7 @@ from typing import (
     Any,
     Callable,
     Dict,
+    FrozenSet,
     Iterable,
     Iterator,
     List,
@@ -74,6 +75,7 @@ class Graph:
         outputs: the ports whose values the graph is run for.
         blocks: what the `find-...` passes recognised, by the names of then.
         origin: what the graph was read from, for the emitter alone.
+        variables: names of constants that stand for variables of a checkpoint.
         gone: names of nodes that were removed, which others may still name as their colocation.
         version: grows with every change, so that an analysis knows whether it still holds.
     """
@@ -86,6 +88,7 @@ class Graph:
         self.input_shapes: Dict[str, Tuple[Optional[int], ...]] = {}
         self.blocks: List[Block] = []
         self.origin: Any = None
+        self.variables: FrozenSet[str] = frozenset()
         self.gone: Set[str] = set()
         self.version = 0
         self._inputs_of: Dict[str, Tuple[Port, ...]] = {}
@@ -301,6 +304,7 @@ class Graph:
         twin.inputs, twin.outputs = list(self.inputs), list(self.outputs)
         twin.input_shapes = dict(self.input_shapes)
         twin.blocks, twin.origin, twin.gone = list(self.blocks), self.origin, set(self.gone)
+        twin.variables = self.variables
         for node in self:
             clone = Node(node.name, node.op, node.attrs.copy(), node.device, node.origin)
             clone.rewired, clone.made_by = node.rewired, node.made_by

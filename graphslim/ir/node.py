@@ -157,5 +157,6 @@ class Node:
 
 IDENTITY_OPS: FrozenSet[str] = frozenset(
     ("Identity", "StopGradient", "PreventGradient", "CheckNumerics", "Snapshot")
+    + ("GuaranteeConst", "DeepCopy")
 )
 """Ops whose first output is their first input, unchanged."""

@@ -10,6 +10,7 @@ from typing import Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple
 import numpy as np
 
 from graphslim.analysis.channels import Channels
+from graphslim.analysis.constants import constant_nodes
 from graphslim.analysis.cost import needed
 from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
 from graphslim.ops.table import COST_RULES
@@ -54,7 +55,7 @@ def layers_of(graph: Graph, channels: Channels) -> List[Layer]:
         graph: the graph, which a CPU can run.
         channels: its channels.
     """
-    used, folded, counting = needed(graph), constants(graph), _counting(channels)
+    used, folded, counting = needed(graph), constant_nodes(graph), _counting(channels)
     layer_of: Dict[str, int] = {}
     members: List[List[str]] = []
     for node in graph.order():
@@ -71,20 +72,6 @@ def layers_of(graph: Graph, channels: Channels) -> List[Layer]:
             layer_of[node.name] = max(before)
             members[max(before)].append(node.name)
     return [_layer(graph, channels, nodes) for nodes in members]
-
-
-def constants(graph: Graph) -> Set[str]:
-    """The nodes whose values do not depend on what is fed."""
-    found: Set[str] = set()
-    for node in graph.order():
-        inputs = graph.data_inputs(node)
-        if node.op == "Const" or (
-            inputs
-            and node.op in (FOLLOWERS | {"Rsqrt", "Reshape", "Cast", "Dequantize"})
-            and all(port.node in found for port in inputs)
-        ):
-            found.add(node.name)
-    return found
 
 
 def _counting(channels: Channels) -> Set[str]:

@@ -9,9 +9,11 @@ from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Option
 import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
-from graphslim.ir import CONTROL, IDENTITY_OPS, Graph, Node, Port
+from graphslim.analysis.constants import constant_nodes
+from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
 from graphslim.match.branches import MERGES, SWITCHES, inference_branch
 from graphslim.match.pattern import BlockPattern, Chain, Ending, OneOf, Op, Param, Pattern, Var
+from graphslim.ops.padded import operands
 from graphslim.ops.table import integers
 
 _SAME_OPS = IDENTITY_OPS | {
@@ -136,7 +138,7 @@ class Matcher:
 
     def is_constant(self, port: Port) -> bool:
         """Whether a value is computed from constants alone."""
-        return port.node in self.graph.memo("constant nodes", _constant_nodes)
+        return port.node in constant_nodes(self.graph)
 
     def number(self, port: Port) -> Optional[float]:
         """The single number that a port holds, behind identities and casts, or None."""
@@ -160,8 +162,8 @@ class Matcher:
         return self.channels.fact(port).shape
 
     def input_shape(self, node: Node, index: int) -> Optional[Tuple[Optional[int], ...]]:
-        """The shape of a node's input."""
-        inputs = self.graph.data_inputs(node)
+        """The shape of a node's input; sizes and padding of a convolution are not counted."""
+        inputs = operands(node, self.graph.data_inputs(node))
         return self.shape(inputs[index]) if index < len(inputs) else None
 
     def width(self, port: Port) -> Optional[int]:
@@ -351,7 +353,7 @@ class Matcher:
                 at = state._replace(inside=(*state.inside, node.name))
                 self._miss(at, f"{pattern.text}: {reason}", node.name)
                 return
-        inputs = self.graph.data_inputs(node)
+        inputs = operands(node, self.graph.data_inputs(node))
         if len(inputs) < len(pattern.inputs):
             self._miss(state, f"{pattern.text} has too few inputs", node.name)
             return
@@ -388,16 +390,3 @@ class Matcher:
 
 
 _EMPTY = _State({}, {}, {}, ())
-
-
-def _constant_nodes(graph: Graph) -> Set[str]:
-    """Nodes whose value depends on constants alone."""
-    found: Set[str] = set()
-    for node in graph.order():
-        if node.op == "Const":
-            found.add(node.name)
-        elif node.name not in graph.inputs:
-            inputs = [port for port in graph.inputs_of(node) if port.port != CONTROL]
-            if inputs and all(port.node in found for port in inputs):
-                found.add(node.name)
-    return found

@@ -22,6 +22,7 @@ from typing import (
 )
 
 from graphslim.errors import PatternError
+from graphslim.ops.padded import PADDED_CONVOLUTIONS
 
 Condition = Callable[[Any, Any], Optional[str]]
 """Given the matcher and the node, says why the node does not do, or None."""
@@ -96,7 +97,8 @@ class Op(Pattern):
         self.where: Tuple[Condition, ...] = tuple(where)
         self.name, self.any_order = name, any_order
         # The ops that TensorFlow's optimizer makes need no mention beside those that it fuses.
-        types_text = " or ".join(sorted([op for op in self.types if not op.startswith("_")]))
+        fused = {op for op in self.types if op.startswith("_")}.union(PADDED_CONVOLUTIONS)
+        types_text = " or ".join(sorted(self.types - fused))
         self.text = text or (f"{name} ({types_text})" if name else types_text)
 
 

@@ -10,8 +10,9 @@ from typing import Any, Callable, Optional
 from graphslim.ir import Node, Port
 from graphslim.match.activations import ADD, DIV, MUL, act, sigmoid
 from graphslim.match.pattern import Chain, OneOf, Op, Param, Pattern
+from graphslim.ops.padded import PADDED_CONVOLUTIONS
 
-CONV = ("Conv2D", "_FusedConv2D")
+CONV = ("Conv2D", "_FusedConv2D", *PADDED_CONVOLUTIONS)
 DEPTHWISE = ("DepthwiseConv2dNative", "_FusedDepthwiseConv2dNative")
 NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 OTHER_NORMS = ("BatchNormWithGlobalNormalization", "BiasAdd", "BiasAddV1")

@@ -10,7 +10,7 @@ from graphslim.errors import AnalysisError
 from graphslim.ir import Node
 from graphslim.ops.grouped import grouped, groups_of
 from graphslim.ops.guard import LONGEST, fits
-from graphslim.ops.sums import on_axis, summed, whole
+from graphslim.ops.sums import on_axis, summed, tie_weights, whole
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -69,10 +69,11 @@ def convolution(op: OpVisit) -> Fact:
     groups = groups_of(op, rank)
     if groups > 1:
         return convolution_output(op, grouped(op, groups, rank), rank)
-    if op[0].size(channel) is None:
-        # It could be any number of groups, which have to stay equally wide.
-        op.pin(out, "how many channels enter its convolution is not known; try --input-shape")
-    op.tie(entering, inside)
+    if op[0].size(channel) is None and op[1].size(rank - 2) in (None, 1):
+        # It could be a convolution in groups, one for each channel; else it is taken for a plain
+        # one, of as many channels as its filters read.
+        op.pin(out, "how many channels enter its convolution is not known")
+    tie_weights(op, entering, inside)
     op.mark(inside, "consumer")
     op.mark(out, "producer")
     if inside is not None:
@@ -120,7 +121,7 @@ def depthwise(op: OpVisit) -> Fact:
     for index in (0, 1):
         require_rank(op, index, 4)
     rows, multiplier = op[1].channels(2), op[1].size(3)
-    op.tie(op[0].channels(channel_axis(op.node)), rows)
+    tie_weights(op, op[0].channels(channel_axis(op.node)), rows)
     out = None
     if rows is not None and multiplier is not None and fits(LONGEST, len(rows), multiplier):
         out = np.repeat(rows, multiplier)

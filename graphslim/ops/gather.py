@@ -211,6 +211,23 @@ def _steps(values: Sequence[Any]) -> int:
     return max(0, math.ceil((limit - start) / step))
 
 
+@channel_rule("LinSpace")
+def even_steps(op: OpVisit) -> Fact:
+    """A vector of as many numbers as the last input says."""
+    count = op.literal(2)
+    return fact((None if count is None else count[0],))
+
+
+@value_rule("LinSpace")
+def even_steps_value(op: ValueVisit) -> Any:
+    """The numbers."""
+    values = [known(value) for value in op.values]
+    if any(value is None for value in values):
+        return None
+    start, stop, count = [float(np.ravel(value)[0]) for value in values]  # type: ignore[arg-type]
+    return np.linspace(start, stop, int(count)) if count <= LAID_OUT else None
+
+
 @channel_rule("InvertPermutation")
 def invert(op: OpVisit) -> Fact:
     """A vector of the same size."""

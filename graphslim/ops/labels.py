@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from graphslim.errors import AnalysisError
-from graphslim.ops.sums import on_axis, summed, whole
+from graphslim.ops.sums import on_axis, summed, tie_weights, whole
 from graphslim.ops.table import Fact, Ids, OpVisit, ValueVisit, per_channel, product
 
+_LARGEST = 1 << 26
+"""How many numbers a product of constants may have that is computed."""
 Labels = Sequence[str]
 """One label per axis; axes with the same label are multiplied position by position."""
 
@@ -64,7 +66,7 @@ def _sum_over(
     alone = [label for label in gone if len(places[label]) == 1]
     for label in alone:
         ((index, axis),) = places[label]
-        op.pin(op[index].channels(axis), f"it is summed over by a {op.node.op}")
+        op.sum_over(index, axis)
     both = [label for label in gone if len(places[label]) == 2]
     if not both:
         return
@@ -73,7 +75,10 @@ def _sum_over(
     for label in both:
         axis, inner = terms[data].index(label), terms[weights].index(label)
         entering, inside = op[data].channels(axis), op[weights].channels(inner)
-        op.tie(entering, inside)
+        if op.is_constant(weights):
+            tie_weights(op, entering, inside)
+        else:
+            op.tie(entering, inside)
         if entering is None or inside is None:
             continue
         if op.is_constant(weights):
@@ -138,10 +143,13 @@ def _matrix(inner: int, out: Optional[int]) -> Callable[[np.ndarray], np.ndarray
 
 
 def multiply_value(op: ValueVisit, terms: Sequence[Labels], result: Labels) -> Any:
-    """A channel of the result, where it is the same at all other positions.
+    """A product of constants, or a channel of the result that is the same at all other positions.
 
     That is so where one label is summed over, and one operand has just it and one of the result.
     """
+    constant = _constant_product(op, terms, result)
+    if constant is not None:
+        return constant
     both = [label for label in terms[0] if label in terms[-1] and label not in result]
     if len(terms) != 2 or len(both) != 1:
         return None
@@ -167,6 +175,30 @@ def multiply_value(op: ValueVisit, terms: Sequence[Labels], result: Labels) -> A
         if not np.isnan(total).all():
             return on_axis(total, place, len(result)) if result else total.reshape(())
     return None
+
+
+def _constant_product(
+    op: ValueVisit, terms: Sequence[Labels], result: Labels
+) -> Optional[np.ndarray]:
+    """The whole product where all of both operands is known and nothing broadcasts."""
+    operands = [whole(op, index) for index in range(len(terms))]
+    if any(one is None or np.isnan(one).any() for one in operands):
+        return None
+    sizes: Dict[str, Set[int]] = {}
+    for operand, labels in zip(operands, terms):
+        for size, label in zip(np.shape(operand), labels):  # type: ignore[arg-type]
+            sizes.setdefault(label, set()).add(size)
+    if any(len(some) > 1 for some in sizes.values()):
+        return None
+    made = [size for label in result for size in sizes[label]]
+    if np.prod(made, dtype=float) > _LARGEST:
+        return None
+    numbers = {label: place for place, label in enumerate(sizes)}
+    given: List[Any] = []
+    for operand, labels in zip(operands, terms):
+        given += [np.asarray(operand, np.float64), [numbers[label] for label in labels]]
+    product: np.ndarray = np.einsum(*given, [numbers[label] for label in result], optimize=True)
+    return product
 
 
 def multiply_cost(

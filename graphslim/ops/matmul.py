@@ -48,7 +48,7 @@ def labels_of(node: Node, ranks: Sequence[Optional[int]]) -> Optional[Terms]:
     return terms, [*outer, "row", "column"]
 
 
-@channel_rule("MatMul", *_BATCHED)
+@channel_rule("MatMul", "SparseMatMul", *_BATCHED)
 def matmul(op: OpVisit) -> Fact:
     """Ties the contracted axes, keeps rows and columns, aligns the batch."""
     found = labels_of(op.node, [op[0].rank, op[1].rank])
@@ -58,14 +58,14 @@ def matmul(op: OpVisit) -> Fact:
     return multiply(op, *found)
 
 
-@value_rule("MatMul", *_BATCHED)
+@value_rule("MatMul", "SparseMatMul", *_BATCHED)
 def matmul_value(op: ValueVisit) -> Any:
     """Known rows times known weights."""
     found = labels_of(op.node, [known.rank for known in op.facts])
     return None if found is None else multiply_value(op, *found)
 
 
-@cost_rule("MatMul", *_BATCHED)
+@cost_rule("MatMul", "SparseMatMul", *_BATCHED)
 def matmul_cost(node: Node, facts: Sequence[Fact], outs: Sequence[Fact]) -> Optional[int]:
     """The first axis of a batch is left out; rows are positions where their number is known.
 

@@ -85,13 +85,17 @@ def pad_value(op: ValueVisit) -> Any:
 @channel_rule("MirrorPad")
 def mirror_pad(op: OpVisit) -> Fact:
     """Keeps the ids of axes that are not padded."""
-    data = op[0]
+    return mirrored(op, op[0], 1)
+
+
+def mirrored(op: OpVisit, data: Fact, slot: int) -> Fact:
+    """A tensor padded with its own mirror image, by the amounts of input `slot`."""
     if data.shape is None:
         op.pin_all("it is padded at an unknown rank")
         return UNKNOWN
-    amounts = op[1].value
+    amounts = op[slot].value
     for element in range(2 * len(data.shape)):
-        op.resize(1, element, None)
+        op.resize(slot, element, None)
     sizes: List[Optional[int]] = []
     ids: List[Ids] = []
     for axis, (size, array) in enumerate(zip(data.shape, data.ids)):
@@ -106,7 +110,12 @@ def mirror_pad(op: OpVisit) -> Fact:
 @value_rule("MirrorPad")
 def mirror_pad_value(op: ValueVisit) -> Any:
     """What does not vary over an axis may be mirrored along it."""
-    if op[0] is None or op[1] is None:
+    return mirrored_value(op[0], op[1])
+
+
+def mirrored_value(value: Optional[np.ndarray], amounts: Optional[np.ndarray]) -> Any:
+    """A value padded with its own mirror image; None where it would vary."""
+    if value is None or amounts is None:
         return None
-    padded: np.ndarray = np.abs(op[1].reshape(-1, 2)).sum(axis=1) != 0
-    return None if padded[np.array(op[0].shape) > 1].any() else op[0]
+    padded: np.ndarray = np.abs(amounts.reshape(-1, 2)).sum(axis=1) != 0
+    return None if padded[np.array(value.shape) > 1].any() else value

@@ -64,13 +64,6 @@ def pool_with_argmax(op: OpVisit) -> List[Fact]:
     return [pooled, pooled._replace(ids=(None,) * len(pooled.ids))]
 
 
-@channel_rule("FractionalMaxPool", "FractionalAvgPool")
-def pool_by_fractions(op: OpVisit) -> List[Fact]:
-    """Rare: pinned as a whole."""
-    op.pin_all("it enters a fractional pool, which is left as it is")
-    return [UNKNOWN] * 3
-
-
 @value_rule("AvgPool", "MaxPool", "AvgPool3D", "MaxPool3D", "MaxPoolWithArgmax")
 def pool_value(op: ValueVisit) -> Any:
     """A constant map stays what it is: no pool counts the padding."""
@@ -99,6 +92,11 @@ def dilation(op: OpVisit) -> Fact:
 @channel_rule("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea")
 def resize(op: OpVisit) -> Fact:
     """Keeps the channels; the size may be a constant."""
+    return resized(op)
+
+
+def resized(op: OpVisit) -> Fact:
+    """Input 0 at the height and width that input 1 states."""
     data, size = op[0], op[1].value
     spatial: List[Optional[int]] = [None, None]
     if size is not None and size.shape == (2,):
@@ -112,7 +110,12 @@ def resize(op: OpVisit) -> Fact:
 @value_rule("ResizeBilinear", "ResizeNearestNeighbor")
 def resize_value(op: ValueVisit) -> Any:
     """A constant map stays constant."""
-    return op[0] if op[0] is not None and op[0].shape[:3] == (1, 1, 1) else None
+    return even_map(op[0])
+
+
+def even_map(value: Optional[np.ndarray]) -> Optional[np.ndarray]:
+    """A value that varies over channels alone; None where it may vary over space."""
+    return value if value is not None and value.shape[:3] == (1, 1, 1) else None
 
 
 @channel_rule("DepthToSpace", "SpaceToDepth")
@@ -163,18 +166,23 @@ def depth_and_space_value(op: ValueVisit) -> Any:
     return flat.reshape(shape)
 
 
-@channel_rule("SpaceToBatchND", "BatchToSpaceND")
+@channel_rule("SpaceToBatchND", "BatchToSpaceND", "SpaceToBatch", "BatchToSpace")
 def space_and_batch(op: OpVisit) -> Fact:
-    """Space moves into the batch and back; the last axis is left as it is."""
-    data, blocks = op[0], integers(op[1])
+    """Space moves into the batch and back; the last axis is left as it is.
+
+    The old ops state one number for height and width, as an attribute.
+    """
+    data, nd = op[0], op.node.op.endswith("ND")
+    blocks = integers(op[1]) if nd else [int(op.node.attrs["block_size"])] * 2
     if data.shape is None:
         return UNKNOWN
     if blocks is None or len(blocks) > len(data.shape) - 2:
         op.pin_all("it moves between space and batch over an unknown or the channel axis")
         return UNKNOWN
-    edges = None if op[2].value is None else op[2].value.reshape(-1, 2)
+    amounts = op[2 if nd else 1].value
+    edges = None if amounts is None else amounts.reshape(-1, 2)
     shape = list(data.shape)
-    down = op.node.op == "BatchToSpaceND"
+    down = op.node.op.startswith("BatchToSpace")
     for place, block in enumerate(blocks):
         size, edge = shape[1 + place], np.nan if edges is None else edges[place].sum()
         if size is None or np.isnan(edge):
@@ -189,9 +197,10 @@ def space_and_batch(op: OpVisit) -> Fact:
     return fact(tuple(shape), {last: data.channels(last)})
 
 
-@value_rule("SpaceToBatchND", "BatchToSpaceND")
+@value_rule("SpaceToBatchND", "BatchToSpaceND", "SpaceToBatch", "BatchToSpace")
 def space_and_batch_value(op: ValueVisit) -> Any:
     """Zeros stay zeros; any other constant would meet the zeros of the padding."""
     if op[0] is None or op[0].size != op[0].shape[-1]:
         return None
-    return op[0] if op.node.op == "BatchToSpaceND" else np.where(op[0] == 0, 0.0, np.nan)
+    down = op.node.op.startswith("BatchToSpace")
+    return op[0] if down else np.where(op[0] == 0, 0.0, np.nan)

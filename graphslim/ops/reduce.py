@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from graphslim.ops.table import (
     OpVisit,
     ValueVisit,
     channel_rule,
+    fact,
     integers,
     value_rule,
 )
@@ -31,10 +32,21 @@ _REDUCTIONS: Dict[str, Callable[..., np.ndarray]] = {
     ),
 }
 
+_DIVISIONS = frozenset(("RealDiv", "Div", "DivNoNan"))
+_RECIPROCALS = frozenset(("Reciprocal", "Inv", "Rsqrt"))
+_ON_THE_WAY = frozenset(
+    ("Sqrt", "Add", "AddV2", "Maximum", "Reshape", "Squeeze", "ExpandDims", "BroadcastTo", "Tile")
+)
+"""What may stand between a sum and where something is divided by it."""
+
 
 @channel_rule(*_REDUCTIONS)
 def reduction(op: OpVisit) -> Fact:
-    """Reducing over space keeps the channels; over the channels themselves it pins them."""
+    """Reducing over space keeps the channels; over the channels themselves it pins them.
+
+    A Sum is an exception: it is a contraction with ones. A Mean is none, since it divides by how
+    many channels there are, nor is a sum that the channels are then divided by.
+    """
     data, keep = op[0], bool(op.node.attrs.get("keep_dims"))
     if data.shape is None:
         return UNKNOWN
@@ -43,8 +55,14 @@ def reduction(op: OpVisit) -> Fact:
         op.pin_all("it is reduced over axes that are not constant")
         return UNKNOWN
     gone = {axis % len(data.shape) for axis in axes}
+    weighs = _normalises(op)
     for axis in gone:
-        op.pin(data.channels(axis), _reason(op))
+        if op.node.op == "Sum" and weighs is None:
+            op.sum_over(0, axis)
+        else:
+            article = "an" if op.node.op[0] in "AE" else "a"
+            plain = f"it is reduced by {article} {op.node.op} over channels"
+            op.pin(data.channels(axis), weighs or plain)
     kept = [axis for axis in range(len(data.shape)) if keep or axis not in gone]
     return Fact(
         tuple([1 if axis in gone else data.shape[axis] for axis in kept]),
@@ -52,8 +70,8 @@ def reduction(op: OpVisit) -> Fact:
     )
 
 
-def _reason(op: OpVisit) -> str:
-    """Why a reduction over channels needs them all, by the layer that it is a part of."""
+def _normalises(op: OpVisit) -> Optional[str]:
+    """The layer that a reduction over channels is a part of, if that divides the channels by it."""
     kind, readers = op.node.op, op.readers()
     again = op.sources(op.node)[0]
     meets = {node.op for node in readers if again in op.sources(node)}
@@ -68,8 +86,24 @@ def _reason(op: OpVisit) -> str:
         onward = {later.op for node in readers for later in (node, *op.readers(node))}
         if onward & {"Rsqrt", "Sqrt"}:
             return "it is divided by its length over channels (L2 or RMS norm)"
-    article = "an" if kind[0] in "AE" else "a"
-    return f"it is reduced by {article} {kind} over channels"
+    if kind == "Sum" and _is_divisor(op):
+        return "something is divided by its sum over channels"
+    return None
+
+
+def _is_divisor(op: OpVisit) -> bool:
+    """Whether something is divided by what an op gives, perhaps after a root or an epsilon."""
+    waiting, seen = [op.node], {op.node.name}
+    while waiting:
+        node = waiting.pop()
+        for reader in op.readers(node):
+            sources = [port.node for port in op.sources(reader)]
+            if reader.op in _RECIPROCALS or (reader.op in _DIVISIONS and node.name in sources[1:]):
+                return True
+            if reader.op in _ON_THE_WAY and reader.name not in seen:
+                seen.add(reader.name)
+                waiting.append(reader)
+    return False
 
 
 @value_rule(*_REDUCTIONS)
@@ -92,12 +126,42 @@ def reduction_value(op: ValueVisit) -> Any:
     return settled(op, _REDUCTIONS[op.node.op](value, axis=axes, keepdims=keep))
 
 
+@channel_rule("L2Loss")
+def sum_of_squares(op: OpVisit) -> Fact:
+    """Half the sum of all squares: squares summed with ones."""
+    for axis in range(op[0].rank or 0):
+        op.sum_over(0, axis)
+    return fact(())
+
+
+@value_rule("L2Loss")
+def sum_of_squares_value(op: ValueVisit) -> Any:
+    """Known where all is."""
+    value, shape = op[0], op.facts[0].shape  # type: Any, Any
+    if value is None or shape is None or None in shape:
+        return None
+    return settled(op, np.square(np.broadcast_to(value, shape), dtype=np.float64).sum() / 2)
+
+
 @channel_rule("Softmax", "LogSoftmax", "LRN")
 def across_channels(op: OpVisit) -> Fact:
     """Pins the last axis, whose positions it weighs against each other."""
     for ids in op[0].ids[-1:]:
         op.pin(ids, "its value depends on every channel beside it")
     return op[0]._replace(value=None, atoms=None)
+
+
+@value_rule("Softmax", "LogSoftmax")
+def softmax_value(op: ValueVisit) -> Any:
+    """Known where all of the last axis is."""
+    value, width = op[0], op.facts[0].size(-1)
+    if value is None or width is None or not value.ndim:
+        return None
+    x = np.broadcast_to(np.asarray(value, np.float64), (*value.shape[:-1], width))
+    shifted = x - x.max(axis=-1, keepdims=True)
+    total = np.exp(shifted).sum(axis=-1, keepdims=True)
+    log = shifted - np.log(total)
+    return settled(op, log if op.node.op == "LogSoftmax" else np.exp(log))
 
 
 @channel_rule("SegmentSum", "SegmentMean", "SegmentMax", "SegmentMin", "SegmentProd")

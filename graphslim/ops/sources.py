@@ -59,6 +59,37 @@ def identity_value(op: ValueVisit) -> Any:
     return op[0]
 
 
+@channel_rule("EnsureShape")
+def ensured(op: OpVisit) -> Fact:
+    """Passes everything on; the sizes that its attribute states are cut with the channels."""
+    stated = op.shape_attr("shape")
+    if op[0].shape is None or stated is None:
+        return op[0] if stated is None else fact(stated)
+    sizes = [size if size is not None else other for size, other in zip(op[0].shape, stated)]
+    return op[0]._replace(shape=tuple(sizes))
+
+
+@value_rule("EnsureShape", structural=True)
+def ensured_value(op: ValueVisit) -> Any:
+    """Passes everything on."""
+    return op[0]
+
+
+@channel_rule("Print")
+def printed(op: OpVisit) -> Fact:
+    """Passes its first input on; what is printed beside it stays."""
+    for known in op.facts[1:]:
+        for ids in known.ids:
+            op.pin(ids, "it is printed")
+    return op[0]
+
+
+@value_rule("Print")
+def printed_value(op: ValueVisit) -> Any:
+    """Passes its first input on."""
+    return op[0]
+
+
 @channel_rule("IdentityN")
 def identity_n(op: OpVisit) -> List[Fact]:
     """Passes everything on."""

@@ -7,7 +7,18 @@ from typing import Any, Optional
 import numpy as np
 
 from graphslim.ops.guard import laid_out
-from graphslim.ops.table import ValueVisit
+from graphslim.ops.table import Ids, OpVisit, ValueVisit
+
+UNKNOWN_WEIGHTS = "weights that read it are computed in a way that is not followed"
+"""Why channels are pinned before a sum whose weights have no ids."""
+
+
+def tie_weights(op: OpVisit, entering: Ids, inside: Ids) -> None:
+    """Ties the channels that enter a sum with the axis of the weights that reads them."""
+    if inside is None:
+        op.pin(entering, UNKNOWN_WEIGHTS)
+    else:
+        op.tie(entering, inside)
 
 
 def whole(op: ValueVisit, index: int) -> Optional[np.ndarray]:

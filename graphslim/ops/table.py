@@ -12,66 +12,7 @@ import numpy as np
 
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITY_OPS, Node, Port, Tensor
-
-Dims = Optional[Tuple[Optional[int], ...]]
-Ids = Optional[np.ndarray]
-
-
-class Fact(NamedTuple):
-    """What is known of a tensor while compiling.
-
-    Attributes:
-        shape: sizes per axis, None where open; None as a whole where the rank is open.
-        ids: per axis an int64 array of channel ids, one per position, or None; `()` for open rank.
-        value: for small integer tensors the numbers, float64, NaN where unknown; else None.
-        atoms: beside `value`, where each number stems from (see `analysis.sizes`).
-        batch: where the first axis is open, the origin of its size: the same for the same batch.
-    """
-
-    shape: Dims = None
-    ids: Tuple[Ids, ...] = ()
-    value: Optional[np.ndarray] = None
-    atoms: Optional[np.ndarray] = None
-    batch: Optional[float] = None
-
-    @property
-    def rank(self) -> Optional[int]:
-        """How many axes there are; None where that is open."""
-        return None if self.shape is None else len(self.shape)
-
-    def size(self, axis: int) -> Optional[int]:
-        """The size of an axis, None where open."""
-        return (
-            None
-            if self.shape is None or not -len(self.shape) <= axis < len(self.shape)
-            else self.shape[axis]
-        )
-
-    def channels(self, axis: int) -> Ids:
-        """The ids along an axis, None where there are none."""
-        return self.ids[axis] if -len(self.ids) <= axis < len(self.ids) else None
-
-    def with_ids(self, changes: Dict[int, Ids]) -> Fact:
-        """This fact with the ids of some axes replaced."""
-        ids = list(self.ids)
-        for axis, new in changes.items():
-            ids[axis] = new
-        return self._replace(ids=tuple(ids))
-
-
-UNKNOWN = Fact()
-
-
-def fact(shape: Dims, ids: Optional[Dict[int, Ids]] = None) -> Fact:
-    """A fact of that shape with ids on the named axes, which fill in open sizes."""
-    if shape is None:
-        return UNKNOWN
-    sizes, per_axis = list(shape), [None] * len(shape)  # type: List[Optional[int]], List[Ids]
-    for axis, array in (ids or {}).items():
-        per_axis[axis] = array
-        if array is not None:
-            sizes[axis] = len(array)
-    return Fact(tuple(sizes), tuple(per_axis))
+from graphslim.ops.facts import UNKNOWN, Dims, Fact, Ids, fact
 
 
 class Contraction(NamedTuple):
@@ -106,8 +47,20 @@ class OpVisit:
     `analysis.channels`.
     """
 
-    def __init__(self, node: Node, facts: Sequence[Fact], walk: Any) -> None:
+    def __init__(
+        self, node: Node, facts: Sequence[Fact], walk: Any, slots: Optional[Sequence[int]] = None
+    ) -> None:
         self.node, self.facts, self._walk = node, facts, walk
+        self._slots = range(len(facts)) if slots is None else slots
+
+    def part(self, facts: Sequence[Fact], slots: Sequence[int]) -> OpVisit:
+        """The last step of an op that does several, as a rule for that step alone sees it.
+
+        Args:
+            facts: what the step reads.
+            slots: for each, the input of the op that it comes from.
+        """
+        return type(self)(self.node, facts, self._walk, slots)
 
     def __getitem__(self, index: int) -> Fact:
         try:
@@ -151,7 +104,27 @@ class OpVisit:
 
     def contract(self, **about: Any) -> None:
         """Notes a `Contraction` of this op."""
+        about.update({key: self._slots[about[key]] for key in ("data", "weights")})
         self._walk.contractions.append(Contraction(node=self.node.name, **about))
+
+    def sum_over(self, index: int, axis: int) -> None:
+        """Notes that an axis of input `index` is summed over: a contraction with ones.
+
+        A sum of weights alone pins them: without some of its terms it would be another number.
+        """
+        ids = self[index].channels(axis)
+        if self.is_constant(index):
+            self.pin(ids, f"it is summed over by a {self.node.op}")
+        elif ids is not None:
+            self.contract(
+                data=index,
+                weights=index,
+                axis=axis,
+                into=ids,
+                out=None,
+                matrix=lambda _: np.ones((1, len(ids), 1)),
+                uniform=False,
+            )
 
     def resize(self, index: int, element: int, ids: Ids, sign: int = 1) -> None:
         """Binds one number of input `index`, a size, to channels: it shrinks as they go.
@@ -160,7 +133,8 @@ class OpVisit:
         elsewhere, the channels are pinned. Call it for axes without ids as well: a number that
         counts channels may not change there. With `sign` -1 the number is minus how many.
         """
-        self._walk.sizes.resize(self.node, index, self[index], element, ids, sign)
+        slot = self._slots[index]
+        self._walk.sizes.resize(self.node, slot, self[index], element, ids, sign)
 
     def counted(self, index: int, element: int) -> Tuple[Optional[int], Ids]:
         """The size that a number of input `index` states, and the ids of what it counts.
@@ -170,7 +144,7 @@ class OpVisit:
         not change.
         """
         found: Tuple[Optional[int], Ids] = self._walk.sizes.counted(
-            self.node, index, self[index], element
+            self.node, self._slots[index], self[index], element
         )
         return found
 
@@ -194,14 +168,16 @@ class OpVisit:
         Entries go as the channels that they pick, and those that stay are renumbered. What is
         picked by anything else than a constant is pinned.
         """
-        self._walk.sizes.renumber(self.node, index, self[index], ids)
+        self._walk.sizes.renumber(self.node, self._slots[index], self[index], ids)
 
     def literal(self, index: int) -> Optional[List[int]]:
         """The numbers of input `index`, which may not change; None if one is unknown.
 
         For axes, orders and the like; pins channels that such a number counts.
         """
-        numbers: Optional[List[int]] = self._walk.sizes.literal(self.node, index, self[index])
+        numbers: Optional[List[int]] = self._walk.sizes.literal(
+            self.node, self._slots[index], self[index]
+        )
         return numbers
 
     def same_batch(self, index: int, sizes: int) -> bool:
@@ -212,7 +188,7 @@ class OpVisit:
 
     def is_constant(self, index: int) -> bool:
         """Whether input `index` is computed from constants alone."""
-        constant: bool = self._walk.is_constant(self.node, index)
+        constant: bool = self._walk.is_constant(self.node, self._slots[index])
         return constant
 
     def is_read(self, output: int) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence
 import numpy as np
 
 from graphslim.ir import Node
-from graphslim.ops.sums import on_axis, summed, whole
+from graphslim.ops.sums import on_axis, summed, tie_weights, whole
 from graphslim.ops.table import (
     Fact,
     OpVisit,
@@ -42,7 +42,7 @@ def transposed(op: OpVisit) -> Fact:
     if width is None:
         for ids in (inside, out):  # it could be any number of groups
             op.pin(ids, "how many channels leave its transposed convolution is not known")
-    op.tie(data.channels(channel), inside)
+    tie_weights(op, data.channels(channel), inside)
     op.mark(inside, "consumer")
     op.mark(out, "producer")
     op.pin_others(2, (0, channel), "it is convolved over")

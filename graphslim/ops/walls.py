@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 from graphslim.ir import Func, Node, Shape
 from graphslim.ops.table import Fact, fact
@@ -33,6 +33,20 @@ _FAMILIES = {
 }
 """Beginnings of the names of ops that come in many versions."""
 
+_CHOSEN = ((None,),)
+_SHAPES: Dict[str, Sequence[Tuple[Optional[int], ...]]] = {
+    "NonMaxSuppression": _CHOSEN,
+    "NonMaxSuppressionV2": _CHOSEN,
+    "NonMaxSuppressionV3": _CHOSEN,
+    "NonMaxSuppressionWithOverlaps": _CHOSEN,
+    "NonMaxSuppressionV4": ((None,), ()),
+    "NonMaxSuppressionV5": ((None,), (None,), ()),
+    "CombinedNonMaxSuppression": ((None, None, 4), (None, None), (None, None), (None,)),
+}
+"""What ops give that have no rule, whatever they read."""
+_IMAGES = frozenset(("DecodeJpeg", "DecodePng", "DecodeBmp", "DecodeAndCropJpeg", "DecodeWebP"))
+"""Ops that read an image file, with as many channels as an attribute says, 0 for those it has."""
+
 
 def wall(node: Node) -> str:
     """Why an op without a channel rule pins what reaches it; completes "pinned: ..."."""
@@ -49,7 +63,8 @@ def wall(node: Node) -> str:
 def stated(node: Node, inputs: Sequence[Fact]) -> List[Fact]:
     """The shapes that an op without a channel rule states for its outputs; their axes have no ids.
 
-    Functional control flow and old exporters state them all, arrays of tensors those of an element.
+    Functional control flow and old exporters state them all, arrays of tensors those of an
+    element; of some ops the rank is known.
 
     Args:
         node: the op.
@@ -59,7 +74,10 @@ def stated(node: Node, inputs: Sequence[Fact]) -> List[Fact]:
         shapes = node.attrs.get(key)
         if isinstance(shapes, list) and all(isinstance(one, Shape) for one in shapes):
             return [fact(one.dims) for one in shapes]
-    if node.op in ("DecodeJpeg", "DecodePng", "DecodeBmp", "DecodeAndCropJpeg"):
+    known = _SHAPES.get(node.op)
+    if known is not None:
+        return [fact(dims) for dims in known]
+    if node.op in _IMAGES:
         return [fact((None, None, node.attrs.get("channels") or None))]
     element = node.attrs.get("element_shape")
     if node.op.startswith("TensorArrayGather") and isinstance(element, Shape):

@@ -224,5 +224,8 @@ def _walls(channels: Channels) -> Tuple[Wall, ...]:
         if group.pinned_by is not None:
             entry = (group.id, len(group), group.pinned_at or "")
             found.setdefault(group.pinned_by, []).append(entry)
-    walls = [Wall(reason, remedy(reason), tuple(groups)) for reason, groups in found.items()]
+    walls = [
+        Wall(reason, remedy(reason, channels.graph), tuple(groups))
+        for reason, groups in found.items()
+    ]
     return tuple(sorted(walls, key=lambda wall: (-wall.channels, wall.reason)))

@@ -16,8 +16,10 @@ from graphslim.ir import Graph, Node, Port, Shape
 from graphslim.ops.table import Contraction
 from graphslim.plans.fit import Fitted, fit
 from graphslim.plans.plan import Plan
+from graphslim.rewrite.computed import store_computed
 from graphslim.rewrite.fold import fold_shift
 from graphslim.rewrite.resize import resize
+from graphslim.rewrite.tidy import remove_unread
 
 
 @held_back()
@@ -48,7 +50,9 @@ def _apply(graph: Graph, channels: Channels, fitted: Fitted) -> None:
         fold_constants(graph, channels, plan, removed)
         folded = analyse(graph)
         channels, removed = folded, carry_over(folded, channels, removed)
+    idle = store_computed(graph, channels, removed)
     cut(graph, channels, removed)
+    remove_unread(graph, idle)
 
 
 def carry_over(new: Channels, old: Channels, removed: np.ndarray) -> np.ndarray:
@@ -125,6 +129,10 @@ def cut(graph: Graph, channels: Labels, gone: np.ndarray) -> None:
     for node in graph:
         if "_output_shapes" in node.attrs:
             _mend_shapes(graph, node, channels, gone)
+        if node.op == "EnsureShape":
+            (mended,) = _mended(node, [node.attrs.get("shape")], channels, gone)
+            if mended != node.attrs.get("shape"):
+                graph.set_attr(node, "shape", mended)
 
 
 def _cut_axis(graph: Graph, axis: ParamAxis, dead: np.ndarray) -> None:
@@ -158,6 +166,15 @@ def _cut_shared(graph: Graph, param: str, cuts: Copies) -> None:
 def _mend_shapes(graph: Graph, node: Node, channels: Labels, gone: np.ndarray) -> None:
     """Brings `_output_shapes` up to date, output by output."""
     stated: Sequence[Optional[Shape]] = node.attrs["_output_shapes"]
+    mended = _mended(node, stated, channels, gone)
+    if mended != list(stated):
+        graph.set_attr(node, "_output_shapes", mended)
+
+
+def _mended(
+    node: Node, stated: Sequence[Optional[Shape]], channels: Labels, gone: np.ndarray
+) -> List[Optional[Shape]]:
+    """Shapes that a node states of its outputs, without the channels that go."""
     mended = []
     for index, shape in enumerate(stated):
         known = channels.fact(Port(node.name, index))
@@ -168,5 +185,4 @@ def _mend_shapes(graph: Graph, node: Node, channels: Labels, gone: np.ndarray) -
                 if ids is not None and size is not None:
                     dims[axis] = size - int(np.count_nonzero(gone[channels.label[ids]]))
         mended.append(shape if dims is None else Shape(tuple(dims)))
-    if mended != list(stated):
-        graph.set_attr(node, "_output_shapes", mended)
+    return mended

@@ -46,6 +46,8 @@ def _zero_weights(graph: Graph, channels: Channels, gone: np.ndarray) -> None:
     slots = {(one.node, one.weights) for one in channels.contractions}
     for axis in channels.axes:
         dead = gone[channels.label[axis.start : axis.start + axis.size]]
+        if graph[axis.param].op != "Const":
+            continue
         if dead.any() and channels.is_consumer(axis) and set(_readers(graph, axis.param)) <= slots:
             tensor = graph[axis.param].attrs["value"]
             numbers = np.array(tensor.numbers())

@@ -54,7 +54,7 @@ def _group(channels: Channels, group: Group) -> Dict[str, Any]:
         "channels": len(group),
         "prunable": group.prunable,
         "pinned_by": pinned_by(group),
-        "what_to_do": None if group.pinned_by is None else remedy(group.pinned_by),
+        "what_to_do": None if group.pinned_by is None else remedy(group.pinned_by, channels.graph),
         "bindings": [
             {"param": one.param, "axis": one.axis, "role": one.role, "channels": len(one.positions)}
             for one in channels.bindings(group)
@@ -150,16 +150,16 @@ def print_why_not(console: Console, graph: Graph) -> None:
         ]
         print_table(console, "Pinned", ("group", ">channels", "because", "at node"), rows)
         console.print("What to do:")
-        for advice, reasons in _advice(pinned).items():
+        for advice, reasons in _advice(graph, pinned).items():
             console.print(Text(f"  {', '.join(reasons)}: {advice}"))
 
 
-def _advice(pinned: Sequence[Group]) -> Dict[str, List[str]]:
+def _advice(graph: Graph, pinned: Sequence[Group]) -> Dict[str, List[str]]:
     """Each piece of advice, and the reasons for pinning that it is meant for."""
     found: Dict[str, List[str]] = {}
     for group in pinned:
         reason = group.pinned_by or ""
-        reasons = found.setdefault(remedy(reason), [])
+        reasons = found.setdefault(remedy(reason, graph), [])
         if reason not in reasons:
             reasons.append(reason)
     return found
