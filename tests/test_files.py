@@ -353,6 +353,11 @@ def slowly(graph, path):
     time.sleep(60)
 
 files.encoded = slowly
+# Whoever runs the tests may ignore signals, which is inherited.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for name in ("SIGTERM", "SIGHUP"):
+    if hasattr(signal, name):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 main(sys.argv[1:])
 """
 
