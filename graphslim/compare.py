@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 from graphslim.analysis.cautions import random_node
+from graphslim.analysis.precision import tolerance_of
 from graphslim.errors import VerifyError
 from graphslim.feeds import random_feeds
 from graphslim.ir import Graph
@@ -14,9 +15,6 @@ from graphslim.layout import needs_nhwc, to_nhwc
 from graphslim.plans import Plan
 from graphslim.rewrite import zero_consumers
 from graphslim.runtime import Session
-
-TOLERANCE = 1e-4
-"""Largest difference allowed, as a share of the output's range."""
 
 
 class OutputDifference(NamedTuple):
@@ -73,7 +71,7 @@ def verify(
     feeds: Optional[Mapping[str, np.ndarray]] = None,
     seed: int = 0,
     batch: int = 1,
-    tolerance: float = TOLERANCE,
+    tolerance: Optional[float] = None,
     force: bool = False,
 ) -> Agreement:
     """Runs two graphs on the same inputs and compares their outputs.
@@ -88,7 +86,8 @@ def verify(
         feeds: by input name; by default seeded random data.
         seed: for the random data.
         batch: for the random data, where the batch is open.
-        tolerance: largest difference allowed, as a share of each output's range.
+        tolerance: largest difference allowed, as a share of each output's range; by default 0.0001,
+            and what rounding makes of graphs that compute in 16 bits.
         force: allow a plan that was made for another checkpoint.
 
     Raises:
@@ -110,7 +109,8 @@ def verify(
     found = [difference(*one) for one in zip(fetches, results[0], results[1])]
     against = "original" if plan is None else "masked original"
     turned = needs_nhwc(reference) or needs_nhwc(second)
-    return Agreement(tuple(found), tolerance, against, turned)
+    allowed = tolerance_of(first) if tolerance is None else tolerance
+    return Agreement(tuple(found), allowed, against, turned)
 
 
 def runnable(graph: Graph) -> Graph:

@@ -113,7 +113,7 @@ class Running(NamedTuple):
     data: Optional[str]
     seed: int
     batch: int
-    tolerance: float
+    tolerance: Optional[float]
 
     def compare(
         self,
@@ -305,8 +305,8 @@ def run_options(command: Command) -> Command:
         *_samples(),
         click.option(
             "--tolerance",
-            default=1e-4,
-            show_default="0.0001",
+            default=None,
+            show_default="0.0001, and 0.004 or 0.03 for a graph in float16 or bfloat16",
             type=Finite(),
             metavar="T",
             help="Largest difference allowed, as a share of each output's range.",

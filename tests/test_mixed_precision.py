@@ -12,7 +12,9 @@ from test_fold import NORM, SPELLED
 from tiny import constant, dead
 
 import graphslim as gs
-from graphslim.testing import assert_equivalent, assert_mask_equivalent, random_plan, round_trip
+from graphslim.analysis.precision import TOLERANCE, tolerance_of
+from graphslim.runtime import Session, version
+from graphslim.testing import assert_mask_equivalent, check_pass, random_plan, round_trip
 
 HALF, BRAIN = gs.DType.float16, gs.DType.bfloat16
 POLICIES = {
@@ -70,7 +72,7 @@ def test_criteria_choose_as_in_float32(criterion: str, policy: str) -> None:
 @pytest.mark.parametrize("policy", sorted(POLICIES))
 def test_any_plan_leaves_what_the_masked_network_computes(policy: str) -> None:
     mixed = in_16_bits(mobile_net(), POLICIES[policy], HALF)
-    assert_mask_equivalent(mixed, random_plan(mixed), tolerance=2e-3)
+    assert_mask_equivalent(mixed, random_plan(mixed), tolerance=tolerance_of(mixed))
 
 
 def test_a_cast_to_integers_is_not_looked_through() -> None:
@@ -105,4 +107,36 @@ def test_a_constant_is_folded_into_the_offset_behind_a_cast(case: str) -> None:
     slim = round_trip(gs.apply(mixed, gs.plan(mixed)))
     assert [node.name for node in slim if "folded" in node.name] == []
     assert (constant(slim, offset) != constant(mixed, offset)).all()
-    assert_equivalent(mixed, slim, tolerance=2e-3)
+    agreement = gs.verify(mixed, slim)
+    assert agreement.ok, agreement.worst
+
+
+# ---------------------------------------------------------------------- what rounding allows
+
+
+def test_a_graph_in_16_bits_is_compared_by_its_rounding() -> None:
+    graph = mobile_net()
+    assert tolerance_of(graph) == TOLERANCE
+    assert tolerance_of(in_16_bits(graph, CONVOLUTIONS, HALF)) == 4 * np.finfo(np.float16).eps
+    assert tolerance_of(in_16_bits(graph, CONVOLUTIONS, BRAIN)) == 4 * 2**-7
+
+
+def test_weights_stored_in_16_bits_are_no_computation_in_16_bits() -> None:
+    graph = mobile_net()
+    check_pass(graph, "half-weights")
+    assert "Cast" in {node.op for node in graph}
+    assert tolerance_of(graph) == TOLERANCE
+
+
+@pytest.mark.tf
+def test_an_output_in_bfloat16_is_compared_as_numbers() -> None:
+    if version().startswith("1."):
+        pytest.skip("TensorFlow 1 has no Relu in bfloat16 for a CPU")
+    mixed = in_16_bits(net(BIASED, TAIL + "o = Relu(z)\n"), ("Relu",), BRAIN)
+    with Session(mixed) as session:
+        (value,) = session.run({"x": np.ones((1, 6, 6, 2), np.float32)})
+    assert value.dtype == np.float32
+    other = mixed.copy()
+    weights = other["z/w"].attrs["value"]
+    other.set_attr("z/w", "value", weights.with_numbers(weights.numbers() * 1.5))
+    assert 0 < gs.verify(mixed, other).worst.relative < 1
