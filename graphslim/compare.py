@@ -14,7 +14,7 @@ from graphslim.ir import Graph
 from graphslim.layout import needs_nhwc, to_nhwc
 from graphslim.plans import Plan
 from graphslim.rewrite import zero_consumers
-from graphslim.runtime import Session
+from graphslim.runtime import Session, known_part, unknown_ops
 
 
 class OutputDifference(NamedTuple):
@@ -43,12 +43,14 @@ class Agreement(NamedTuple):
         tolerance: what was allowed, as a share of each output's range.
         against: what the first graph was: `original`, or `masked original` for a given plan.
         nhwc_twins: whether what ran was turned from NCHW to NHWC, which a CPU can run.
+        unknown_ops: types of ops that TensorFlow cannot run; what they read was compared instead.
     """
 
     outputs: Tuple[OutputDifference, ...]
     tolerance: float
     against: str
     nhwc_twins: bool = False
+    unknown_ops: Tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -76,7 +78,8 @@ def verify(
 ) -> Agreement:
     """Runs two graphs on the same inputs and compares their outputs.
 
-    A graph that holds NCHW ops without a CPU kernel is run as a twin in NHWC.
+    A graph that holds NCHW ops without a CPU kernel is run as a twin in NHWC. Where an output
+    needs an op that TensorFlow does not know, what that op reads is compared instead.
 
     Args:
         first: the original.
@@ -100,7 +103,9 @@ def verify(
     reference = first if plan is None else zero_consumers(first, plan, force)
     data = dict(feeds) if feeds is not None else random_feeds(first, seed, batch)
     # By the names of the first: the second may list the same outputs in another order.
-    fetches = [str(port) for port in first.outputs]
+    unknown = unknown_ops(first)
+    reference, second = known_part(reference), known_part(second)
+    fetches = [str(port) for port in reference.outputs]
     results: List[List[np.ndarray]] = []
     for graph in (reference, second):
         # As they stand: TensorFlow's own optimizer takes longer than the run that it is for.
@@ -110,7 +115,7 @@ def verify(
     against = "original" if plan is None else "masked original"
     turned = needs_nhwc(reference) or needs_nhwc(second)
     allowed = tolerance_of(first) if tolerance is None else tolerance
-    return Agreement(tuple(found), allowed, against, turned)
+    return Agreement(tuple(found), allowed, against, turned, tuple(unknown))
 
 
 def runnable(graph: Graph) -> Graph:
@@ -187,6 +192,7 @@ def as_dict(agreement: Agreement) -> Dict[str, object]:
         "tolerance": agreement.tolerance,
         "against": agreement.against,
         "nhwc_twins": agreement.nhwc_twins,
+        "unknown_ops": list(agreement.unknown_ops),
         "outputs": [
             {
                 key: None if isinstance(value, float) and not np.isfinite(value) else value

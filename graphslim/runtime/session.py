@@ -10,6 +10,7 @@ from graphslim.errors import VerifyError
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 from graphslim.runtime.failures import first_line
+from graphslim.runtime.known import known_part, unknown_ops
 from graphslim.runtime.library import tensorflow
 
 
@@ -29,6 +30,7 @@ class Session:
     def __init__(self, graph: Graph, threads: int = 1, optimize: bool = True) -> None:
         tf = tensorflow()
         self._graph = graph
+        _refuse_unknown(graph)
         definition = tf.GraphDef.FromString(serialize(graph))
         holder = tf.Graph()
         try:
@@ -140,6 +142,18 @@ class Session:
                     self._graph.name,
                     "name a tensor before that op with --loss-output, or score by the weights",
                 ) from error
+
+
+def _refuse_unknown(graph: Graph) -> None:
+    """Refuses ops that this TensorFlow does not have, and names what could be run instead."""
+    unknown = unknown_ops(graph)
+    if unknown:
+        names = [f"--outputs {port}" for port in known_part(graph).outputs[:4]]
+        raise VerifyError(
+            f"TensorFlow {tensorflow().__version__} does not know the op {', '.join(unknown)}",
+            graph.name,
+            f"leave it out: {' '.join(names)}",
+        )
 
 
 def _is_bfloat16(value: Any) -> bool:

@@ -13,6 +13,9 @@ def print_agreement(console: Console, agreement: Agreement) -> None:
     print_table(console, f"Outputs, against the {agreement.against}", columns, rows)
     if agreement.nhwc_twins:
         console.print("Run as NHWC twins: TensorFlow's CPU kernels take no NCHW.")
+    if agreement.unknown_ops:
+        ops = ", ".join(agreement.unknown_ops)
+        console.print(f"TensorFlow does not know {ops}: what enters it was compared instead.")
     if all(one.absolute == 0 for one in agreement.outputs):
         console.print("The outputs are the same, bit for bit.")
     elif agreement.ok:
