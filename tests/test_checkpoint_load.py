@@ -329,8 +329,12 @@ def test_the_outputs_of_a_training_have_to_be_named(made: Callable[..., str]) ->
         open_checkpoint(made("ref"), outputs=["logits/Biasadd"])
 
 
-def _missing(ending: str) -> Callable[[str], None]:
-    return lambda prefix: os.unlink(prefix + ending)
+def _missing(*endings: str) -> Callable[[str], None]:
+    def change(prefix: str) -> None:
+        for ending in endings:
+            os.unlink(prefix + ending)
+
+    return change
 
 
 def _cut(ending: str, to: int) -> Callable[[str], None]:
@@ -348,7 +352,8 @@ def _other(ending: str, data: bytes) -> Callable[[str], None]:
     ("damage", "told"),
     [
         (_missing(".meta"), r"model.meta: the checkpoint has no MetaGraph beside it .*--meta"),
-        (_missing(".index"), "no checkpoint of that name"),
+        (_missing(".index"), "found .data-00000-of-00001 and .meta, but not the .*s .index "),
+        (_missing(".index", ".data-00000-of-00001"), "found .meta, but not .* .index and .data "),
         (_missing(".data-00000-of-00001"), r"model.data-00000-of-00001: a file .* is missing"),
         (_cut(".index", 100), "the checkpoint cannot be read: "),
         (_cut(".index", 0), "the checkpoint cannot be read: "),

@@ -12,6 +12,7 @@ from graphslim.errors import IRError, LoadError, RuntimeUnavailable
 from graphslim.garbage import held_back
 from graphslim.graphdef import saved_model, wire
 from graphslim.graphdef.emit import serialize
+from graphslim.graphdef.foreign import foreign
 from graphslim.graphdef.freeze import freeze
 from graphslim.graphdef.inline import inline_calls
 from graphslim.graphdef.nodes import DamagedNode, decode_node
@@ -27,13 +28,6 @@ _VARIABLE_OPS = frozenset(
     ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable", "ReadVariableOp")
 )
 
-_OTHERS = (
-    (4, b"TFL3", "a TensorFlow Lite model"),
-    (0, b"\x89HDF", "a Keras or HDF5 file"),
-    (0, b"PK\x03\x04", "a zip file or Keras model"),
-    (0, b"\x1f\x8b", "a gzip file"),
-)
-"""Where other kinds of file have which bytes."""
 _BEGINNING = re.compile(rb"\x0a[\x80-\xff]{0,4}[\x00-\x7f]\x0a.[A-Za-z0-9.][\w./>-]*", re.DOTALL)
 """The first node's tag and length, and the tag, length and text of its name."""
 
@@ -199,9 +193,9 @@ def _refuse_impostors(data: bytes, name: str) -> None:
         raise LoadError("a Git LFS pointer, not the model itself", name, "run `git lfs pull`")
     if head.startswith((b"<!doctype html", b"<html", b"<?xml")):
         raise LoadError("a web page, not a model", name, "download the raw file")
-    for start, magic, what in _OTHERS:
-        if data[start : start + len(magic)] == magic:
-            raise LoadError(f"{what}, not a GraphDef", name, "give the frozen .pb of that network")
+    other = foreign(data)
+    if other is not None:
+        raise LoadError(f"{other[0]}, not a GraphDef", name, other[1])
 
 
 def _binary(data: bytes, name: str) -> bytes:
