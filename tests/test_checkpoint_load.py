@@ -530,3 +530,26 @@ def test_the_published_network_from_variables(shared: Path, tmp_path: Path) -> N
     for name in found.keys:
         one, two = found.graph[name].attrs["value"], frozen[name].attrs["value"]
         assert one.array.tobytes() == two.array.tobytes(), name
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_the_forward_outputs_are_proposed_where_all_that_is_unread_are_gradients(
+    trains: bool, tmp_path: Path
+) -> None:
+    """A MetaGraph that was saved before, or after, the optimizer was added."""
+    tf = runtime.tensorflow()
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None, 4], name="x")
+        labels = tf.placeholder(tf.int32, [None], name="labels")
+        hidden = tf.nn.relu(tf.matmul(x, tf.get_variable("v", [4, 5])))
+        weights = tf.get_variable("w", [5, 3])
+        logits = tf.matmul(hidden, weights, name="logits")
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        loss = tf.reduce_mean(losses, name="loss")
+        tf.gradients(loss, tf.trainable_variables())
+        if trains:
+            tf.train.GradientDescentOptimizer(0.1).minimize(loss)
+        session.run(tf.global_variables_initializer())
+        prefix = tf.train.Saver().save(session, str(tmp_path / "model"))
+    with pytest.raises(LoadError, match="the graph of a training, .*name it: --outputs logits"):
+        open_checkpoint(prefix)
