@@ -131,6 +131,11 @@ def _frozen(
     result = parse(serialize(frozen), folder)
     result.inputs, result.outputs = frozen.inputs, frozen.outputs
     result.input_shapes = frozen.input_shapes
+    known = {*result.inputs, *[str(port) for port in result.outputs]}
+    result.signature = {
+        side: {key: name for key, name in names.items() if name in known}
+        for side, names in chosen.names.items()
+    }
     return result
 
 
