@@ -48,7 +48,7 @@ def known_part(graph: Graph) -> Graph:
         raise VerifyError(
             f"TensorFlow does not know {', '.join(unknown)}, and nothing else is computed",
             graph.name,
-            "name tensors before it with --outputs",
+            "name --outputs before it, use a TensorFlow that has it, or pass --no-verify",
         )
     part = graph.copy()
     part.outputs = list(dict.fromkeys([*kept, *read]))
