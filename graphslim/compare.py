@@ -9,6 +9,7 @@ import numpy as np
 
 from graphslim.analysis.cautions import random_node
 from graphslim.analysis.channels import analyse
+from graphslim.analysis.precision import tolerance_of
 from graphslim.errors import GraphslimError, VerifyError
 from graphslim.fidelity import Agreement, Measures, decision_of
 from graphslim.ir import Graph, Port
@@ -16,11 +17,8 @@ from graphslim.layout import needs_nhwc, to_nhwc
 from graphslim.plans import Plan
 from graphslim.progress import Tick, silent
 from graphslim.rewrite import zero_consumers
-from graphslim.runtime import Session
+from graphslim.runtime import Session, known_part, unknown_ops
 from graphslim.sampling.examples import Data, Examples, Samples
-
-TOLERANCE = 1e-4
-"""Largest difference allowed, as a share of the output's range."""
 
 
 def verify(
@@ -32,25 +30,27 @@ def verify(
     feeds: Optional[Mapping[str, np.ndarray]] = None,
     seed: int = 0,
     batch: int = 1,
-    tolerance: float = TOLERANCE,
+    tolerance: Optional[float] = None,
     force: bool = False,
     progress: Tick = silent,
 ) -> Agreement:
     """Runs two graphs on the same inputs and compares their outputs.
 
-    A graph that holds NCHW ops without a CPU kernel is run as a twin in NHWC.
+    A graph that holds NCHW ops without a CPU kernel is run as a twin in NHWC. Where an output
+    needs an op that TensorFlow does not know, what that op reads is compared instead.
 
     Args:
         first: the original.
         second: what should compute the same.
         plan: if given, the original is run with the weights that read the plan's channels set to
             zero (mask equivalence), which is what a graph pruned by any plan has to compute.
-        data: sample inputs, all of which are used: a path (.npz, .npy, a folder of images), or
-            arrays by input name; by default seeded random ones.
+        data: sample inputs, all of which are used: a path (.npz, .npy, an image or a folder of
+            images), `Images`, or arrays by input name; by default seeded random ones.
         feeds: by input name, what is fed in one run as it is, instead of `data`.
         seed: for random inputs.
         batch: examples per run, where the graph leaves that open.
-        tolerance: largest difference allowed, as a share of each output's range.
+        tolerance: largest difference allowed, as a share of each output's range; by default 0.0001,
+            and what rounding makes of graphs that compute in 16 bits.
         force: allow a plan that was made for another checkpoint.
         progress: told how many runs are done; see `graphslim.progress`.
 
@@ -76,7 +76,7 @@ def check(
     data: Data = None,
     seed: int = 0,
     batch: int = 1,
-    tolerance: float = TOLERANCE,
+    tolerance: Optional[float] = None,
     force: bool = False,
     progress: Tick = silent,
 ) -> Tuple[Agreement, Agreement]:
@@ -125,7 +125,7 @@ def _examples(feeds: Mapping[str, np.ndarray]) -> int:
 
 
 def _compare(
-    references: Mapping[str, Graph], second: Graph, runs: _Runs, tolerance: float
+    references: Mapping[str, Graph], second: Graph, runs: _Runs, tolerance: Optional[float]
 ) -> List[Agreement]:
     """Runs all graphs on the same inputs, and holds the second against each of the references.
 
@@ -133,11 +133,13 @@ def _compare(
         references: by what they are called.
         second: what should compute the same.
         runs: the inputs.
-        tolerance: largest difference allowed, as a share of each output's range.
+        tolerance: largest difference allowed, as a share of each output's range; or None.
     """
+    original = next(iter(references.values()))
+    allowed = tolerance_of(original) if tolerance is None else tolerance
+    parts = [known_part(graph) for graph in (*references.values(), second)]
     # By the names of the first: the second may list the same outputs in another order.
-    outputs = next(iter(references.values())).outputs
-    graphs = [runnable(graph) for graph in (*references.values(), second)]
+    outputs, graphs = parts[0].outputs, [runnable(part) for part in parts]
     measures = [[_measures(graphs, port, runs.number) for port in outputs] for _ in references]
     sources = [measure.source for measure in measures[0]]
     fetches = [str(port) for port in (*outputs, *filter(None, sources))]
@@ -155,13 +157,14 @@ def _compare(
     return [
         Agreement(
             tuple([measure.result() for measure in row]),
-            tolerance,
+            allowed,
             against,
-            needs_nhwc(graph) or needs_nhwc(second),
+            needs_nhwc(part) or needs_nhwc(parts[-1]),
             examples,
             runs.random,
+            tuple(unknown_ops(original)),
         )
-        for row, (against, graph) in zip(measures, references.items())
+        for row, against, part in zip(measures, references, parts)
     ]
 
 

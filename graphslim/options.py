@@ -114,7 +114,7 @@ class Running(NamedTuple):
     data: Optional[Images]
     seed: int
     batch: int
-    tolerance: float
+    tolerance: Optional[float]
 
     def compare(self, first: Graph, second: Graph, plan: Optional[Plan] = None, **more: Any) -> Any:
         """Runs both graphs on all inputs; gives their `compare.Agreement`.
@@ -378,8 +378,8 @@ def run_options(command: Command) -> Command:
         *_samples(),
         click.option(
             "--tolerance",
-            default=1e-4,
-            show_default="0.0001",
+            default=None,
+            show_default="0.0001, and 0.004 or 0.03 for a graph in float16 or bfloat16",
             type=Finite(),
             metavar="T",
             help="Largest difference allowed, as a share of each output's range.",

@@ -87,4 +87,4 @@ def is_close(exact: np.ndarray, half: np.ndarray) -> bool:
     if not np.isfinite(half).all():
         return False
     moved = np.abs(exact - half.astype(np.float32))
-    return bool(moved.max() <= ROUNDING * np.abs(exact).max())
+    return bool(moved.max(initial=0) <= ROUNDING * np.abs(exact).max(initial=0))

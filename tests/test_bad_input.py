@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import re
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any, Callable, List, Sequence
 
@@ -101,6 +103,16 @@ DAMAGED = {
     "unfrozen": (_variable, "not frozen: 1 variable, such as w"),
     "no-op": (_no_op, "node 6 is damaged"),
 }
+
+
+def _zip(*names: str) -> bytes:
+    held = io.BytesIO()
+    with zipfile.ZipFile(held, "w") as file:
+        for name in names:
+            file.writestr(name, "")
+    return held.getvalue()
+
+
 IMPOSTORS = {
     "empty": (b"", "the file is empty"),
     "blank": (b"\n \n", "the file is empty"),
@@ -114,8 +126,13 @@ IMPOSTORS = {
     "text": (b"hello, world\n", "not a GraphDef"),
     "pbtxt-as-pb": (b'node {\n name: "x" op: "Placeholder"\n}\n', "rename it to .pbtxt"),
     "tflite": (b"\x1c\0\0\0TFL3 and more", "TensorFlow Lite"),
-    "keras": (b"\x89HDF\r\n\x1a\n", "Keras or HDF5"),
-    "zip": (b"PK\x03\x04....", "zip"),
+    "hdf5": (b"\x89HDF\r\n\x1a\n", r'Keras model or weights in HDF5.*model.export\("folder"\)'),
+    "zip, damaged": (b"PK\x03\x04....", "a zip file, and a damaged one"),
+    "zip": (_zip("model/saved_model.pb"), "a zip file.*unpack it"),
+    "keras": (_zip("metadata.json", "config.json"), r'a Keras model.*model.export\("folder"\)'),
+    "torchscript": (_zip("net/data.pkl", "net/version"), "a PyTorch model.*onnx2tf"),
+    "pickle": (b"\x80\x02\x8a\nl\xfc\x9cF", "PyTorch.*onnx2tf"),
+    "onnx": (b"\x08\x08\x12\x07pytorch", "an ONNX model.*onnx2tf"),
     "gzip": (b"\x1f\x8b\x08\0", "gzip"),
     "savedmodel-pb": (b"\x08\x01\x12\x03\x0a\x01x", "saved_model.pb by another name"),
     "no-nodes": (b"\x22\x02\x08\x01", "not a GraphDef"),

@@ -330,8 +330,12 @@ def test_the_outputs_of_a_training_have_to_be_named(made: Callable[..., str]) ->
         open_checkpoint(made("ref"), outputs=["logits/Biasadd"])
 
 
-def _missing(ending: str) -> Callable[[str], None]:
-    return lambda prefix: os.unlink(prefix + ending)
+def _missing(*endings: str) -> Callable[[str], None]:
+    def change(prefix: str) -> None:
+        for ending in endings:
+            os.unlink(prefix + ending)
+
+    return change
 
 
 def _cut(ending: str, to: int) -> Callable[[str], None]:
@@ -349,7 +353,8 @@ def _other(ending: str, data: bytes) -> Callable[[str], None]:
     ("damage", "told"),
     [
         (_missing(".meta"), r"model.meta: the checkpoint has no MetaGraph beside it .*--meta"),
-        (_missing(".index"), "no checkpoint of that name"),
+        (_missing(".index"), "found .data-00000-of-00001 and .meta, but not the .*s .index "),
+        (_missing(".index", ".data-00000-of-00001"), "found .meta, but not .* .index and .data "),
         (_missing(".data-00000-of-00001"), r"model.data-00000-of-00001: a file .* is missing"),
         (_cut(".index", 100), "the checkpoint cannot be read: "),
         (_cut(".index", 0), "the checkpoint cannot be read: "),
@@ -526,3 +531,26 @@ def test_the_published_network_from_variables(shared: Path, tmp_path: Path) -> N
     for name in found.keys:
         one, two = found.graph[name].attrs["value"], frozen[name].attrs["value"]
         assert one.array.tobytes() == two.array.tobytes(), name
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_the_forward_outputs_are_proposed_where_all_that_is_unread_are_gradients(
+    trains: bool, tmp_path: Path
+) -> None:
+    """A MetaGraph that was saved before, or after, the optimizer was added."""
+    tf = runtime.tensorflow()
+    with tf.Graph().as_default(), tf.Session() as session:
+        x = tf.placeholder(tf.float32, [None, 4], name="x")
+        labels = tf.placeholder(tf.int32, [None], name="labels")
+        hidden = tf.nn.relu(tf.matmul(x, tf.get_variable("v", [4, 5])))
+        weights = tf.get_variable("w", [5, 3])
+        logits = tf.matmul(hidden, weights, name="logits")
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+        loss = tf.reduce_mean(losses, name="loss")
+        tf.gradients(loss, tf.trainable_variables())
+        if trains:
+            tf.train.GradientDescentOptimizer(0.1).minimize(loss)
+        session.run(tf.global_variables_initializer())
+        prefix = tf.train.Saver().save(session, str(tmp_path / "model"))
+    with pytest.raises(LoadError, match="the graph of a training, .*name it: --outputs logits"):
+        open_checkpoint(prefix)

@@ -341,3 +341,13 @@ def test_readers_stand_behind_conditionals() -> None:
     graph = tiny("\n".join([*lines, "y = Relu(m40)"]))
     found = [node.name for node in Matcher(graph).readers(gs.Port("x"))]
     assert sorted(found) == ["a", "y"]
+
+
+@pytest.mark.parametrize("stray", ["", "n = NoOp(^u)\n"])
+def test_a_placeholder_that_no_output_needs_is_no_input(stray: str) -> None:
+    """TensorFlow leaves such placeholders where it wraps control flow in functions."""
+    text = "u = Placeholder() dtype=int32 shape=<>\nx = input 1,4\n" + stray
+    graph = gs.load(gs.to_graph_def(tiny(text + "y = Relu(x)\noutput y\n")), outputs=["y"])
+    assert graph.inputs == ["x"] and "u" in graph
+    waiting = tiny(text + "y = Relu(x, ^u)\noutput y\n")
+    assert gs.load(gs.to_graph_def(waiting), outputs=["y"]).inputs == ["u", "x"]

@@ -57,6 +57,21 @@ def put(folder: Path, message: Any) -> Path:
 DEFAULT = "serving_default"
 
 
+def test_the_names_of_the_signature_are_kept_and_told(tmp_path: Path, capsys: Any) -> None:
+    folder = put(tmp_path / "m", model({"serve": [DEFAULT]}))
+    names = {"inputs": {"in0": "x"}, "outputs": {"out0": "y"}}
+    graph = gs.load(str(folder))
+    assert graph.signature == graph.copy().signature == names
+    assert gs.load(str(folder), outputs=["x"]).signature["outputs"] == {}
+    for options, told in (
+        ([], "in the signature's outputs: out0 -> y"),
+        (["--json"], '"out0": "y"'),
+    ):
+        with pytest.raises(SystemExit):
+            main(["inspect", str(folder), *options])
+        assert told in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("graphs", "asked", "tags"),
     [

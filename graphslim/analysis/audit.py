@@ -51,8 +51,8 @@ def forgotten(
         handled: ids that it pinned or noted in a contraction.
         ties: the ties that it made; what is tied to ids that are seen to is seen to as well.
     """
-    seen: List[np.ndarray] = [ids for out in outs for ids in out.ids if ids is not None]
-    seen.extend(handled)
+    given = [ids for out in outs for ids in out.ids if ids is not None]
+    seen: List[np.ndarray] = [ids for ids in (*given, *handled) if len(ids)]
     # Most ops hand on the very arrays that they read, and nothing is left to search for.
     same = {id(ids) for ids in seen}
     asked = [
@@ -61,12 +61,12 @@ def forgotten(
         for ids in known.ids
         if ids is not None and len(ids) and id(ids) not in same
     ]
-    left = list(ties) if asked else []
+    left = [pair for pair in ties if len(pair[0])] if asked else []
     while left:
         linked = [pair for pair in left if _linked(pair, seen)]
         if not linked:
             break
-        seen.extend([ids for pair in linked for ids in pair])
+        seen.extend([ids for pair in linked for ids in pair if len(ids)])
         left = [pair for pair in left if not any(pair is one for one in linked)]
     for ids in asked:
         if not _among(ids, seen):

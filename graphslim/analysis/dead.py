@@ -141,7 +141,7 @@ def _steady(known: Fact, value: Value, out: np.ndarray) -> np.ndarray:
         return np.full(len(out), value is not None)
     found = np.moveaxis(np.isfinite(value), places[-1], -1)
     found = np.broadcast_to(found, (*found.shape[:-1], len(out)))
-    return np.logical_or.reduce(found.reshape(-1, len(out)), axis=0)
+    return np.logical_or.reduce(found, axis=tuple(range(found.ndim - 1)))
 
 
 def _whole(value: Value, shape: Optional[tuple]) -> Value:

@@ -13,7 +13,7 @@ from graphslim.checkpoint.dropout import remove_dropout
 from graphslim.checkpoint.edits import become_identity, part_of, put
 from graphslim.checkpoint.entries import PLACEHOLDERS, known_port, open_inputs
 from graphslim.checkpoint.norms import use_statistics
-from graphslim.checkpoint.variables import APPLY, SWITCHES, updates
+from graphslim.checkpoint.variables import APPLY, SWITCHES
 from graphslim.errors import LoadError
 from graphslim.graphdef.inline import inline_calls
 from graphslim.ir import IDENTITY_OPS, DType, Graph, Node, Port, Tensor
@@ -63,11 +63,8 @@ def inference_part(whole: Graph, inputs: Optional[Sequence[str]], outputs: Seque
 
 
 def is_training(whole: Graph) -> bool:
-    """Whether a graph changes variables by gradients."""
-    late = after_gradients(whole)
-    return any(APPLY.match(node.op) for node in whole) or any(
-        one.value.node in late for one in updates(whole)
-    )
+    """Whether a graph computes gradients, or changes variables by some that it was cut off from."""
+    return any(APPLY.match(node.op) for node in whole) or bool(after_gradients(whole))
 
 
 def _inputs(part: Graph, given: Sequence[str]) -> List[str]:

@@ -53,6 +53,24 @@ def files_of(path: str) -> List[str]:
     return [] if prefix is None else _beside(prefix)
 
 
+def refuse_incomplete(prefix: str) -> None:
+    """Refuses a checkpoint of which there is a part that holds no values by itself.
+
+    Raises:
+        LoadError: its index is missing, and its data perhaps too.
+    """
+    files = _beside(prefix)
+    if not files or prefix in files or prefix + ".index" in files:
+        return
+    endings = [path[len(prefix) :] for path in files]
+    missing = ".index" if any(end.startswith(".data-") for end in endings) else ".index and .data"
+    raise LoadError(
+        f"found {' and '.join(endings)}, but not the checkpoint's {missing}",
+        prefix,
+        "copy all files of the checkpoint, which are written beside each other",
+    )
+
+
 def _beside(prefix: str) -> List[str]:
     meta = prefix + ".meta"
     data = glob.glob(glob.escape(prefix) + ".data-*-of-*")

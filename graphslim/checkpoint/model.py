@@ -8,7 +8,7 @@ from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Sequence
 
 from graphslim.checkpoint.averages import averages as averages_in
 from graphslim.checkpoint.inference import inference_part, is_training, output_candidates
-from graphslim.checkpoint.locate import prefix_of
+from graphslim.checkpoint.locate import prefix_of, refuse_incomplete
 from graphslim.checkpoint.roles import companion_keys, companions, statistics
 from graphslim.checkpoint.values import averaged, lazily, variables_of
 from graphslim.errors import LoadError
@@ -83,6 +83,7 @@ def open_checkpoint(
     """
     path = os.fspath(prefix)
     base = prefix_of(path) or path
+    refuse_incomplete(base)
     values = Checkpoint(base)
     trained_meta = _meta(base, meta)
     source = trained_meta if inference_meta is None else read_meta(inference_meta)

@@ -10,6 +10,7 @@ from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from graphslim.analysis.dead import constants_of, consumers_of, find_dead
+from graphslim.analysis.precision import TOLERANCE, tolerance_of
 from graphslim.analysis.values import Values
 from graphslim.checkpoint.beside import write_bytes, write_plan, write_state, write_text
 from graphslim.checkpoint.check import check_restores
@@ -18,7 +19,7 @@ from graphslim.checkpoint.folding import folded, with_values
 from graphslim.checkpoint.model import Trained
 from graphslim.checkpoint.rate import Summary, summary_of, summary_tree
 from graphslim.checkpoint.slim import Slim, cut_checkpoint
-from graphslim.compare import TOLERANCE, verify
+from graphslim.compare import verify
 from graphslim.errors import VerifyError
 from graphslim.fidelity import Agreement
 from graphslim.folders import check_folder, replacing_folder
@@ -190,7 +191,9 @@ def _compared(before: Graph, after: Graph, plan: Plan, fold: bool, summary: Summ
     Raises:
         VerifyError: it does not compute what it has to.
     """
-    tolerance = TOLERANCE if summary.failed else CLOSE
+    tolerance = tolerance_of(before)
+    if tolerance == TOLERANCE and not summary.failed:
+        tolerance = CLOSE
     masked = plan if summary.failed and not fold else None
     agreement = verify(before, after, plan=masked, tolerance=tolerance, force=True)
     if not agreement.ok:

@@ -105,8 +105,9 @@ class _Reader:
         return port
 
     def is_constant(self, port: Port) -> bool:
-        """Whether the numbers at a port can be read."""
-        return self._numbers(port) is not None
+        """Whether the numbers at a port can be read, and there are any."""
+        numbers = self._numbers(port)
+        return numbers is not None and numbers.size > 0
 
     def along(self, port: Port, axis: int) -> Callable[[], Array]:
         """Reads what stands at a port, one row for each position along an axis."""

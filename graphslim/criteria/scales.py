@@ -8,7 +8,7 @@ import numpy as np
 
 from graphslim.analysis.channels import Channels
 from graphslim.analysis.constants import constant_nodes
-from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
+from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, is_float_cast
 from graphslim.ops.fused import steps_of
 from graphslim.ops.table import channel_axis
 
@@ -104,7 +104,8 @@ def _is_shifted(graph: Graph, node: Node, constants: FrozenSet[str]) -> bool:
     """Whether constants are added next, as in a batch norm and unlike in a PReLU."""
     for use in graph.uses_of(node):
         reader = graph[use.node]
-        if reader.op in IDENTITY_OPS and _is_shifted(graph, reader, constants):
+        passes = reader.op in IDENTITY_OPS or is_float_cast(reader)
+        if passes and _is_shifted(graph, reader, constants):
             return True
         if reader.op in _OFFSETS:
             others = [port.node for port in graph.data_inputs(reader) if port.node != node.name]

@@ -26,6 +26,7 @@ class Agreement(NamedTuple):
         nhwc_twins: whether what ran was turned from NCHW to NHWC, which a CPU can run.
         examples: over how many examples.
         random: whether the inputs were made up.
+        unknown_ops: types of ops that TensorFlow cannot run; what they read was compared instead.
     """
 
     outputs: Tuple[OutputDifference, ...]
@@ -34,6 +35,7 @@ class Agreement(NamedTuple):
     nhwc_twins: bool = False
     examples: int = 1
     random: bool = False
+    unknown_ops: Tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -79,6 +81,7 @@ class Agreement(NamedTuple):
             "nhwc_twins": self.nhwc_twins,
             "examples": self.examples,
             "random_inputs": self.random,
+            "unknown_ops": list(self.unknown_ops),
             "cautions": [str(caution) for caution in self.cautions()],
             "outputs": [output.as_dict() for output in self.outputs],
         }

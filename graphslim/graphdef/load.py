@@ -13,6 +13,7 @@ from graphslim.garbage import held_back
 from graphslim.graphdef import saved_model, wire
 from graphslim.graphdef.emit import serialize
 from graphslim.graphdef.endings import is_text
+from graphslim.graphdef.foreign import foreign
 from graphslim.graphdef.freeze import freeze
 from graphslim.graphdef.inline import inline_calls
 from graphslim.graphdef.nodes import DamagedNode, decode_node
@@ -32,13 +33,6 @@ _STATED, _TIMES = 1 << 28, 16
 """How many bytes the constants of a file may state, for one that repeats a value is stated in a few
 bytes: so many, and so many times the size of the file."""
 
-_OTHERS = (
-    (4, b"TFL3", "a TensorFlow Lite model"),
-    (0, b"\x89HDF", "a Keras or HDF5 file"),
-    (0, b"PK\x03\x04", "a zip file or Keras model"),
-    (0, b"\x1f\x8b", "a gzip file"),
-)
-"""Where other kinds of file have which bytes."""
 _BEGINNING = re.compile(rb"\x0a[\x80-\xff]{0,4}[\x00-\x7f]\x0a.[A-Za-z0-9.][\w./>-]*", re.DOTALL)
 """The first node's tag and length, and the tag, length and text of its name."""
 
@@ -142,6 +136,11 @@ def _frozen(
     result = parse(serialize(frozen), folder)
     result.inputs, result.outputs = frozen.inputs, frozen.outputs
     result.input_shapes = frozen.input_shapes
+    known = {*result.inputs, *[str(port) for port in result.outputs]}
+    result.signature = {
+        side: {key: name for key, name in names.items() if name in known}
+        for side, names in chosen.names.items()
+    }
     return result
 
 
@@ -206,9 +205,9 @@ def _refuse_impostors(data: bytes, name: str) -> None:
         raise LoadError("a Git LFS pointer, not the model itself", name, "run `git lfs pull`")
     if head.startswith((b"<!doctype html", b"<html", b"<?xml")):
         raise LoadError("a web page, not a model", name, "download the raw file")
-    for start, magic, what in _OTHERS:
-        if data[start : start + len(magic)] == magic:
-            raise LoadError(f"{what}, not a GraphDef", name, "give the frozen .pb of that network")
+    other = foreign(data)
+    if other is not None:
+        raise LoadError(f"{other[0]}, not a GraphDef", name, other[1])
 
 
 def _binary(data: bytes, name: str) -> bytes:

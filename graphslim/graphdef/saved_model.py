@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from graphslim.errors import LoadError
 from graphslim.graphdef import wire
@@ -42,6 +42,7 @@ class Chosen(NamedTuple):
         signature: the name of the signature; None where the file has none and none is needed.
         inputs: the tensors that are fed, as `node` or `node:port`, each once.
         outputs: the tensors to compute, likewise.
+        names: under `inputs` and `outputs`, the tensors by the names that the signature has.
     """
 
     tags: Tuple[str, ...]
@@ -49,6 +50,7 @@ class Chosen(NamedTuple):
     signature: Optional[str]
     inputs: Tuple[str, ...]
     outputs: Tuple[str, ...]
+    names: Mapping[str, Mapping[str, str]]
 
 
 class _MetaGraph(NamedTuple):
@@ -130,12 +132,15 @@ def choose(
     if not graph.graph:
         raise LoadError("the SavedModel's graph is empty", file, _AGAIN)
     place = f"{file}: signature {name}"
+    inputs = _tensors(chosen.inputs, "input", place)
+    outputs = _tensors(chosen.outputs, "output", place)
     return Chosen(
         graph.tags,
         bytes(graph.graph),
         name,
-        _tensors(chosen.inputs, "input", place),
-        _tensors(chosen.outputs, "output", place),
+        tuple(dict.fromkeys(inputs.values())),
+        tuple(dict.fromkeys(outputs.values())),
+        {"inputs": inputs, "outputs": outputs},
     )
 
 
@@ -219,9 +224,9 @@ def _by_name(
     )
 
 
-def _tensors(infos: Mapping[str, TensorInfo], what: str, place: str) -> Tuple[str, ...]:
-    """The names of a signature's tensors, in the order of its keys, each once."""
-    names = []
+def _tensors(infos: Mapping[str, TensorInfo], what: str, place: str) -> Dict[str, str]:
+    """The names of a signature's tensors, by its keys and in their order."""
+    names = {}
     for key in sorted(infos):
         if infos[key].WhichOneof("encoding") not in ("name", None):
             raise LoadError(
@@ -234,5 +239,5 @@ def _tensors(infos: Mapping[str, TensorInfo], what: str, place: str) -> Tuple[st
                 place,
                 "export the model with a placeholder there",
             )
-        names.append(str(port))
-    return tuple(dict.fromkeys(names))
+        names[key] = str(port)
+    return names

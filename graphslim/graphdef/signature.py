@@ -31,6 +31,8 @@ def settle(
 ) -> None:
     """Sets `graph.inputs`, `graph.outputs` and `graph.input_shapes`.
 
+    Where no inputs are given, they are the placeholders that an output needs.
+
     Raises:
         LoadError: a given name or shape does not fit the graph, or no output can be inferred.
     """
@@ -44,6 +46,9 @@ def settle(
         graph.outputs = infer_outputs(graph)
     if not graph.outputs:
         raise LoadError("no output can be inferred", graph.name, "name it with --outputs")
+    if not inputs:
+        needed = _upstream(graph, [port.node for port in graph.outputs])
+        graph.inputs = [name for name in graph.inputs if name in needed]
     graph.input_shapes = {}
     for text, shape in (shapes or {}).items():
         name = Port.parse(text).node
@@ -95,9 +100,10 @@ def infer_outputs(graph: Graph) -> List[Port]:
 
 def _outputs_of(node: Node) -> int:
     """How many outputs a node has, for the ops that often end a graph with more than one."""
-    if node.op == "IdentityN":
-        kinds = node.attrs.get("T")
-        return len(kinds) if isinstance(kinds, list) else 1
+    # The latter is how TensorFlow Lite's converter is told of the outputs of an op of its own.
+    kinds = node.attrs.get("T" if node.op == "IdentityN" else "_output_types")
+    if isinstance(kinds, list):
+        return len(kinds)
     number = node.attrs.get(_COUNTED.get(node.op, ""), _SEVERAL.get(node.op, 1))
     return number if isinstance(number, int) else 1
 
@@ -111,6 +117,18 @@ def _downstream(graph: Graph, names: Sequence[str]) -> Set[str]:
     for node in graph.order():
         if any(port.node in reached and port.port != CONTROL for port in graph.inputs_of(node)):
             reached.add(node.name)
+    return reached
+
+
+def _upstream(graph: Graph, names: Sequence[str]) -> Set[str]:
+    """What has to run for some nodes to run: all that they read or wait for, and themselves."""
+    reached: Set[str] = set(names)
+    waiting = list(reached)
+    while waiting:
+        for port in graph.inputs_of(waiting.pop()):
+            if port.node not in reached:
+                reached.add(port.node)
+                waiting.append(port.node)
     return reached
 
 

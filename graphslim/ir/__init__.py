@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from graphslim.ir.dtype import DType
 from graphslim.ir.graph import Block, Graph, Use
-from graphslim.ir.node import CONTROL, IDENTITY_OPS, Attrs, Func, Node, Opaque, Port, Shape
+from graphslim.ir.node import (
+    CONTROL,
+    IDENTITY_OPS,
+    Attrs,
+    Func,
+    Node,
+    Opaque,
+    Port,
+    Shape,
+    is_float_cast,
+)
 from graphslim.ir.tensor import Tensor
 
 __all__ = [
@@ -21,4 +31,5 @@ __all__ = [
     "Shape",
     "Tensor",
     "Use",
+    "is_float_cast",
 ]

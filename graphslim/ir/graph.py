@@ -73,6 +73,8 @@ class Graph:
     Attributes:
         inputs: names of the nodes that are fed.
         outputs: the ports whose values the graph is run for.
+        signature: under `inputs` and `outputs`, those by the names that a SavedModel's signature
+            has for them; empty for any other model.
         blocks: what the `find-...` passes recognised, by the names of then.
         origin: what the graph was read from, for the emitter alone.
         variables: names of constants that stand for variables of a checkpoint.
@@ -86,6 +88,7 @@ class Graph:
         self.inputs: List[str] = []
         self.outputs: List[Port] = []
         self.input_shapes: Dict[str, Tuple[Optional[int], ...]] = {}
+        self.signature: Dict[str, Dict[str, str]] = {}
         self.blocks: List[Block] = []
         self.origin: Any = None
         self.variables: FrozenSet[str] = frozenset()
@@ -302,7 +305,7 @@ class Graph:
         """A graph that can be changed without changing this one; tensors are shared."""
         twin = Graph(self.name)
         twin.inputs, twin.outputs = list(self.inputs), list(self.outputs)
-        twin.input_shapes = dict(self.input_shapes)
+        twin.input_shapes, twin.signature = dict(self.input_shapes), dict(self.signature)
         twin.blocks, twin.origin, twin.gone = list(self.blocks), self.origin, set(self.gone)
         twin.variables = self.variables
         for node in self:

@@ -17,6 +17,7 @@ from typing import (
 )
 
 from graphslim.errors import IRError
+from graphslim.ir.dtype import DType
 
 CONTROL = -1
 """The port number of a control edge, which carries order but no data."""
@@ -160,3 +161,12 @@ IDENTITY_OPS: FrozenSet[str] = frozenset(
     + ("GuaranteeConst", "DeepCopy")
 )
 """Ops whose first output is their first input, unchanged."""
+
+
+def is_float_cast(node: Node) -> bool:
+    """Whether a node is a Cast from one floating type to another, as mixed precision puts them.
+
+    It passes its input on, but for rounding.
+    """
+    types = [node.attrs.get(key) for key in ("SrcT", "DstT")]
+    return node.op == "Cast" and all(isinstance(t, DType) and t.is_floating for t in types)

@@ -100,9 +100,7 @@ def gather(at: Visit) -> bool:
 @carries("StridedSlice")
 def strided_slice(at: Visit) -> bool:
     """Cuts other axes, if all bounds are constant and no axis is new."""
-    if not at.is_turned(0) or any(at.layouts.constant(port) is None for port in at.inputs[1:]):
-        return False
-    cuts = _cuts(at)
+    cuts = _cuts(at) if at.is_turned(0) else None
     if cuts is None:
         return False
     shrunk = [axis for axis, cut in enumerate(cuts) if cut[5]]

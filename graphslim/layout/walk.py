@@ -14,6 +14,7 @@ from graphslim.analysis.channels import Channels, analyse
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Tensor
 from graphslim.layout.visit import Rule, Visit
 from graphslim.ops.guard import guarded
+from graphslim.ops.table import known
 
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 """What a Transpose is given; `TO_NCHW[axis]` is also where an axis of an NCHW tensor goes."""
@@ -225,10 +226,9 @@ class Layouts:
 
     def reordered(self, port: Port, axes: Sequence[int], dtype: DType, name: str) -> Port:
         """A vector of four numbers, or a matrix of four rows, in another order."""
-        source = self.constant(port)
-        if source is not None:
-            tensor = source.attrs["value"]
-            return self.number(name, tensor.numbers()[list(axes)], tensor.dtype, port)
+        numbers = known(self.facts.fact(port).value) if port.node in self.fixed else None
+        if numbers is not None:
+            return self.number(name, numbers[list(axes)], dtype, port)
         maker = self.graph[port.node]
         parts = self.graph.data_inputs(maker)
         name = self.graph.fresh_name(name)

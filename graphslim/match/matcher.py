@@ -10,7 +10,7 @@ import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
 from graphslim.analysis.constants import constant_nodes
-from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
+from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, is_float_cast
 from graphslim.match.branches import MERGES, SWITCHES, inference_branch
 from graphslim.match.pattern import BlockPattern, Chain, Ending, OneOf, Op, Param, Pattern, Var
 from graphslim.ops.padded import operands
@@ -26,7 +26,7 @@ _SAME_OPS = IDENTITY_OPS | {
     "QuantizeAndDequantizeV3",
     "QuantizeAndDequantizeV4",
 }
-"""Ops that a pattern looks through."""
+"""Ops that a pattern looks through, beside casts between floating types."""
 _PASSING = _SAME_OPS | SWITCHES | MERGES
 
 _NEAR = 64
@@ -105,7 +105,7 @@ class Matcher:
 
         What a conditional gives is what its branch for inference does.
         """
-        if self.graph[port.node].op not in _PASSING:
+        if not _passes(self.graph[port.node]):
             return port
         behind: Dict[Port, Port] = self.graph.memo("behind identities", lambda graph: {})
         passed: List[Port] = []
@@ -128,7 +128,7 @@ class Matcher:
     def _before(self, port: Port) -> Optional[Port]:
         """The port that a node only passes on, or None where it does more than that."""
         node = self.graph[port.node]
-        if node.op not in _PASSING:
+        if not _passes(node):
             return None
         inputs = self.graph.data_inputs(node)
         if node.op in MERGES:
@@ -180,7 +180,7 @@ class Matcher:
             at = waiting.pop()
             for use in self.graph.uses_of(at) if at not in seen else ():
                 node = self.graph[use.node]
-                if node.op not in _PASSING:
+                if not _passes(node):
                     found.append(node)
                 elif node.op in SWITCHES and use.index == 0:
                     waiting.extend([Port(node.name), Port(node.name, 1)])
@@ -224,10 +224,10 @@ class Matcher:
         waiting = deque(found)
         while waiting and len(found) <= _NEAR:
             for use in self.graph.uses_of(waiting.popleft()):
-                op, inputs = self.graph[use.node].op, self.graph.data_inputs(use.node)
-                if ops is not None and op not in ops and op not in _PASSING:
+                node, inputs = self.graph[use.node], self.graph.data_inputs(use.node)
+                if ops is not None and node.op not in ops and not _passes(node):
                     continue
-                if op in SWITCHES:
+                if node.op in SWITCHES:
                     inputs = inputs[:1]
                 known = [one.node in found or self.is_constant(self.resolve(one)) for one in inputs]
                 if use.node not in found and known and all(known):
@@ -390,3 +390,8 @@ class Matcher:
 
 
 _EMPTY = _State({}, {}, {}, ())
+
+
+def _passes(node: Node) -> bool:
+    """Whether a pattern looks through a node."""
+    return node.op in _PASSING or is_float_cast(node)

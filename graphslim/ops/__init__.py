@@ -8,6 +8,7 @@ from graphslim.ops import (  # noqa: F401
     conv,
     einsum,
     elementwise,
+    formats,
     fused,
     gather,
     image,

@@ -10,7 +10,7 @@ from graphslim.errors import AnalysisError
 from graphslim.ir import Node
 from graphslim.ops.grouped import grouped, groups_of
 from graphslim.ops.guard import LONGEST, fits
-from graphslim.ops.sums import on_axis, summed, tie_weights, whole
+from graphslim.ops.sums import on_axis, stacked, summed, tie_weights, whole
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -83,8 +83,8 @@ def convolution(op: OpVisit) -> Fact:
             axis=channel,
             into=inside,
             out=out,
-            matrix=lambda weights: weights.reshape(
-                -1, weights.shape[-2], 1 if out is None else weights.shape[-1]
+            matrix=lambda weights: stacked(
+                weights, weights.shape[-2], 1 if out is None else weights.shape[-1]
             ),
             uniform=sees_all(op.node, [op[1].size(place) for place in range(rank - 2)]),
         )
@@ -98,9 +98,9 @@ def convolution_value(op: ValueVisit) -> Any:
     if weights is None or is_packed(op.node):
         return None
     per_group, c_out = weights.shape[-2:]
-    groups = (op.facts[0].size(channel) or per_group) // per_group
+    groups = (op.facts[0].size(channel) or per_group) // per_group if per_group else 1
     inside = per_channel(op[0], channel, groups * per_group).reshape(groups, per_group)
-    matrix = weights.reshape(-1, per_group, groups, c_out // groups)
+    matrix = stacked(weights, per_group, groups, c_out // groups)
     steady = sees_all(op.node, weights.shape[:-2])
     sums = [summed(inside[group], matrix[:, :, group], steady) for group in range(groups)]
     return on_axis(np.concatenate(sums), channel, weights.ndim)
@@ -137,7 +137,7 @@ def depthwise_value(op: ValueVisit) -> Any:
     weights, channel = whole(op, 1), channel_axis(op.node)
     if weights is None or is_packed(op.node):
         return None
-    taps = weights.reshape(-1, weights.shape[2] * weights.shape[3])
+    taps = stacked(weights, weights.shape[2] * weights.shape[3])
     inside = np.repeat(per_channel(op[0], channel, weights.shape[2]), weights.shape[3])
     steady = sees_all(op.node, weights.shape[:2])
     out = inside * taps.sum(axis=0, dtype=np.float64) if steady else np.full(len(inside), np.nan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from graphslim.errors import AnalysisError
+from graphslim.ops.sums import stacked
 from graphslim.ops.table import Ids, OpVisit, channel_axis
 
 
@@ -65,7 +66,7 @@ def grouped(op: OpVisit, groups: int, rank: int) -> Ids:
 def spread(weights: np.ndarray, groups: int) -> np.ndarray:
     """Filters in groups as those of one convolution: (taps, c_in, c_out), zero between groups."""
     per_group, c_out = weights.shape[-2:]
-    filters = weights.reshape(-1, per_group, groups, c_out // groups)
+    filters = stacked(weights, per_group, groups, c_out // groups)
     wide = np.zeros((len(filters), groups, per_group, groups, c_out // groups), weights.dtype)
     for group in range(groups):
         wide[:, group, :, group, :] = filters[:, :, group, :]

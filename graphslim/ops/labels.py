@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from graphslim.errors import AnalysisError
-from graphslim.ops.sums import on_axis, summed, tie_weights, whole
+from graphslim.ops.sums import on_axis, stacked, summed, tie_weights, whole
 from graphslim.ops.table import Fact, Ids, OpVisit, ValueVisit, per_channel, product
 
 _LARGEST = 1 << 26
@@ -135,9 +135,9 @@ def _matrix(inner: int, out: Optional[int]) -> Callable[[np.ndarray], np.ndarray
 
     def turn(weights: np.ndarray) -> np.ndarray:
         if out is None:
-            return np.moveaxis(weights, inner, -1).reshape(-1, weights.shape[inner], 1)
+            return stacked(np.moveaxis(weights, inner, -1), weights.shape[inner], 1)
         turned = np.moveaxis(weights, (inner, out), (-2, -1))
-        return turned.reshape(-1, weights.shape[inner], weights.shape[out])
+        return stacked(turned, weights.shape[inner], weights.shape[out])
 
     return turn
 

@@ -52,6 +52,12 @@ def summed(inside: np.ndarray, matrix: np.ndarray, steady: bool) -> np.ndarray:
     return total
 
 
+def stacked(weights: np.ndarray, *sizes: int) -> np.ndarray:
+    """Weights as (taps, *sizes); where a size is 0, of one tap, which numpy could not work out."""
+    taps = -1 if all(sizes) else 1
+    return weights.reshape(taps, *sizes)
+
+
 def on_axis(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
     """A vector laid along one axis of a tensor of that rank."""
     shape = [1] * rank

@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence
 import numpy as np
 
 from graphslim.ir import Node
-from graphslim.ops.sums import on_axis, summed, tie_weights, whole
+from graphslim.ops.sums import on_axis, stacked, summed, tie_weights, whole
 from graphslim.ops.table import (
     Fact,
     OpVisit,
@@ -25,7 +25,7 @@ from graphslim.ops.window import is_packed, window
 
 def swapped(weights: np.ndarray) -> np.ndarray:
     """Filters that end in (c_out, c_in) as (taps, c_in, c_out)."""
-    return weights.reshape(-1, *weights.shape[-2:]).swapaxes(1, 2)
+    return stacked(weights, *weights.shape[-2:]).swapaxes(1, 2)
 
 
 @channel_rule("Conv2DBackpropInput", "Conv3DBackpropInputV2")

@@ -7,7 +7,7 @@ from typing import Optional, Tuple
 import numpy as np
 
 from graphslim.analysis.values import Values
-from graphslim.ir import IDENTITY_OPS, Attrs, DType, Graph, Node, Port, Tensor
+from graphslim.ir import IDENTITY_OPS, Attrs, DType, Graph, Node, Port, Tensor, is_float_cast
 from graphslim.match.activations import ADD, MUL
 from graphslim.ops.fused import own_offset
 from graphslim.ops.table import channel_axis
@@ -60,12 +60,13 @@ def _offset_after(
         if len(uses) != 1 or at in graph.outputs:
             return None
         user = graph[uses[0].node]
-        step = None if user.op in IDENTITY_OPS else affine(values, uses[0], axis)
+        passes = user.op in IDENTITY_OPS or is_float_cast(user)
+        step = None if passes else affine(values, uses[0], axis)
         if step is not None and user.op in _OFFSETS:
             return user, _OFFSETS[user.op], shift * step.slope
         if step is not None and user.op in ADD:
             return user, 1 - uses[0].index, shift
-        if user.op not in IDENTITY_OPS and (step is None or user.op not in MUL):
+        if not passes and (step is None or user.op not in MUL):
             return None
         shift, at = shift if step is None else shift * step.slope, Port(user.name)
     return None
@@ -78,7 +79,7 @@ def _add_to_constant(graph: Graph, reader: str, index: int, amount: np.ndarray) 
     """
     path = [(reader, index)]
     source = graph[graph.inputs_of(reader)[index].node]
-    while source.op in IDENTITY_OPS or source.op == "Sub":
+    while source.op in IDENTITY_OPS or source.op == "Sub" or is_float_cast(source):
         path.append((source.name, 0))
         source = graph[graph.inputs_of(source)[0].node]
     if source.op != "Const" or source.attrs["value"].size != len(amount):
@@ -91,7 +92,7 @@ def _add_to_constant(graph: Graph, reader: str, index: int, amount: np.ndarray) 
         any(len(graph.uses_of(graph[name])) != 1 for name, _ in path[1:])
         or len(graph.uses_of(source)) != 1
     ):
-        if any(graph[name].op == "Sub" for name, _ in path[1:]):
+        if any(graph[name].op in ("Sub", "Cast") for name, _ in path[1:]):
             return False
         private = Node(graph.fresh_name(f"{source.name}/folded"), "Const", source.attrs.copy())
         graph.add(private)

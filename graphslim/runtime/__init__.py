@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from graphslim.runtime.checkpoint import Checkpoint, checkpoint_files, write_checkpoint
+from graphslim.runtime.known import known_part, unknown_ops
 from graphslim.runtime.library import (
     INSTALL,
     available,
@@ -23,10 +24,12 @@ __all__ = [
     "available",
     "checkpoint_files",
     "installed_version",
+    "known_part",
     "plain_tensorflow",
     "run_as_shipped",
     "saved_variables",
     "tensorflow",
+    "unknown_ops",
     "version",
     "without_onednn",
     "write_checkpoint",

@@ -113,3 +113,17 @@ def version() -> str:
         RuntimeUnavailable: it is not installed.
     """
     return str(tensorflow().__version__)
+
+
+def has_op(op: str) -> bool:
+    """Whether TensorFlow has an op of a type, its own or one that was loaded into it.
+
+    Raises:
+        RuntimeUnavailable: it is not installed.
+    """
+    tensorflow()
+    from tensorflow.python.framework import op_def_registry
+
+    if hasattr(op_def_registry, "get"):
+        return op_def_registry.get(op) is not None
+    return op in op_def_registry.get_registered_ops()

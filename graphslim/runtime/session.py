@@ -10,6 +10,7 @@ from graphslim.errors import VerifyError
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 from graphslim.runtime.failures import first_line
+from graphslim.runtime.known import known_part, unknown_ops
 from graphslim.runtime.library import tensorflow
 
 
@@ -29,6 +30,7 @@ class Session:
     def __init__(self, graph: Graph, threads: int = 1, optimize: bool = True) -> None:
         tf = tensorflow()
         self._graph = graph
+        _refuse_unknown(graph)
         definition = tf.GraphDef.FromString(serialize(graph))
         holder = tf.Graph()
         try:
@@ -63,20 +65,22 @@ class Session:
     ) -> List[np.ndarray]:
         """The values at ports (`node` or `node:port`); by default the graph's outputs.
 
+        Numbers in bfloat16, for which numpy has no type of its own, come as float32.
+
         Raises:
             VerifyError: the graph fails when it runs.
         """
         names = [str(port) for port in self._graph.outputs] if fetches is None else list(fetches)
         tensors = [name if ":" in name else f"{name}:0" for name in names]
         try:
-            found: List[np.ndarray] = self._session.run(
+            found = self._session.run(
                 tensors, {f"{name}:0": value for name, value in feeds.items()}
             )
         except (self._errors, TypeError, ValueError) as error:
             raise VerifyError(
                 f"does not run: {first_line(error)}", self._graph.name, _advice(str(error))
             ) from error
-        return found
+        return [value.astype(np.float32) if _is_bfloat16(value) else value for value in found]
 
     def prepare(self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]) -> Callable[[], Any]:
         """A function that runs the graph once with little around it, to be timed.
@@ -138,6 +142,22 @@ class Session:
                     self._graph.name,
                     "name a tensor before that op with --loss-output, or score by the weights",
                 ) from error
+
+
+def _refuse_unknown(graph: Graph) -> None:
+    """Refuses ops that this TensorFlow does not have, and names what could be run instead."""
+    unknown = unknown_ops(graph)
+    if unknown:
+        names = [f"--outputs {port}" for port in known_part(graph).outputs[:4]]
+        raise VerifyError(
+            f"TensorFlow {tensorflow().__version__} does not know the op {', '.join(unknown)}",
+            graph.name,
+            f"leave it out: {' '.join(names)}",
+        )
+
+
+def _is_bfloat16(value: Any) -> bool:
+    return bool(getattr(value, "dtype", None) is not None and value.dtype.name == "bfloat16")
 
 
 def _tensor(holder: Any, name: str) -> Any:

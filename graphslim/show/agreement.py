@@ -46,6 +46,9 @@ def _print_outputs(console: Console, agreement: Agreement) -> None:
     print_table(console, title, columns_of(agreement), rows_of(agreement))
     if agreement.nhwc_twins:
         console.print("Run as NHWC twins: TensorFlow's CPU kernels take no NCHW.")
+    if agreement.unknown_ops:
+        ops = ", ".join(agreement.unknown_ops)
+        console.print(f"TensorFlow does not know {ops}: what enters it was compared instead.")
 
 
 def _print_cautions(console: Console, agreement: Agreement) -> None:

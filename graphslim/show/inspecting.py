@@ -26,6 +26,7 @@ def inspection(graph: Graph) -> Dict[str, Any]:
     return {
         "inputs": list(graph.inputs),
         "outputs": [str(port) for port in graph.outputs],
+        "signature": dict(graph.signature),
         "nodes": len(graph),
         "params": total.params,
         "macs": total.macs,
@@ -99,6 +100,10 @@ def print_inspection(console: Console, graph: Graph) -> None:
     macs = "not known: the size of an input is open, give it with --input-shape"
     console.print(f"inputs   {', '.join(shapes) or 'none'}")
     console.print(f"outputs  {', '.join(tree['outputs'])}")
+    for side, named in graph.signature.items():
+        pairs = [f"{key} -> {name}" for key, name in named.items() if key != name]
+        if pairs:
+            console.print(f"named    in the signature's {side}: {', '.join(pairs)}")
     console.print(f"nodes    {tree['nodes']:,}")
     console.print(f"params   {exact(tree['params'])}")
     console.print(f"MACs     {macs if tree['macs'] is None else exact(tree['macs'])}")
