@@ -15,7 +15,7 @@ LAYERS: Tuple[Tuple[str, ...], ...] = (
     ("graphdef", "ops"),
     ("analysis",),
     ("match", "layout", "criteria"),
-    ("pattern", "plans"),
+    ("pattern", "plans", "saving"),
     ("rewrite",),
     ("runtime", "feeds"),
     ("compare", "differences", "pipeline", "sampling"),

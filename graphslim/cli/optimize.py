@@ -13,7 +13,7 @@ from graphslim.cli import console
 from graphslim.cli.check import Checked, checking, tell
 from graphslim.cli.files import check_targets, files_of
 from graphslim.compare import Agreement, as_dict
-from graphslim.graphdef import save, serialize
+from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 from graphslim.options import (
     Command,
@@ -25,6 +25,7 @@ from graphslim.options import (
     run_options,
 )
 from graphslim.pipeline import Pipeline
+from graphslim.saving import save
 from graphslim.words import percent
 
 

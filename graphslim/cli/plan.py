@@ -14,11 +14,11 @@ from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
 from graphslim.cli.check import checking, tell, tell_result
 from graphslim.cli.files import check_targets, files_of, write_plan
-from graphslim.graphdef import save
 from graphslim.options import Reading, Running, model_options, run_options, sample_options
 from graphslim.planning import cautions_of, make_plan
 from graphslim.plans import fit, read_plan
 from graphslim.rewrite import apply as applied
+from graphslim.saving import save
 
 
 @click.command(short_help="Choose channels; write down which go, and why.")

@@ -18,7 +18,6 @@ from graphslim.cli.files import check_targets, files_of, write_plan
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
 from graphslim.cli.report import check_report, draw_report, report_option, writing_report
 from graphslim.errors import GraphslimError
-from graphslim.graphdef import save
 from graphslim.options import Reading, Running, model_options, run_options
 from graphslim.pipeline import (
     Dump,
@@ -33,6 +32,7 @@ from graphslim.pipeline import (
 )
 from graphslim.planning import Means, RemoveChannels, cautions_of
 from graphslim.plans import Selection
+from graphslim.saving import save
 
 _DEAD = (
     *("scope", "only", "exclude", "multiple_of", "min_channels"),
