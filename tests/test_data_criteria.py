@@ -169,7 +169,7 @@ def test_a_squashed_output_is_replaced_by_what_enters_it(ending: str) -> None:
         + ending
         + (" output_type=int64 Tidx=int32" if "ArgMax" in ending else "")
     )
-    graph.outputs[:] = [gs.Port("y")]
+    graph.outputs = [gs.Port("y")]
     data = {"x": inputs(4, 2)}
     (found,) = measured(graph, "taylor", "hidden", data=data)
     (plain,) = measured(tiny(SQUASHED), "taylor", "hidden", data=data)

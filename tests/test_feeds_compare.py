@@ -14,7 +14,7 @@ from graphslim import compare, feeds, runtime
 from graphslim.compare import Agreement, as_dict, difference, verify
 from graphslim.errors import GraphslimError, RuntimeUnavailable, VerifyError
 from graphslim.feeds import load_feeds, random_feeds, value_range
-from graphslim.ir import Graph
+from graphslim.ir import Graph, Node
 from graphslim.testing import from_text
 
 
@@ -332,7 +332,8 @@ def test_a_difference_is_found() -> None:
 @pytest.mark.tf
 def test_a_graph_that_names_another_device_runs() -> None:
     graph = from_text("x = Placeholder() dtype=float32 shape=<4>\ny = Relu(x) T=float32")
-    graph["y"].device = "/device:GPU:0"
+    y = graph["y"]
+    graph.replace(Node("y", "Relu", y.attrs.copy(), "/device:GPU:0"), graph.inputs_of("y"))
     assert verify(graph, graph).ok
 
 

@@ -146,7 +146,7 @@ def test_attribute_values_round_trip(value: Any) -> None:
     graph = load(message())
     graph.set_attr("y", "new", value)
     again = load(to_graph_def(graph))["y"].attrs["new"]
-    assert again == value and type(again) is type(value)
+    assert again == value and isinstance(again, type(value))
 
 
 def test_a_value_that_no_attribute_has_is_refused() -> None:

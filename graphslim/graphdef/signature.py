@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 
 from graphslim.errors import LoadError
 from graphslim.ir import CONTROL, Graph, Node, Port, Shape
@@ -44,13 +44,14 @@ def settle(
         graph.outputs = infer_outputs(graph)
     if not graph.outputs:
         raise LoadError("no output can be inferred", graph.name, "name it with --outputs")
-    graph.input_shapes = {}
+    agreed: Dict[str, Tuple[Optional[int], ...]] = {}
     for text, shape in (shapes or {}).items():
         name = Port.parse(text).node
         if name not in graph.inputs:
             there = f"the inputs are: {', '.join(graph.inputs)}" if graph.inputs else "it has none"
             raise LoadError(f"{text!r} is not an input of {graph.name}", "--input-shape", there)
-        graph.input_shapes[name] = _agreed(graph[name], tuple(shape))
+        agreed[name] = _agreed(graph[name], tuple(shape))
+    graph.input_shapes = agreed
 
 
 def _agreed(node: Node, given: Tuple[Optional[int], ...]) -> Tuple[Optional[int], ...]:
