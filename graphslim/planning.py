@@ -6,16 +6,25 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 from graphslim.analysis.channels import analyse
-from graphslim.bench import Spread, bench
+from graphslim.bench import Bench, Spread, bench
 from graphslim.criteria import Scores, find_criterion, score
 from graphslim.ir import Graph
-from graphslim.latency import Predictor, Setting, reach, table_of
+from graphslim.latency import (
+    WITHIN,
+    Predictor,
+    Setting,
+    noise_of,
+    quiet_enough,
+    reach,
+    table_of,
+)
 from graphslim.pipeline import Outcome, Pass
 from graphslim.plans import DEAD_BELOW, Achieved, Plan, Selection, in_scope, plan_dead, plan_scored
 from graphslim.progress import Tick, silent
 from graphslim.rewrite import apply, apply_in_place
 from graphslim.runtime import run_as_shipped
 from graphslim.sampling import Samples, caution
+from graphslim.words import percent
 
 
 class Means(NamedTuple):
@@ -95,6 +104,13 @@ def cautions_of(graph: Graph, plan: Plan) -> List[str]:
     ]
     if plan.settings.get("inputs") == "random":
         found.append(str(caution(graph, None)))
+    latency = plan.settings.get("latency", {})
+    if latency.get("noise", 0) > WITHIN:
+        found.append(
+            f"latency here differs by {percent(latency['noise'])} from itself when nothing changes: "
+            f"{latency['measured']['median']:.3g} is no more exact than that; measure where "
+            "nothing else runs"
+        )
     return found
 
 
@@ -102,6 +118,15 @@ def _by_latency(graph: Graph, wish: Selection, scores: Scores, means: Means) -> 
     """A plan whose latency was measured: predicted by a table, then held against the machine."""
     assert wish.latency is not None
     batch = means.samples.batch
+
+    def timed(other: Graph) -> Bench:
+        return bench(graph, other, threads=means.threads, batch=batch, progress=means.progress)
+
+    def own_noise() -> float:
+        alone = timed(graph)
+        return noise_of(alone.ratio, alone.runs)
+
+    noise = quiet_enough(wish.latency, own_noise)
     setting = Setting(means.threads, batch, wish.step)
     predictor = Predictor(graph, table_of(graph, setting, progress=means.progress))
 
@@ -110,18 +135,18 @@ def _by_latency(graph: Graph, wish: Selection, scores: Scores, means: Means) -> 
         return plan, plan.achieved.achieved if plan.achieved else share
 
     def measure(plan: Plan) -> Spread:
-        slim = apply(graph, plan)
-        return bench(graph, slim, threads=means.threads, batch=batch, progress=means.progress).ratio
+        return timed(apply(graph, plan)).ratio
 
-    plan, promise = reach(wish.latency, plan_for, measure)
-    reason = None if promise.kept else "no plan that was tried is nearer on this machine"
+    plan, promise = reach(wish.latency, plan_for, measure, noise=noise)
     return plan._replace(
         settings={
             **plan.settings,
             "budget": {"latency": wish.latency},
             "latency": {**promise.as_dict(), "threads": means.threads, "batch": batch},
         },
-        achieved=Achieved("latency", wish.latency, round(promise.measured.median, 6), reason),
+        achieved=Achieved(
+            "latency", wish.latency, round(promise.measured.median, 6), promise.reason
+        ),
     )
 
 

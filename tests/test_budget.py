@@ -161,7 +161,7 @@ def test_impossible_wishes(wish: Dict[str, Any], told: str) -> None:
 
 
 def test_open_sizes_have_no_macs() -> None:
-    with pytest.raises(PlanError, match="size of an input is open.*--input-shape"):
+    with pytest.raises(PlanError, match="size of an input is open.*input_shapes"):
         gs.plan(tiny(NET.replace("1,6,6,4", "1,?,?,4")), criterion="l1", macs=0.5)
 
 

@@ -40,7 +40,7 @@ def test_batch_and_open_sizes() -> None:
 
 @pytest.mark.parametrize("shape", ["<?,?>", "<*>", "<1,4,?>"])
 def test_sizes_that_stay_open_are_told(shape: str) -> None:
-    with pytest.raises(GraphslimError, match="input x: its shape .*open.*--input-shape x="):
+    with pytest.raises(GraphslimError, match="input x: its shape .*open.*input_shapes=..x.: "):
         random_feeds(fed(shape))
 
 
@@ -60,7 +60,7 @@ def test_booleans_are_false_and_half_stays_half() -> None:
 
 
 def test_strings_cannot_be_made_up() -> None:
-    with pytest.raises(GraphslimError, match="input x: cannot make up string data.*--data"):
+    with pytest.raises(GraphslimError, match="input x: cannot make up string data.*data"):
         random_feeds(fed("<1>", "string"))
 
 

@@ -267,9 +267,9 @@ def test_an_empty_graph(tmp_path: Path) -> None:
 def test_a_signature_of_a_frozen_file_is_refused(tmp_path: Path) -> None:
     network = from_text("x = Placeholder() dtype=float32 shape=<1,2>\ny = Relu(x) T=float32")
     gs.save(network, tmp_path / "a.pb")
-    with pytest.raises(LoadError, match="--signature: .*a.pb is no SavedModel"):
+    with pytest.raises(LoadError, match="signature: .*a.pb is no SavedModel"):
         gs.load(tmp_path / "a.pb", signature="a")
-    with pytest.raises(LoadError, match="--tag: .*a.pb is no SavedModel"):
+    with pytest.raises(LoadError, match="tags: .*a.pb is no SavedModel"):
         gs.load(tmp_path / "a.pb", tags=["serve"])
 
 
@@ -599,9 +599,9 @@ def test_signatures_and_tags(tmp_path: Path) -> None:
         )
         builder.add_meta_graph(["gpu"], {"only": define({"x": x}, {"total": total})})
         builder.save()
-    with pytest.raises(LoadError, match="net.saved_model.pb: .*several graphs .*--tag: train; gpu"):
+    with pytest.raises(LoadError, match="net.saved_model.pb: .*several graphs .*tags: train; gpu"):
         gs.load(folder)
-    with pytest.raises(LoadError, match="several signatures .*--signature: both, logits"):
+    with pytest.raises(LoadError, match="several signatures .*signature: both, logits"):
         gs.load(folder, tags=["train"])
     assert gs.load(folder, tags=["gpu"]).outputs == [gs.Port("total")]
     for name in ("both", "logits"):

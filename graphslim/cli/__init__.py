@@ -49,7 +49,8 @@ def _status(args: List[str]) -> int:
 def _complain(error: object, args: Sequence[str], status: int = BAD_INPUT) -> int:
     if "--debug" in args:
         traceback.print_exc()
-    sys.stderr.write(f"graphslim: {' '.join(str(error).split())}\n")
+    text = error.told if isinstance(error, GraphslimError) else str(error)
+    sys.stderr.write(f"graphslim: {' '.join(text.split())}\n")
     return status
 
 
