@@ -30,7 +30,7 @@ _OPTION = re.compile(
 
 
 def in_library_words(text: str) -> str:
-    """A text that names options of the command line, with the library's keyword arguments instead."""
+    """A text that names command-line options, with the library's keyword arguments instead."""
     return _OPTION.sub(_keyword, text)
 
 

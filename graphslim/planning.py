@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from graphslim.analysis.channels import analyse
 from graphslim.bench import Bench, Spread, bench
@@ -19,12 +19,22 @@ from graphslim.latency import (
     table_of,
 )
 from graphslim.pipeline import Outcome, Pass
-from graphslim.plans import DEAD_BELOW, Achieved, Plan, Selection, in_scope, plan_dead, plan_scored
+from graphslim.plans import (
+    DEAD_BELOW,
+    Achieved,
+    Plan,
+    Selection,
+    check_possible,
+    in_scope,
+    plan_dead,
+    plan_scored,
+    scores_beyond,
+)
 from graphslim.progress import Tick, silent
 from graphslim.rewrite import apply, apply_in_place
 from graphslim.runtime import run_as_shipped
 from graphslim.sampling import Samples, caution
-from graphslim.words import percent
+from graphslim.words import percent, plural
 
 
 class Means(NamedTuple):
@@ -67,6 +77,7 @@ def make_plan(graph: Graph, wish: Selection, means: Optional[Means] = None) -> P
         run_as_shipped()
     channels = analyse(graph)
     groups = in_scope(graph, channels, wish)
+    check_possible(graph, channels, groups, wish)
     scores = score(
         graph,
         channels,
@@ -81,7 +92,10 @@ def make_plan(graph: Graph, wish: Selection, means: Optional[Means] = None) -> P
         if wish.latency is None
         else _by_latency(graph, wish, scores, means)
     )
-    return plan._replace(settings={**plan.settings, **_circumstances(graph, wish, scores, means)})
+    found = _circumstances(graph, wish, scores, means)
+    if plan.removed == 0 and wish.threshold is not None and scores.own:
+        found["scores"] = scores_beyond(scores.own, wish)
+    return plan._replace(settings={**plan.settings, **found})
 
 
 def _circumstances(graph: Graph, wish: Selection, scores: Scores, means: Means) -> Dict[str, Any]:
@@ -104,14 +118,34 @@ def cautions_of(graph: Graph, plan: Plan) -> List[str]:
     ]
     if plan.settings.get("inputs") == "random":
         found.append(str(caution(graph, None)))
+    if "scores" in plan.settings:
+        found.append(_range_of(plan.settings))
     latency = plan.settings.get("latency", {})
     if latency.get("noise", 0) > WITHIN:
         found.append(
-            f"latency here differs by {percent(latency['noise'])} from itself when nothing changes: "
-            f"{latency['measured']['median']:.3g} is no more exact than that; measure where "
-            "nothing else runs"
+            f"the very same network differs from itself by {percent(latency['noise'])} here, and "
+            f"the {latency['measured']['median']:.3g} measured is no more exact than that; measure "
+            "where nothing else runs"
         )
     return found
+
+
+def _range_of(settings: Mapping[str, Any]) -> str:
+    """What a threshold that removes nothing could have been."""
+    scores, threshold = settings["scores"], settings["budget"]["threshold"]
+    if not scores["beyond"]:
+        side = "above" if scores["above"] else "below"
+        text = f"no score is {side} the threshold {threshold:g}"
+    else:
+        text = (
+            f"{plural(scores['beyond'], 'score')} beyond the threshold {threshold:g} are too few "
+            f"for any group to lose channels by multiples of {settings['multiple_of']}"
+        )
+    numbers = [f"{one:.4g}" for one in scores["quartiles"]]
+    return (
+        f"{text}: scores of {settings['criterion']} are from {numbers[0]} to {numbers[4]}, half of "
+        f"them between {numbers[1]} and {numbers[3]}, the median is {numbers[2]}"
+    )
 
 
 def _by_latency(graph: Graph, wish: Selection, scores: Scores, means: Means) -> Plan:

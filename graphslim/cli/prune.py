@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import filecmp
 import os
+import shlex
 import time
 from typing import Any, List, Optional, Sequence, Tuple, cast
 
@@ -10,6 +12,7 @@ import click
 
 from graphslim import progress, show
 from graphslim.analysis.cautions import cautions
+from graphslim.analysis.cost import cost
 from graphslim.api import finders
 from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
@@ -18,6 +21,7 @@ from graphslim.cli.files import check_targets, files_of, write_plan
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
 from graphslim.cli.report import check_report, draw_report, report_option, writing_report
 from graphslim.errors import GraphslimError
+from graphslim.ir import Graph
 from graphslim.options import Reading, Running, model_options, run_options
 from graphslim.pipeline import (
     Dump,
@@ -138,7 +142,22 @@ def prune(
         save(stored, output)
     if plan_out and plan is not None:
         write_plan(plan, plan_out)
-    return tell_result(as_json, graph, stored, plan, checked, output, seconds)
+    status = tell_result(as_json, graph, stored, plan, checked, output, seconds)
+    if not as_json and wish.criterion is None and plan is not None and not plan.removed:
+        _tell_next(graph, model, output, running, reading)
+    return status
+
+
+def _tell_next(graph: Graph, model: str, output: str, running: Running, reading: Reading) -> None:
+    """Says what can be done where nothing is dead, in a command that can be run as it stands."""
+    if os.path.isfile(model) and filecmp.cmp(model, output, shallow=False):
+        console.out.print(f"{output} is a copy of {model}, byte for byte.")
+    criterion = ["taylor", "--data", running.data] if running.data else ["l1"]
+    budget = "--params" if cost(graph).macs is None else "--macs"
+    words = ["graphslim", "prune", model, "-o", output, "--criterion", *criterion, budget, "0.5"]
+    line = " ".join(map(shlex.quote, [*words, *reading.words()]))
+    console.out.print("To remove the channels that matter least:")
+    click.echo(f"  {line}")
 
 
 def _removal(wish: Selection, means: Means) -> Pass:
