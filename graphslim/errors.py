@@ -23,8 +23,8 @@ _KEYWORDS: Dict[str, str] = {
 }
 """What the library calls the options of the command line; those that it has not are left out."""
 _OPTION = re.compile(
-    r"(?<![\w-])--(?:(input-shape) ([^\s=]+)=(\d+(?:,\d+)*)|(criterion) (\w+)|([a-z][a-z-]*[a-z])"
-    r"(?: (\d[\d.e-]*\d|\d))?)(?![\w-])"
+    r"(?<![\w-])--(?:(input-shape) ([^\s=]+)=((?:\d+|\?|\.{3})(?:,(?:\d+|\?))*)"
+    r"|(criterion) (\w+)|([a-z][a-z-]*[a-z])(?: (\d[\d.e-]*\d|\d))?)(?![\w-])"
 )
 """An option, and the value behind it where that is a number, a shape or a criterion."""
 
@@ -37,7 +37,8 @@ def in_library_words(text: str) -> str:
 def _keyword(match: Match[str]) -> str:
     name, sizes, criterion, other, number = match.group(2, 3, 5, 6, 7)
     if name:
-        return f'input_shapes={{"{name}": [{sizes.replace(",", ", ")}]}}'
+        shape = sizes.replace(",", ", ").replace("?", "None")
+        return f'input_shapes={{"{name}": [{shape}]}}'
     if criterion:
         return f'criterion="{criterion}"'
     if other not in _KEYWORDS:

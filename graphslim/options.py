@@ -247,12 +247,16 @@ def _shapes(
 ) -> Dict[str, List[Optional[int]]]:
     shapes: Dict[str, List[Optional[int]]] = {}
     for text in texts:
-        name, _, sizes = text.rpartition("=")
+        name, mark, sizes = text.rpartition("=")
         try:
             numbers = [None if size in ("?", "-1") else int(size) for size in sizes.split(",")]
         except ValueError:
             numbers = []
-        if not numbers or any(size is not None and size < 1 for size in numbers):
+        if (
+            not numbers
+            or (mark and not name)
+            or any(size is not None and size < 1 for size in numbers)
+        ):
             raise click.BadParameter(
                 f"{text!r} is not of the form NAME=1,224,224,3, or 1,224,224,3 for the only input"
             )

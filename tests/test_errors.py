@@ -24,6 +24,7 @@ from graphslim.errors import _KEYWORDS, GraphslimError, in_library_words
             "add --input-shape input=1,224,224,3",
             'add input_shapes={"input": [1, 224, 224, 3]}',
         ),
+        ("add --input-shape x:0=?,4", 'add input_shapes={"x:0": [None, 4]}'),
         ("give the input's with --input-shape", "give the input's with input_shapes"),
         ("--force applies it", "force=True applies it"),
         ("--no-meta writes the checkpoint", "write_meta=False writes the checkpoint"),

@@ -79,9 +79,9 @@ def test_which_graph_is_taken(
 @pytest.mark.parametrize(
     ("graphs", "asked", "told"),
     [
-        ({"a": [DEFAULT], "b": [DEFAULT]}, [], "several graphs .choose one with --tag: a; b"),
-        ({"serve,a": [], "serve,b": []}, [], "--tag: serve,a; serve,b"),
-        ({"a": [], "": []}, ["c"], "--tag: no graph with the tags c .m has: a; no tags"),
+        ({"a": [DEFAULT], "b": [DEFAULT]}, [], "several graphs .choose one with tags: a; b"),
+        ({"serve,a": [], "serve,b": []}, [], "tags: serve,a; serve,b"),
+        ({"a": [], "": []}, ["c"], "tags: no graph with the tags c .m has: a; no tags"),
         ({"a,b": []}, ["a"], "no graph with the tags a .m has: a,b"),
         ({}, [], "m: the SavedModel holds no graph"),
     ],
@@ -109,10 +109,10 @@ def test_which_signature_is_taken(names: List[str], asked: Optional[str], taken:
 @pytest.mark.parametrize(
     ("names", "asked", "told"),
     [
-        (["b", "a"], None, "several signatures .choose one with --signature: a, b"),
-        (["a"], "b", "--signature: no signature 'b' .m has: a"),
+        (["b", "a"], None, "several signatures .choose one with signature: a, b"),
+        (["a"], "b", "signature: no signature 'b' .m has: a"),
         (["__saved_model_init_op"], "b", "m has: none"),
-        (["__saved_model_init_op"], None, "no signature, .* or name --inputs and --outputs"),
+        (["__saved_model_init_op"], None, "no signature, .* or name inputs and outputs"),
     ],
 )
 def test_which_signature_is_not_taken(names: List[str], asked: Optional[str], told: str) -> None:
