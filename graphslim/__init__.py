@@ -20,7 +20,7 @@ from graphslim.api import (
 )
 from graphslim.criteria import criteria, criterion
 from graphslim.errors import GraphslimError
-from graphslim.graphdef import drop_functions, save, serialize, to_graph_def
+from graphslim.graphdef import drop_functions, serialize, to_graph_def
 from graphslim.ir import (
     CONTROL,
     IDENTITY_OPS,
@@ -53,6 +53,7 @@ from graphslim.rewrite import (
     zero_consumers,
 )
 from graphslim.sampling import Images, Samples
+from graphslim.saving import save
 
 if TYPE_CHECKING:
     from graphslim.checkpoint import open_checkpoint

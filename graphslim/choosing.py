@@ -8,7 +8,7 @@ import click
 
 from graphslim.criteria import AGGREGATES, find_criterion
 from graphslim.errors import PlanError
-from graphslim.options import Command, Finite, combined, packed
+from graphslim.options import Command, Finite, Number, Share, combined, packed
 from graphslim.planning import Means
 from graphslim.plans import DEAD_BELOW, RANKS, ROUNDINGS, SCOPES, Selection, read_settings
 from graphslim.progress import Tick, silent
@@ -98,11 +98,11 @@ def _what_goes() -> List[Command]:
 
 
 def _how_much() -> List[Command]:
-    share = click.FloatRange(0, 1, min_open=True)
+    share = Share()
     found = [
         click.option(
             "--threshold",
-            type=float,
+            type=Number(),
             metavar="T",
             help="Channels whose score is beyond T: above, if the criterion says what is "
             "redundant; below, if it says what matters.",
@@ -205,7 +205,7 @@ def _limits() -> List[Command]:
         ),
         click.option(
             "--max-ratio",
-            type=click.FloatRange(0, 1),
+            type=Share(none=True),
             default=1.0,
             show_default=True,
             metavar="R",

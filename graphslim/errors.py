@@ -2,16 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Optional
+import re
+from typing import Dict, Match, Optional
 
 from graphslim.words import elided, visible
 
 _LONGEST = {"where": 200, "what": 400, "hint": 500}
 """Characters of each part of a message that are shown; names from a file may be of any length."""
 
+_KEYWORDS: Dict[str, str] = {
+    **{
+        name: name.replace("-", "_")
+        for name in (
+            *("inputs", "outputs", "signature", "meta", "inference-meta", "averages", "criterion"),
+            *("threshold", "ratio", "macs", "params", "size", "latency", "rank", "aggregate"),
+            *("scope", "only", "exclude", "multiple-of", "rounding", "min-channels", "max-ratio"),
+            *("dead-below", "settings", "seed", "data", "loss-output", "batch", "threads"),
+            *("tolerance", "runs", "warmup", "for-tf"),
+        )
+    },
+    **{name: f"{name.replace('-', '_')}=True" for name in ("force", "fold", "allow-unconverged")},
+    "input-shape": "input_shapes",
+    "tag": "tags",
+    "no-meta": "write_meta=False",
+}
+"""What the library calls the options of the command line; those that it has not are left out."""
+_OPTION = re.compile(
+    r"(?<![\w-])--(?:(input-shape) ([^\s=]+)=((?:\d+|\?|\.{3})(?:,(?:\d+|\?))*)"
+    r"|(criterion) (\w+)|([a-z][a-z-]*[a-z])(?: (\d[\d.e-]*\d|\d))?)(?![\w-])"
+)
+"""An option, and the value behind it where that is a number, a shape or a criterion."""
+
+
+def in_library_words(text: str) -> str:
+    """A text that names command-line options, with the library's keyword arguments instead."""
+    return _OPTION.sub(_keyword, text)
+
+
+def _keyword(match: Match[str]) -> str:
+    name, sizes, criterion, other, number = match.group(2, 3, 5, 6, 7)
+    if name:
+        shape = sizes.replace(",", ", ").replace("?", "None")
+        return f'input_shapes={{"{name}": [{shape}]}}'
+    if criterion:
+        return f'criterion="{criterion}"'
+    if other not in _KEYWORDS:
+        return match.group()
+    return _KEYWORDS[other] + ("" if number is None else f"={number}")
+
 
 class GraphslimError(Exception):
     """Bad input or an impossible wish, told as what, where and what to do.
+
+    The three name options as the command line spells them (`--macs 0.5`), and so does `told`; the
+    text of the exception has the library's keyword arguments instead (`macs=0.5`).
 
     Args:
         what: the fact, in one clause.
@@ -24,12 +68,17 @@ class GraphslimError(Exception):
 
     def __init__(self, what: str, where: Optional[str] = None, hint: Optional[str] = None) -> None:
         self.what, self.where, self.hint = what, where, hint
+        super().__init__(in_library_words(self.told))
+
+    @property
+    def told(self) -> str:
+        """The whole message for a user of the command line; long parts are elided."""
         place, fact, remedy = [
             elided(visible(text), _LONGEST[name]) if text else ""
-            for name, text in (("where", where), ("what", what), ("hint", hint))
+            for name, text in (("where", self.where), ("what", self.what), ("hint", self.hint))
         ]
         text = f"{place}: {fact}" if place else fact
-        super().__init__(f"{text} ({remedy})" if remedy else text)
+        return f"{text} ({remedy})" if remedy else text
 
 
 class LoadError(GraphslimError):

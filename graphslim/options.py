@@ -4,7 +4,18 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Type
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Type,
+)
 
 import click
 
@@ -35,6 +46,21 @@ class Reading(NamedTuple):
     meta: Optional[str]
     inference_meta: Optional[str]
     averages: bool
+
+    def words(self) -> List[str]:
+        """The options as they can be given on a command line."""
+        shapes = [
+            f"{name}={_sizes(sizes)}" if name else _sizes(sizes)
+            for name, sizes in self.input_shapes.items()
+        ]
+        given = [
+            *[("--inputs", ",".join(self.inputs)), ("--outputs", ",".join(self.outputs))],
+            *[("--input-shape", shape) for shape in shapes],
+            *[("--signature", self.signature), ("--tag", ",".join(self.tags))],
+            *[("--meta", self.meta), ("--inference-meta", self.inference_meta)],
+        ]
+        found = [word for option, value in given if value for word in (option, value)]
+        return [*found, "--averages"] if self.averages else found
 
     def load(self, path: str) -> Graph:
         """Reads a model.
@@ -92,6 +118,10 @@ class Reading(NamedTuple):
             if not kinds[0][0]:
                 reading = reading._replace(signature=None)
         return reading
+
+
+def _sizes(sizes: Sequence[Optional[int]]) -> str:
+    return ",".join(["?" if size is None else str(size) for size in sizes])
 
 
 def _saved(path: str) -> bool:
@@ -156,6 +186,49 @@ class Finite(click.FloatRange):
         return number
 
 
+class Number(click.ParamType):
+    """A finite number, or a percentage of 1: `0.5`, `50%`, `50 %`."""
+
+    name = "number"
+
+    def convert(
+        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> float:
+        """The number that a text stands for."""
+        text = str(value).strip()
+        try:
+            number = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            self.fail(f"{text!r} is not a number; write 0.5 or 50%", param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{text} is not a finite number", param, ctx)
+        return number
+
+
+class Share(Number):
+    """A share of a whole: a number from 0 (or just above) to 1, or a percentage.
+
+    Args:
+        none: whether 0 is one.
+    """
+
+    name = "share"
+
+    def __init__(self, none: bool = False) -> None:
+        self._none = none
+
+    def convert(
+        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> float:
+        """The share that a text stands for."""
+        share = super().convert(value, param, ctx)
+        if not (share >= 0 if self._none else share > 0) or share > 1:
+            least = "from 0" if self._none else "above 0"
+            hint = f"; {value}% is {share / 100:g}" if 1 < share <= 100 else ""
+            self.fail(f"{value} is no share {least} to 1 (or 100%){hint}", param, ctx)
+        return share
+
+
 def _shapes(
     context: click.Context, option: click.Parameter, texts: Tuple[str, ...]
 ) -> Dict[str, List[Optional[int]]]:
@@ -165,9 +238,15 @@ def _shapes(
         try:
             numbers = [None if size in ("?", "-1") else int(size) for size in sizes.split(",")]
         except ValueError:
-            numbers, mark = [], ""
-        if not mark or not name or any(size is not None and size < 1 for size in numbers):
-            raise click.BadParameter(f"{text!r} is not of the form NAME=1,224,224,3")
+            numbers = []
+        if (
+            not numbers
+            or (mark and not name)
+            or any(size is not None and size < 1 for size in numbers)
+        ):
+            raise click.BadParameter(
+                f"{text!r} is not of the form NAME=1,224,224,3, or 1,224,224,3 for the only input"
+            )
         shapes[name] = numbers
     return shapes
 
@@ -217,8 +296,8 @@ def model_options(command: Command) -> Command:
             "input_shapes",
             multiple=True,
             callback=_shapes,
-            metavar="NAME=1,224,224,3",
-            help="The shape of an input that the file leaves open.",
+            metavar="[NAME=]1,224,224,3",
+            help="The shape of an input that the file leaves open; NAME where there are several.",
         ),
         click.option(
             "--signature",

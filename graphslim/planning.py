@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from graphslim.analysis.channels import analyse
-from graphslim.bench import Spread, bench
+from graphslim.bench import Bench, Spread, bench
 from graphslim.criteria import Scores, find_criterion, score
 from graphslim.ir import Graph
-from graphslim.latency import Predictor, Setting, reach, table_of
+from graphslim.latency import (
+    WITHIN,
+    Predictor,
+    Setting,
+    noise_of,
+    quiet_enough,
+    reach,
+    table_of,
+)
 from graphslim.pipeline import Outcome, Pass
-from graphslim.plans import DEAD_BELOW, Achieved, Plan, Selection, in_scope, plan_dead, plan_scored
+from graphslim.plans import (
+    DEAD_BELOW,
+    Achieved,
+    Plan,
+    Selection,
+    check_possible,
+    in_scope,
+    plan_dead,
+    plan_scored,
+    scores_beyond,
+)
 from graphslim.progress import Tick, silent
 from graphslim.rewrite import apply, apply_in_place
 from graphslim.runtime import run_as_shipped
 from graphslim.sampling import Examples, Samples, caution
+from graphslim.words import percent, plural
 
 
 class Means(NamedTuple):
@@ -58,6 +77,7 @@ def make_plan(graph: Graph, wish: Selection, means: Optional[Means] = None) -> P
         run_as_shipped()
     channels = analyse(graph)
     groups = in_scope(graph, channels, wish)
+    check_possible(graph, channels, groups, wish)
     scores = score(
         graph,
         channels,
@@ -72,7 +92,10 @@ def make_plan(graph: Graph, wish: Selection, means: Optional[Means] = None) -> P
         if wish.latency is None
         else _by_latency(graph, wish, scores, means)
     )
-    return plan._replace(settings={**plan.settings, **_circumstances(graph, wish, scores, means)})
+    found = _circumstances(graph, wish, scores, means)
+    if plan.removed == 0 and wish.threshold is not None and scores.own:
+        found["scores"] = scores_beyond(scores.own, wish)
+    return plan._replace(settings={**plan.settings, **found})
 
 
 def _circumstances(graph: Graph, wish: Selection, scores: Scores, means: Means) -> Dict[str, Any]:
@@ -102,13 +125,49 @@ def cautions_of(graph: Graph, plan: Plan) -> List[str]:
     ]
     if plan.settings.get("inputs") == "random":
         found.append(str(caution(graph, None)))
+    if "scores" in plan.settings:
+        found.append(_range_of(plan.settings))
+    latency = plan.settings.get("latency", {})
+    if latency.get("noise", 0) > WITHIN:
+        found.append(
+            f"the very same network differs from itself by {percent(latency['noise'])} here, and "
+            f"the {latency['measured']['median']:.3g} measured is no more exact than that; measure "
+            "where nothing else runs"
+        )
     return found
+
+
+def _range_of(settings: Mapping[str, Any]) -> str:
+    """What a threshold that removes nothing could have been."""
+    scores, threshold = settings["scores"], settings["budget"]["threshold"]
+    if not scores["beyond"]:
+        side = "above" if scores["above"] else "below"
+        text = f"no score is {side} the threshold {threshold:g}"
+    else:
+        text = (
+            f"{plural(scores['beyond'], 'score')} beyond the threshold {threshold:g} are too few "
+            f"for any group to lose channels by multiples of {settings['multiple_of']}"
+        )
+    numbers = [f"{one:.4g}" for one in scores["quartiles"]]
+    return (
+        f"{text}: scores of {settings['criterion']} are from {numbers[0]} to {numbers[4]}, half of "
+        f"them between {numbers[1]} and {numbers[3]}, the median is {numbers[2]}"
+    )
 
 
 def _by_latency(graph: Graph, wish: Selection, scores: Scores, means: Means) -> Plan:
     """A plan whose latency was measured: predicted by a table, then held against the machine."""
     assert wish.latency is not None
     batch = means.samples.batch
+
+    def timed(other: Graph) -> Bench:
+        return bench(graph, other, threads=means.threads, batch=batch, progress=means.progress)
+
+    def own_noise() -> float:
+        alone = timed(graph)
+        return noise_of(alone.ratio, alone.runs)
+
+    noise = quiet_enough(wish.latency, own_noise)
     setting = Setting(means.threads, batch, wish.step)
     predictor = Predictor(graph, table_of(graph, setting, progress=means.progress))
 
@@ -117,18 +176,18 @@ def _by_latency(graph: Graph, wish: Selection, scores: Scores, means: Means) -> 
         return plan, plan.achieved.achieved if plan.achieved else share
 
     def measure(plan: Plan) -> Spread:
-        slim = apply(graph, plan)
-        return bench(graph, slim, threads=means.threads, batch=batch, progress=means.progress).ratio
+        return timed(apply(graph, plan)).ratio
 
-    plan, promise = reach(wish.latency, plan_for, measure)
-    reason = None if promise.kept else "no plan that was tried is nearer on this machine"
+    plan, promise = reach(wish.latency, plan_for, measure, noise=noise)
     return plan._replace(
         settings={
             **plan.settings,
             "budget": {"latency": wish.latency},
             "latency": {**promise.as_dict(), "threads": means.threads, "batch": batch},
         },
-        achieved=Achieved("latency", wish.latency, round(promise.measured.median, 6), reason),
+        achieved=Achieved(
+            "latency", wish.latency, round(promise.measured.median, 6), promise.reason
+        ),
     )
 
 

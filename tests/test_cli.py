@@ -85,6 +85,7 @@ def test_inspect(run: Run) -> None:
         "params": "26",
         "MACs": "320",
         "groups": "1 of 2 prunable, with 4 of 6 channels (the rest: --why-not)",
+        "dead": "2 channels: `graphslim prune` removes them, and no output changes",
         "blocks": "none recognised",
     }
 
@@ -106,7 +107,8 @@ def test_inspect_json(run: Run) -> None:
     tree = found.json
     assert found.err == ""
     assert list(tree) == [
-        *("inputs", "outputs", "nodes", "params", "macs", "cautions", "blocks", "groups")
+        *("inputs", "outputs", "nodes", "params", "macs", "cautions", "blocks", "groups"),
+        "dead",
     ]
     assert (tree["inputs"], tree["outputs"], tree["nodes"]) == (["x"], ["out", "odd"], 13)
     assert tree["params"] == 2 * 8 + 9 * 8 + 8 * 4 + 2 * 3
@@ -133,7 +135,7 @@ def test_open_sizes_leave_the_cost_open(run: Run) -> None:
     open_size = FOLDS.replace("<?,4,4,3>", "<?,?,?,3>")
     save(from_text(open_size), "open.pb")
     assert run("inspect", "open.pb", "--json").json["macs"] is None
-    assert "give it with --input-shape" in run("inspect", "open.pb").out
+    assert "not known: add --input-shape x=1,224,224,3" in run("inspect", "open.pb").out
     given = run("inspect", "open.pb", "--json", "--input-shape", "x=1,4,4,3").json
     assert given["macs"] == 320
 

@@ -61,7 +61,7 @@ def test_a_folder_is_as_open_as_others(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_holds_something_is_left_alone(target: Path) -> None:
-    with pytest.raises(EmitError, match=r"not empty, it holds a \(.*--force"), replacing_folder(
+    with pytest.raises(EmitError, match=r"not empty, it holds a \(.*force=True"), replacing_folder(
         str(target)
     ):
         pytest.fail("nothing may be begun")

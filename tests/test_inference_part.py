@@ -88,7 +88,7 @@ def test_a_factor_before_a_dropout_stays() -> None:
     ],
 )
 def test_other_random_numbers_are_refused(text: str) -> None:
-    with pytest.raises(LoadError, match="node u: .*random.*--inputs.*--inference-meta"):
+    with pytest.raises(LoadError, match="node u: .*random.*inputs.*inference_meta"):
         inference_part(from_text(X + text), None, ["y"])
 
 
@@ -97,7 +97,7 @@ def test_a_training_batch_norm_without_statistics_is_refused() -> None:
     one = "g = Const() dtype=float32 value=float32[4]{1}\n"
     image = "x = Placeholder() dtype=float32 shape=<?,2,2,4>\n"
     fused = "b = FusedBatchNormV3(x, g, g, e, e) T=float32 is_training=true"
-    with pytest.raises(LoadError, match="node b: .*kept nowhere.*--inference-meta"):
+    with pytest.raises(LoadError, match="node b: .*kept nowhere.*inference_meta"):
         inference_part(from_text(image + one + empty + fused), None, ["b"])
 
 

@@ -17,7 +17,7 @@ LAYERS: Tuple[Tuple[str, ...], ...] = (
     ("graphdef", "ops"),
     ("analysis",),
     ("match", "layout", "criteria", "remedies"),
-    ("pattern", "plans"),
+    ("pattern", "plans", "saving"),
     ("rewrite",),
     ("runtime", "feeds", "fidelity"),
     ("differences", "pipeline", "sampling"),

@@ -133,7 +133,7 @@ def test_notes_say_what_was_matched_how() -> None:
 def test_plan_fits_another_checkpoint_by_name() -> None:
     graph, other = tiny(IR_SE), tiny(IR_SE.replace("random 1}", "random 31}"))
     plan = plan_given(graph, {"e": [1, 2]})._replace(model={"name": "a", "sha256": "0" * 64})
-    with pytest.raises(PlanError, match="made for a.*--force"):
+    with pytest.raises(PlanError, match="made for a.*force=True"):
         fit(other, plan)
     found = fit(other, plan, force=True)
     assert found.notes == ("1 group matched by name and bindings",)
@@ -215,7 +215,7 @@ def test_plan_without_layers_or_bindings_is_not_carried_over() -> None:
 
 def test_without_force_nothing_is_carried_over() -> None:
     graph = gs.load(str(DIGITS))
-    with pytest.raises(PlanError, match="--force"):
+    with pytest.raises(PlanError, match="force=True"):
         gs.apply(respell(graph), random_plan(graph))
 
 

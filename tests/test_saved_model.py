@@ -94,9 +94,9 @@ def test_which_graph_is_taken(
 @pytest.mark.parametrize(
     ("graphs", "asked", "told"),
     [
-        ({"a": [DEFAULT], "b": [DEFAULT]}, [], "several graphs .choose one with --tag: a; b"),
-        ({"serve,a": [], "serve,b": []}, [], "--tag: serve,a; serve,b"),
-        ({"a": [], "": []}, ["c"], "--tag: no graph with the tags c .m has: a; no tags"),
+        ({"a": [DEFAULT], "b": [DEFAULT]}, [], "several graphs .choose one with tags: a; b"),
+        ({"serve,a": [], "serve,b": []}, [], "tags: serve,a; serve,b"),
+        ({"a": [], "": []}, ["c"], "tags: no graph with the tags c .m has: a; no tags"),
         ({"a,b": []}, ["a"], "no graph with the tags a .m has: a,b"),
         ({}, [], "m: the SavedModel holds no graph"),
     ],
@@ -124,10 +124,10 @@ def test_which_signature_is_taken(names: List[str], asked: Optional[str], taken:
 @pytest.mark.parametrize(
     ("names", "asked", "told"),
     [
-        (["b", "a"], None, "several signatures .choose one with --signature: a, b"),
-        (["a"], "b", "--signature: no signature 'b' .m has: a"),
+        (["b", "a"], None, "several signatures .choose one with signature: a, b"),
+        (["a"], "b", "signature: no signature 'b' .m has: a"),
         (["__saved_model_init_op"], "b", "m has: none"),
-        (["__saved_model_init_op"], None, "no signature, .* or name --inputs and --outputs"),
+        (["__saved_model_init_op"], None, "no signature, .* or name inputs and outputs"),
     ],
 )
 def test_which_signature_is_not_taken(names: List[str], asked: Optional[str], told: str) -> None:
@@ -282,9 +282,9 @@ def test_an_empty_graph(tmp_path: Path) -> None:
 def test_a_signature_of_a_frozen_file_is_refused(tmp_path: Path) -> None:
     network = from_text("x = Placeholder() dtype=float32 shape=<1,2>\ny = Relu(x) T=float32")
     gs.save(network, tmp_path / "a.pb")
-    with pytest.raises(LoadError, match="--signature: .*a.pb is no SavedModel"):
+    with pytest.raises(LoadError, match="signature: .*a.pb is no SavedModel"):
         gs.load(tmp_path / "a.pb", signature="a")
-    with pytest.raises(LoadError, match="--tag: .*a.pb is no SavedModel"):
+    with pytest.raises(LoadError, match="tags: .*a.pb is no SavedModel"):
         gs.load(tmp_path / "a.pb", tags=["serve"])
 
 
@@ -614,9 +614,9 @@ def test_signatures_and_tags(tmp_path: Path) -> None:
         )
         builder.add_meta_graph(["gpu"], {"only": define({"x": x}, {"total": total})})
         builder.save()
-    with pytest.raises(LoadError, match="net.saved_model.pb: .*several graphs .*--tag: train; gpu"):
+    with pytest.raises(LoadError, match="net.saved_model.pb: .*several graphs .*tags: train; gpu"):
         gs.load(folder)
-    with pytest.raises(LoadError, match="several signatures .*--signature: both, logits"):
+    with pytest.raises(LoadError, match="several signatures .*signature: both, logits"):
         gs.load(folder, tags=["train"])
     assert gs.load(folder, tags=["gpu"]).outputs == [gs.Port("total")]
     for name in ("both", "logits"):

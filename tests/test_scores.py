@@ -292,5 +292,5 @@ def test_no_groups_have_no_scores() -> None:
 
 
 def test_an_unknown_aggregate_is_refused() -> None:
-    with pytest.raises(PlanError, match="--aggregate: no way to aggregate called 'median'"):
+    with pytest.raises(PlanError, match="aggregate: no way to aggregate called 'median'"):
         scored(tiny(PLAIN), "l1", aggregate="median")

@@ -10,6 +10,7 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from graphslim.analysis.channels import Labels
+from graphslim.analysis.statements import check_statements, restate
 from graphslim.checkpoint.means import mend_mean
 from graphslim.checkpoint.walk import TrainingWalk
 from graphslim.errors import PlanError
@@ -66,6 +67,9 @@ def narrow(whole: Graph, cuts: Cuts) -> Narrowed:
             _mend_input(slim, node, labels, gone)
         elif node.op == "RealDiv":
             mend_mean(slim, node, labels, gone)
+    after = Labels(TrainingWalk(slim))
+    restate(slim, labels, after)
+    check_statements(slim, after)
     return Narrowed(slim, found)
 
 

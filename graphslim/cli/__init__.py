@@ -91,7 +91,8 @@ def _status(args: List[str]) -> int:
 
 
 def _complain(error: object, args: Sequence[str], status: int = BAD_INPUT) -> int:
-    line = elided(visible(" ".join(str(error).split())), _LONGEST)
+    text = error.told if isinstance(error, GraphslimError) else str(error)
+    line = elided(visible(" ".join(text.split())), _LONGEST)
     with contextlib.suppress(OSError):  # nobody can be told where stderr is full
         if "--debug" in args:
             traceback.print_exc()

@@ -16,6 +16,7 @@ from graphslim.graphdef.endings import check_ending, check_graph_ending
 from graphslim.ir import Graph
 from graphslim.options import Reading
 from graphslim.plans import Plan
+from graphslim.saving import check_consistent
 from graphslim.writing import check_target, replacing
 
 _ENDINGS: Mapping[str, Tuple[Sequence[str], str]] = {
@@ -124,6 +125,7 @@ def placing(*outputs: Tuple[Optional[str], Union[None, Graph, Plan, str]]) -> It
 def _chunks(path: str, content: Union[Graph, Plan, str]) -> Iterator[Any]:
     """The bytes of a file, in parts."""
     if isinstance(content, Graph):
+        check_consistent(content)
         yield from encoded(content, path)
     else:
         text = content.to_json() if isinstance(content, Plan) else content

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from typing import Any, List, Optional, Sequence, Tuple, cast
 
@@ -10,6 +11,7 @@ import click
 
 from graphslim import progress, show
 from graphslim.analysis.cautions import cautions
+from graphslim.analysis.cost import cost
 from graphslim.api import finders
 from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
@@ -25,6 +27,8 @@ from graphslim.cli.files import (
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
 from graphslim.cli.report import check_report, draw_report, report_option
 from graphslim.errors import GraphslimError
+from graphslim.graphdef.emit import encoded
+from graphslim.ir import Graph
 from graphslim.options import Reading, Running, model_options, run_options
 from graphslim.pipeline import (
     Dump,
@@ -39,6 +43,7 @@ from graphslim.pipeline import (
 )
 from graphslim.planning import Means, RemoveChannels, cautions_of
 from graphslim.plans import Selection
+from graphslim.reading import read_bytes
 
 _DEAD = (
     *("scope", "only", "exclude", "multiple_of", "min_channels"),
@@ -143,7 +148,23 @@ def prune(
         compared = (checked.change, checked.agreement)
         page = draw_report(graph, slim, plan, *compared, output, seconds, quiet)
     with console.told_first(placing((output, stored), (report_out, page), (plan_out, plan))):
-        return tell_result(as_json, graph, stored, plan, checked, output, seconds)
+        status = tell_result(as_json, graph, stored, plan, checked, output, seconds)
+        if not as_json and wish.criterion is None and plan is not None and not plan.removed:
+            _tell_next(stored, model, output, running, reading)
+        return status
+
+
+def _tell_next(stored: Graph, model: str, output: str, running: Running, reading: Reading) -> None:
+    """Says what can be done where nothing is dead, in a command that can be run as it stands."""
+    if os.path.isfile(model) and b"".join(encoded(stored, output)) == read_bytes(model):
+        console.out.print(f"{output} is a copy of {model}, byte for byte.")
+    data = path_of(running.data)
+    criterion = ["l1"] if data is None else ["taylor", "--data", data]
+    budget = "--params" if cost(stored).macs is None else "--macs"
+    words = ["graphslim", "prune", model, "-o", output, "--criterion", *criterion, budget, "0.5"]
+    line = " ".join(map(shlex.quote, [*words, *reading.words()]))
+    console.out.print("To remove the channels that matter least:")
+    console.echo(f"  {line}\n")
 
 
 def _removal(wish: Selection, means: Means) -> Pass:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from typing import List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 
 from graphslim.errors import LoadError
-from graphslim.ir import CONTROL, Graph, Node, Port, Shape
+from graphslim.ir import CONTROL, DType, Graph, Node, Port, Shape
+from graphslim.words import plural
 
 T = TypeVar("T")
 ShapesLike = Mapping[str, Sequence[Optional[int]]]
@@ -49,13 +50,33 @@ def settle(
     if not inputs:
         needed = _upstream(graph, [port.node for port in graph.outputs])
         graph.inputs = [name for name in graph.inputs if name in needed]
-    graph.input_shapes = {}
+    agreed: Dict[str, Tuple[Optional[int], ...]] = {}
     for text, shape in (shapes or {}).items():
-        name = Port.parse(text).node
+        name = Port.parse(text).node if text else _only_input(graph, tuple(shape))
         if name not in graph.inputs:
             there = f"the inputs are: {', '.join(graph.inputs)}" if graph.inputs else "it has none"
             raise LoadError(f"{text!r} is not an input of {graph.name}", "--input-shape", there)
-        graph.input_shapes[name] = _agreed(graph[name], tuple(shape))
+        agreed[name] = _agreed(graph[name], tuple(shape))
+    graph.input_shapes = agreed
+
+
+def _only_input(graph: Graph, shape: Tuple[Optional[int], ...]) -> str:
+    """The input that a shape without a name is for.
+
+    Raises:
+        LoadError: there is none, or more than one.
+    """
+    # A switch for training, say, is no input that one would give the shape of.
+    names = [name for name in graph.inputs if graph[name].attrs.get("dtype") is not DType.bool]
+    if len(names) != 1:
+        sizes = ",".join(["?" if size is None else str(size) for size in shape])
+        there = f"write {names[0]}={sizes}; the inputs are: {', '.join(names)}" if names else None
+        raise LoadError(
+            f"{graph.name} has {plural(len(names), 'input')}, and {sizes} names none of them",
+            "--input-shape",
+            there or "leave it out",
+        )
+    return names[0]
 
 
 def _agreed(node: Node, given: Tuple[Optional[int], ...]) -> Tuple[Optional[int], ...]:

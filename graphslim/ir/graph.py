@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import (
     Any,
     Callable,
@@ -11,7 +10,9 @@ from typing import (
     Iterable,
     Iterator,
     List,
+    Mapping,
     NamedTuple,
+    NoReturn,
     Optional,
     Sequence,
     Set,
@@ -23,7 +24,10 @@ from typing import (
 import networkx as nx
 
 from graphslim.errors import IRError
+from graphslim.ir.block import Block
+from graphslim.ir.fixed import FixedDict, FixedList
 from graphslim.ir.node import CONTROL, Attrs, Node, Port
+from graphslim.ir.order import topological
 from graphslim.ir.tensor import Tensor
 
 T = TypeVar("T")
@@ -37,44 +41,19 @@ class Use(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index
 
 
-class Block(NamedTuple):
-    """A recognised piece of architecture.
-
-    Attributes:
-        kind: the pattern's name, such as `inverted_residual`.
-        name: the name scope that its nodes share, made unique.
-        nodes: the nodes inside, in topological order.
-        channels_of: the port whose channels are the block's own (its scoring layer's output).
-        roles: what the pattern called its nodes (`expand`, `depthwise`, ...).
-    """
-
-    kind: str
-    name: str
-    nodes: Tuple[str, ...]
-    channels_of: Port
-    roles: Tuple[Tuple[str, str], ...]
-
-    def role(self, name: str) -> str:
-        """The node that the pattern called `name`.
-
-        Raises:
-            KeyError: the pattern has no such name.
-        """
-        return dict(self.roles)[name]
-
-
 class Graph:
     """A dataflow graph over a `networkx.MultiDiGraph` that holds the only copy of the edges.
 
-    In `graph.nx` a node's key is its name and its `node` attribute the `Node`; an edge's key is
-    the index of the input that it feeds and its `port` the output that it comes from
-    (`CONTROL` for a control edge).
+    In `graph.nx`, a read-only view, a node's key is its name and its `node` attribute the `Node`;
+    an edge's key is the index of the input that it feeds and its `port` the output that it comes
+    from (`CONTROL` for a control edge).
 
     Attributes:
-        inputs: names of the nodes that are fed.
+        inputs: names of the nodes that are fed; like the next two, set as a whole.
         outputs: the ports whose values the graph is run for.
         signature: under `inputs` and `outputs`, those by the names that a SavedModel's signature
             has for them; empty for any other model.
+        input_shapes: sizes of inputs that the file leaves open, by name.
         blocks: what the `find-...` passes recognised, by the names of then.
         origin: what the graph was read from, for the emitter alone.
         variables: names of constants that stand for variables of a checkpoint.
@@ -84,10 +63,11 @@ class Graph:
 
     def __init__(self, name: str = "graph") -> None:
         self.name = name
-        self.nx: nx.MultiDiGraph = nx.MultiDiGraph()
-        self.inputs: List[str] = []
-        self.outputs: List[Port] = []
-        self.input_shapes: Dict[str, Tuple[Optional[int], ...]] = {}
+        self._nx: nx.MultiDiGraph = nx.MultiDiGraph()
+        self._view: Optional[nx.MultiDiGraph] = None
+        self._inputs: List[str] = FixedList()
+        self._outputs: List[Port] = FixedList()
+        self._input_shapes: Dict[str, Tuple[Optional[int], ...]] = FixedDict()
         self.signature: Dict[str, Dict[str, str]] = {}
         self.blocks: List[Block] = []
         self.origin: Any = None
@@ -99,23 +79,66 @@ class Graph:
 
     # ---------------------------------------------------------------- reading
 
+    @property
+    def nx(self) -> nx.MultiDiGraph:
+        """A view for networkx's algorithms: it follows the graph, and refuses to be changed.
+
+        The dictionaries of its nodes and edges are the graph's own and must stay as they are;
+        `graphslim.Verify` tells if they do not. A copy, `graph.nx.copy()`, may be changed.
+        """
+        if self._view is None:
+            self._view = self._nx.copy(as_view=True)
+            for method in _EDITS:
+                setattr(self._view, method, _refuse_edit)
+        return self._view
+
+    @property
+    def inputs(self) -> List[str]:
+        """Names of the nodes that are fed."""
+        return self._inputs
+
+    @inputs.setter
+    def inputs(self, names: Iterable[str]) -> None:
+        self._inputs = FixedList([self[name].name for name in names])
+        self._changed()
+
+    @property
+    def outputs(self) -> List[Port]:
+        """The ports whose values the graph is run for."""
+        return self._outputs
+
+    @outputs.setter
+    def outputs(self, ports: Iterable[Port]) -> None:
+        self._outputs = FixedList([port for port in ports if self[port.node]])
+        self._changed()
+
+    @property
+    def input_shapes(self) -> Dict[str, Tuple[Optional[int], ...]]:
+        """Sizes of inputs that the file leaves open, by name."""
+        return self._input_shapes
+
+    @input_shapes.setter
+    def input_shapes(self, shapes: Mapping[str, Tuple[Optional[int], ...]]) -> None:
+        self._input_shapes = FixedDict(shapes)
+        self._changed()
+
     def __getitem__(self, name: str) -> Node:
         try:
             # Not `nx.nodes`, `nx.pred` and `nx.succ`, here and below: these make a view each time.
-            node: Node = self.nx._node[name]["node"]
+            node: Node = self._nx._node[name]["node"]
         except KeyError:
             raise IRError("no node of that name", name) from None
         return node
 
     def __contains__(self, name: object) -> bool:
-        return name in self.nx
+        return name in self._nx
 
     def __len__(self) -> int:
-        return len(self.nx)
+        return len(self._nx)
 
     def __iter__(self) -> Iterator[Node]:
         """The nodes, in the order in which they came."""
-        for data in self.nx._node.values():
+        for data in self._nx._node.values():
             yield data["node"]
 
     def inputs_of(self, node: NodeLike) -> Tuple[Port, ...]:
@@ -126,7 +149,7 @@ class Graph:
             self[name]  # refuses a name that is not there
             slots = [
                 (index, Port(source, data["port"]))
-                for source, edges in self.nx._pred[name].items()
+                for source, edges in self._nx._pred[name].items()
                 for index, data in edges.items()
             ]
             slots.sort()
@@ -144,7 +167,7 @@ class Graph:
         self[name]  # refuses a name that is not there
         return [
             Use(target, index)
-            for target, edges in self.nx._succ[name].items()
+            for target, edges in self._nx._succ[name].items()
             for index, data in edges.items()
             if wanted is None or data["port"] == wanted
         ]
@@ -155,7 +178,7 @@ class Graph:
         Raises:
             IRError: the graph has a cycle that is not a loop of TensorFlow's.
         """
-        return self.memo("order", _topological)
+        return self.memo("order", lambda graph: topological(graph._nx))
 
     def memo(self, key: str, compute: Callable[[Graph], T]) -> T:
         """The result of an analysis, kept until the graph changes."""
@@ -173,10 +196,10 @@ class Graph:
         Raises:
             IRError: the name is taken, or an input is no node of this graph.
         """
-        if node.name in self.nx:
+        if node.name in self._nx:
             raise IRError("a node of that name is there already", node.name, "use graph.fresh_name")
         ports = self._sources(node.name, inputs)
-        self.nx.add_node(node.name, node=node)
+        self._nx.add_node(node.name, node=node)
         self._connect(node.name, ports)
         return node
 
@@ -192,7 +215,7 @@ class Graph:
             IRError: there is none of that name, or an input is no node of this graph.
         """
         self[node.name]  # refuses a name that is not there
-        self.nx._node[node.name]["node"] = node
+        self._nx._node[node.name]["node"] = node
         self.set_inputs(node, inputs)
         return node
 
@@ -203,12 +226,12 @@ class Graph:
             IRError: two nodes share a name, or one reads a node that is not there.
         """
         for node, _ in nodes:
-            if node.name in self.nx:
+            if node.name in self._nx:
                 raise IRError(
                     "two nodes have this name", node.name, "the file is damaged; export it again"
                 )
-            self.nx.add_node(node.name, node=node)
-        known = self.nx._node
+            self._nx.add_node(node.name, node=node)
+        known = self._nx._node
         for node, inputs in nodes:
             for port in inputs:
                 if port.node not in known:
@@ -235,7 +258,7 @@ class Graph:
             raise IRError("is an output of the graph and stays", name)
         if name in self.inputs:
             raise IRError("is an input of the graph and stays", name)
-        self.nx.remove_node(name)
+        self._nx.remove_node(name)
         self.gone.add(name)
         self._inputs_of.pop(name, None)
         self._changed()
@@ -268,10 +291,10 @@ class Graph:
         """
         name = _name(node)
         ports = self._sources(name, inputs)
-        self.nx.remove_edges_from(
+        self._nx.remove_edges_from(
             [
                 (source, name, index)
-                for source, edges in self.nx._pred[name].items()
+                for source, edges in self._nx._pred[name].items()
                 for index in edges
             ]
         )
@@ -297,22 +320,22 @@ class Graph:
     def fresh_name(self, wish: str) -> str:
         """A name like `wish` that no node has."""
         name, number = wish, 1
-        while name in self.nx:
+        while name in self._nx:
             name, number = f"{wish}_{number}", number + 1
         return name
 
     def copy(self) -> Graph:
         """A graph that can be changed without changing this one; tensors are shared."""
         twin = Graph(self.name)
-        twin.inputs, twin.outputs = list(self.inputs), list(self.outputs)
-        twin.input_shapes, twin.signature = dict(self.input_shapes), dict(self.signature)
+        twin._inputs, twin._outputs = self._inputs, self._outputs
+        twin._input_shapes, twin.signature = self._input_shapes, dict(self.signature)
         twin.blocks, twin.origin, twin.gone = list(self.blocks), self.origin, set(self.gone)
         twin.variables = self.variables
         for node in self:
             clone = Node(node.name, node.op, node.attrs.copy(), node.device, node.origin)
             clone.rewired, clone.made_by = node.rewired, node.made_by
-            twin.nx.add_node(clone.name, node=clone)
-        for name in self.nx._node:
+            twin._nx.add_node(clone.name, node=clone)
+        for name in self._nx._node:
             twin._link(name, self.inputs_of(name))
         return twin
 
@@ -320,7 +343,7 @@ class Graph:
         """The inputs, checked before anything is changed."""
         ports = list(inputs)
         for port in ports:
-            if port.node not in self.nx:
+            if port.node not in self._nx:
                 raise IRError(f"reads {str(port)!r}, which is not in the graph", name)
         return ports
 
@@ -334,7 +357,7 @@ class Graph:
         Written into networkx's dictionaries as `add_edge` does it: a tenth of the time, which is
         most of what a copy takes.
         """
-        sources, readers = self.nx._pred[name], self.nx._succ
+        sources, readers = self._nx._pred[name], self._nx._succ
         for index, port in enumerate(inputs):
             edges = sources.get(port.node)
             if edges is None:
@@ -349,42 +372,21 @@ class Graph:
         return f"Graph({self.name!r}, {len(self)} nodes)"
 
 
+_EDITS = (
+    *("add_node", "add_nodes_from", "remove_node", "remove_nodes_from", "add_edge", "remove_edge"),
+    *("add_edges_from", "remove_edges_from", "add_weighted_edges_from", "clear", "clear_edges"),
+    "update",
+)
+"""Methods of a networkx graph that change it."""
+
+
+def _refuse_edit(*_: Any, **__: Any) -> NoReturn:
+    raise IRError(
+        "this view of the graph is read-only",
+        hint="use the graph's own add, replace, rewire, set_inputs and remove; "
+        "graph.nx.copy() may be changed",
+    )
+
+
 def _name(node: NodeLike) -> str:
     return node.name if isinstance(node, Node) else node
-
-
-def _topological(graph: Graph) -> List[Node]:
-    """Kahn's algorithm, stable in the order of the file."""
-    nodes = graph.nx._node
-    waiting: Dict[str, int] = {}
-    ready = deque()  # type: deque[str]
-    for name in nodes:
-        count = sum(
-            len(edges)
-            for source, edges in graph.nx._pred[name].items()
-            if nodes[source]["node"].op not in ("NextIteration", "RefNextIteration")
-        )
-        waiting[name] = count
-        if count == 0:
-            ready.append(name)
-    done: List[Node] = []
-    while ready:
-        name = ready.popleft()
-        node = nodes[name]["node"]
-        done.append(node)
-        if node.op in ("NextIteration", "RefNextIteration"):
-            continue
-        for target, edges in graph.nx._succ[name].items():
-            waiting[target] -= len(edges)
-            if waiting[target] == 0:
-                ready.append(target)
-    if len(done) != len(nodes):
-        stuck = [name for name, count in waiting.items() if count > 0]
-        cycle = nx.find_cycle(graph.nx.subgraph(stuck))
-        path = " -> ".join([edge[0] for edge in cycle[:6]])
-        raise IRError(
-            f"the graph has a cycle: {path}{' -> ...' if len(cycle) > 6 else f' -> {cycle[0][0]}'}",
-            cycle[0][0],
-            "a frozen graph has none; the file is damaged",
-        )
-    return done

@@ -18,6 +18,7 @@ from typing import (
 
 from graphslim.errors import IRError
 from graphslim.ir.dtype import DType
+from graphslim.ir.fixed import FixedFields, FixedList, put
 
 CONTROL = -1
 """The port number of a control edge, which carries order but no data."""
@@ -66,7 +67,7 @@ class Attrs(Mapping[str, Any]):
     """A node's attributes, decoded when first read; read-only but for the graph (`graph.set_attr`).
 
     `changed` names those that differ from what was read. Values are bool, int, float, bytes,
-    `DType`, `Shape`, `Tensor`, `Func`, `Opaque` or lists of these.
+    `DType`, `Shape`, `Tensor`, `Func`, `Opaque` or lists of these, which are read-only too.
     """
 
     __slots__ = ("_values", "_raw", "_decode", "changed")
@@ -77,15 +78,21 @@ class Attrs(Mapping[str, Any]):
         raw: Optional[Mapping[str, Any]] = None,
         decode: Callable[[Any], Any] = lambda raw: raw,
     ) -> None:
-        self._values: Dict[str, Any] = dict(values)
+        self._values: Dict[str, Any] = {key: _fixed(value) for key, value in values.items()}
         self._raw: Dict[str, Any] = dict(raw or {})
         self._decode = decode
         self.changed: Set[str] = set()
 
     def __getitem__(self, key: str) -> Any:
         if key in self._raw:
-            self._values[key] = self._decode(self._raw.pop(key))
+            self._values[key] = _fixed(self._decode(self._raw.pop(key)))
         return self._values[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        raise IRError(f"attribute {key} is read-only", hint="use graph.set_attr(node, key, value)")
+
+    def __delitem__(self, key: str) -> None:
+        raise IRError(f"attribute {key} is read-only", hint="use graph.drop_attr(node, key)")
 
     def __contains__(self, key: object) -> bool:
         return key in self._values or key in self._raw
@@ -104,7 +111,7 @@ class Attrs(Mapping[str, Any]):
 
     def _set(self, key: str, value: Any) -> None:
         self._raw.pop(key, None)
-        self._values[key] = value
+        self._values[key] = _fixed(value)
         self.changed.add(key)
 
     def _drop(self, key: str) -> None:
@@ -113,13 +120,27 @@ class Attrs(Mapping[str, Any]):
         self.changed.add(key)
 
 
-class Node:
-    """One operation. Its edges belong to the graph; ask `graph.inputs(node)`.
+def _fixed(value: Any) -> Any:
+    """A value of an attribute; lists become read-only."""
+    return FixedList(value) if type(value) is list else value
 
+
+_REPLACE = "put another node in its place: graph.replace(Node(name, op, attrs), inputs)"
+
+
+class Node(FixedFields):
+    """One operation. Its edges belong to the graph; ask `graph.inputs_of(node)`.
+
+    Name, op, device and attributes are fixed: what is to be another operation takes the place of
+    this one with `graph.replace`, and attributes are set with `graph.set_attr`.
     `origin` is what the node was read from, for the emitter alone; None for a node made by a pass.
     """
 
     __slots__ = ("name", "op", "device", "attrs", "origin", "rewired", "made_by")
+    FIXED = {
+        **dict.fromkeys(("name", "op", "device", "origin"), _REPLACE),
+        "attrs": "use graph.set_attr(node, key, value)",
+    }
 
     def __init__(
         self,
@@ -129,11 +150,20 @@ class Node:
         device: str = "",
         origin: Any = None,
     ) -> None:
-        self.name, self.op, self.device = name, op, device
-        self.attrs = attrs if attrs is not None else Attrs({})
-        self.origin = origin
-        self.rewired = origin is None
-        self.made_by: Optional[str] = None
+        self.name: str
+        self.op: str
+        self.device: str
+        self.attrs: Attrs
+        self.origin: Any
+        self.rewired: bool
+        self.made_by: Optional[str]
+        put(self, "name", name)
+        put(self, "op", op)
+        put(self, "device", device)
+        put(self, "attrs", attrs if attrs is not None else Attrs({}))
+        put(self, "origin", origin)
+        put(self, "rewired", origin is None)
+        put(self, "made_by", None)
 
     @property
     def touched(self) -> bool:

@@ -8,9 +8,10 @@ import numpy as np
 
 from graphslim.errors import IRError
 from graphslim.ir.dtype import DType
+from graphslim.ir.fixed import FixedFields, put
 
 
-class Tensor:
+class Tensor(FixedFields):
     """A constant of known shape and element type whose elements are read on demand.
 
     Args:
@@ -20,12 +21,17 @@ class Tensor:
     """
 
     __slots__ = ("shape", "dtype", "_read", "_array")
+    FIXED = dict.fromkeys(("shape", "dtype"), "make another tensor, such as Tensor.of(array)")
 
     def __init__(self, shape: Sequence[int], dtype: DType, read: Callable[[], np.ndarray]) -> None:
-        self.shape: Tuple[int, ...] = tuple(int(size) for size in shape)
-        self.dtype = dtype
-        self._read: Optional[Callable[[], np.ndarray]] = read
-        self._array: Optional[np.ndarray] = None
+        self.shape: Tuple[int, ...]
+        self.dtype: DType
+        self._read: Optional[Callable[[], np.ndarray]]
+        self._array: Optional[np.ndarray]
+        put(self, "shape", tuple(int(size) for size in shape))
+        put(self, "dtype", dtype)
+        put(self, "_read", read)
+        put(self, "_array", None)
 
     @classmethod
     def of(cls, array: np.ndarray, dtype: Optional[DType] = None) -> Tensor:

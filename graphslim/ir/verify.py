@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphslim.errors import IRError
 from graphslim.ir.graph import Graph
-from graphslim.ir.node import CONTROL
+from graphslim.ir.node import CONTROL, Port
 from graphslim.ir.tensor import Tensor
 
 
@@ -12,15 +12,25 @@ def check(graph: Graph) -> None:
     """Checks that a graph is whole.
 
     Raises:
-        IRError: an input is missing or out of order, an output is gone, a constant does not fit
-            its stated type, or there is a cycle.
+        IRError: an input is missing or out of order, edges were changed without the graph's
+            knowledge, a constant does not fit its stated type, or there is a cycle.
     """
+    sources = graph.nx.pred
     for node in graph:
-        if node.name not in graph.nx or graph[node.name] is not node:
+        if node.name not in graph or graph[node.name] is not node:
             raise IRError("is filed under another name", node.name)
-        slots = sorted(index for edges in graph.nx.pred[node.name].values() for index in edges)
+        edges = sorted(
+            (index, Port(source, data["port"]))
+            for source, by_index in sources[node.name].items()
+            for index, data in by_index.items()
+        )
+        slots = [index for index, _ in edges]
         if slots != list(range(len(slots))):
             raise IRError(f"has inputs {slots}, one is missing", node.name)
+        if tuple([port for _, port in edges]) != graph.inputs_of(node):
+            raise IRError(
+                "its edges were changed behind the graph's back", node.name, "use graph.rewire"
+            )
         ports = [port.port for port in graph.inputs_of(node)]
         if CONTROL in ports and any(port != CONTROL for port in ports[ports.index(CONTROL) :]):
             raise IRError("has a data input after a control input", node.name)
@@ -32,10 +42,4 @@ def check(graph: Graph) -> None:
                 raise IRError(
                     f"is stated {node.attrs['dtype'].name} and holds {value.dtype.name}", node.name
                 )
-    for port in graph.outputs:
-        if port.node not in graph:
-            raise IRError("is an output and not in the graph", port.node)
-    for name in graph.inputs:
-        if name not in graph:
-            raise IRError("is an input and not in the graph", name)
     graph.order()

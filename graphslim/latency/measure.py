@@ -11,7 +11,6 @@ import numpy as np
 
 from graphslim import runtime
 from graphslim.analysis.channels import Channels, analyse
-from graphslim.analysis.cost import cost
 from graphslim.bench import cpu_name, full_name, take_turns
 from graphslim.compare import runnable
 from graphslim.errors import GraphslimError, PlanError, VerifyError
@@ -22,6 +21,7 @@ from graphslim.latency import store
 from graphslim.latency.cut import NOTHING, Lab, cut_out
 from graphslim.latency.layers import Layer, layers_of
 from graphslim.latency.table import Row, Table, widths, without
+from graphslim.plans import check_sizes
 from graphslim.progress import Tick, silent
 
 MULTIPLE = 8
@@ -98,7 +98,7 @@ def build(
     Raises:
         PlanError: sizes are open, or no layer can be timed.
     """
-    _refuse_open(graph)
+    check_sizes(graph, "--latency")
     channels = analyse(graph)
     layers = layers_of(graph, channels)
     rows: Dict[str, Row] = {}
@@ -126,16 +126,6 @@ def build(
         )
     full = sum([row.ms[-1][-1] for row in rows.values()])
     return Table(rows, max(0.0, least - full))
-
-
-def _refuse_open(graph: Graph) -> None:
-    """Refuses a graph of which only some layers could be timed."""
-    if cost(graph).macs is None:
-        raise PlanError(
-            "some of its sizes are open, so that its layers cannot be timed",
-            graph.name,
-            "give the input's with --input-shape NAME=1,224,224,3, or choose another budget",
-        )
 
 
 def _points(

@@ -36,7 +36,7 @@ class Verify(Observer):
             check(graph)
         except IRError as error:
             raise PassError(
-                f"left a broken graph: {error}", one.name, "this is a bug in the pass"
+                f"left a broken graph: {error.told}", one.name, "this is a bug in the pass"
             ) from error
 
 

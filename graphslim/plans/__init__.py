@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from graphslim.plans.budget import CostOf, counted, meet
-from graphslim.plans.choose import choose
+from graphslim.plans.budget import CostOf, check_possible, check_sizes, counted, meet, open_input
+from graphslim.plans.choose import choose, scores_beyond
 from graphslim.plans.file import read_plan
 from graphslim.plans.fit import Fitted, fit
 from graphslim.plans.make import DEAD_BELOW, plan_dead, plan_given, plan_scored
@@ -37,16 +37,20 @@ __all__ = [
     "Plan",
     "Selection",
     "block_of",
+    "check_possible",
+    "check_sizes",
     "choose",
     "counted",
     "fit",
     "in_scope",
     "meet",
+    "open_input",
     "plan_dead",
     "plan_given",
     "plan_scored",
     "read_plan",
     "read_settings",
+    "scores_beyond",
     "settings_of",
     "why_not",
 ]

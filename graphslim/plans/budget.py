@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, Group
+from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.analysis.cost import bytes_without, cost, cost_without
 from graphslim.errors import PlanError
 from graphslim.graphdef import serialize
-from graphslim.ir import Graph
+from graphslim.ir import DType, Graph, Port
 from graphslim.plans.choose import Ranking, ranking
 from graphslim.plans.plan import Achieved
 from graphslim.plans.select import Selection, rules_of
@@ -71,18 +72,100 @@ def meet(
     if wish.budget is None:
         raise PlanError("there is no budget to meet", "budget", "give macs, params, size or ratio")
     what, asked = wish.budget
-    order = ranking(graph, channels, groups, scores, wish)
-    left_of = cost_of or counted(graph, order.groups, what)
-    search = _Search(order, left_of, 1 - asked if what == "ratio" else asked, TOLERANCE * asked)
-    all_gone = search.at(order.total)
-    if all_gone.left > search.target + search.tolerance:
-        raise _impossible(graph, channels, order, wish, left_of, all_gone.left)
+    search = _begun(graph, channels, groups, scores, wish, cost_of)
+    order = search.order
     found = search.run(first=int(asked * order.total + 0.5) if what == "ratio" else None)
     achieved = 1 - found.left if what == "ratio" else found.left
     reason = None
     if abs(found.left - search.target) > search.tolerance:
         reason = search.reason(wish, what == "ratio")
     return order.mask(found.counts), Achieved(what, asked, round(achieved, 6), reason)
+
+
+def check_possible(
+    graph: Graph, channels: Channels, groups: Sequence[Group], wish: Selection
+) -> None:
+    """Refuses a budget that no scores could meet, before any scores are made.
+
+    Args:
+        graph: the graph, its blocks found.
+        channels: its channels.
+        groups: the groups in scope.
+        wish: the selection.
+
+    Raises:
+        PlanError: what it counts is not known, or too much is left when all goes that may.
+    """
+    if wish.budget is None or wish.budget[0] == "threshold":
+        return
+    if wish.latency is not None:
+        check_sizes(graph, f"--latency {wish.latency:g}")
+        return
+    # Scores decide how much goes of groups with a threshold of their own.
+    if any(held.threshold is not None for _, held in wish.by_name):
+        counted(graph, groups, wish.budget[0])
+        return
+    none = {group.id: np.zeros(len(group)) for group in groups}
+    _begun(graph, channels, groups, SimpleNamespace(own=none, rank=none), wish, None)
+
+
+def check_sizes(graph: Graph, option: str) -> None:
+    """Refuses a graph of which not all sizes are known that time or MACs depend on.
+
+    Raises:
+        PlanError: so; it names the input whose size is missing.
+    """
+    if cost(graph).macs is not None:
+        return
+    missing = open_input(graph)
+    if missing is None:
+        raise PlanError(
+            "a size inside the network depends on what it is fed",
+            option,
+            "choose a budget that needs no sizes, such as --params",
+        )
+    raise PlanError("needs the input's size", option, f"add --input-shape {missing}")
+
+
+def open_input(graph: Graph) -> Optional[str]:
+    """An input with open sizes besides the batch, and a usual shape for it: `image=1,224,224,3`.
+
+    None where there is no such input.
+    """
+    channels = analyse(graph)
+    for name in graph.inputs:
+        shape = channels.fact(Port(name)).shape
+        kind = graph[name].attrs.get("dtype")
+        if shape is None and (not isinstance(kind, DType) or kind.is_floating):
+            return f"{name}=1,224,224,3"
+        if shape is not None and None in shape[1:]:
+            sizes = [1 if shape[0] is None else shape[0], *[size or 224 for size in shape[1:]]]
+            return f"{name}={','.join(map(str, sizes))}"
+    return None
+
+
+def _begun(
+    graph: Graph,
+    channels: Channels,
+    groups: Sequence[Group],
+    scores: Any,
+    wish: Selection,
+    cost_of: Optional[CostOf],
+) -> _Search:
+    """The search for a budget.
+
+    Raises:
+        PlanError: even if all goes that may, more is left than was asked for.
+    """
+    assert wish.budget is not None
+    what, asked = wish.budget
+    order = ranking(graph, channels, groups, scores, wish)
+    left_of = cost_of or counted(graph, order.groups, what)
+    search = _Search(order, left_of, 1 - asked if what == "ratio" else asked, TOLERANCE * asked)
+    all_gone = search.at(order.total)
+    if all_gone.left > search.target + search.tolerance:
+        raise _impossible(graph, channels, order, wish, left_of, all_gone.left)
+    return search
 
 
 def counted(graph: Graph, groups: Sequence[Group], what: str) -> CostOf:
@@ -104,11 +187,9 @@ def counted(graph: Graph, groups: Sequence[Group], what: str) -> CostOf:
         return lambda removed: 1 - bytes_without(graph, removed) / whole
     if what == "latency":
         raise PlanError("latency is measured, not counted", "--latency", "give cost_of")
+    if what == "macs":
+        check_sizes(graph, "--macs")
     before = getattr(cost(graph), what)
-    if before is None:
-        raise PlanError(
-            "not known: the size of an input is open", f"--{what}", "give it with --input-shape"
-        )
     if not before:
         raise PlanError("the network has none", f"--{what}", "choose another budget")
     return lambda removed: float(getattr(cost_without(graph, removed), what)) / before

@@ -132,6 +132,28 @@ def is_redundant(wish: Selection) -> bool:
     return wish.criterion is not None and bool(find_criterion(wish.criterion).redundant)
 
 
+def scores_beyond(own: Mapping[str, Any], wish: Selection) -> Dict[str, Any]:
+    """How the scores lie about a threshold, for plans.
+
+    Args:
+        own: scores by group, as the criterion gives them.
+        wish: the selection, with a threshold.
+
+    Returns:
+        `above`: whether larger ones go; `beyond`: how many do, before any rule; `quartiles`: the
+        least, the quartiles and the largest.
+    """
+    every = np.concatenate([np.asarray(one, np.float64) for one in own.values()] or [np.zeros(0)])
+    every, above = every[np.isfinite(every)], is_redundant(wish)
+    beyond = every > wish.threshold if above else every < wish.threshold
+    quartiles = np.percentile(every, [0, 25, 50, 75, 100]) if len(every) else np.zeros(5)
+    return {
+        "above": above,
+        "beyond": int(np.count_nonzero(beyond)),
+        "quartiles": [round(float(one), 6) for one in quartiles],
+    }
+
+
 def choose(
     graph: Graph,
     channels: Channels,

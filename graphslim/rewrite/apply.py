@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence, Tuple
+from typing import List, Tuple
 
 import numpy as np
 
 from graphslim.analysis.channels import Channels, Labels, analyse
 from graphslim.analysis.shared import Copies, copies_needed
+from graphslim.analysis.statements import is_stated, restate
 from graphslim.analysis.values import Values
 from graphslim.analysis.walk import ParamAxis
 from graphslim.errors import PlanError
@@ -53,6 +54,8 @@ def _apply(graph: Graph, channels: Channels, fitted: Fitted) -> None:
     idle = store_computed(graph, channels, removed)
     cut(graph, channels, removed)
     remove_unread(graph, idle)
+    if is_stated(graph):
+        restate(graph, channels, analyse(graph))
 
 
 def carry_over(new: Channels, old: Channels, removed: np.ndarray) -> np.ndarray:
@@ -111,7 +114,7 @@ def _all_removed(
 
 
 def cut(graph: Graph, channels: Labels, gone: np.ndarray) -> None:
-    """Takes channels out of all parameters, and mends what states a width.
+    """Takes channels out of all parameters, and rewrites the numbers that count them.
 
     Args:
         graph: the graph, changed in place.
@@ -126,13 +129,6 @@ def cut(graph: Graph, channels: Labels, gone: np.ndarray) -> None:
     for param, cuts in shared.items():
         _cut_shared(graph, param, cuts)
     resize(graph, channels, gone)
-    for node in graph:
-        if "_output_shapes" in node.attrs:
-            _mend_shapes(graph, node, channels, gone)
-        if node.op == "EnsureShape":
-            (mended,) = _mended(node, [node.attrs.get("shape")], channels, gone)
-            if mended != node.attrs.get("shape"):
-                graph.set_attr(node, "shape", mended)
 
 
 def _cut_axis(graph: Graph, axis: ParamAxis, dead: np.ndarray) -> None:
@@ -159,30 +155,3 @@ def _cut_shared(graph: Graph, param: str, cuts: Copies) -> None:
         if dead.any():
             left = tensor.take(tensor.shape.index(tensor.size), ~dead)
             graph.set_attr(target, "value", left)
-            if "_output_shapes" in graph[target].attrs:
-                graph.set_attr(target, "_output_shapes", [Shape(left.shape)])
-
-
-def _mend_shapes(graph: Graph, node: Node, channels: Labels, gone: np.ndarray) -> None:
-    """Brings `_output_shapes` up to date, output by output."""
-    stated: Sequence[Optional[Shape]] = node.attrs["_output_shapes"]
-    mended = _mended(node, stated, channels, gone)
-    if mended != list(stated):
-        graph.set_attr(node, "_output_shapes", mended)
-
-
-def _mended(
-    node: Node, stated: Sequence[Optional[Shape]], channels: Labels, gone: np.ndarray
-) -> List[Optional[Shape]]:
-    """Shapes that a node states of its outputs, without the channels that go."""
-    mended = []
-    for index, shape in enumerate(stated):
-        known = channels.fact(Port(node.name, index))
-        dims = None if shape is None or shape.dims is None else list(shape.dims)
-        if dims is not None and len(dims) == len(known.ids):
-            for axis, ids in enumerate(known.ids):
-                size = dims[axis]
-                if ids is not None and size is not None:
-                    dims[axis] = size - int(np.count_nonzero(gone[channels.label[ids]]))
-        mended.append(shape if dims is None else Shape(tuple(dims)))
-    return mended

@@ -13,10 +13,10 @@ from graphslim.analysis.cost import cost
 from graphslim.garbage import held_back
 from graphslim.ir import Block, Graph
 from graphslim.match import PATTERNS, Matcher
-from graphslim.plans import why_not
+from graphslim.plans import open_input, plan_dead, why_not
 from graphslim.remedies import remedy
 from graphslim.show.console import Console, print_table
-from graphslim.words import exact
+from graphslim.words import exact, plural
 
 
 @held_back()
@@ -33,6 +33,7 @@ def inspection(graph: Graph) -> Dict[str, Any]:
         "cautions": [str(one) for one in cautions(graph)],
         "blocks": [_block(channels, block) for block in graph.blocks],
         "groups": [_group(channels, group) for group in channels.groups],
+        "dead": plan_dead(graph).removed,
     }
 
 
@@ -97,7 +98,8 @@ def print_inspection(console: Console, graph: Graph) -> None:
     shapes = [f"{name} {_shape(channels, name)}" for name in tree["inputs"]]
     prunable = [group for group in channels.groups if group.prunable]
     kinds = Counter([_kind(block) for block in tree["blocks"]])
-    macs = "not known: the size of an input is open, give it with --input-shape"
+    shape = open_input(graph)
+    macs = "not known" + ("" if shape is None else f": add --input-shape {shape}")
     console.print(f"inputs   {', '.join(shapes) or 'none'}")
     console.print(f"outputs  {', '.join(tree['outputs'])}")
     for side, named in graph.signature.items():
@@ -112,6 +114,10 @@ def print_inspection(console: Console, graph: Graph) -> None:
         f"{sum([len(group) for group in prunable])} of "
         f"{sum([len(group) for group in channels.groups])} channels"
         + ("" if len(prunable) == len(channels.groups) else " (the rest: --why-not)")
+    )
+    console.print(
+        f"dead     {plural(tree['dead'], 'channel')}"
+        + (": `graphslim prune` removes them, and no output changes" if tree["dead"] else "")
     )
     names = [f"{number} {kind}" for kind, number in sorted(kinds.items())]
     console.print(f"blocks   {', '.join(names) or 'none recognised'}")
