@@ -20,6 +20,7 @@ from graphslim.errors import PlanError
 from graphslim.plans import Achieved, Plan, plan_given
 from graphslim.plans.diff import diff
 from graphslim.plans.schema import SCHEMA
+from graphslim.show import Console, print_plan_difference
 from graphslim.testing import random_plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -241,6 +242,18 @@ def test_diff_overlooks_nothing(change: Callable[[Plan], Plan], where: str) -> N
     assert not found.same
     parts = [part for part in ("groups", "settings", "others") if getattr(found, part)]
     assert parts == [where]
+
+
+def test_groups_that_lose_the_same_channels_are_counted_and_not_listed(capsys: Any) -> None:
+    graph = tiny(IR_SE)
+    one = plan_given(graph, {"e": [1, 2], "s": [0]})
+    rescored = one.groups[0]._replace(scores=(0.5,) * one.groups[0].channels)
+    other = one._replace(groups=(rescored, one.groups[1]._replace(removed=(1,))))
+    print_plan_difference(Console(), diff(one, other))
+    text = capsys.readouterr().out
+    assert [line for line in text.splitlines() if line.startswith("│ s ")]
+    assert not [line for line in text.splitlines() if line.startswith("│ e ")]
+    assert "The same channels go from 1 group in both plans, for other scores in 1 of them" in text
 
 
 def test_plan_diff_command(tmp_path: Path, capsys: Any) -> None:

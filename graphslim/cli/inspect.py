@@ -17,11 +17,13 @@ from graphslim.options import Reading, model_options
 @click.command(short_help="Show a model's blocks, channels and cost.")
 @click.argument("model")
 @click.option("--why-not", is_flag=True, help="What cannot be pruned, and which op forbids it.")
+@click.option("--groups", is_flag=True, help="Every group of channels, and what it touches.")
 @click.option("--explain", metavar="NODE", help="Why a node is in no block: how near each came.")
 @model_options
 def inspect(
     model: str,
     why_not: bool,
+    groups: bool,
     explain: Optional[str],
     reading: Reading,
     as_json: bool,
@@ -42,8 +44,11 @@ def inspect(
         console.print_json(show.inspection(graph))
     elif explain is not None:
         show.print_explanation(console.out, graph, explain)
-    elif why_not:
-        show.print_why_not(console.out, graph)
+    elif why_not or groups:
+        if groups:
+            show.print_groups(console.out, graph)
+        if why_not:
+            show.print_why_not(console.out, graph)
     else:
         show.print_inspection(console.out, graph)
     return console.OK
