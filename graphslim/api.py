@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Union
 
 from graphslim import graphdef, runtime
 from graphslim.checkpoint import prefix_of
-from graphslim.errors import LoadError
+from graphslim.errors import GraphslimError, LoadError
 from graphslim.garbage import held_back
 from graphslim.graphdef.signature import ShapesLike
 from graphslim.ir import Block, Graph
@@ -16,8 +16,11 @@ from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_given, read_settin
 from graphslim.progress import Tick, silent
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from graphslim.checkpoint import Trained
     from graphslim.checkpoint.rate import Summary
+    from graphslim.compare import Agreement
     from graphslim.sampling.examples import Data
 
 Checkpointed = Union[str, "os.PathLike[str]", "Trained"]
@@ -134,9 +137,9 @@ def plan(
     rounding: str = "kept",
     min_channels: int = 1,
     max_ratio: float = 1.0,
-    settings: Union[None, str, Mapping[str, Any]] = None,
+    settings: Union[None, str, os.PathLike[str], Mapping[str, Any]] = None,
     seed: int = 0,
-    data: Data = None,
+    data: Union[Data, os.PathLike[str]] = None,
     loss_output: Optional[str] = None,
     batch: int = 1,
     threads: int = 1,
@@ -205,17 +208,67 @@ def plan(
         params=params,
         size=size,
         latency=latency,
-        by_name=read_settings(settings) if isinstance(settings, str) else settings_of(settings),
+        by_name=read_settings(os.fspath(settings))
+        if isinstance(settings, (str, os.PathLike))
+        else settings_of(settings),
     )
-    samples = Samples(data, loss_output, batch, progress)
+    inputs = os.fspath(data) if isinstance(data, os.PathLike) else data
+    samples = Samples(inputs, loss_output, batch, progress)
     return make_plan(graph, wish, Means(samples, threads, dead_below, progress))
 
 
-def verify(first: Graph, second: Graph, *, plan: Optional[Plan] = None, **options: Any) -> Any:
-    """Runs two graphs on the same inputs and compares them; see `graphslim.compare.verify`."""
-    from graphslim.compare import verify as run
+def verify(
+    first: Graph,
+    second: Graph,
+    *,
+    plan: Optional[Plan] = None,
+    data: Union[Data, os.PathLike[str]] = None,
+    feeds: Optional[Mapping[str, np.ndarray]] = None,
+    seed: int = 0,
+    batch: int = 1,
+    tolerance: float = 1e-4,
+    force: bool = False,
+) -> Agreement:
+    """Runs two graphs on the same inputs and compares them, output by output.
 
-    return run(first, second, plan=plan, **options)
+    Args:
+        first: the original.
+        second: what should compute the same.
+        plan: if given, the original is run with the weights that read the plan's channels set to
+            zero, which is what a graph pruned by any plan has to compute.
+        data: sample inputs, as for `plan`: a path, or arrays by input name. Without them, and
+            without `feeds`, random ones are made up.
+        feeds: what one run takes, by input name; instead of `data`.
+        seed: for random inputs.
+        batch: examples, where the graph leaves that open.
+        tolerance: the largest difference allowed, as a share of each output's range.
+        force: allow a plan that was made for another checkpoint.
+
+    Raises:
+        VerifyError: the graphs differ in inputs, outputs or output shapes, one does not run, or
+            what they compute is random.
+        GraphslimError: the sample inputs do not fit, or both `data` and `feeds` are given.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+    from graphslim.compare import verify as run
+    from graphslim.feeds import as_feeds, load_feeds
+
+    if data is not None and feeds is not None:
+        raise GraphslimError("the inputs are given twice", "data and feeds", "leave one out")
+    if isinstance(data, (str, os.PathLike)):
+        feeds = load_feeds(first, os.fspath(data), batch)
+    elif data is not None:
+        feeds = as_feeds(first, data, "data")
+    return run(
+        first,
+        second,
+        plan=plan,
+        feeds=feeds,
+        seed=seed,
+        batch=batch,
+        tolerance=tolerance,
+        force=force,
+    )
 
 
 def soft_prune(

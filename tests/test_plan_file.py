@@ -197,6 +197,31 @@ def test_edited_group_without_bindings_is_cut_wherever_it_occurs() -> None:
     assert constant(slim, "s/w").shape == (1, 1, 9, 5)
 
 
+# ------------------------------------------------------------------ print(plan)
+
+
+def test_a_plan_prints_as_a_screenful() -> None:
+    plan = full_plan()
+    group = plan.groups[0]._replace(channels=64)
+    many = [
+        group._replace(id=f"layer_{size}", removed=tuple(range(size)), cuts=group.cuts * 40)
+        for size in range(1, 61)
+    ]
+    achieved = Achieved("macs", 0.5, 0.4985, None)
+    text = str(plan._replace(groups=tuple(many), achieved=achieved, params=(2000, 1500)))
+    lines = text.splitlines()
+    assert len(lines) <= 24
+    assert lines[0] == "1830 channels to go from 60 groups"
+    assert "parameters: 2.00 k -> 1.50 k (-25.0 %)" in lines
+    assert "macs: asked for 0.5, achieved 0.4985" in lines
+    assert f"  layer_60: 64 -> 4 channels ({group.why})" in lines, "who loses most stands first"
+    assert lines[-1] == "  and 42 more groups, each of which loses no more channels"
+
+
+def test_a_plan_of_nothing_says_so() -> None:
+    assert str(full_plan()._replace(groups=())) == "nothing to remove"
+
+
 # ------------------------------------------------------------------ plan-diff
 
 

@@ -13,6 +13,7 @@ import click
 from graphslim._version import __version__
 from graphslim.cli.console import BAD_INPUT, FAILED, INTERRUPTED, OK, PIPE
 from graphslim.errors import GraphslimError, VerifyError
+from graphslim.words import meant
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
@@ -79,10 +80,14 @@ class Commands(click.Group):
         """Their names, in the order of the help text."""
         return sorted(COMMANDS)
 
-    def get_command(self, context: click.Context, name: str) -> Optional[click.Command]:
-        """The command of a name."""
+    def get_command(self, context: click.Context, name: str) -> click.Command:
+        """The command of a name.
+
+        Raises:
+            click.UsageError: there is none.
+        """
         if name not in COMMANDS:
-            return None
+            raise click.UsageError(f"No such command {name!r}; {meant(name, COMMANDS)}", context)
         module, _, command = COMMANDS[name].partition(":")
         found: click.Command = getattr(import_module(f"graphslim.cli.{module}"), command)
         return found

@@ -10,7 +10,7 @@ import click
 from graphslim import show
 from graphslim.api import find_blocks
 from graphslim.cli import console
-from graphslim.errors import GraphslimError
+from graphslim.graphdef.signature import check_node
 from graphslim.options import Reading, model_options
 
 
@@ -32,10 +32,8 @@ def inspect(
     """Show a model: its inputs and outputs, blocks, channel groups and cost."""
     started = time.perf_counter()
     graph = find_blocks(reading.load(model))
-    if explain is not None and explain not in graph:
-        raise GraphslimError(
-            f"no node {explain!r} in {graph.name}", "--explain", "give a node's full name"
-        )
+    if explain is not None:
+        check_node(graph, explain, "--explain")
     if verbose:
         console.err.print(f"read and analysed in {time.perf_counter() - started:.2f} s")
     if as_json and explain is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple, TypeVar
 
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.importing import import_named
+from graphslim.words import meant
 
 KINDS = ("weights", "responses", "gradients")
 ROLES = ("producer", "consumer", "follower", "scale")
@@ -105,10 +105,7 @@ def find_criterion(name: str) -> Criterion:
     if ":" in name:
         return _imported(name)
     if name not in _CRITERIA:
-        close = difflib.get_close_matches(name, list(_CRITERIA), n=1)
-        hint = (
-            f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(_CRITERIA))}"
-        )
+        hint = meant(name, _CRITERIA)
         if name.endswith(".py"):
             hint = f"name the function too: {name}:function"
         raise PlanError(f"no criterion {name!r}", _OPTION, hint)
@@ -152,7 +149,7 @@ def _made(
             "a criterion needs a name and a docstring", name or _OPTION, "say what it measures"
         )
     if kind not in KINDS:
-        raise PlanError(f"no kind {kind!r}", name, f"one of: {', '.join(KINDS)}")
+        raise PlanError(f"no kind {kind!r}", name, meant(kind, KINDS))
     if not roles or isinstance(roles, str) or not set(roles) <= set(ROLES):
         raise PlanError(f"bad roles {roles!r}", name, f"a tuple of some of: {', '.join(ROLES)}")
     source = " ".join(text.split("\n\n")[0].split())

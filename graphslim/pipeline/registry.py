@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from typing import Any, Dict, List, Type, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, Dict, List, Type, TypeVar
 from graphslim.errors import GraphslimError, PassError
 from graphslim.importing import import_named, metadata
 from graphslim.pipeline.base import Pass
+from graphslim.words import meant
 
 ENTRY_POINTS = "graphslim.passes"
 """Group of entry points, and name of the package of built-in passes."""
@@ -49,8 +49,7 @@ def find_pass(name: str) -> Type[Pass]:
     if ":" in name:
         return _imported(name)
     if name not in _PASSES:
-        close = difflib.get_close_matches(name, list(_PASSES), n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(_PASSES))}"
+        hint = meant(name, _PASSES)
         if name.endswith(".py"):
             hint = f"name the class too: {name}:Class"
         raise PassError("no pass of that name", name, hint)
