@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from graphslim import progress, runtime
@@ -62,12 +64,15 @@ def bench(
     verbose: bool,
 ) -> int:
     """Time two graphs in turns in one run, as TensorFlow optimises them, on random inputs."""
+    started = time.perf_counter()
     runtime.run_as_shipped()  # before a model's variables are read, which loads TensorFlow
     one, other = reading.load_pair(first, second)
     with progress.bar(console.err, quiet) as tick:
         found = measure(
             one, other, threads=threads, batch=batch, runs=runs, warmup=warmup, progress=tick
         )
+    if verbose:
+        console.err.print(f"read and timed in {time.perf_counter() - started:.2f} s")
     if as_json:
         console.print_json(found.as_dict())
     else:

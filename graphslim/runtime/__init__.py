@@ -6,7 +6,6 @@ from graphslim.runtime.checkpoint import Checkpoint, checkpoint_files, write_che
 from graphslim.runtime.library import (
     INSTALL,
     available,
-    installed_version,
     plain_tensorflow,
     run_as_shipped,
     tensorflow,
@@ -22,7 +21,6 @@ __all__ = [
     "Session",
     "available",
     "checkpoint_files",
-    "installed_version",
     "plain_tensorflow",
     "run_as_shipped",
     "saved_variables",
