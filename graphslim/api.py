@@ -112,8 +112,14 @@ def _blocks(graph: Graph, names: Sequence[str]) -> List[Block]:
 
 
 def finders() -> List[str]:
-    """The names of the passes that recognise blocks."""
-    return sorted([name for name, cls in passes().items() if issubclass(cls, FindBlocks)])
+    """The names of the passes that recognise blocks, those left out whose pattern was refused."""
+    return sorted(
+        [
+            name
+            for name, cls in passes().items()
+            if issubclass(cls, FindBlocks) and cls.is_declared()
+        ]
+    )
 
 
 def plan(

@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: Tuple[Tuple[str, ...], ...] = (
-    ("_version", "errors", "garbage", "importing", "lazy", "progress", "remedies", "words"),
+    ("_version", "errors", "garbage", "lazy", "progress", "remedies", "words"),
+    ("importing",),
     ("ir", "folders"),
     ("graphdef", "ops"),
     ("analysis",),

@@ -5,21 +5,39 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import warnings
 from importlib import import_module
-from typing import List, Optional, Sequence
+from typing import Any, Callable, List, Optional, Sequence
 
 import click
 
 from graphslim._version import __version__
 from graphslim.cli.console import BAD_INPUT, FAILED, INTERRUPTED, OK, PIPE
 from graphslim.errors import GraphslimError, VerifyError
+from graphslim.importing import DefinitionWarning
 from graphslim.words import meant
 
 
 def main(arguments: Optional[Sequence[str]] = None) -> None:
     """Runs the command line and exits with its status."""
     args = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_status(args))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", DefinitionWarning)
+        warnings.showwarning = _tell(warnings.showwarning)
+        status = _status(args)
+    sys.exit(status)
+
+
+def _tell(usual: Callable[..., None]) -> Callable[..., None]:
+    """What shows a warning: one line for a definition that was left out, the usual for others."""
+
+    def show(message: Any, category: Any, *rest: Any, **options: Any) -> None:
+        if issubclass(category, DefinitionWarning):
+            _complain(message, ())
+        else:
+            usual(message, category, *rest, **options)
+
+    return show
 
 
 def _status(args: List[str]) -> int:

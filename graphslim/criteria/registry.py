@@ -7,7 +7,7 @@ import os
 from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple, TypeVar
 
 from graphslim.errors import GraphslimError, PlanError
-from graphslim.importing import import_named
+from graphslim.importing import definition, import_named
 from graphslim.words import meant
 
 KINDS = ("weights", "responses", "gradients")
@@ -79,10 +79,11 @@ def criterion(
     """
 
     def registered(function: F) -> F:
-        if name in _CRITERIA:
-            raise PlanError("a criterion of that name is registered already", name)
-        made = _made(name, function, roles, kind, redundant, comparable)
-        _CRITERIA[name] = made._replace(aggregate=aggregate)
+        with definition(function):
+            if name in _CRITERIA:
+                raise PlanError("a criterion of that name is registered already", name)
+            made = _made(name, function, roles, kind, redundant, comparable)
+            _CRITERIA[name] = made._replace(aggregate=aggregate)
         return function
 
     return registered
@@ -117,7 +118,7 @@ def _imported(name: str) -> Criterion:
     if place.endswith(".py") and not os.path.isfile(place):
         raise PlanError(f"no such file: {place}", _OPTION, "write path/to/file.py:function")
     try:
-        module = import_named(place)
+        module = import_named(place, attribute)
     except GraphslimError:
         raise
     except Exception as error:  # a user's file may raise anything
