@@ -36,9 +36,8 @@ VARIANTS: Dict[str, Tuple[str, ...]] = {
     "fold-batch-norm": ("fold-batch-norm", "drop-unused"),
     "merge-duplicates": ("merge-duplicates",),
     "half-weights": ("half-weights",),
-    "--optimize tf1": PASSES["tf1"],
-    "--optimize tf2": PASSES["tf2"],
-    "and half": (*PASSES["tf2"], "half-weights"),
+    "--optimize": PASSES,
+    "and half": (*PASSES, "half-weights"),
 }
 """By name, the passes that run one after the other."""
 

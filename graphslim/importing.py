@@ -1,4 +1,9 @@
-"""Imports a user's module, by its name or from a file, and what tells of installed packages."""
+"""Imports what users and other packages bring, and lets one bad definition not block the others.
+
+A file may define several passes, criteria, block patterns and rules for ops. While one is imported
+here, a definition that is refused (see `definition`) is noted, and the rest of the file goes on. Of
+those that nobody asked for, a `DefinitionWarning` tells; the one that was asked for is raised.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +12,66 @@ import importlib
 import importlib.util
 import os
 import sys
+import warnings
+from contextlib import contextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, Callable, Dict, Iterator, List, Tuple
+
+from graphslim.errors import GraphslimError
+
+_FROM_FILE = "graphslim_user_"
+_Refused = List[Tuple[object, GraphslimError]]
+_collecting: List[_Refused] = []
+"""Where refused definitions are noted, the innermost import last; empty outside of imports."""
+_refused_in: Dict[str, _Refused] = {}
+"""By module, the definitions of it that were refused."""
+
+
+class DefinitionWarning(UserWarning):
+    """A definition of a user or of another package that was refused, while others were taken."""
+
+
+@contextmanager
+def definition(defined: object) -> Iterator[None]:
+    """Around what registers a definition: what is refused there blocks nothing else of an import.
+
+    Args:
+        defined: the function or class that is being registered.
+
+    Raises:
+        GraphslimError: it is refused, and is not part of a module that is imported here.
+    """
+    try:
+        yield
+    except GraphslimError as error:
+        if not _collecting:
+            raise
+        _collecting[-1].append((defined, error))
+
+
+def collecting(load: Callable[[], Any]) -> _Refused:
+    """Calls what imports definitions; gives those that were refused, and why."""
+    refused: _Refused = []
+    _collecting.append(refused)
+    try:
+        load()
+    finally:
+        _collecting.pop()
+    return refused
+
+
+def warn_of(refused: _Refused, where: str) -> None:
+    """Tells of definitions that were refused, a line for each."""
+    for _, error in refused:
+        warnings.warn(f"{where}: left out: {error}", DefinitionWarning, stacklevel=2)
+
+
+def place_of(function: Any) -> str:
+    """Where a function is declared: its module, or the name of its file, and the line."""
+    code, module = function.__code__, str(function.__module__)
+    if module == "__main__" or module.startswith(_FROM_FILE):
+        module = os.path.basename(code.co_filename)
+    return f"{module}:{code.co_firstlineno}"
 
 
 def metadata() -> Any:
@@ -17,27 +80,52 @@ def metadata() -> Any:
     return importlib.import_module("importlib_metadata" if old else "importlib.metadata")
 
 
-def import_named(name: str) -> ModuleType:
+def import_named(name: str, attribute: str) -> ModuleType:
     """The module of a name such as `package.module`, or of a path such as `folder/file.py`.
 
     A file is executed once, whoever asks for it.
 
+    Args:
+        name: the module's name or path.
+        attribute: what is wanted of it.
+
     Raises:
         ImportError: there is none; a user's module may raise anything else, too.
+        GraphslimError: what is wanted is a definition that was refused.
     """
+    key = _key_of(name)
+    if key not in _refused_in or key not in sys.modules:
+        refused = collecting(lambda: _load(name, key))
+        wanted = getattr(sys.modules[key], attribute, None)
+        warn_of([one for one in refused if one[0] is not wanted], name)
+        _refused_in[key] = refused
+    module = sys.modules[key]
+    for defined, error in _refused_in[key]:
+        if defined is getattr(module, attribute, None):
+            raise error
+    return module
+
+
+def _key_of(name: str) -> str:
+    """The name that a module has, or is given, among those that are loaded."""
     if not name.endswith(".py"):
-        return importlib.import_module(name)
-    path = os.path.abspath(name)
-    key = f"graphslim_user_{hashlib.sha256(path.encode()).hexdigest()[:16]}"
-    if key not in sys.modules:
-        spec = importlib.util.spec_from_file_location(key, path)
-        if spec is None or spec.loader is None:
-            raise ImportError(name)
-        # Before it is executed, since dataclasses look their module up.
-        sys.modules[key] = importlib.util.module_from_spec(spec)
-        try:
-            spec.loader.exec_module(sys.modules[key])
-        except BaseException:
-            del sys.modules[key]
-            raise
-    return sys.modules[key]
+        return name
+    return _FROM_FILE + hashlib.sha256(os.path.abspath(name).encode()).hexdigest()[:16]
+
+
+def _load(name: str, key: str) -> None:
+    if key in sys.modules:
+        return
+    if not name.endswith(".py"):
+        importlib.import_module(name)
+        return
+    spec = importlib.util.spec_from_file_location(key, os.path.abspath(name))
+    if spec is None or spec.loader is None:
+        raise ImportError(name)
+    # Before it is executed, since dataclasses look their module up.
+    sys.modules[key] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(sys.modules[key])
+    except BaseException:
+        del sys.modules[key]
+        raise

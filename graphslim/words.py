@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
-from typing import Any, Optional
+from typing import Any, Iterable, Optional
 
 
 def plural(number: int, noun: str) -> str:
@@ -43,6 +44,13 @@ def share(before: Optional[int], after: Optional[int]) -> str:
         return "the same"
     percent = 100 * (after - before) / before
     return f"{percent:+.1f} %" if abs(percent) >= 0.1 else f"{percent:+.2g} %"
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """What to do about an unknown name: the known ones that it may be a slip of, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=2)
+    return f"did you mean {' or '.join(close)}?" if close else f"one of: {', '.join(names)}"
 
 
 def is_count(value: Any) -> bool:

@@ -355,7 +355,7 @@ def test_bad_options(command: Command, model: Path, options: List[str], told: st
         (["--min-channels", "0"], "--min-channels"),
         (["--batch", "0"], "--batch"),
         (["--seed", "-1"], "--seed"),
-        (["--pass", "no-such-pass"], "no-such-pass: no pass of that name .there are:"),
+        (["--pass", "no-such-pass"], "no-such-pass: no pass of that name .one of:"),
         (["--pass", "fold-identiti"], "did you mean fold-identity"),
         (["--pass", "gone.py:Pass"], "gone.py:Pass: no such file"),
         (["--pass", "gone.py"], "name the class too"),

@@ -79,12 +79,12 @@ def test_inspect(run: Run) -> None:
     assert found.err == ""
     lines = [line.split(maxsplit=1) for line in found.out.splitlines()]
     assert dict(lines) == {
-        "inputs": "x ?x4x4x3",
-        "outputs": "out",
+        "inputs": "x  ?x4x4x3 float32",
+        "outputs": "out  ?x4x4x2 float32",
         "nodes": "10",
         "params": "26",
         "MACs": "320",
-        "groups": "1 of 2 prunable, with 4 of 6 channels (the rest: --why-not)",
+        "groups": "1 of 2 prunable, with 4 of 6 channels (the rest: --why-not; all: --groups)",
         "dead": "2 channels: `graphslim prune` removes them, and no output changes",
         "blocks": "none recognised",
     }
@@ -107,8 +107,8 @@ def test_inspect_json(run: Run) -> None:
     tree = found.json
     assert found.err == ""
     assert list(tree) == [
-        *("inputs", "outputs", "nodes", "params", "macs", "cautions", "blocks", "groups"),
-        "dead",
+        *("inputs", "outputs", "input_tensors", "output_tensors", "signature", "nodes", "params"),
+        *("macs", "cautions", "blocks", "groups", "dead"),
     ]
     assert (tree["inputs"], tree["outputs"], tree["nodes"]) == (["x"], ["out", "odd"], 13)
     assert tree["params"] == 2 * 8 + 9 * 8 + 8 * 4 + 2 * 3
@@ -151,12 +151,34 @@ def test_why_not_when_all_is_well(run: Run) -> None:
     assert "Every group is prunable." in run("inspect", "plain.pb", "--why-not").out
 
 
+def test_inspect_shows_every_group(run: Run) -> None:
+    lines = run("inspect", "block.pb", "--groups").out.splitlines()
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if "│" in line]
+    assert {row[0]: row[1:] for row in rows} == {
+        "b/expand": ["8", "no", "1 follower, 1 consumer, 1 producer"],
+        "b/project": ["4", "it is a graph output (out)", "1 producer"],
+        "other": ["3", "graphslim has no rule for the op MysteryOp (odd)", "1 producer"],
+    }
+
+
+def test_inspect_tells_shapes_and_types(run: Run) -> None:
+    tree = run("inspect", "block.pb", "--json").json
+    assert (tree["inputs"], tree["outputs"]) == (["x"], ["out", "odd"])
+    assert tree["input_tensors"] == [{"name": "x", "shape": [1, 4, 4, 2], "dtype": "float32"}]
+    assert tree["output_tensors"] == [
+        {"name": "out", "shape": [1, 4, 4, 4], "dtype": "float32"},
+        {"name": "odd", "shape": None, "dtype": "float32"},
+    ]
+
+
 def test_explain(run: Run) -> None:
     inside = run("inspect", "block.pb", "--explain", "b/depthwise").out
     assert "inverted_residual: b/depthwise is in b" in inside
     outside = run("inspect", "folds.pb", "--explain", "y").out
     assert "inverted_residual: not matched from " in outside
-    assert "depthwise" in outside and "find_inverted_residual.py" in outside
+    assert (
+        "depthwise" in outside and "declared at graphslim.passes.find_inverted_residual:" in outside
+    )
     tree = run("inspect", "block.pb", "--explain", "b/depthwise", "--json").json
     assert {one["kind"]: one["block"] for one in tree}["inverted_residual"] == "b"
 
@@ -169,16 +191,16 @@ def test_outputs_can_be_chosen(run: Run) -> None:
 def test_pipes_get_whole_lines_and_terminals_their_width(run: Run, monkeypatch: Any) -> None:
     long = "a/" * 100 + "out"
     save(from_text(BLOCK.replace("out =", f"{long} =")), "long.pb")
-    assert f"outputs  {long}, odd\n" in run("inspect", "long.pb").out
+    assert f"outputs  {long}  1x4x4x4 float32\n" in run("inspect", "long.pb").out
     monkeypatch.setenv("COLUMNS", "60")
     narrow = run("inspect", "block.pb").out
     assert max(len(line) for line in narrow.splitlines()) <= 60
-    assert "┃ channels ┃" in narrow, "a column of numbers was wrapped"
+    assert "channels" in narrow, "the heading of a column of numbers was wrapped"
 
 
 def test_names_are_no_markup(run: Run) -> None:
     save(from_text(BLOCK.replace("out =", "[red]out:smile: =")), "markup.pb")
-    assert "outputs  [red]out:smile:, odd" in run("inspect", "markup.pb").out
+    assert "outputs  [red]out:smile:  1x4x4x4 float32\n" in run("inspect", "markup.pb").out
     assert "Written to a[b].pb" in run("prune", "folds.pb", "-o", "a[b].pb", "--no-verify").out
 
 

@@ -181,7 +181,7 @@ def test_a_criterion_from_a_file(tmp_path: Path) -> None:
     "name, message",
     [
         ("l11", r"no criterion 'l11' \(did you mean l1\?\)"),
-        ("xyz", "no criterion 'xyz' .*there are: "),
+        ("xyz", "no criterion 'xyz' .*one of: activation, "),
         ("own.py", "name the function too"),
         ("nowhere.py:f", "no such file: nowhere.py"),
         ("no_such_module:f", "cannot be imported"),

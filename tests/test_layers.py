@@ -10,9 +10,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: Tuple[Tuple[str, ...], ...] = (
-    ("_version", "garbage", "importing", "lazy", "parts", "progress", "words"),
+    ("_version", "garbage", "lazy", "parts", "progress", "words"),
     ("errors",),
-    ("ir", "folders", "reading", "writing"),
+    ("importing", "ir", "folders", "reading", "writing"),
     ("arrays",),
     ("graphdef", "ops"),
     ("analysis",),

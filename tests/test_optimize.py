@@ -11,7 +11,7 @@ from tiny import tiny
 
 import graphslim as gs
 from graphslim.errors import GraphslimError
-from graphslim.optimizing import PASSES, steps, target_of
+from graphslim.optimizing import PASSES, steps
 from graphslim.pipeline import passes
 from graphslim.testing import assert_equivalent
 
@@ -42,49 +42,35 @@ def ops(graph: gs.Graph) -> set:
     return {node.op for node in graph}
 
 
-@pytest.mark.parametrize("target", sorted(PASSES))
-def test_every_pass_of_a_target_is_there_and_in_order(target: str) -> None:
-    assert set(PASSES[target]) <= set(passes())
-    gs.Pipeline(steps(target, fp16_weights=True, for_tf="1.15"))
+def test_every_pass_of_optimize_is_there_and_in_order() -> None:
+    assert set(PASSES) <= set(passes())
+    gs.Pipeline(steps(fp16_weights=True, for_tf="1.15"))
 
 
-def test_auto_is_what_is_installed(monkeypatch: Any) -> None:
-    monkeypatch.setattr("graphslim.runtime.installed_version", lambda: "1.15.5")
-    assert target_of("auto") == "tf1"
-    monkeypatch.setattr("graphslim.runtime.installed_version", lambda: "")
-    assert target_of("auto") == "tf2"
-    with pytest.raises(GraphslimError, match="no target 'tf3'"):
-        gs.optimize(tiny(NETWORK), "tf3")
+def test_another_reader_than_is_known_is_refused() -> None:
     with pytest.raises(GraphslimError, match="nothing is known of TensorFlow 1.4"):
         gs.optimize(tiny(NETWORK), for_tf="1.4")
-
-
-@pytest.mark.tf
-def test_the_installed_version_is_that_which_loads() -> None:
-    from graphslim import runtime
-
-    assert runtime.installed_version() == runtime.version()
 
 
 @pytest.mark.tf
 def test_optimize_leaves_the_graph_and_gives_another() -> None:
     graph = tiny(NETWORK)
     before = gs.serialize(graph)
-    slim = gs.optimize(graph, "tf2")
+    slim = gs.optimize(graph)
     assert gs.serialize(graph) == before
     assert "FusedBatchNorm" not in ops(slim) and "Identity" not in ops(slim)
     assert slim.inputs == graph.inputs and slim.outputs == graph.outputs
     assert_equivalent(graph, slim)
-    assert not [note for note in gs.Pipeline(steps("tf2")).run(slim) if note[1].changed]
+    assert not [note for note in gs.Pipeline(steps()).run(slim) if note[1].changed]
 
 
 @pytest.mark.tf
 def test_the_command_writes_and_verifies(run: Run) -> None:
-    found = run("optimize m.pb -o o.pb --target tf2 --json").json
+    found = run("optimize m.pb -o o.pb --json").json
     assert found["verified"]["ok"] and found["rounded"] is None
     assert found["size"][1] < found["size"][0] and found["nodes"][1] < found["nodes"][0]
     assert "FusedBatchNorm" not in ops(gs.load("o.pb"))
-    text = run("optimize m.pb -o p.pb --target tf2 -v")
+    text = run("optimize m.pb -o p.pb -v")
     assert "fold-batch-norm: layers folded: 1" in text.err
     assert "The outputs are the same" in text.out and "Written to p.pb" in text.out
 
@@ -100,9 +86,7 @@ def test_half_precision_is_told_of(run: Run) -> None:
 
 
 def test_prune_optimizes_what_is_left(run: Run) -> None:
-    found = run(
-        "prune m.pb -o o.pb --optimize --target tf2 --multiple-of 1 --no-verify --json"
-    ).json
+    found = run("prune m.pb -o o.pb --optimize --multiple-of 1 --no-verify --json").json
     assert found["removed"] == 1
     graph = gs.load("o.pb")
     assert "FusedBatchNorm" not in ops(graph)
@@ -114,7 +98,6 @@ def test_prune_optimizes_what_is_left(run: Run) -> None:
     "words, text",
     [
         ("optimize m.pb -o m.pb", "is the input itself"),
-        ("optimize m.pb -o o.pb --target tf3", "--target"),
         ("optimize m.pb -o o.pb --for-tf 1.4", "--for-tf"),
         ("optimize none.pb -o o.pb", "no such file"),
         ("optimize m.pb", "--output"),

@@ -10,6 +10,7 @@ import pytest
 
 from graphslim.errors import GraphslimError, PassError
 from graphslim.graphdef import load
+from graphslim.importing import DefinitionWarning
 from graphslim.ir import DType, Graph, Port
 from graphslim.pipeline import (
     Dump,
@@ -279,15 +280,24 @@ def test_plugins_are_loaded_once(clean_registry: None, monkeypatch: Any) -> None
     assert loads == [1]
 
 
-def test_a_plugin_that_fails_is_named_each_time(clean_registry: None, monkeypatch: Any) -> None:
-    def plug() -> None:
+def test_a_plugin_that_fails_is_told_and_blocks_no_other(
+    clean_registry: None, monkeypatch: Any
+) -> None:
+    def broken() -> None:
         raise RuntimeError("oh")
 
+    def half_broken() -> None:
+        register(type("Nameless", (Touch,), {"name": ""}))
+        register(Touch)
+
     monkeypatch.setattr(registry, "_loaded", False)
-    monkeypatch.setattr(registry, "_entry_points", lambda: [Point(plug)])
-    for _ in range(2):
-        with pytest.raises(PassError, match="their-plugin: the plug-in fails to load: oh"):
-            passes()
+    monkeypatch.setattr(registry, "_entry_points", lambda: [Point(broken), Point(half_broken)])
+    with pytest.warns(DefinitionWarning) as told:
+        assert passes()["touch"] is Touch
+    assert [str(one.message) for one in told] == [
+        "plug-in their-plugin: left out: RuntimeError: oh (update or remove it)",
+        "plug-in their-plugin: left out: Nameless: a pass needs a name and a docstring",
+    ]
 
 
 def test_entry_points_are_read() -> None:

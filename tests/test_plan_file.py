@@ -20,6 +20,7 @@ from graphslim.errors import PlanError
 from graphslim.plans import Achieved, Plan, plan_given
 from graphslim.plans.diff import diff
 from graphslim.plans.schema import SCHEMA
+from graphslim.show import Console, print_plan_difference
 from graphslim.testing import random_plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -216,6 +217,31 @@ def test_edited_group_without_bindings_is_cut_wherever_it_occurs() -> None:
     assert constant(slim, "s/w").shape == (1, 1, 9, 5)
 
 
+# ------------------------------------------------------------------ print(plan)
+
+
+def test_a_plan_prints_as_a_screenful() -> None:
+    plan = full_plan()
+    group = plan.groups[0]._replace(channels=64)
+    many = [
+        group._replace(id=f"layer_{size}", removed=tuple(range(size)), cuts=group.cuts * 40)
+        for size in range(1, 61)
+    ]
+    achieved = Achieved("macs", 0.5, 0.4985, None)
+    text = str(plan._replace(groups=tuple(many), achieved=achieved, params=(2000, 1500)))
+    lines = text.splitlines()
+    assert len(lines) <= 24
+    assert lines[0] == "1830 channels to go from 60 groups"
+    assert "parameters: 2.00 k -> 1.50 k (-25.0 %)" in lines
+    assert "macs: asked for 0.5, achieved 0.4985" in lines
+    assert f"  layer_60: 64 -> 4 channels ({group.why})" in lines, "who loses most stands first"
+    assert lines[-1] == "  and 42 more groups, each of which loses no more channels"
+
+
+def test_a_plan_of_nothing_says_so() -> None:
+    assert str(full_plan()._replace(groups=())) == "nothing to remove"
+
+
 # ------------------------------------------------------------------ plan-diff
 
 
@@ -261,6 +287,18 @@ def test_diff_overlooks_nothing(change: Callable[[Plan], Plan], where: str) -> N
     assert not found.same
     parts = [part for part in ("groups", "settings", "others") if getattr(found, part)]
     assert parts == [where]
+
+
+def test_groups_that_lose_the_same_channels_are_counted_and_not_listed(capsys: Any) -> None:
+    graph = tiny(IR_SE)
+    one = plan_given(graph, {"e": [1, 2], "s": [0]})
+    rescored = one.groups[0]._replace(scores=(0.5,) * one.groups[0].channels)
+    other = one._replace(groups=(rescored, one.groups[1]._replace(removed=(1,))))
+    print_plan_difference(Console(), diff(one, other))
+    text = capsys.readouterr().out
+    assert [line for line in text.splitlines() if line.startswith("│ s ")]
+    assert not [line for line in text.splitlines() if line.startswith("│ e ")]
+    assert "The same channels go from 1 group in both plans, for other scores in 1 of them" in text
 
 
 def test_plan_diff_command(tmp_path: Path, capsys: Any) -> None:

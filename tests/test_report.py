@@ -223,13 +223,42 @@ def test_charts_of_odd_numbers() -> None:
         assert "nan" not in re.sub(r'aria-label="[^"]*"', "", chart).lower()
 
 
-def test_few_high_scores_hide_no_others() -> None:
-    scores = [0.010 + 0.001 * index for index in range(20)] + [1.0]
-    bars = re.findall(
-        r'<path d="([^"]*)"[^>]*style="fill: var\(--kept\)', histogram(scores, [0], "x")
-    )
-    heights = {line.split()[-1] for bar in bars for line in bar.split("L")}
-    assert len(heights) > 4, "all but one score stand in one bar"
+def bars(chart: str, colour: str) -> int:
+    """How many different heights the bars of a colour have, the ground left out."""
+    paths = re.findall(rf'<path d="([^"]*)"[^>]*style="fill: var\(--{colour}\)', chart)
+    return len({line.split()[-1] for path in paths for line in path.split("L")}) - 1
+
+
+SPREAD = [2.0**power for power in range(-12, 13) for _ in range(1 + abs(power) % 4)]
+
+
+@pytest.mark.parametrize(
+    "scores, marks",
+    [
+        ([0.010 + 0.001 * index for index in range(20)] + [1.0], ["0.01", "0.1", "1"]),
+        (SPREAD, ["0.001", "0.1", "10", "1000"]),
+        ([0.0] * 9 + SPREAD, ["0", "0.1", "10", "1000"]),
+        ([1e-30, *SPREAD], ["0.001", "0.1", "10", "1000"]),
+        ([-score for score in SPREAD], ["−1000", "−10", "−0.1", "−0.001"]),
+        ([*SPREAD, *[-score for score in SPREAD]], ["−1000", "−1", "0", "1", "1000"]),
+    ],
+    ids=["one far above", "decades", "zeros", "one far below", "negative", "both signs"],
+)
+def test_skewed_scores_hide_no_others(scores: List[float], marks: List[str]) -> None:
+    lowest = sorted(range(len(scores)), key=scores.__getitem__)[: len(scores) // 3]
+    chart = histogram(scores, lowest, "x")
+    assert bars(chart, "kept") > 3 and bars(chart, "gone") > 2, "most share a bar"
+    texts = re.findall(r"<text[^>]*>([^<]*)</text>", chart)
+    assert texts[: len(marks) + 1] == [*marks, "0"], "the numbers below, then those on the left"
+
+
+def test_a_cut_close_to_the_end_has_room_beside_it() -> None:
+    scores = [0.01, 0.02, 0.03, *[1 + 0.1 * index for index in range(21)]]
+    chart = histogram(scores, [0, 1, 2], "x")
+    assert bars(chart, "gone") >= 1
+    cut = re.findall(r"stroke-dasharray[^>]*", chart)
+    assert len(cut) == 1
+    assert histogram([*scores[3:]], [0, 1], "x").count(">1.5<") == 1, "an even spread stays linear"
 
 
 def test_names_are_short_and_still_their_own() -> None:

@@ -225,7 +225,7 @@ def test_settings_files(tmp_path: Path, name: str) -> None:
     [
         ("[1]", "holds a list instead of a mapping"),
         ("a: 3", "'a' holds a int, no mapping"),
-        ("a: {exlude: true}", "no setting 'exlude' (one of: ratio"),
+        ("a: {exlude: true}", "no setting 'exlude' (did you mean exclude?)"),
         ("a: {ratio: 2}", "ratio is 2, and has to be a number from 0 to 1"),
         ("a: {ratio: yes}", "has to be a number from 0 to 1"),
         ("a: {multiple_of: 0}", "has to be a whole number from 1 on"),

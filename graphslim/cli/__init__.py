@@ -8,8 +8,9 @@ import signal
 import sys
 import threading
 import traceback
+import warnings
 from importlib import import_module
-from typing import Any, Iterator, List, Optional, Sequence
+from typing import Any, Callable, Iterator, List, Optional, Sequence
 
 import click
 
@@ -17,7 +18,8 @@ from graphslim._version import __version__
 from graphslim.cli import console
 from graphslim.cli.console import BAD_INPUT, FAILED, INTERRUPTED, OK, PIPE
 from graphslim.errors import GraphslimError, VerifyError
-from graphslim.words import elided, visible
+from graphslim.importing import DefinitionWarning
+from graphslim.words import elided, meant, visible
 
 _LONGEST = 1500
 """Characters of the longest line that an error is told in."""
@@ -34,7 +36,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = list(sys.argv[1:] if arguments is None else arguments)
     if sys.stderr is None:  # it was closed when the process was started
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  until the end
-    with _ended_by_signals():
+    with _ended_by_signals(), warnings.catch_warnings():
+        warnings.simplefilter("always", DefinitionWarning)
+        warnings.showwarning = _tell(warnings.showwarning)
         status = _status(args)
     sys.exit(status)
 
@@ -57,6 +61,18 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for one in taken:
             signal.signal(one, signal.SIG_DFL)
+
+
+def _tell(usual: Callable[..., None]) -> Callable[..., None]:
+    """What shows a warning: one line for a definition that was left out, the usual for others."""
+
+    def show(message: Any, category: Any, *rest: Any, **options: Any) -> None:
+        if issubclass(category, DefinitionWarning):
+            _complain(message, ())
+        else:
+            usual(message, category, *rest, **options)
+
+    return show
 
 
 def _status(args: List[str]) -> int:
@@ -126,10 +142,14 @@ class Commands(click.Group):
         """Their names, in the order of the help text."""
         return sorted(COMMANDS)
 
-    def get_command(self, context: click.Context, name: str) -> Optional[click.Command]:
-        """The command of a name."""
+    def get_command(self, context: click.Context, name: str) -> click.Command:
+        """The command of a name.
+
+        Raises:
+            click.UsageError: there is none.
+        """
         if name not in COMMANDS:
-            return None
+            raise click.UsageError(f"No such command {name!r}; {meant(name, COMMANDS)}", context)
         module, _, command = COMMANDS[name].partition(":")
         found: click.Command = getattr(import_module(f"graphslim.cli.{module}"), command)
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Optional
 
 import click
@@ -64,6 +65,7 @@ def bench(
 
     Of --data the first run is timed.
     """
+    started = time.perf_counter()
     runtime.run_as_shipped()  # before a model's variables are read, which loads TensorFlow
     one, other = reading.load_pair(first, second)
     tell_data(one, data, batch)
@@ -79,6 +81,8 @@ def bench(
             data=data,
             progress=tick,
         )
+    if verbose:
+        console.err.print(f"read and timed in {time.perf_counter() - started:.2f} s")
     if as_json:
         console.print_json(found.as_dict())
     else:

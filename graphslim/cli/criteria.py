@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from graphslim import show
 from graphslim.cli import console
 from graphslim.criteria import criteria
 
@@ -12,7 +13,5 @@ from graphslim.criteria import criteria
 def list_criteria() -> int:
     """List the criteria that --criterion takes, and what each measures."""
     known = criteria()
-    width = max([len(name) for name in known])
-    for name, one in sorted(known.items()):
-        console.echo(f"{name:{width}}  {one.source}\n")
+    show.print_pairs(console.out, [(name, one.source) for name, one in sorted(known.items())])
     return console.OK

@@ -38,13 +38,12 @@ from graphslim.pipeline import Pipeline
 class Deploying(NamedTuple):
     """What a file is to be made for."""
 
-    target: str
     fp16_weights: bool
     for_tf: Optional[str]
 
     def steps(self) -> List[str]:
         """The passes that make a graph faster or smaller and change no number but by rounding."""
-        return list(optimizing.PASSES[optimizing.target_of(self.target)])
+        return list(optimizing.PASSES)
 
     def stored(self, graph: Graph) -> Graph:
         """A graph as it is to be written: stored as half precision, readable by an old version."""
@@ -60,13 +59,6 @@ def deploy_options(command: Command) -> Command:
     """The options of how a file is written; the command gets a `Deploying` as `deploying`."""
     return combined(
         packed(command, "deploying", Deploying),
-        click.option(
-            "--target",
-            type=click.Choice(["auto", *sorted(optimizing.PASSES)]),
-            default="auto",
-            show_default=True,
-            help="The TensorFlow that is to run it; auto: the one installed.",
-        ),
         click.option(
             "--fp16-weights",
             is_flag=True,

@@ -6,6 +6,7 @@ from typing import Any, Dict
 
 import click
 
+from graphslim import show
 from graphslim.cli import console
 from graphslim.pipeline import passes
 
@@ -14,7 +15,5 @@ from graphslim.pipeline import passes
 def list_passes() -> int:
     """List the passes that can be run with --pass."""
     known: Dict[str, Any] = passes()
-    width = max([len(name) for name in known])
-    for name, cls in sorted(known.items()):
-        console.echo(f"{name:{width}}  {cls.summary()}\n")
+    show.print_pairs(console.out, [(name, cls.summary()) for name, cls in sorted(known.items())])
     return console.OK

@@ -122,6 +122,8 @@ def apply(
         console.err.print(note)
     slim = applied(graph, wanted, force)
     seconds = time.perf_counter() - started
+    if verbose:
+        console.err.print(f"read and rewritten in {seconds:.2f} s")
     checked = checking(check, running, graph, slim, wanted, output, force)
     with console.told_first(placing((output, slim))):
         return tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds)

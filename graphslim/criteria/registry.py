@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple, TypeVar
 
 from graphslim.errors import GraphslimError, PlanError
-from graphslim.importing import import_named
+from graphslim.importing import definition, import_named
+from graphslim.words import meant
 
 KINDS = ("weights", "responses", "gradients")
 ROLES = ("producer", "consumer", "follower", "scale")
@@ -79,10 +79,11 @@ def criterion(
     """
 
     def registered(function: F) -> F:
-        if name in _CRITERIA:
-            raise PlanError("a criterion of that name is registered already", name)
-        made = _made(name, function, roles, kind, redundant, comparable)
-        _CRITERIA[name] = made._replace(aggregate=aggregate)
+        with definition(function):
+            if name in _CRITERIA:
+                raise PlanError("a criterion of that name is registered already", name)
+            made = _made(name, function, roles, kind, redundant, comparable)
+            _CRITERIA[name] = made._replace(aggregate=aggregate)
         return function
 
     return registered
@@ -105,10 +106,7 @@ def find_criterion(name: str) -> Criterion:
     if ":" in name:
         return _imported(name)
     if name not in _CRITERIA:
-        close = difflib.get_close_matches(name, list(_CRITERIA), n=1)
-        hint = (
-            f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(_CRITERIA))}"
-        )
+        hint = meant(name, _CRITERIA)
         if name.endswith(".py"):
             hint = f"name the function too: {name}:function"
         raise PlanError(f"no criterion {name!r}", _OPTION, hint)
@@ -120,7 +118,7 @@ def _imported(name: str) -> Criterion:
     if place.endswith(".py") and not os.path.isfile(place):
         raise PlanError(f"no such file: {place}", _OPTION, "write path/to/file.py:function")
     try:
-        module = import_named(place)
+        module = import_named(place, attribute)
     except GraphslimError:
         raise
     except Exception as error:  # a user's file may raise anything
@@ -152,7 +150,7 @@ def _made(
             "a criterion needs a name and a docstring", name or _OPTION, "say what it measures"
         )
     if kind not in KINDS:
-        raise PlanError(f"no kind {kind!r}", name, f"one of: {', '.join(KINDS)}")
+        raise PlanError(f"no kind {kind!r}", name, meant(kind, KINDS))
     if not roles or isinstance(roles, str) or not set(roles) <= set(ROLES):
         raise PlanError(f"bad roles {roles!r}", name, f"a tuple of some of: {', '.join(ROLES)}")
     source = " ".join(text.split("\n\n")[0].split())

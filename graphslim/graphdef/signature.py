@@ -153,14 +153,23 @@ def _upstream(graph: Graph, names: Sequence[str]) -> Set[str]:
     return reached
 
 
+def check_node(graph: Graph, name: str, option: str) -> None:
+    """Makes sure that a graph has a node.
+
+    Raises:
+        LoadError: it has none of that name; similar names are told.
+    """
+    if name not in graph:
+        close = difflib.get_close_matches(name, list(graph.nx), n=3)
+        hint = f"did you mean {' or '.join(close)}?" if close else "give the full name of a node"
+        raise LoadError(f"no node {name!r} in {graph.name}", option, hint)
+
+
 def _known(graph: Graph, text: str, option: str) -> Port:
     port = Port.parse(text)
     if port.port == CONTROL:
         raise LoadError(
             f"{text!r} is a control edge and carries no data", option, "leave the ^ out"
         )
-    if port.node not in graph:
-        close = difflib.get_close_matches(port.node, list(graph.nx), n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "give the full name of a node"
-        raise LoadError(f"no node {port.node!r} in {graph.name}", option, hint)
+    check_node(graph, port.node, option)
     return port

@@ -21,7 +21,8 @@ from typing import (
     Tuple,
 )
 
-from graphslim.errors import PatternError
+from graphslim.errors import GraphslimError, PatternError
+from graphslim.importing import definition, place_of
 from graphslim.ops.padded import PADDED_CONVOLUTIONS
 
 Condition = Callable[[Any, Any], Optional[str]]
@@ -152,7 +153,7 @@ class BlockPattern(NamedTuple):
         root: the pattern of the block's last op.
         channels_of: the name, in the pattern, of the scoring layer.
         where: conditions on the whole match.
-        at: file and line of its declaration.
+        at: module (or name of the file) and line of its declaration.
     """
 
     kind: str
@@ -182,22 +183,38 @@ def block_pattern(
     """
 
     def register(function: Callable[[Any], Pattern]) -> Callable[[Any], Pattern]:
-        if kind in PATTERNS:
-            raise PatternError("a block pattern of that name is there already", kind)
-        root = function(Var("x"))
-        if not isinstance(root, Op):
-            raise PatternError("a block pattern has to end in one op", kind)
-        names, variables = names_in(root)
-        if channels_of not in names:
-            raise PatternError(f"no op is named {channels_of!r}", kind)
-        if "x" not in variables:
-            raise PatternError("the pattern never comes to its input", kind, "use the argument")
-        code = function.__code__
-        at = f"{code.co_filename}:{code.co_firstlineno}"
-        PATTERNS[kind] = BlockPattern(kind, root, channels_of, tuple(where), at)
+        with definition(function):
+            root = _root(kind, function)
+            names, variables = names_in(root)
+            if channels_of not in names:
+                raise PatternError(f"no op is named {channels_of!r}", kind)
+            if "x" not in variables:
+                raise PatternError("the pattern never comes to its input", kind, "use the argument")
+            PATTERNS[kind] = BlockPattern(kind, root, channels_of, tuple(where), place_of(function))
         return function
 
     return register
+
+
+def _root(kind: str, function: Callable[[Any], Pattern]) -> Op:
+    """The last op of the block that a function declares.
+
+    Raises:
+        PatternError: the kind is taken, the function fails, or gives something else than an op.
+    """
+    if kind in PATTERNS:
+        raise PatternError("a block pattern of that name is there already", kind)
+    try:
+        root = function(Var("x"))
+    except GraphslimError:
+        raise
+    except Exception as error:  # a user's pattern may raise anything
+        raise PatternError(
+            f"the function that declares it fails: {type(error).__name__}: {error}", kind
+        ) from error
+    if not isinstance(root, Op):
+        raise PatternError("a block pattern has to end in one op", kind)
+    return root
 
 
 def names_in(pattern: Pattern) -> Tuple[List[str], List[str]]:

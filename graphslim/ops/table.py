@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 import numpy as np
 
 from graphslim.errors import AnalysisError
+from graphslim.importing import definition
 from graphslim.ir import IDENTITY_OPS, Node, Port, Tensor
 from graphslim.ops.facts import UNKNOWN, Dims, Fact, Ids, fact
 
@@ -293,10 +294,13 @@ def channel_rule(*ops: str, replace: bool = False) -> Callable[[ChannelRule], Ch
     """
 
     def register(function: ChannelRule) -> ChannelRule:
-        for op in ops:
-            if op in CHANNEL_RULES and not replace:
-                raise AnalysisError("this op has a channel rule already", op, "pass replace=True")
-            CHANNEL_RULES[op] = function
+        with definition(function):
+            for op in ops:
+                if op in CHANNEL_RULES and not replace:
+                    raise AnalysisError(
+                        "this op has a channel rule already", op, "pass replace=True"
+                    )
+                CHANNEL_RULES[op] = function
         return function
 
     return register

@@ -16,6 +16,11 @@ class FindBlocks(Pass):
 
     kind: ClassVar[str] = ""
 
+    @classmethod
+    def is_declared(cls) -> bool:
+        """Whether its kind of block has a pattern, if it goes by one."""
+        return cls.run is not FindBlocks.run or cls.kind in PATTERNS
+
     def run(self, graph: Graph) -> Outcome:
         """Replaces the blocks of this kind.
 

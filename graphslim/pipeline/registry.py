@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 from typing import Any, Dict, List, Type, TypeVar
 
 from graphslim.errors import GraphslimError, PassError
-from graphslim.importing import import_named, metadata
+from graphslim.importing import collecting, definition, import_named, metadata, warn_of
 from graphslim.pipeline.base import Pass
+from graphslim.words import meant
 
 ENTRY_POINTS = "graphslim.passes"
 """Group of entry points, and name of the package of built-in passes."""
@@ -25,11 +25,12 @@ def register(cls: P) -> P:
     Raises:
         PassError: no name, no docstring, or a name that is taken.
     """
-    if not cls.name or not cls.summary():
-        raise PassError("a pass needs a name and a docstring", cls.__name__)
-    if cls.name in _PASSES:
-        raise PassError("a pass of that name is registered already", cls.name)
-    _PASSES[cls.name] = cls
+    with definition(cls):
+        if not cls.name or not cls.summary():
+            raise PassError("a pass needs a name and a docstring", cls.__name__)
+        if cls.name in _PASSES:
+            raise PassError("a pass of that name is registered already", cls.name)
+        _PASSES[cls.name] = cls
     return cls
 
 
@@ -49,8 +50,7 @@ def find_pass(name: str) -> Type[Pass]:
     if ":" in name:
         return _imported(name)
     if name not in _PASSES:
-        close = difflib.get_close_matches(name, list(_PASSES), n=1)
-        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(_PASSES))}"
+        hint = meant(name, _PASSES)
         if name.endswith(".py"):
             hint = f"name the class too: {name}:Class"
         raise PassError("no pass of that name", name, hint)
@@ -62,7 +62,7 @@ def _imported(name: str) -> Type[Pass]:
     if place.endswith(".py") and not os.path.isfile(place):
         raise PassError("no such file", name, "write path/to/file.py:Class")
     try:
-        module = import_named(place)
+        module = import_named(place, attribute)
     except GraphslimError:
         raise
     except Exception as error:  # a user's file may raise anything
@@ -82,7 +82,13 @@ def _imported(name: str) -> Type[Pass]:
 
 
 def load_plugins() -> None:
-    """Imports the built-in passes, then every entry point of the group, once."""
+    """Imports the built-in passes, then every entry point of the group, once.
+
+    A plug-in that fails is told by a `DefinitionWarning`, and blocks no other.
+
+    Raises:
+        PassError: the built-in passes are not installed.
+    """
     global _loaded
     if _loaded:
         return
@@ -98,12 +104,11 @@ def load_plugins() -> None:
         ) from None
     for point in _entry_points():
         try:
-            point.load()
+            refused = collecting(point.load)
         except Exception as error:  # a plug-in may raise anything
-            _loaded = False
-            raise PassError(
-                f"the plug-in fails to load: {error}", point.name, "update or remove it"
-            ) from error
+            told = PassError(f"{type(error).__name__}: {error}", hint="update or remove it")
+            refused = [(point, told)]
+        warn_of(refused, f"plug-in {point.name}")
 
 
 def _entry_points() -> List[Any]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from graphslim.errors import PlanError
 from graphslim.plans.schema import check
 from graphslim.reading import parse_json
+from graphslim.words import count, plural, share
 
 FORMAT, VERSION = "graphslim-plan", 1
 _NUMBERS = re.compile(r"\[\n\s+(-?\d[^\]\"\[{]*?)\n\s*\]")
 """A list of numbers that `json.dumps` has spread over lines."""
+_SHOWN = 18
+"""Groups that `str` lists, so that a plan fits on a screen."""
 
 
 class Cut(NamedTuple):
@@ -181,14 +184,31 @@ class Plan(NamedTuple):
         return plan
 
     def __str__(self) -> str:
-        lines: List[str] = []
-        for group in self.groups:
+        """A screenful: totals, and the groups that lose most; `to_json` holds every binding."""
+        if not self.groups:
+            return "nothing to remove"
+        lines = [
+            f"{plural(self.removed, 'channel')} to go from {plural(len(self.groups), 'group')}"
+        ]
+        for label, (before, after) in (("parameters", self.params), ("MACs", self.macs)):
+            if before is None or after is None:
+                lines.append(f"{label}: not known, for the size of an input is open")
+                continue
+            lines.append(f"{label}: {count(before)} -> {count(after)} ({share(before, after)})")
+        if self.achieved is not None:
+            what, asked, achieved, reason = self.achieved
+            why = f" ({reason})" if reason else ""
+            lines.append(f"{what}: asked for {asked:.4g}, achieved {achieved:.4g}{why}")
+        ordered = sorted(self.groups, key=lambda group: -len(group.removed))
+        for group in ordered[:_SHOWN]:
             left = group.channels - len(group.removed)
-            lines.append(f"{group.id}: {group.channels} -> {left} channels ({group.why})")
-            lines.extend(
-                [f"  {cut.role} {cut.param}[{cut.axis}] -{len(cut.removed)}" for cut in group.cuts]
+            lines.append(f"  {group.id}: {group.channels} -> {left} channels ({group.why})")
+        more = len(ordered) - _SHOWN
+        if more > 0:
+            lines.append(
+                f"  and {plural(more, 'more group')}, each of which loses no more channels"
             )
-        return "\n".join(lines) or "nothing to remove"
+        return "\n".join(lines)
 
 
 def _parsed(text: str, where: str) -> Any:

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from graphslim.errors import PlanError
 from graphslim.reading import parse_json, read_text
-from graphslim.words import is_count, is_finite, is_share
+from graphslim.words import is_count, is_finite, is_share, meant
 
 LARGEST = 1 << 17
 """Bytes of the largest YAML file that is read; PyYAML takes seconds for it."""
@@ -86,7 +86,7 @@ def settings_of(tree: Any, where: str = "settings") -> ByName:
 def _check(where: str, key: Any, value: Any) -> None:
     """Refuses an unknown setting, and one of a wrong kind."""
     if key not in GroupSettings._fields:
-        raise PlanError(f"no setting {key!r}", where, f"one of: {', '.join(GroupSettings._fields)}")
+        raise PlanError(f"no setting {key!r}", where, meant(str(key), GroupSettings._fields))
     if key == "exclude":
         fits, wanted = isinstance(value, bool), "true or false"
     elif key in ("min_channels", "multiple_of"):

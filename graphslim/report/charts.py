@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from typing import Any, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -19,7 +19,11 @@ _COLOURS = {
 """What matplotlib draws with; each becomes the style sheet's colour of that name."""
 _BINS = 24
 _SKEWED = 8
-"""So many times the median, the highest score calls for a logarithmic axis."""
+"""So many times the median, the largest score calls for a logarithmic axis."""
+_DEPTH = 1e-3
+"""What is smaller than the median by more than this lies in the even part of such an axis."""
+_ROOM = 0.19
+"""The share of the axis that the numbers below it are apart at least."""
 
 
 def require_library() -> None:
@@ -71,47 +75,100 @@ def histogram(scores: Sequence[float], removed: Sequence[int], label: str) -> st
     values = np.asarray(scores, np.float64)
     gone = np.zeros(len(values), bool)
     gone[list(removed)] = True
-    low, high = float(values.min()), float(values.max())
-    if not high > low:
-        low, high = low - 0.5, high + 0.5
-    skewed = _skewed(values)
-    spaced: Any = np.geomspace if skewed else np.linspace
-    edges = spaced(low, high, _BINS + 1)
-    # Rounding may leave the outermost scores outside.
-    edges[0], edges[-1] = low, high
-    stay, leave = [np.histogram(values[one], edges)[0] for one in (~gone, gone)]
+    cut = cut_between(scores, removed)
+    axis = _Axis(values, cut)
+    edges = axis.edges
+    stay, leave = [np.histogram(axis.place(values[one]), edges)[0] for one in (~gone, gone)]
     figure, axes = _figure(2.3, 1.15)
     axes.stairs(stay, edges, fill=True, color=_COLOURS["kept"])
     axes.stairs(stay + leave, edges, baseline=stay, fill=True, color=_COLOURS["gone"])
-    cut = cut_between(scores, removed)
     top = float((stay + leave).max()) * 1.12
     if cut is not None:
-        axes.plot([cut, cut], [0, top], color=_COLOURS["ink"], lw=1.1, ls=(0, (3, 1.5)))
-    axes.set_xlim(low, high)
+        place = float(axis.place(cut))
+        axes.plot([place, place], [0, top], color=_COLOURS["ink"], lw=1.1, ls=(0, (3, 1.5)))
+    axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, top)
-    if skewed:
-        _tick_logarithmically(axes, low, high)
-    else:
+    if axis.even is None:
         axes.locator_params(axis="x", nbins=4)
+    else:
+        marks = axis.marks()
+        axes.set_xticks(axis.place(marks))
+        axes.set_xticklabels([_short(mark) for mark in marks])
     axes.locator_params(axis="y", nbins=2, integer=True)
     return _svg(figure, label)
 
 
-def _skewed(values: np.ndarray) -> bool:
-    """Whether most scores are so near the lowest that only a logarithmic axis tells them apart."""
-    return bool(values.min() > 0 and values.max() > _SKEWED * np.median(values))
+class _Axis:
+    """Where scores stand on the axis of a histogram, which is linear, or logarithmic where skewed.
+
+    A logarithmic one is even around zero, so that it has room for scores of zero, for negative
+    ones, and for few that are far smaller than the rest: from `-even` to `even` it is linear, and
+    beyond that a step of the same length is a power of ten.
+
+    Args:
+        values: the scores, float64 of shape (channels,).
+        cut: the score that has to be told apart from both ends, if there is one.
+    """
+
+    def __init__(self, values: np.ndarray, cut: Optional[float]) -> None:
+        self.low, self.high = float(values.min()), float(values.max())
+        if not self.high > self.low:
+            self.low, self.high = self.low - 0.5, self.high + 0.5
+        self.even: Optional[float] = None
+        sizes = np.abs(values[values != 0])
+        if len(sizes) and self._is_skewed(sizes, cut):
+            self.even = max(float(sizes.min()), _DEPTH * float(np.median(sizes)))
+        first, last = self.place([self.low, self.high]).tolist()
+        self.edges = np.linspace(first, last, _BINS + 1)
+
+    def _is_skewed(self, sizes: np.ndarray, cut: Optional[float]) -> bool:
+        """Whether most scores, or all that go, would share the first bars of a linear axis."""
+        bar = (self.high - self.low) / _BINS
+        hidden = cut is not None and 0 < min(cut - self.low, self.high - cut) < 2 * bar
+        least = sizes.min() if hidden else np.median(sizes)
+        return bool(sizes.max() > _SKEWED * least)
+
+    def place(self, values: Any) -> np.ndarray:
+        """Where scores stand on the axis."""
+        values = np.asarray(values, np.float64)
+        if self.even is None:
+            return values
+        sizes = np.abs(values) / self.even
+        with np.errstate(divide="ignore"):
+            return np.sign(values) * np.where(sizes > 1, 1 + np.log10(sizes), sizes)
+
+    def marks(self) -> List[float]:
+        """Numbers to stand below a logarithmic axis: zero, and round ones that have room."""
+        assert self.even is not None
+        above = _round_numbers(max(self.even, self.low), self.high)
+        below = [-number for number in _round_numbers(max(self.even, -self.high), -self.low)]
+        zero = [0.0] if self.low <= 0 <= self.high else []
+        room = _ROOM * (self.edges[-1] - self.edges[0])
+        chosen: List[float] = []
+        for number in [*zero, *sorted([*above, *below], key=abs, reverse=True)]:
+            if all(abs(self.place(number) - self.place(other)) >= room for other in chosen):
+                chosen.append(number)
+        return sorted(chosen)
 
 
-def _tick_logarithmically(axes: Any, low: float, high: float) -> None:
-    """A logarithmic axis with two or three numbers that are short."""
-    axes.set_xscale("log")
-    axes.set_xlim(low, high)
-    axes.minorticks_off()
-    first, last = int(np.ceil(np.log10(low))), int(np.floor(np.log10(high)))
-    powers = list(range(first, last + 1))
-    places = [10.0**power for power in powers[:: max(1, (len(powers) + 2) // 3)]]
-    axes.set_xticks(places)
-    axes.set_xticklabels([f"{place:g}" for place in places])
+def _round_numbers(low: float, high: float) -> List[float]:
+    """The powers of ten between two numbers above zero, or 1, 2 and 5 times some if too few are."""
+    if not high >= low:
+        return []
+    first, last = int(np.floor(np.log10(low))), int(np.floor(np.log10(high)))
+    powers = [10.0**power for power in range(first, last + 1)]
+    fine = [factor * power for power in powers for factor in (1, 2, 5)]
+    coarse = [number for number in powers if low <= number <= high]
+    return coarse if len(coarse) > 1 else [number for number in fine if low <= number <= high]
+
+
+def _short(number: float) -> str:
+    """A round number in few characters: `0.01`, `500`, `1e6`."""
+    text = f"{number:g}"
+    if number and not 1e-3 <= abs(number) < 1e4:
+        digits, _, power = f"{number:.0e}".partition("e")
+        text = f"{digits}e{int(power)}"
+    return text.replace("-", "\N{MINUS SIGN}")
 
 
 def differences(outputs: Sequence[Tuple[str, float]], tolerance: Optional[float]) -> str:

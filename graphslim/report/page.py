@@ -183,8 +183,8 @@ def _scores(report: Report, names: Names, tick: Tick) -> str:
         return _section("What went", lead if reasons else "Nothing went.")
     lead = (
         f"How <code>{escape(scored[0].why)}</code> scored the channels of each group that loses "
-        "some: the number of channels, over their score (on a logarithmic axis where a few are far "
-        "above the rest). The cut is drawn where one score parts what goes from what stays."
+        "some: the number of channels, over their score (on a logarithmic axis where few are far "
+        "above the rest). The cut is drawn where a score parts what goes from what stays."
     )
     legend = _legend(("kept", "stays"), ("gone", "removed"), ("cut", "the cut"))
     figures: List[str] = []

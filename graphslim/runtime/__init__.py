@@ -7,7 +7,6 @@ from graphslim.runtime.known import known_part, unknown_ops
 from graphslim.runtime.library import (
     INSTALL,
     available,
-    installed_version,
     plain_tensorflow,
     run_as_shipped,
     tensorflow,
@@ -23,7 +22,6 @@ __all__ = [
     "Session",
     "available",
     "checkpoint_files",
-    "installed_version",
     "known_part",
     "plain_tensorflow",
     "run_as_shipped",

@@ -10,7 +10,6 @@ import warnings
 from typing import Any, Iterator
 
 from graphslim.errors import RuntimeUnavailable
-from graphslim.importing import metadata
 
 INSTALL = "pip install 'graphslim[tf]'"
 
@@ -21,17 +20,6 @@ _as_shipped = False
 def available() -> bool:
     """Whether TensorFlow is installed (it is not imported to find out)."""
     return importlib.util.find_spec("tensorflow") is not None
-
-
-def installed_version() -> str:
-    """TensorFlow's version, read from its installation without importing it; empty for none."""
-    packages = metadata()
-    for name in ("tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tf-nightly"):
-        try:
-            return str(packages.version(name))
-        except packages.PackageNotFoundError:
-            continue
-    return version() if available() else ""
 
 
 def tensorflow(purpose: str = "this command runs graphs") -> Any:

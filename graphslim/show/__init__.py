@@ -9,13 +9,14 @@ from graphslim.lazy import names_of
 if TYPE_CHECKING:
     from graphslim.show.agreement import print_agreement
     from graphslim.show.checkpoint import print_summary, soft_pruning, stripping
-    from graphslim.show.console import Console, print_table, print_times
+    from graphslim.show.console import Console, print_pairs, print_table, print_times
     from graphslim.show.differences import difference_tree, print_differences
     from graphslim.show.inspecting import (
         explanation,
         inspection,
         pinned_by,
         print_explanation,
+        print_groups,
         print_inspection,
         print_why_not,
     )
@@ -32,6 +33,7 @@ __getattr__ = names_of(
         "soft_pruning": "graphslim.show.checkpoint",
         "stripping": "graphslim.show.checkpoint",
         "Console": "graphslim.show.console",
+        "print_pairs": "graphslim.show.console",
         "print_table": "graphslim.show.console",
         "print_times": "graphslim.show.console",
         "difference_tree": "graphslim.show.differences",
@@ -40,6 +42,7 @@ __getattr__ = names_of(
         "inspection": "graphslim.show.inspecting",
         "pinned_by": "graphslim.show.inspecting",
         "print_explanation": "graphslim.show.inspecting",
+        "print_groups": "graphslim.show.inspecting",
         "print_inspection": "graphslim.show.inspecting",
         "print_why_not": "graphslim.show.inspecting",
         "print_optimizing": "graphslim.show.optimizing",
@@ -63,8 +66,10 @@ __all__ = [
     "print_agreement",
     "print_differences",
     "print_explanation",
+    "print_groups",
     "print_inspection",
     "print_optimizing",
+    "print_pairs",
     "print_plan",
     "print_plan_difference",
     "print_pruning",

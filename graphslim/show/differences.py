@@ -59,7 +59,7 @@ def print_differences(console: Console, found: Differences, everything: bool = F
     """
     changed = found.changed
     shown = [one for one in found.nodes if everything or (one.changed and one.is_layer)]
-    columns = ("node", "op", "weights", "output", ">params", ">MACs")
+    columns = ("node", "+op", "weights", "output", ">params", ">MACs")
     if shown:
         print_table(console, "Layers: old => new", columns, [_row(one) for one in shown])
     rest = len([one for one in changed if not one.is_layer])

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, Dict, List, Optional, Sequence
 
-from rich.text import Text
-
 from graphslim.analysis.cautions import cautions
-from graphslim.analysis.channels import Channels, Group, analyse
+from graphslim.analysis.channels import ROLES, Channels, Group, analyse
 from graphslim.analysis.cost import cost
 from graphslim.garbage import held_back
-from graphslim.ir import Block, Graph
+from graphslim.ir import Block, DType, Graph, Node, Port
 from graphslim.match import PATTERNS, Matcher
 from graphslim.plans import open_input, plan_dead, why_not
 from graphslim.remedies import remedy
-from graphslim.show.console import Console, print_table
+from graphslim.show.console import Console, print_pairs, print_table
 from graphslim.words import exact, plural
+
+_GIVES_BOOL = frozenset(
+    ["Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual", "ApproximateEqual"]
+    + ["IsFinite", "IsInf", "IsNan", "LogicalAnd", "LogicalNot", "LogicalOr", "All", "Any"]
+)
+"""Ops whose attribute T is the type of what they read, and not of what they give."""
 
 
 @held_back()
@@ -26,6 +30,8 @@ def inspection(graph: Graph) -> Dict[str, Any]:
     return {
         "inputs": list(graph.inputs),
         "outputs": [str(port) for port in graph.outputs],
+        "input_tensors": [_tensor(graph, channels, Port(name)) for name in graph.inputs],
+        "output_tensors": [_tensor(graph, channels, port) for port in graph.outputs],
         "signature": dict(graph.signature),
         "nodes": len(graph),
         "params": total.params,
@@ -34,6 +40,34 @@ def inspection(graph: Graph) -> Dict[str, Any]:
         "blocks": [_block(channels, block) for block in graph.blocks],
         "groups": [_group(channels, group) for group in channels.groups],
         "dead": plan_dead(graph).removed,
+    }
+
+
+def _element_type(node: Node, port: int) -> Optional[DType]:
+    """The element type of a node's output, as far as its attributes tell; else None."""
+    for name in ("Tout", "output_types", "component_types"):
+        types = node.attrs.get(name)
+        if isinstance(types, (list, tuple)):
+            return types[port] if port < len(types) else None
+    if port or node.op.startswith("NonMaxSuppression"):
+        return None
+    if node.op in _GIVES_BOOL:
+        return DType.bool
+    for name in ("DstT", "out_type", "output_type", "out_idx", "dtype", "T"):
+        found = node.attrs.get(name)
+        if isinstance(found, DType):
+            return found
+    return DType.int64 if node.op in ("ArgMax", "ArgMin", "Where") else None
+
+
+def _tensor(graph: Graph, channels: Channels, port: Port) -> Dict[str, Any]:
+    """A tensor's name, its shape with None for what is open, and its element type if known."""
+    facts, dtype = channels.facts[port.node], _element_type(graph[port.node], port.port)
+    shape = facts[port.port].shape if port.port < len(facts) else None
+    return {
+        "name": str(port),
+        "shape": None if shape is None else list(shape),
+        "dtype": None if dtype is None else dtype.name,
     }
 
 
@@ -95,13 +129,12 @@ def print_inspection(console: Console, graph: Graph) -> None:
     """The summary that `inspect` prints."""
     tree = inspection(graph)
     channels = analyse(graph)
-    shapes = [f"{name} {_shape(channels, name)}" for name in tree["inputs"]]
     prunable = [group for group in channels.groups if group.prunable]
     kinds = Counter([_kind(block) for block in tree["blocks"]])
     shape = open_input(graph)
     macs = "not known" + ("" if shape is None else f": add --input-shape {shape}")
-    console.print(f"inputs   {', '.join(shapes) or 'none'}")
-    console.print(f"outputs  {', '.join(tree['outputs'])}")
+    _print_tensors(console, "inputs", tree["input_tensors"])
+    _print_tensors(console, "outputs", tree["output_tensors"])
     for side, named in graph.signature.items():
         pairs = [f"{key} -> {name}" for key, name in named.items() if key != name]
         if pairs:
@@ -113,7 +146,7 @@ def print_inspection(console: Console, graph: Graph) -> None:
         f"groups   {len(prunable)} of {len(channels.groups)} prunable, with "
         f"{sum([len(group) for group in prunable])} of "
         f"{sum([len(group) for group in channels.groups])} channels"
-        + ("" if len(prunable) == len(channels.groups) else " (the rest: --why-not)")
+        + ("" if len(prunable) == len(channels.groups) else " (the rest: --why-not; all: --groups)")
     )
     console.print(
         f"dead     {plural(tree['dead'], 'channel')}"
@@ -141,11 +174,31 @@ def _kind(block: Dict[str, Any]) -> str:
     return str(block["kind"]).replace("_", " ")
 
 
-def _shape(channels: Channels, name: str) -> str:
-    facts = channels.facts[name]
-    if not facts or facts[0].shape is None:
+def _print_tensors(console: Console, label: str, tensors: Sequence[Dict[str, Any]]) -> None:
+    """One line for each tensor: its name, its shape and its element type."""
+    for index, tensor in enumerate(tensors):
+        dtype = f" {tensor['dtype']}" if tensor["dtype"] else ""
+        console.print(f"{'' if index else label:8} {tensor['name']}  {_shape(tensor)}{dtype}")
+    if not tensors:
+        console.print(f"{label:8} none")
+
+
+def _shape(tensor: Dict[str, Any]) -> str:
+    if tensor["shape"] is None:
         return "(open)"
-    return "x".join(["?" if size is None else str(size) for size in facts[0].shape])
+    return "x".join(["?" if size is None else str(size) for size in tensor["shape"]]) or "scalar"
+
+
+def print_groups(console: Console, graph: Graph) -> None:
+    """Every group of channels: how many, what they touch by role, and what pins them."""
+    channels = analyse(graph)
+    rows = []
+    for group in channels.groups:
+        roles = Counter([binding.role for binding in channels.bindings(group)])
+        touched = [plural(roles[role], role) for role in ROLES if roles[role]]
+        rows.append((group.id, str(len(group)), pinned_by(group) or "no", ", ".join(touched)))
+    print_table(console, "Groups", ("group", ">channels", "pinned", "bindings"), rows)
+    console.print("Each binding, a parameter and its axis, is listed by --json.")
 
 
 def print_why_not(console: Console, graph: Graph) -> None:
@@ -159,10 +212,10 @@ def print_why_not(console: Console, graph: Graph) -> None:
             (group.id, str(len(group)), group.pinned_by or "", group.pinned_at or "")
             for group in pinned
         ]
-        print_table(console, "Pinned", ("group", ">channels", "because", "at node"), rows)
+        print_table(console, "Pinned", ("group", ">channels", "because", "<at node"), rows)
         console.print("What to do:")
-        for advice, reasons in _advice(graph, pinned).items():
-            console.print(Text(f"  {', '.join(reasons)}: {advice}"))
+        advice = _advice(graph, pinned).items()
+        print_pairs(console, [("", f"{', '.join(reasons)}: {text}") for text, reasons in advice])
 
 
 def _advice(graph: Graph, pinned: Sequence[Group]) -> Dict[str, List[str]]:

@@ -45,10 +45,15 @@ def print_plan_difference(console: Console, found: PlanDifference) -> None:
     if found.same:
         console.print(f"The plans are the same: {plural(found.removed[0], 'channel')} removed.")
         return
-    if found.groups:
+    differing = [group for group in found.groups if not _agrees(group)]
+    if differing:
         columns = ("group", ">A removes", ">B removes", "A alone", "B alone", "also differ")
-        print_table(console, "Groups", columns, [_row(group) for group in found.groups])
-    console.print(f"{plural(found.alike, 'group')} the same in both")
+        print_table(console, "Groups", columns, [_row(group) for group in differing])
+    rescored = len(found.groups) - len(differing)
+    console.print(
+        f"The same channels go from {plural(found.alike + rescored, 'group')} in both plans"
+        + (f", for other scores in {rescored} of them" if rescored else "")
+    )
     values = [*found.settings.items(), *found.others.items()]
     if values:
         rows = [(key, _said(one), _said(other)) for key, (one, other) in values]
@@ -62,6 +67,12 @@ def print_plan_difference(console: Console, found: PlanDifference) -> None:
         )
     ]
     print_table(console, "Totals", ("", ">A", ">B", ">change"), totals)
+
+
+def _agrees(group: GroupDifference) -> bool:
+    """Whether both plans remove the same channels of a group, if for other reasons."""
+    alike = not group.only_first and not group.only_second
+    return alike and set(group.details) <= {"scores", "why"}
 
 
 def _row(group: GroupDifference) -> Sequence[str]:
@@ -82,4 +93,6 @@ def _listed(channels: Sequence[int]) -> str:
 def _said(value: Any) -> str:
     if value is None:
         return "-"
+    if isinstance(value, dict):
+        return ", ".join([f"{key} {_said(one)}" for key, one in value.items() if one is not None])
     return value if isinstance(value, str) else json.dumps(value)
