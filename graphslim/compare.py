@@ -18,6 +18,7 @@ from graphslim.plans import Plan
 from graphslim.progress import Tick, silent
 from graphslim.rewrite import zero_consumers
 from graphslim.runtime import Session, known_part, unknown_ops
+from graphslim.sampling.about import About
 from graphslim.sampling.examples import Data, Examples, Samples
 
 
@@ -97,11 +98,11 @@ def check(
 
 
 class _Runs(NamedTuple):
-    """What is fed run by run, each with its number of examples, and how many runs there are."""
+    """What is fed run by run, each with its number of examples; how many runs; and what it is."""
 
     feeds: Iterable[Tuple[Mapping[str, np.ndarray], int]]
     number: int
-    random: bool
+    about: Optional[About] = None
 
 
 def _runs(
@@ -113,9 +114,9 @@ def _runs(
     progress: Tick,
 ) -> _Runs:
     if feeds is not None:
-        return _Runs([(feeds, _examples(feeds))], 1, False)
+        return _Runs([(feeds, _examples(feeds))], 1)
     examples = Examples(graph, Samples(data, batch=batch, tick=progress), seed)
-    return _Runs(examples, examples.runs, data is None)
+    return _Runs(examples, examples.runs, examples.about)
 
 
 def _examples(feeds: Mapping[str, np.ndarray]) -> int:
@@ -154,6 +155,7 @@ def _compare(
                 for measure, port, source in zip(row, outputs, sources):
                     measure.add(*pairs[str(port)], count, pairs.get(str(source)))
             examples += count
+    data = None if runs.about is None else runs.about.as_dict()
     return [
         Agreement(
             tuple([measure.result() for measure in row]),
@@ -161,8 +163,9 @@ def _compare(
             against,
             needs_nhwc(part) or needs_nhwc(parts[-1]),
             examples,
-            runs.random,
+            data is not None and data["kind"] == "random",
             tuple(unknown_ops(original)),
+            data,
         )
         for row, against, part in zip(measures, references, parts)
     ]

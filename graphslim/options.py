@@ -23,7 +23,7 @@ from graphslim import runtime
 from graphslim.api import load
 from graphslim.checkpoint import prefix_of
 from graphslim.errors import LoadError
-from graphslim.feeds import LIMIT, Images
+from graphslim.feeds import Images
 from graphslim.graphdef import saved_model
 from graphslim.graphdef.signature import settle
 from graphslim.ir import Graph, Port
@@ -444,8 +444,7 @@ def _image_options() -> List[Command]:
             "--limit",
             type=click.IntRange(1),
             metavar="N",
-            help=f"Use N images at most, spread evenly over their sorted names.  [default: "
-            f"{LIMIT}]",
+            help="Use N images at most, spread evenly over their sorted names.  [default: all]",
         ),
     ]
 

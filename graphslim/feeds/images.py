@@ -12,9 +12,6 @@ from graphslim.feeds.evidence import range_of
 from graphslim.feeds.shapes import Layout, dtype_of, image_layout, input_shape
 from graphslim.ir import DType, Graph, Port
 
-LIMIT = 100
-"""So many images of a folder are used, unless another number is given."""
-
 
 class Images(NamedTuple):
     """Sample inputs from files, and how images are to be preprocessed.
@@ -30,7 +27,8 @@ class Images(NamedTuple):
         bgr: whether blue comes first; None to go by the graph, and else red first.
         crop: whether images keep their aspect (the short side is resized to the input's, and the
             centre is taken) instead of being stretched.
-        limit: how many images are used at most, spread evenly over their sorted names.
+        limit: how many images are used at most, spread evenly over their sorted names; None for
+            all of them.
     """
 
     path: str

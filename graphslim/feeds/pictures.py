@@ -12,7 +12,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.errors import GraphslimError
-from graphslim.feeds.images import LIMIT, Images, Preprocessing
+from graphslim.feeds.images import Images, Preprocessing
 from graphslim.words import plural
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -106,17 +106,11 @@ def open_files(images: Images, endings: Sequence[str], multiple: int, decoded: b
         GraphslimError: there are none, too few, or none that can be read.
     """
     found = _found(images.path, endings)
-    limit = LIMIT if images.limit is None else images.limit
-    chosen, cautions = found, []
-    if len(found) > limit:
+    limit, chosen = images.limit, found
+    if limit is not None and len(found) > limit:
         chosen = [found[place * len(found) // limit] for place in range(limit)]
-        if images.limit is None:
-            cautions.append(
-                f"{limit} of {len(found):,} files are used, spread evenly over their sorted names "
-                "(--limit changes it)"
-            )
     files = _checked(tuple([_identity(path) for path in chosen]), decoded)
-    cautions.extend(files.cautions)
+    cautions = list(files.cautions)
     if len(files.paths) < multiple:
         raise GraphslimError(
             f"holds {plural(len(files.paths), 'image')}, the input takes {multiple}",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from graphslim.analysis.cautions import Caution
 from graphslim.fidelity.measures import OutputDifference
 from graphslim.words import plural
 
+_KINDS = {"random": "random input", "images": "image", "files": "file"}
 FAR_ERROR = 0.1
 """An error beyond this share of an output's variation is told as a caution."""
 FAR_DECISIONS = 0.02
@@ -26,6 +27,7 @@ class Agreement(NamedTuple):
         nhwc_twins: whether what ran was turned from NCHW to NHWC, which a CPU can run.
         examples: over how many examples.
         random: whether the inputs were made up.
+        data: what the inputs were, as `sampling.About.as_dict` tells it; None for given feeds.
         unknown_ops: types of ops that TensorFlow cannot run; what they read was compared instead.
     """
 
@@ -36,6 +38,7 @@ class Agreement(NamedTuple):
     examples: int = 1
     random: bool = False
     unknown_ops: Tuple[str, ...] = ()
+    data: Optional[Mapping[str, Any]] = None
 
     @property
     def ok(self) -> bool:
@@ -70,7 +73,8 @@ class Agreement(NamedTuple):
     @property
     def inputs(self) -> str:
         """What the graphs were run on, in words: `8 random inputs`."""
-        return plural(self.examples, "random input" if self.random else "input")
+        kind = "random" if self.random else (self.data or {}).get("kind", "")
+        return plural(self.examples, _KINDS.get(kind, "input"))
 
     def as_dict(self) -> Dict[str, Any]:
         """For JSON, which has no word for a number that is not finite: such a number is null."""
@@ -82,6 +86,7 @@ class Agreement(NamedTuple):
             "examples": self.examples,
             "random_inputs": self.random,
             "unknown_ops": list(self.unknown_ops),
+            "data": None if self.data is None else dict(self.data),
             "cautions": [str(caution) for caution in self.cautions()],
             "outputs": [output.as_dict() for output in self.outputs],
         }
