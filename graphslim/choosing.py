@@ -108,18 +108,18 @@ def _how_much() -> List[Command]:
             "redundant; below, if it says what matters.",
         ),
         click.option(
-            "--ratio", type=share, metavar="R", help="The share R of the channels in scope goes."
+            "--ratio", type=share, metavar="R", help="Remove this share of the channels in scope."
         ),
     ]
     for name, what in (
         ("macs", "multiply-accumulates"),
         ("params", "parameters"),
-        ("size", "size of the file"),
+        ("size", "bytes of the file"),
         ("latency", "time, measured here,"),
     ):
         found.append(
             click.option(
-                f"--{name}", type=share, metavar="R", help=f"The share R of the {what} remains."
+                f"--{name}", type=share, metavar="R", help=f"Keep this share of the {what}."
             )
         )
     return [
@@ -141,7 +141,8 @@ def _how_much() -> List[Command]:
         click.option(
             "--loss-output",
             metavar="NAME",
-            help="For gradients: the tensor to take them of.  [default: the outputs]",
+            help="For criteria by gradients (taylor): the tensor whose gradients are taken.  "
+            "[default: the outputs]",
         ),
         click.option(
             "--threads",
@@ -161,18 +162,24 @@ def _where() -> List[Command]:
             default="all",
             show_default=True,
             type=click.Choice(SCOPES),
-            help="Where: inside recognised blocks alone, or everywhere.",
+            help="Prune inside recognised blocks alone, or everywhere.",
         ),
         click.option(
-            "--only", multiple=True, metavar="GLOB", help="Only groups or blocks of such names."
+            "--only",
+            multiple=True,
+            metavar="GLOB",
+            help="Prune only groups or blocks whose names match.",
         ),
         click.option(
-            "--exclude", multiple=True, metavar="GLOB", help="No groups or blocks of such names."
+            "--exclude",
+            multiple=True,
+            metavar="GLOB",
+            help="Leave groups or blocks alone whose names match.",
         ),
         click.option(
             "--settings",
             metavar="FILE",
-            help="What holds for some groups instead: YAML or JSON, globs to any of ratio, "
+            help="Other limits for some groups: YAML or JSON that maps globs to any of ratio, "
             "threshold, max_ratio, min_channels, multiple_of, exclude.",
         ),
     ]

@@ -302,7 +302,8 @@ def model_options(command: Command) -> Command:
         click.option(
             "--signature",
             metavar="NAME",
-            help="Of a SavedModel or a MetaGraph.  [default: serving_default, or the only one]",
+            help="The signature of a SavedModel or MetaGraph to read.  [default: serving_default, "
+            "or the only one]",
         ),
         click.option(
             "--tag",
@@ -310,22 +311,22 @@ def model_options(command: Command) -> Command:
             multiple=True,
             callback=_names,
             metavar="TAG,...",
-            help="Of a SavedModel's graph.  [default: serve, or the only graph's]",
+            help="The tags of the graph in a SavedModel.  [default: serve, or the only graph]",
         ),
         click.option(
             "--meta",
             metavar="FILE",
-            help="Of a checkpoint: its MetaGraph.  [default: the .meta beside it]",
+            help="The MetaGraph of a checkpoint.  [default: the .meta beside it]",
         ),
         click.option(
             "--inference-meta",
             metavar="FILE",
-            help="Of a checkpoint: the MetaGraph to run.  [default: made from --meta]",
+            help="The MetaGraph for inference of a checkpoint.  [default: made from --meta]",
         ),
         click.option(
             "--averages",
             is_flag=True,
-            help="Of a checkpoint: take the moving averages of variables for their values.",
+            help="Read a checkpoint's moving averages in place of the variables themselves.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
         click.option("-v", "--verbose", is_flag=True, help="Say more, on stderr."),

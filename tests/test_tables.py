@@ -7,7 +7,7 @@ from typing import List, Sequence
 
 import pytest
 
-from graphslim.show.console import Console, print_pairs, print_table, tail
+from graphslim.show.console import Console, elided, print_pairs, print_table
 
 NAMES = [
     f"net/stage_{stage}/block/{part}/BatchNorm/FusedBatchNormV3"
@@ -73,8 +73,8 @@ def test_a_table_without_rows_has_a_heading(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_name_is_elided_from_the_left() -> None:
-    assert tail("scope/layer/Conv2D", 12) == "...er/Conv2D"
-    assert tail("Conv2D", 12) == "Conv2D"
+    assert elided("scope/layer/Conv2D", 12) == "...er/Conv2D"
+    assert elided("Conv2D", 12) == "Conv2D"
 
 
 def test_texts_are_wrapped_beside_their_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,8 +166,8 @@ def cli(context: click.Context) -> None:
     """Makes TensorFlow graphs narrower: finds channels that can go, and removes them for real.
 
     MODEL is a frozen GraphDef, .pb or .pbtxt, the folder of a SavedModel, or a TF1 checkpoint with
-    its MetaGraph: the prefix of its files, one of them, or the folder whose latest it is. No source
-    code of the network is needed.
+    its MetaGraph: the prefix of its files, one of them, or their folder, of which the latest is
+    taken. No source code of the network is needed.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

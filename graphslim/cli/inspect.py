@@ -18,7 +18,7 @@ from graphslim.options import Reading, model_options
 @click.argument("model")
 @click.option("--why-not", is_flag=True, help="What cannot be pruned, and which op forbids it.")
 @click.option("--groups", is_flag=True, help="Every group of channels, and what it touches.")
-@click.option("--explain", metavar="NODE", help="Why a node is in no block: how near each came.")
+@click.option("--explain", metavar="NODE", help="Why a node is in no recognised block.")
 @model_options
 def inspect(
     model: str,

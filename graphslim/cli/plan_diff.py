@@ -16,7 +16,7 @@ from graphslim.plans.diff import diff
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @click.option("--debug", is_flag=True, expose_value=False, help="Print tracebacks too.")
 def plan_diff(first: str, second: str, as_json: bool) -> int:
-    """Show what plan A removes and plan B does not, group by group; exit status 1 if they differ.
+    """Show what two plans remove differently, group by group; exit status 1 if they differ.
 
     Settings, scores, folded constants and totals are compared too.
     """

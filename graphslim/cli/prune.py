@@ -62,12 +62,12 @@ _DEAD = (
     multiple=True,
     metavar="PASS",
     help="Run a pass too: a name (see `graphslim passes`), module:Class or file.py:Class. "
-    "What finds blocks runs before channels are removed, the rest after.",
+    "Passes that find blocks run before channels are removed, others after.",
 )
 @click.option(
     "--optimize",
     is_flag=True,
-    help="Then fold batch norm and constants, and drop debris, as `graphslim optimize` does.",
+    help="Fold batch norm and constants afterwards, and drop debris, as `graphslim optimize` does.",
 )
 @deploy_options
 @click.option("--plan-out", metavar="P.json", help="Write down what was removed and why.")
@@ -112,9 +112,9 @@ def prune(
 ) -> int:
     """Remove channels from MODEL and write the smaller graph to OUT.
 
-    By default the channels that are provably dead, so that the outputs stay as they are. With
-    --criterion and a budget, those that matter least; the result is then held against the original
-    without what reads those channels, and how far the outputs moved is told.
+    By default the channels that are provably dead go, so that the outputs stay as they are; with
+    --criterion and a budget, those that matter least. The result has to compute what the original
+    does when it ignores those channels, which is checked, and how far the outputs moved is told.
     """
     started = time.perf_counter()
     check_report(report_out)

@@ -12,7 +12,7 @@ from graphslim.options import Reading, model_options
 from graphslim.plans import read_plan
 
 
-@click.command(short_help="The failed rate of a plan in a retrained checkpoint.")
+@click.command(short_help="Count filters that should be zero and are not.")
 @click.argument("checkpoint")
 @click.option("--plan", "plan_path", required=True, metavar="P.json", help="What was set to zero.")
 @model_options
