@@ -209,7 +209,7 @@ def _least_distinct(names: Sequence[str], natural: int) -> int:
 
 def print_pairs(console: Console, pairs: Iterable[Tuple[str, str]]) -> None:
     """Names and what is said of each, wrapped beside its name."""
-    listed = list(pairs)
+    listed = [(visible(name), visible(text)) for name, text in pairs]
     indent = max([cell_len(name) for name, _ in listed] or [0]) + _GAP
     for name, text in listed:
         lines = textwrap.wrap(

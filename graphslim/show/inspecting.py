@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from graphslim.analysis.cautions import cautions
 from graphslim.analysis.channels import ROLES, Channels, Group, analyse
@@ -128,34 +128,7 @@ def explanation(graph: Graph, name: str) -> List[Dict[str, Any]]:
 def print_inspection(console: Console, graph: Graph) -> None:
     """The summary that `inspect` prints."""
     tree = inspection(graph)
-    channels = analyse(graph)
-    prunable = [group for group in channels.groups if group.prunable]
-    kinds = Counter([_kind(block) for block in tree["blocks"]])
-    shape = open_input(graph)
-    macs = "not known" + ("" if shape is None else f": add --input-shape {shape}")
-    _print_tensors(console, "inputs", tree["input_tensors"])
-    _print_tensors(console, "outputs", tree["output_tensors"])
-    for side, named in graph.signature.items():
-        pairs = [f"{key} -> {name}" for key, name in named.items() if key != name]
-        if pairs:
-            console.print(f"named    in the signature's {side}: {', '.join(pairs)}")
-    console.print(f"nodes    {tree['nodes']:,}")
-    console.print(f"params   {exact(tree['params'])}")
-    console.print(f"MACs     {macs if tree['macs'] is None else exact(tree['macs'])}")
-    console.print(
-        f"groups   {len(prunable)} of {len(channels.groups)} prunable, with "
-        f"{sum([len(group) for group in prunable])} of "
-        f"{sum([len(group) for group in channels.groups])} channels"
-        + ("" if len(prunable) == len(channels.groups) else " (the rest: --why-not; all: --groups)")
-    )
-    console.print(
-        f"dead     {plural(tree['dead'], 'channel')}"
-        + (": `graphslim prune` removes them, and no output changes" if tree["dead"] else "")
-    )
-    names = [f"{number} {kind}" for kind, number in sorted(kinds.items())]
-    console.print(f"blocks   {', '.join(names) or 'none recognised'}")
-    for caution in tree["cautions"]:
-        console.print(f"caution  {caution}")
+    print_pairs(console, _facts(graph, tree))
     if tree["blocks"]:
         console.print()
         rows = [
@@ -170,17 +143,55 @@ def print_inspection(console: Console, graph: Graph) -> None:
         print_table(console, "Blocks", ("block", "kind", ">channels", "prunable"), rows)
 
 
+def _facts(graph: Graph, tree: Dict[str, Any]) -> List[Tuple[str, str]]:
+    """What the summary says before its table: of what, and what."""
+    groups = analyse(graph).groups
+    prunable = [group for group in groups if group.prunable]
+    kinds = Counter([_kind(block) for block in tree["blocks"]])
+    shape = open_input(graph)
+    macs = "not known" + ("" if shape is None else f": add --input-shape {shape}")
+    facts = [*_tensors("inputs", tree["input_tensors"])]
+    facts += _tensors("outputs", tree["output_tensors"])
+    for side, named in graph.signature.items():
+        pairs = [f"{key} -> {name}" for key, name in named.items() if key != name]
+        if pairs:
+            facts.append(("named", f"in the signature's {side}: {', '.join(pairs)}"))
+    return [
+        *facts,
+        ("nodes", f"{tree['nodes']:,}"),
+        ("params", exact(tree["params"])),
+        ("MACs", macs if tree["macs"] is None else exact(tree["macs"])),
+        (
+            "groups",
+            f"{len(prunable)} of {len(groups)} prunable, with {sum(map(len, prunable))} of "
+            f"{sum(map(len, groups))} channels"
+            + ("" if len(prunable) == len(groups) else " (the rest: --why-not; all: --groups)"),
+        ),
+        (
+            "dead",
+            plural(tree["dead"], "channel")
+            + (": `graphslim prune` removes them, and no output changes" if tree["dead"] else ""),
+        ),
+        (
+            "blocks",
+            ", ".join([f"{number} {kind}" for kind, number in sorted(kinds.items())])
+            or "none recognised",
+        ),
+        *[("caution", caution) for caution in tree["cautions"]],
+    ]
+
+
 def _kind(block: Dict[str, Any]) -> str:
     return str(block["kind"]).replace("_", " ")
 
 
-def _print_tensors(console: Console, label: str, tensors: Sequence[Dict[str, Any]]) -> None:
-    """One line for each tensor: its name, its shape and its element type."""
-    for index, tensor in enumerate(tensors):
-        dtype = f" {tensor['dtype']}" if tensor["dtype"] else ""
-        console.print(f"{'' if index else label:8} {tensor['name']}  {_shape(tensor)}{dtype}")
-    if not tensors:
-        console.print(f"{label:8} none")
+def _tensors(label: str, tensors: Sequence[Dict[str, Any]]) -> List[Tuple[str, str]]:
+    """For each tensor its name, its shape and its element type, the first under a label."""
+    texts = [
+        f"{tensor['name']}  {_shape(tensor)}{' ' + tensor['dtype'] if tensor['dtype'] else ''}"
+        for tensor in tensors
+    ]
+    return [("" if index else label, text) for index, text in enumerate(texts or ["none"])]
 
 
 def _shape(tensor: Dict[str, Any]) -> str:
