@@ -35,8 +35,13 @@ _OPTION = re.compile(
 
 
 def in_library_words(text: str) -> str:
-    """A text that names command-line options, with the library's keyword arguments instead."""
-    return _OPTION.sub(_keyword, text)
+    """A text that names command-line options, with the library's keyword arguments instead.
+
+    What stands in backticks is a command to be run, and stays.
+    """
+    parts = text.split("`")
+    parts[::2] = [_OPTION.sub(_keyword, part) for part in parts[::2]]
+    return "`".join(parts)
 
 
 def _keyword(match: Match[str]) -> str:

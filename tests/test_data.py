@@ -179,7 +179,7 @@ JPEG = """
 
 def test_where_to_start_behind_a_decoder_is_told() -> None:
     graph = tiny(JPEG)
-    with pytest.raises(GraphslimError, match="cannot make up string data .*--inputs (.*)") as told:
+    with pytest.raises(GraphslimError, match="cannot make up string data .*inputs (.*)") as told:
         Examples(graph, Samples())
     name = str(told.value).rstrip(")").rsplit(" ", 1)[1]
     graph.inputs = [name]

@@ -32,6 +32,7 @@ from graphslim.errors import _KEYWORDS, GraphslimError, in_library_words
         ("--no-verify prunes without running it", "--no-verify prunes without running it"),
         ("a/b--macs and --macs-like", "a/b--macs and --macs-like"),
         ("`graphslim inspect` lists them", "`graphslim inspect` lists them"),
+        ("run `tool --inputs x`, or name --inputs", "run `tool --inputs x`, or name inputs"),
     ],
 )
 def test_options_and_keywords(told: str, words: str) -> None:

@@ -41,9 +41,7 @@ def test_batch_and_open_sizes() -> None:
 
 @pytest.mark.parametrize("shape", ["<?,?>", "<*>", "<1,4,?>"])
 def test_sizes_that_stay_open_are_told(shape: str) -> None:
-    with pytest.raises(
-        GraphslimError, match=r"input x: its shape .*open.*input_shapes=..x.: .\.\.\."
-    ):
+    with pytest.raises(GraphslimError, match="input x: its shape .*open.*input_shapes=..x.: "):
         random_feeds(fed(shape))
 
 

@@ -295,9 +295,9 @@ def test_a_number_larger_than_any_float_is_not_finite() -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("slim.tflite", "write slim.pb, then: tflite_convert --graph_def_file=slim.pb "
+        ("slim.tflite", "write slim.pb, then: `tflite_convert --graph_def_file=slim.pb "
          "--output_file=slim.tflite --input_arrays=x --output_arrays=z"),
-        ("slim.onnx", "write slim.pb, then: python -m tf2onnx.convert --graphdef slim.pb "
+        ("slim.onnx", "write slim.pb, then: `python -m tf2onnx.convert --graphdef slim.pb "
          "--output slim.onnx --inputs x:0 --outputs z:0"),
         ("slim.h5", "no Keras model"),
         ("slim.keras", "no Keras model"),

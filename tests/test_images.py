@@ -232,5 +232,5 @@ def test_a_pipe_among_the_images_is_not_waited_for(tmp_path: Path) -> None:
     examples = Examples(fed(), Samples(str(tmp_path)))
     assert examples.count == 1 and "no regular file" in examples.about.cautions[0]
     os.mkfifo(str(tmp_path / "pipe"))
-    with pytest.raises(GraphslimError, match="pipe: is no file or folder"):
+    with pytest.raises(GraphslimError, match="pipe: a pipe, no regular file"):
         Examples(fed(), Samples(str(tmp_path / "pipe")))

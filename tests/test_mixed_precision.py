@@ -9,10 +9,10 @@ from mixed import ALL_BUT_NORMS, CONVOLUTIONS, in_16_bits
 from networks import Net, blocks
 from spellings import NORMS
 from test_fold import NORM, SPELLED
-from tiny import constant, dead
+from tiny import constant, dead, tiny
 
 import graphslim as gs
-from graphslim.analysis.precision import TOLERANCE, tolerance_of
+from graphslim.analysis.precision import TOLERANCE, TRAINING, tolerance_of
 from graphslim.runtime import Session, version
 from graphslim.testing import assert_mask_equivalent, check_pass, random_plan, round_trip
 
@@ -119,6 +119,15 @@ def test_a_graph_in_16_bits_is_compared_by_its_rounding() -> None:
     assert tolerance_of(graph) == TOLERANCE
     assert tolerance_of(in_16_bits(graph, CONVOLUTIONS, HALF)) == 4 * np.finfo(np.float16).eps
     assert tolerance_of(in_16_bits(graph, CONVOLUTIONS, BRAIN)) == 4 * 2**-7
+
+
+def test_batch_norms_that_train_magnify_rounding() -> None:
+    text = (
+        "x = input 1,4,4,2\nc = f32[2]{1 1}\ne = f32[0]{}\n"
+        "y = FusedBatchNorm(x, c, c, e, e) is_training=%s T=float32\n"
+    )
+    assert tolerance_of(tiny(text % "true")) == TRAINING
+    assert tolerance_of(tiny(text % "false")) == TOLERANCE
 
 
 def test_weights_stored_in_16_bits_are_no_computation_in_16_bits() -> None:

@@ -11,6 +11,7 @@ from oracles import check_identity, check_masked, kinds
 
 import graphslim as gs
 from graphslim.errors import VerifyError
+from graphslim.feeds import random_feeds
 from graphslim.runtime import Session
 from graphslim.testing import assert_equivalent, random_plan, round_trip
 
@@ -101,7 +102,8 @@ def test_the_dead_go_and_nothing_changes(shared: Path, name: str) -> None:
     slim = round_trip(gs.apply(graph, plan))
     # Batch norm by the batch's own statistics, on maps of a few pixels, magnifies rounding.
     trains = name == "ildoonet_pose_mnv2_small"
-    assert_equivalent(graph, slim, tolerance=1e-4 if trains else 1e-5)
+    tolerance = 1e-4 if trains else 1e-5
+    assert_equivalent(graph, slim, random_feeds(graph), tolerance=tolerance)
     assert gs.plan(slim).removed == 0
 
 

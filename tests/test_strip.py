@@ -152,7 +152,7 @@ def test_channels_that_came_back_are_refused(soft: Soft, tmp_path: Path) -> None
         gs.strip(prefix, soft.plan, tmp_path / "slim", **READ)
     said = str(caught.value)
     assert f"1 of the 44 filters to be cut are not zero: block_0: block_0/project/weights {channel}" in said  # fmt: skip # noqa: E501
-    assert "--allow-unconverged" in said and "--fold" in said
+    assert "allow_unconverged=True" in said and "fold=True" in said
     assert not (tmp_path / "slim").exists()
     found = gs.strip(prefix, soft.plan, tmp_path / "slim", allow_unconverged=True, **READ)
     assert found.summary.failed == 1 and found.agreement.ok
@@ -235,7 +235,7 @@ def test_a_metagraph_that_does_not_fit_is_not_written(
     monkeypatch.setattr(module, "cut_checkpoint", wrong)
     with pytest.raises(VerifyError, match="refuses the checkpoint at the smaller size") as caught:
         gs.strip(opened(soft.prefix), soft.plan, tmp_path / "slim")
-    assert "save/" in str(caught.value.where) and "--no-meta" in str(caught.value)
+    assert "save/" in str(caught.value.where) and "write_meta=False" in str(caught.value)
     assert os.listdir(str(tmp_path)) == []
 
 

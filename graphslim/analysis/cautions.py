@@ -33,16 +33,8 @@ class Caution(NamedTuple):
 
 def cautions(graph: Graph) -> List[Caution]:
     """What is to be said of a graph, as far as its outputs depend on it."""
-    used, optional = needed(graph), conditional(graph)
-    training: List[Node] = []
-    opaque: List[Node] = []
-    for node in graph:
-        if node.name not in used:
-            continue
-        if node.attrs.get("is_training") is True and node.name not in optional:
-            training.append(node)
-        elif node.op in _OPAQUE:
-            opaque.append(node)
+    training, used = training_norms(graph), needed(graph)
+    opaque = [node for node in graph if node.op in _OPAQUE and node.name in used]
     found = []
     if training:
         found.append(
@@ -72,6 +64,16 @@ def cautions(graph: Graph) -> List[Caution]:
             )
         )
     return found
+
+
+def training_norms(graph: Graph) -> List[Node]:
+    """The batch norms that the outputs depend on and that go by the batch's own statistics."""
+    used, optional = needed(graph), conditional(graph)
+    return [
+        node
+        for node in graph
+        if node.attrs.get("is_training") is True and node.name in used and node.name not in optional
+    ]
 
 
 def random_node(graph: Graph) -> Optional[str]:

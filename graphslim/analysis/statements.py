@@ -6,7 +6,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 from graphslim.analysis.channels import Labels
 from graphslim.errors import EmitError
-from graphslim.ir import Graph, Node, Port, Shape, Tensor
+from graphslim.ir import DType, Graph, Node, Port, Shape, Tensor
 
 _SHAPE_LISTS = ("_output_shapes", "output_shapes")
 """Attributes that hold the shape of every output, on whatever op."""
@@ -201,8 +201,9 @@ def _check_counts(graph: Graph, node: Node) -> None:
     if node.op == "Const" and isinstance(value, Tensor):
         dtype = node.attrs.get("dtype", value.dtype)
         if dtype is not value.dtype:
+            stated = dtype.name if isinstance(dtype, DType) else "no element type"
             raise EmitError(
-                f"its attribute dtype states {dtype.name}, and its value is {value.dtype.name}",
+                f"its attribute dtype states {stated}, and its value is {value.dtype.name}",
                 node.name,
                 _HINT,
             )

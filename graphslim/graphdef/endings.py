@@ -58,17 +58,17 @@ def check_graph_ending(path: str, inputs: Sequence[str] = (), outputs: Sequence[
         raise EmitError(
             "graphslim writes no TensorFlow Lite model",
             path,
-            f"write {graph}, then: tflite_convert --graph_def_file={graph} --output_file={path} "
-            f"--input_arrays={fed} --output_arrays={wanted}, in TensorFlow 2 with "
-            "--enable_v1_converter",
+            f"write {graph}, then: `tflite_convert --graph_def_file={graph} --output_file={path} "
+            f"--input_arrays={fed} --output_arrays={wanted}`, in TensorFlow 2 with "
+            "`--enable_v1_converter`",
         )
     if ending == ".onnx":
         ports = [",".join([_port(name) for name in text.split(",")]) for text in (fed, wanted)]
         raise EmitError(
             "graphslim writes no ONNX model",
             path,
-            f"write {graph}, then: python -m tf2onnx.convert --graphdef {graph} --output {path} "
-            f"--inputs {ports[0]} --outputs {ports[1]}",
+            f"write {graph}, then: `python -m tf2onnx.convert --graphdef {graph} --output {path} "
+            f"--inputs {ports[0]} --outputs {ports[1]}`",
         )
     if ending in _KERAS:
         raise EmitError("a pruned graph is no Keras model any more", path, f"write {graph}")
