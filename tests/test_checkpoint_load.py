@@ -552,5 +552,5 @@ def test_the_forward_outputs_are_proposed_where_all_that_is_unread_are_gradients
             tf.train.GradientDescentOptimizer(0.1).minimize(loss)
         session.run(tf.global_variables_initializer())
         prefix = tf.train.Saver().save(session, str(tmp_path / "model"))
-    with pytest.raises(LoadError, match="the graph of a training, .*name it: --outputs logits"):
+    with pytest.raises(LoadError, match="the graph of a training, .*name it: outputs logits"):
         open_checkpoint(prefix)

@@ -9,8 +9,9 @@ TOLERANCE = 1e-4
 """Largest difference between two graphs that compute the same in float32, as a share of an
 output's range."""
 TRAINING = 1e-2
-"""The same where batch norms go by the statistics of the batch: on maps of a few pixels they magnify
-rounding. A published pose network moves by 3e-4 of its range if its input moves by one rounding."""
+"""The same where batch norms go by the statistics of the batch: on maps of a few pixels they
+magnify rounding. A published pose network moves by 3e-4 of its range if its input moves by one
+rounding."""
 _ROUNDINGS = 4
 """So many roundings may a sum of another length, or with a constant folded into it, be off."""
 _EPSILON = {DType.float16: 2.0**-10, DType.bfloat16: 2.0**-7}
