@@ -45,7 +45,7 @@ _USUAL: Dict[str, str] = {
 _NO_T = (
     *("Placeholder", "Const", "Cast", "NoOp", "FakeQuantWithMinMaxArgs"),
     *("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel"),
-    *("LogicalNot", "LogicalAnd", "LogicalOr", "Any", "GatherV2", "GatherNd", "Range"),
+    *("LogicalNot", "LogicalAnd", "LogicalOr", "Any", "GatherV2", "GatherNd", "Range", "LoopCond"),
 )
 
 

@@ -74,7 +74,7 @@ def _sum_over(
         axis, inner = terms[data].index(label), terms[weights].index(label)
         entering, inside = op[data].channels(axis), op[weights].channels(inner)
         op.tie(entering, inside)
-        if entering is None or inside is None:
+        if inside is None or (entering is None and not op.is_constant(weights)):
             continue
         if op.is_constant(weights):
             op.mark(inside, "consumer")
