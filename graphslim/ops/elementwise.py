@@ -152,7 +152,7 @@ def bias_add(op: OpVisit) -> Fact:
         op.tie(None, op[1].channels(0))
         return UNKNOWN
     op.tie(op[0].channels(axis), op[1].channels(0))
-    return op[0]
+    return op[0].with_size(axis, op[1].size(0))
 
 
 # ------------------------------------------------------------------ values

@@ -25,9 +25,14 @@ def gather(op: OpVisit) -> Fact:
     data, indices = op[0], op[1]
     axes = op.literal(2) if len(op) > 2 else [0]
     batch = int(op.node.attrs.get("batch_dims", 0))
-    if data.rank is None or indices.shape is None or axes is None or batch:
+    if data.rank is None or indices.shape is None or axes is None:
         op.pin_all("it is gathered in a way that is not followed")
         return UNKNOWN
+    if batch:
+        op.pin_all("it is gathered for each example by itself")
+        at, shared = axes[0] % data.rank, batch % (len(indices.shape) + 1)
+        sizes = (data.shape or ())[:at], indices.shape[shared:], (data.shape or ())[at + 1 :]
+        return fact(sum(sizes, ()))
     axis = axes[0] % data.rank if data.rank else 0
     array = data.ids[axis]
     before, behind = slice(0, axis), slice(axis + 1, None)

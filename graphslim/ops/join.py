@@ -12,6 +12,7 @@ from graphslim.ops.table import (
     Ids,
     OpVisit,
     ValueVisit,
+    axes_of,
     channel_rule,
     value_rule,
 )
@@ -23,10 +24,10 @@ def concat(op: OpVisit) -> Fact:
     late = op.node.op == "ConcatV2"
     parts = op.facts[:-1] if late else op.facts[1:]
     axes = op.literal(len(op) - 1 if late else 0)
-    if axes is None or not all(part.rank for part in parts):
+    rank = max([part.rank or 0 for part in parts])
+    if axes is None or not rank:
         op.pin_all("it is concatenated over an axis that is not known")
-        return UNKNOWN
-    rank = len(parts[0].shape or ())
+        return axes_of(rank or None)
     joined = axes[0] % rank
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
@@ -107,10 +108,11 @@ def concat_value(op: ValueVisit) -> Any:
 def pack(op: OpVisit) -> Fact:
     """Ties what is stacked, position by position."""
     facts = op.facts
-    if any(part.shape is None for part in facts):
+    ranks = [part.rank for part in facts if part.rank is not None]
+    if not ranks:
         op.pin_all("it is stacked at an unknown rank")
         return UNKNOWN
-    rank = len(facts[0].shape or ())
+    rank = ranks[0]
     at = int(op.node.attrs.get("axis", 0)) % (rank + 1)
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
@@ -137,8 +139,7 @@ def tile(op: OpVisit) -> Fact:
     data, counts = op[0], op[1].value
     if data.shape is None or counts is None:
         op.pin_all("it is repeated a number of times that is not known")
-        size = op[1].size(0)
-        return UNKNOWN if size is None else Fact((None,) * size, (None,) * size)
+        return axes_of(op[1].size(0))
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
     for axis, (size, array) in enumerate(zip(data.shape, data.ids)):

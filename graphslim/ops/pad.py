@@ -6,7 +6,7 @@ from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
-from graphslim.ops.table import UNKNOWN, Fact, Ids, OpVisit, ValueVisit, channel_rule, value_rule
+from graphslim.ops.table import Fact, Ids, OpVisit, ValueVisit, axes_of, channel_rule, value_rule
 
 
 @channel_rule("Pad", "PadV2")
@@ -15,7 +15,7 @@ def pad(op: OpVisit) -> Fact:
     data = op[0]
     if data.shape is None:
         op.pin_all("it is padded at an unknown rank")
-        return UNKNOWN
+        return axes_of(op[1].size(0))
     found = [_padded(op, axis) for axis in range(len(data.shape))]
     return Fact(tuple([size for size, _ in found]), tuple([ids for _, ids in found]))
 
@@ -82,7 +82,7 @@ def mirror_pad(op: OpVisit) -> Fact:
     data = op[0]
     if data.shape is None:
         op.pin_all("it is padded at an unknown rank")
-        return UNKNOWN
+        return axes_of(op[1].size(0))
     amounts = op[1].value
     for element in range(2 * len(data.shape)):
         op.resize(1, element, None)

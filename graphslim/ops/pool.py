@@ -11,6 +11,7 @@ from graphslim.ops.table import (
     Fact,
     OpVisit,
     ValueVisit,
+    axes_of,
     channel_axis,
     channel_rule,
     fact,
@@ -32,7 +33,7 @@ def _pooled(op: OpVisit, sizes: Sequence[int], strides: Sequence[int] = ()) -> F
     rank = 5 if op.node.op.endswith("3D") else 4
     if data.rank != rank or len(sizes) != rank or is_packed(op.node):
         op.pin_all(PACKED if is_packed(op.node) else "it is pooled at an unknown rank")
-        return UNKNOWN
+        return UNKNOWN if data.rank not in (None, rank) or is_packed(op.node) else axes_of(rank)
     how = window(op.node, rank)
     if strides:
         how = how._replace(strides=[strides[axis] for axis in how.axes])
@@ -102,8 +103,6 @@ def resize(op: OpVisit) -> Fact:
     spatial: List[Optional[int]] = [None, None]
     if size is not None and size.shape == (2,):
         spatial = [None if np.isnan(number) else int(number) for number in size]
-    if data.shape is None:
-        return UNKNOWN
     op.pin_others(0, (0, 3), "it is resized")
     return fact((data.size(0), *spatial, data.size(3)), {0: data.channels(0), 3: data.channels(3)})
 
@@ -120,7 +119,7 @@ def depth_and_space(op: OpVisit) -> Fact:
     data, block, channel = op[0], int(op.node.attrs["block_size"]), channel_axis(op.node)
     if data.rank != 4 or op.node.text("data_format", "NHWC") == "NCHW_VECT_C":
         op.pin_all("it moves between depth and space in a layout without a rule")
-        return UNKNOWN
+        return UNKNOWN if data.shape is not None or is_packed(op.node) else axes_of(4)
     shape, ids, cells = list(data.shape or ()), data.channels(channel), block * block
     down = op.node.op == "DepthToSpace"
     for axis in spatial_axes(op.node):

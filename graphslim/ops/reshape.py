@@ -12,6 +12,7 @@ from graphslim.ops.table import (
     Ids,
     OpVisit,
     ValueVisit,
+    axes_of,
     channel_rule,
     integers,
     known,
@@ -156,8 +157,7 @@ def reshape(op: OpVisit) -> Fact:
     wanted = target.value
     if data.shape is None or wanted is None:
         op.pin_all("it is reshaped to a shape that is not known")
-        size = target.size(0)
-        return Fact((None,) * size, (None,) * size) if size is not None else UNKNOWN
+        return op.opaque(1)
     same_first = op.same_batch(0, 1)
     shape = resolved(data.shape, wanted, same_first)
     ids = move(op, data, shape, same_first or is_first_alike(data.shape, shape))
@@ -273,7 +273,7 @@ def transpose(op: OpVisit) -> Fact:
     data, order = op[0], op.literal(1)
     if data.shape is None or order is None:
         op.pin_all("it is transposed in an order that is not constant")
-        return UNKNOWN
+        return axes_of(op[1].size(0))
     return Fact(
         tuple([data.shape[axis] for axis in order]),
         tuple([data.ids[axis] for axis in order]),

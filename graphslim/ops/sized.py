@@ -7,7 +7,6 @@ from typing import Any, List, Optional
 import numpy as np
 
 from graphslim.ops.table import (
-    UNKNOWN,
     Fact,
     Ids,
     OpVisit,
@@ -47,8 +46,7 @@ def broadcast_to(op: OpVisit) -> Fact:
     data, wanted = op[0], op[1].value
     if data.shape is None or wanted is None:
         op.pin_all("it is broadcast to a shape that is not known")
-        size = op[1].size(0)
-        return UNKNOWN if size is None else Fact((None,) * size, (None,) * size)
+        return op.opaque(1)
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
     for element in range(wanted.size):

@@ -287,7 +287,7 @@ def slice_rule(op: OpVisit) -> Fact:
     data, begins, sizes = op[0], op[1].value, op[2].value
     if data.shape is None:
         op.pin_all("it is sliced at an unknown rank")
-        return UNKNOWN
+        return op.opaque(2)
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
     for axis, (full, array) in enumerate(zip(data.shape, data.ids)):

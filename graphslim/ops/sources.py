@@ -7,7 +7,16 @@ from typing import Any, List, Optional
 import numpy as np
 
 from graphslim.ir import IDENTITY_OPS
-from graphslim.ops.table import UNKNOWN, Fact, OpVisit, ValueVisit, channel_rule, fact, value_rule
+from graphslim.ops.table import (
+    UNKNOWN,
+    Fact,
+    OpVisit,
+    ValueVisit,
+    axes_of,
+    channel_rule,
+    fact,
+    value_rule,
+)
 
 _TRACKED = 1024
 """Integer constants up to this many elements are followed through shape arithmetic."""
@@ -50,6 +59,26 @@ def identity(op: OpVisit) -> Fact:
 
 @value_rule(*sorted(IDENTITY_OPS), structural=True)
 def identity_value(op: ValueVisit) -> Any:
+    """Passes everything on."""
+    return op[0]
+
+
+@channel_rule("EnsureShape")
+def ensure_shape(op: OpVisit) -> Fact:
+    """Passes everything on; an attribute states sizes, which have to stay."""
+    data, stated = op[0], op.shape_attr("shape")
+    if stated is None:
+        return data
+    passed = data if data.rank == len(stated) else axes_of(len(stated))
+    for axis, size in enumerate(stated):
+        if size is not None:
+            op.pin(data.channels(axis), "an EnsureShape states how many there are")
+        passed = passed.with_size(axis, size)
+    return passed
+
+
+@value_rule("EnsureShape")
+def ensure_shape_value(op: ValueVisit) -> Any:
     """Passes everything on."""
     return op[0]
 

@@ -54,6 +54,14 @@ class Fact(NamedTuple):
         """The ids along an axis, None where there are none."""
         return self.ids[axis] if -len(self.ids) <= axis < len(self.ids) else None
 
+    def with_size(self, axis: int, size: Optional[int]) -> Fact:
+        """This fact with the size of an axis filled in where it is open."""
+        if self.shape is None or self.size(axis) is not None:
+            return self
+        sizes = list(self.shape)
+        sizes[axis] = size
+        return self._replace(shape=tuple(sizes))
+
     def with_ids(self, changes: Dict[int, Ids]) -> Fact:
         """This fact with the ids of some axes replaced."""
         ids = list(self.ids)
@@ -75,6 +83,11 @@ def fact(shape: Dims, ids: Optional[Dict[int, Ids]] = None) -> Fact:
         if array is not None:
             sizes[axis] = len(array)
     return Fact(tuple(sizes), tuple(per_axis))
+
+
+def axes_of(rank: Optional[int]) -> Fact:
+    """A fact of that many axes, of which nothing is known; of open rank for None."""
+    return UNKNOWN if rank is None else Fact((None,) * rank, (None,) * rank)
 
 
 class Contraction(NamedTuple):
@@ -190,6 +203,18 @@ class OpVisit:
             return UNKNOWN if size is None or given.rank != 1 else fact((None,) * size)
         found = [self.counted(index, element) for element in range(given.value.size)]
         return Fact(tuple([size for size, _ in found]), tuple([ids for _, ids in found]))
+
+    def opaque(self, index: int) -> Fact:
+        """The fact of a tensor without ids whose shape input `index` holds, -1 being open.
+
+        For what is given that shape whatever else is read; the numbers may not change.
+        """
+        numbers = self[index].value
+        if numbers is None:
+            return axes_of(self[index].size(0))
+        for element in range(numbers.size):
+            self.resize(index, element, None)
+        return fact(tuple([int(n) if n >= 0 else None for n in numbers.ravel()]))
 
     def renumber(self, index: int, ids: np.ndarray) -> None:
         """Takes input `index`, a vector of positions along an axis with these ids, along.
