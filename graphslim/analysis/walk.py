@@ -8,9 +8,11 @@ import numpy as np
 
 from graphslim import ops  # noqa: F401  (registers the rules)
 from graphslim.analysis.audit import audit
+from graphslim.analysis.joints import Pin
 from graphslim.analysis.sizes import Sizes
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, Tensor, Use
+from graphslim.ops.joints import LONGEST, Joint
 from graphslim.ops.table import (
     CHANNEL_RULES,
     MALFORMED,
@@ -43,14 +45,6 @@ class ParamAxis(NamedTuple):
     use: Optional[Use] = None
 
 
-class Pin(NamedTuple):
-    """Channels that may not go, and what forbids it."""
-
-    ids: np.ndarray
-    why: str
-    node: str
-
-
 def is_vector(tensor: Tensor) -> bool:
     """Whether a constant holds real numbers along one axis alone."""
     return tensor.dtype.is_floating and tensor.size > 1 and tensor.size == max(tensor.shape)
@@ -67,6 +61,7 @@ class Walk:
         self.pins: List[Pin] = []
         self.marks: List[Tuple[np.ndarray, str, str]] = []
         self.contractions: List[Contraction] = []
+        self.joints: List[Joint] = []
         self.sizes = Sizes(self)
         self.count = 0
         self._shared: Dict[Port, Optional[Node]] = {}
@@ -89,7 +84,7 @@ class Walk:
             self._constants.add(node.name)
         rule = CHANNEL_RULES.get(node.op)
         visit = OpVisit(node, inputs, self)
-        before = (len(self.ties), len(self.pins), len(self.contractions))
+        before = (len(self.ties), len(self.pins), len(self.contractions), len(self.joints))
         if rule is None:
             visit.pin_all(wall(node))
             self.facts[node.name] = self.sizes.follow(node, inputs, stated(node, inputs))
@@ -188,6 +183,38 @@ class Walk:
                     "the graph is damaged or was changed by hand",
                 )
             self.ties.append((first, second))
+
+    def merge(self, node: Node, factors: Sequence[Ids], sizes: Sequence[int]) -> Ids:
+        """See `OpVisit.merge`; an axis that was merged before counts as those that it came from."""
+        parts: List[Ids] = []
+        widths: List[int] = []
+        for ids, size in zip(factors, sizes):
+            before = self.factors(ids)
+            parts.extend([ids] if before is None else before.factors)
+            widths.extend([size] if before is None else before.sizes)
+        length = int(np.prod(widths, dtype=object))
+        if length > LONGEST:
+            for ids in factors:
+                self.pin(node, ids, "it is flattened into an axis that is too long to follow")
+            return None
+        flat = self.fresh(length)
+        self.joints.append(Joint(node.name, flat, tuple(widths), tuple(parts)))
+        return flat
+
+    def split(
+        self, node: Node, flat: np.ndarray, sizes: Sequence[int], preferred: int
+    ) -> List[np.ndarray]:
+        """See `OpVisit.split`."""
+        parts = [self.fresh(size) for size in sizes]
+        self.joints.append(Joint(node.name, flat, tuple(sizes), tuple(parts), preferred))
+        return parts
+
+    def factors(self, flat: Ids) -> Optional[Joint]:
+        """See `OpVisit.factors`."""
+        for joint in self.joints if flat is not None else ():
+            if joint.preferred is None and np.array_equal(joint.flat, flat):
+                return joint
+        return None
 
     def pin(self, node: Node, ids: Ids, why: str) -> None:
         """See `OpVisit.pin`."""

@@ -6,6 +6,8 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
+from graphslim.ops.joints import spread
+from graphslim.ops.sized import stated_alone
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -121,27 +123,54 @@ def _move_segment(
         for axis in carriers:
             op.pin(data.ids[axis], "it is reshaped together with an axis of open size")
         return
-    if len(carriers) > 1:
-        for axis in carriers:
-            op.pin(data.ids[axis], "it is flattened together with another axis of channels")
-        return
-    carrier = carriers[0]
     sizes = [data.shape[axis] or 1 for axis in wide] if data.shape else []
-    grid = [1] * len(wide)
-    grid[wide.index(carrier)] = -1
-    spread = data.ids[carrier].reshape(grid)  # type: ignore[union-attr]
-    flat = np.broadcast_to(spread, sizes).ravel() if len(wide) > 1 else spread.ravel()
+    widths = [shape[axis] or 1 for axis in targets]
+    if len(carriers) > 1:
+        if len(targets) > 1:
+            for axis in carriers:
+                op.pin(data.ids[axis], "it is cut across together with another axis of channels")
+            return
+        ids[targets[0]] = op.merge([data.ids[axis] for axis in wide], sizes)
+        return
+    flat = spread(data.ids[carriers[0]], wide.index(carriers[0]), sizes)  # type: ignore[arg-type]
     if len(targets) == 1:
         ids[targets[0]] = flat
         return
-    # Several new axes share the channels: one of them can carry the ids, the rest repeat it.
-    stacked = flat.reshape([shape[axis] or 1 for axis in targets])
-    best = max(range(len(targets)), key=lambda place: _distinct(stacked, place))
+    joint = op.factors(flat)
+    if joint is not None:
+        # What was merged here comes apart again, into the same axes or into parts of them.
+        apart = Fact(joint.sizes, joint.factors)
+        pieces = segments(joint.sizes, widths) or [_whole(joint.sizes, widths)]
+        parts: List[Ids] = [None] * len(targets)
+        for one in pieces:
+            _move_segment(op, apart, tuple(widths), one, parts)
+        for place, axis in enumerate(targets):
+            ids[axis] = parts[place]
+        return
+    for axis, part in zip(targets, _split(op, flat, widths)):
+        ids[axis] = part
+
+
+def _whole(old: Sequence[Optional[int]], new: Sequence[Optional[int]]) -> Segment:
+    """A reshape as one piece."""
+    return Segment(tuple(range(len(old))), tuple(range(len(new))))
+
+
+def _split(op: OpVisit, flat: np.ndarray, sizes: Sequence[int]) -> Sequence[Ids]:
+    """The ids of the axes that one is split into.
+
+    Where one of them can carry all channels and the others repeat them, nothing is tied.
+    """
+    stacked = flat.reshape(sizes)
+    best = max(range(len(sizes)), key=lambda place: _distinct(stacked, place))
     if op.is_constant(0) and len(np.unique(flat)) == len(flat):
-        best = len(targets) - 1  # Filters have their channels last.
-    lanes = np.moveaxis(stacked, best, 0).reshape(stacked.shape[best], -1)
-    op.tie(np.repeat(lanes[:, 0], lanes.shape[1] - 1), lanes[:, 1:].ravel())
-    ids[targets[best]] = np.ascontiguousarray(lanes[:, 0])
+        best = len(sizes) - 1  # Filters have their channels last.
+    lanes = np.moveaxis(stacked, best, 0).reshape(sizes[best], -1)
+    if (lanes == lanes[:, :1]).all():
+        parts: List[Ids] = [None] * len(sizes)
+        parts[best] = np.ascontiguousarray(lanes[:, 0])
+        return parts
+    return op.split(flat, sizes, best)
 
 
 def _distinct(stacked: np.ndarray, axis: int) -> Tuple[int, int]:
@@ -157,7 +186,7 @@ def reshape(op: OpVisit) -> Fact:
     wanted = target.value
     if data.shape is None or wanted is None:
         op.pin_all("it is reshaped to a shape that is not known")
-        return op.opaque(1)
+        return stated_alone(op, 1)
     same_first = op.same_batch(0, 1)
     shape = resolved(data.shape, wanted, same_first)
     ids = move(op, data, shape, same_first or is_first_alike(data.shape, shape))

@@ -12,6 +12,7 @@ import numpy as np
 
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITY_OPS, Node, Port, Tensor
+from graphslim.ops.joints import Joint
 
 MALFORMED = (KeyError, ValueError, IndexError, TypeError, ZeroDivisionError)
 """What rules raise where a node lacks inputs or attributes, or has impossible ones."""
@@ -169,6 +170,21 @@ class OpVisit:
         """Notes a `Contraction` of this op."""
         self._walk.contractions.append(Contraction(node=self.node.name, **about))
 
+    def merge(self, factors: Sequence[Ids], sizes: Sequence[int]) -> Ids:
+        """The ids of an axis that several are flattened into; None, and all pinned, if too long."""
+        merged: Ids = self._walk.merge(self.node, factors, sizes)
+        return merged
+
+    def split(self, flat: np.ndarray, sizes: Sequence[int], preferred: int) -> Sequence[np.ndarray]:
+        """The ids of the axes that one is split into; one of them may lose channels."""
+        parts: Sequence[np.ndarray] = self._walk.split(self.node, flat, sizes, preferred)
+        return parts
+
+    def factors(self, flat: Ids) -> Optional[Joint]:
+        """What an axis was merged from, if it is whole and as it was then."""
+        joint: Optional[Joint] = self._walk.factors(flat)
+        return joint
+
     def resize(self, index: int, element: int, ids: Ids, sign: int = 1) -> None:
         """Binds one number of input `index`, a size, to channels: it shrinks as they go.
 
@@ -203,18 +219,6 @@ class OpVisit:
             return UNKNOWN if size is None or given.rank != 1 else fact((None,) * size)
         found = [self.counted(index, element) for element in range(given.value.size)]
         return Fact(tuple([size for size, _ in found]), tuple([ids for _, ids in found]))
-
-    def opaque(self, index: int) -> Fact:
-        """The fact of a tensor without ids whose shape input `index` holds, -1 being open.
-
-        For what is given that shape whatever else is read; the numbers may not change.
-        """
-        numbers = self[index].value
-        if numbers is None:
-            return axes_of(self[index].size(0))
-        for element in range(numbers.size):
-            self.resize(index, element, None)
-        return fact(tuple([int(n) if n >= 0 else None for n in numbers.ravel()]))
 
     def renumber(self, index: int, ids: np.ndarray) -> None:
         """Takes input `index`, a vector of positions along an axis with these ids, along.
