@@ -93,13 +93,18 @@ class Labels:
     def completed(self, gone: np.ndarray) -> np.ndarray:
         """The channels that go, with those that belong to one of them; changes what is given.
 
-        Where two axes of channels are flattened, each position belongs to a channel of either.
+        Where two axes of channels are flattened, each position belongs to a channel of either. A
+        channel that may be seen in such positions alone goes where all of them do.
 
         Args:
             gone: which channels go; bool of shape (count,).
         """
-        if len(self._owned.labels):
-            gone[self._owned.labels] = gone[self._owned.owners].any(axis=1)
+        labels, owners = self._owned
+        if len(labels):
+            keeps = np.zeros(self.count, bool)
+            keeps[owners[~gone[labels]]] = True
+            gone[owners[~keeps[owners]]] = True
+            gone[labels] |= gone[owners].any(axis=1)
         return gone
 
     def owned(self) -> np.ndarray:

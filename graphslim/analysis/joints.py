@@ -57,12 +57,13 @@ def resolved(walk: Any) -> Tuple[np.ndarray, int, Owned]:
     Returns:
         the channel of each id, how many there are, and those that are owned.
     """
-    owners = [joint.owners() for joint in walk.joints]
+    joints = list({id(joint): joint for joint in walk.joints}.values())
+    owners = [joint.owners() for joint in joints]
     while True:
         label, count = connected(walk.count, walk.ties)
-        if not walk.joints:
+        if not joints:
             return label, count, Owned(np.zeros(0, np.int64), np.zeros((0, 0), np.int64))
-        state = _State(walk, label, first_pins(walk.pins, label, count), owners)
+        state = _State(walk, joints, owners, label, first_pins(walk.pins, label, count))
         if not (state.spread() or state.choose() or state.refuse()):
             return label, count, state.owned()
 
@@ -72,15 +73,22 @@ class _State:
 
     Args:
         walk: the walk.
+        joints: its joints, each once.
+        owners: per joint the ids of the factors at each position; shape (factors, n).
         label: the channel of each id.
         pin_of: per channel the index of a pin, or -1.
-        owners: per joint the ids of the factors at each position; shape (factors, n).
     """
 
     def __init__(
-        self, walk: Any, label: np.ndarray, pin_of: np.ndarray, owners: List[np.ndarray]
+        self,
+        walk: Any,
+        joints: Sequence[Joint],
+        owners: Sequence[np.ndarray],
+        label: np.ndarray,
+        pin_of: np.ndarray,
     ) -> None:
-        self._walk, self._label, self._pin_of, self._owners = walk, label, pin_of, owners
+        self._walk, self._joints, self._owners = walk, joints, owners
+        self._label, self._pin_of = label, pin_of
 
     def spread(self) -> bool:
         """Carries pins over between positions and owners, and ties those with one owner.
@@ -89,7 +97,7 @@ class _State:
             whether there was anything to do.
         """
         before = len(self._walk.pins) + len(self._walk.ties)
-        for joint, owners in zip(self._walk.joints, self._owners):
+        for joint, owners in zip(self._joints, self._owners):
             own, labels = self._label[joint.flat], self._label[owners]
             stays, held = self._pin_of[labels] >= 0, self._pin_of[own] >= 0
             everywhere = stays.all(axis=0)
@@ -117,17 +125,29 @@ class _State:
         Data comes before constants, which follow it. Returns whether there was a choice.
         """
         stays, chosen = self._pin_of >= 0, False
-        for joint in sorted(self._walk.joints, key=self._of_constant):
+        for joint in sorted(self._joints, key=self._of_constant):
             if joint.preferred is None:
                 continue
             free = [float(np.mean(~stays[self._label[ids]])) for ids in joint.factors]
             if np.count_nonzero(free) > 1:
-                chosen = True
-                best = joint.preferred if free[joint.preferred] == max(free) else np.argmax(free)
+                chosen, best = True, joint.preferred
+                worth = [share * (self._units(joint, at) > 1) for at, share in enumerate(free)]
+                if worth[best] < max(worth):
+                    best = int(np.argmax(worth))
                 for ids in (ids for at, ids in enumerate(joint.factors) if at != best):
                     self._walk.pins.append(Pin(ids, _OTHER_PART, joint.node))
                     stays[self._label[ids]] = True
         return chosen
+
+    def _units(self, joint: Joint, place: int) -> int:
+        """How many channels there would be if one factor alone lost them: 1 if all hang together.
+
+        Positions that are one channel already, as in groups that were normalised, may tie all.
+        """
+        names, inverse = np.unique(self._label[joint.flat], return_inverse=True)
+        lanes = np.moveaxis(inverse.reshape(joint.sizes), place, 0)
+        lanes = lanes.reshape(joint.sizes[place], -1)
+        return connected(len(names), [(np.repeat(lanes[:, 0], lanes.shape[1]), lanes.ravel())])[1]
 
     def _of_constant(self, joint: Joint) -> bool:
         constant: bool = self._walk.is_constant(self._walk.graph[joint.node], 0)
@@ -144,7 +164,7 @@ class _State:
         differ = (np.diff(own[order]) == 0) & (np.diff(rows[order], axis=0) != 0).any(axis=1)
         wrong |= np.isin(own, own[order][1:][differ])
         for index in np.unique(place[wrong]).tolist():
-            joint = self._walk.joints[index]
+            joint = self._joints[index]
             factors = [ids for ids in joint.factors if ids is not None]
             free = [np.count_nonzero(self._pin_of[self._label[ids]] < 0) for ids in factors]
             best = len(free) - 1 - int(np.argmax(free[::-1]))
@@ -168,7 +188,7 @@ class _State:
         """
         most = max([len(owners) for owners in self._owners])
         found: List[Tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        for index, (joint, owners) in enumerate(zip(self._walk.joints, self._owners)):
+        for index, (joint, owners) in enumerate(zip(self._joints, self._owners)):
             labels = self._label[owners]
             rows = np.full((labels.shape[1], most), -1)
             rows[:, : len(labels)] = np.where(self._pin_of[labels] >= 0, -1, labels).T

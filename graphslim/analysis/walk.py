@@ -189,7 +189,7 @@ class Walk:
         parts: List[Ids] = []
         widths: List[int] = []
         for ids, size in zip(factors, sizes):
-            before = self.factors(ids)
+            before = self.apart(ids)
             parts.extend([ids] if before is None else before.factors)
             widths.extend([size] if before is None else before.sizes)
         length = int(np.prod(widths, dtype=object))
@@ -202,17 +202,18 @@ class Walk:
         return flat
 
     def split(
-        self, node: Node, flat: np.ndarray, sizes: Sequence[int], preferred: int
+        self, node: Node, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]
     ) -> List[np.ndarray]:
         """See `OpVisit.split`."""
         parts = [self.fresh(size) for size in sizes]
         self.joints.append(Joint(node.name, flat, tuple(sizes), tuple(parts), preferred))
         return parts
 
-    def factors(self, flat: Ids) -> Optional[Joint]:
-        """See `OpVisit.factors`."""
+    def apart(self, flat: Ids) -> Optional[Joint]:
+        """See `OpVisit.apart`; the joint is noted again, so that the audit sees it followed."""
         for joint in self.joints if flat is not None else ():
             if joint.preferred is None and np.array_equal(joint.flat, flat):
+                self.joints.append(joint)
                 return joint
         return None
 

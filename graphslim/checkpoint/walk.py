@@ -131,10 +131,13 @@ class TrainingWalk(Walk):
         """Roles do not matter here."""
 
     def split(
-        self, node: Node, flat: np.ndarray, sizes: Sequence[int], preferred: int
+        self, node: Node, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]
     ) -> List[Ids]:
         """The ids of the axes that one is split into: those of the part along which it is cut."""
-        best, gone = preferred, self.going(flat).reshape(sizes)
+        best, gone = (
+            len(sizes) - 1 if preferred is None else preferred,
+            self.going(flat).reshape(sizes),
+        )
         for place in range(len(sizes)):
             lanes = np.moveaxis(gone, place, 0).reshape(sizes[place], -1)
             if gone.any() and not gone.all() and (lanes == lanes[:, :1]).all():

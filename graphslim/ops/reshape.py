@@ -132,11 +132,12 @@ def _move_segment(
             return
         ids[targets[0]] = op.merge([data.ids[axis] for axis in wide], sizes)
         return
-    flat = spread(data.ids[carriers[0]], wide.index(carriers[0]), sizes)  # type: ignore[arg-type]
+    carried: Any = data.ids[carriers[0]]
+    flat = carried if len(wide) == 1 else spread(carried, wide.index(carriers[0]), sizes)
     if len(targets) == 1:
         ids[targets[0]] = flat
         return
-    joint = op.factors(flat)
+    joint = op.apart(flat)
     if joint is not None:
         # What was merged here comes apart again, into the same axes or into parts of them.
         apart = Fact(joint.sizes, joint.factors)

@@ -175,14 +175,16 @@ class OpVisit:
         merged: Ids = self._walk.merge(self.node, factors, sizes)
         return merged
 
-    def split(self, flat: np.ndarray, sizes: Sequence[int], preferred: int) -> Sequence[np.ndarray]:
-        """The ids of the axes that one is split into; one of them may lose channels."""
+    def split(
+        self, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]
+    ) -> Sequence[np.ndarray]:
+        """The ids of the axes that one is split into; of them one, or with None all, may be cut."""
         parts: Sequence[np.ndarray] = self._walk.split(self.node, flat, sizes, preferred)
         return parts
 
-    def factors(self, flat: Ids) -> Optional[Joint]:
-        """What an axis was merged from, if it is whole and as it was then."""
-        joint: Optional[Joint] = self._walk.factors(flat)
+    def apart(self, flat: np.ndarray) -> Optional[Joint]:
+        """What an axis was merged from, if it is whole and as it was then, to be followed on."""
+        joint: Optional[Joint] = self._walk.apart(flat)
         return joint
 
     def resize(self, index: int, element: int, ids: Ids, sign: int = 1) -> None:
