@@ -78,6 +78,28 @@ def _beside(parts: Sequence[Any], rank: int) -> List[np.ndarray]:
     ]
 
 
+def _agreed(values: Sequence[np.ndarray], axis: int) -> Optional[np.ndarray]:
+    """What holds all along an axis that parts are joined on: what each holds all along its own."""
+    if any(value.shape[axis] != 1 for value in values):
+        return None
+    agreed = values[0]
+    for value in values[1:]:
+        agreed = np.where(agreed == value, agreed, np.nan)
+    return agreed
+
+
+def _uniform(values: Sequence[np.ndarray], axis: int) -> Optional[np.ndarray]:
+    """`_agreed` where that is all that is known of any part, else None."""
+    agreed = _agreed(values, axis)
+    if agreed is None:
+        return None
+    settled = ~np.isnan(agreed)
+    same = all(
+        (np.broadcast_to(~np.isnan(value), settled.shape) == settled).all() for value in values
+    )
+    return agreed if same else None
+
+
 @value_rule("ConcatV2", "Concat", structural=True)
 def concat_value(op: ValueVisit) -> Any:
     """Lays known parts beside unknown ones."""
@@ -88,11 +110,16 @@ def concat_value(op: ValueVisit) -> Any:
     if where is None or rank is None or all(part is None for part in parts):
         return None
     axis = int(np.ravel(where)[0]) % rank
-    spread = []
-    for value, known_fact in zip(_beside(parts, rank), facts):
+    values, spread = _beside(parts, rank), []
+    # Numbers of shapes are laid out in full, since each has an origin of its own.
+    numbers = any(known_fact.value is not None for known_fact in facts)
+    same = None if numbers else _uniform(values, axis)
+    if same is not None:
+        return same
+    for value, known_fact in zip(values, facts):
         width = known_fact.size(axis)
         if width is None:
-            return None
+            return None if numbers else _agreed(values, axis)
         shape = list(value.shape)
         shape[axis] = width
         spread.append(np.broadcast_to(value, shape))
@@ -130,7 +157,10 @@ def pack_value(op: ValueVisit) -> Any:
     if rank is None or all(value is None for value in op.values):
         return None
     at = int(op.node.attrs.get("axis", 0)) % rank
-    return np.stack(np.broadcast_arrays(*_beside(op.values, rank - 1)), at)
+    parts = [np.expand_dims(value, at) for value in _beside(op.values, rank - 1)]
+    numbers = any(known_fact.value is not None for known_fact in op.facts)
+    same = None if numbers else _uniform(parts, at)
+    return np.concatenate(np.broadcast_arrays(*parts), at) if same is None else same
 
 
 @channel_rule("Tile")
@@ -166,10 +196,12 @@ def tile(op: OpVisit) -> Fact:
 def tile_value(op: ValueVisit) -> Any:
     """Repeats what varies along an axis."""
     counts = op.facts[1].value
-    if op[0] is None or counts is None:
+    if op[0] is None:
         return None
     # Along an axis over which it does not vary all copies are alike, which size 1 says as well.
     wide = [axis for axis, size in enumerate(op[0].shape) if size != 1]
-    if np.isnan(counts[wide]).any():
+    if not wide:
+        return op[0]
+    if counts is None or np.isnan(counts[wide]).any():
         return None
     return np.tile(op[0], [int(counts[axis]) if axis in wide else 1 for axis in range(op[0].ndim)])

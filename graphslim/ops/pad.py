@@ -56,16 +56,16 @@ def pad_value(op: ValueVisit) -> Any:
     if len(op) > 2:
         filler = np.nan if op[2] is None else float(np.ravel(op[2])[0])
     value = np.full((1,) * data.rank, np.nan) if op[0] is None else np.asarray(op[0], np.float64)
-    edges_of = amounts.reshape(-1, 2)
-    padded = np.flatnonzero(edges_of.any(axis=1))
-    for axis in padded.tolist():
-        edges, size = edges_of[axis], data.size(axis)
-        if data.channels(axis) is None or size is None or len(padded) > 1 or np.isnan(edges).any():
+    for axis, edges in enumerate(amounts.reshape(-1, 2)):
+        size = data.size(axis)
+        if not edges.any():
+            continue
+        if value.shape[axis] == 1 and data.channels(axis) is None:
             # Along an axis of space one value has to do for the edge and what is inside.
-            if value.shape[axis] != 1:
-                return None
             value = np.where(value == filler, filler, np.nan)
             continue
+        if size is None or np.isnan(edges).any():
+            return None
         full = list(value.shape)
         full[axis] = size
         widths = [(0, 0)] * data.rank

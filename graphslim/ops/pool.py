@@ -71,14 +71,16 @@ def pool_by_fractions(op: OpVisit) -> List[Fact]:
     return [UNKNOWN] * 3
 
 
-@value_rule("AvgPool", "MaxPool", "AvgPool3D", "MaxPool3D", "MaxPoolWithArgmax")
+@value_rule("AvgPool", "MaxPool", "AvgPool3D", "MaxPool3D", "MaxPoolWithArgmax", "MaxPoolV2")
 def pool_value(op: ValueVisit) -> Any:
     """A constant map stays what it is: no pool counts the padding."""
     channel = channel_axis(op.node)
-    if op[0] is None or is_packed(op.node) or op.node.ints("ksize")[channel] != 1:
+    sizes = integers(op.facts[1]) if op.node.op == "MaxPoolV2" else op.node.ints("ksize")
+    if op[0] is None or is_packed(op.node) or not sizes:
         return None
-    varies = [size for axis, size in enumerate(op[0].shape) if axis != channel % op[0].ndim]
-    kept = op[0] if all(size == 1 for size in varies) else None
+    windows = [size for size, width in zip(sizes, op[0].shape) if size != 1 and width != 1]
+    varies = [op[0].shape[axis] for axis in range(1, op[0].ndim) if axis != channel % op[0].ndim]
+    kept = op[0] if not windows and all(size == 1 for size in varies) else None
     return (kept, None) if op.node.op == "MaxPoolWithArgmax" else kept
 
 
@@ -107,10 +109,10 @@ def resize(op: OpVisit) -> Fact:
     return fact((data.size(0), *spatial, data.size(3)), {0: data.channels(0), 3: data.channels(3)})
 
 
-@value_rule("ResizeBilinear", "ResizeNearestNeighbor")
+@value_rule("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea")
 def resize_value(op: ValueVisit) -> Any:
-    """A constant map stays constant."""
-    return op[0] if op[0] is not None and op[0].shape[:3] == (1, 1, 1) else None
+    """A constant map stays constant: what weighs its neighbours adds up to one."""
+    return op[0] if op[0] is not None and op[0].shape[1:3] == (1, 1) else None
 
 
 @channel_rule("DepthToSpace", "SpaceToDepth")
@@ -143,7 +145,9 @@ def depth_and_space(op: OpVisit) -> Fact:
 def depth_and_space_value(op: ValueVisit) -> Any:
     """Moves known values as the ids are moved."""
     channel, cells = channel_axis(op.node), int(op.node.attrs["block_size"]) ** 2
-    if op[0] is None or op[0].size != op[0].shape[channel] or op[0].size == 1:
+    if op[0] is None or op[0].size == 1:
+        return op[0]
+    if op[0].size != op[0].shape[channel]:
         return None
     flat: np.ndarray = op[0].ravel()
     if op.node.op == "SpaceToDepth":
@@ -184,7 +188,10 @@ def space_and_batch(op: OpVisit) -> Fact:
 
 @value_rule("SpaceToBatchND", "BatchToSpaceND")
 def space_and_batch_value(op: ValueVisit) -> Any:
-    """Zeros stay zeros; any other constant would meet the zeros of the padding."""
+    """Zeros stay zeros; any other constant would meet the zeros of the padding, if there is any."""
     if op[0] is None or op[0].size != op[0].shape[-1]:
         return None
-    return op[0] if op.node.op == "BatchToSpaceND" else np.where(op[0] == 0, 0.0, np.nan)
+    edges = integers(op.facts[2])
+    if op.node.op == "BatchToSpaceND" or (edges is not None and not any(edges)):
+        return op[0]
+    return np.where(op[0] == 0, 0.0, np.nan)

@@ -227,6 +227,8 @@ def reshape_value(op: ValueVisit) -> Any:
     value, out = op[0], op.outs[0]
     if value is None or out.shape is None:
         return None
+    if value.size == 1:
+        return value.reshape((1,) * len(out.shape))
     whole = op.facts[0].shape
     target = [size for size in out.shape if size is not None]
     if whole is not None and value.shape == whole and len(target) == len(out.shape):
