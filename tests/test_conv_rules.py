@@ -74,6 +74,33 @@ def test_one_channel_of_a_group_goes_from_each_group() -> None:
 
 
 @pytest.mark.tf
+def test_whole_groups_go_where_there_are_more_of_them() -> None:
+    """Four groups of 2 channels make 2 each: a group goes with all that it reads and makes.
+
+    Beside that, what the convolution makes may go from each group.
+    """
+    text = START + "g = f32[3,3,2,8]{random 2}\ny = Conv2D(a, g)" + END % 8
+    slim = check_any_half(tiny(text), {"a": 4, "y": 2})
+    assert shape(slim, "a/w") == (3, 3, 4, 4)
+    assert shape(slim, "g") == (3, 3, 2, 2)
+    assert shape(slim, "z/w") == (1, 1, 2, 3)
+
+
+@pytest.mark.tf
+def test_whole_groups_go_where_no_channel_of_each_may() -> None:
+    """The two groups are normalised one by one before: a group goes as a whole or not at all."""
+    text = START + (
+        "t = i32[4]{1 36 2 4}\nu = Reshape(a, t)\naxes = i32[2]{1 3}\n"
+        "mean = Mean(u, axes) Tidx=int32 keep_dims=true\nv = Sub(u, mean)\n"
+        "back = i32[4]{1 6 6 8}\nb = Reshape(v, back)\n"
+        "g = f32[3,3,4,6]{random 2}\ny = Conv2D(b, g)"
+    )
+    slim = check_any_half(tiny(text + END % 6), {"a": 2, "y": 3})
+    assert shape(slim, "a/w") == (3, 3, 4, 4)
+    assert shape(slim, "g") == (3, 3, 4, 2)
+
+
+@pytest.mark.tf
 @pytest.mark.parametrize("multiplier", [1, 2])
 def test_groups_of_one_channel_go_as_a_whole(multiplier: int) -> None:
     """A depthwise convolution, spelled in groups: its filter keeps axis 2 at size 1."""

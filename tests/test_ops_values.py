@@ -98,6 +98,26 @@ LAYERS: Dict[str, str] = {
     "cast": "Cast(c) SrcT=float32 DstT=int32",
     "back": "Cast(cast) SrcT=int32 DstT=float32",
     "gate": "Mul(a, c)",
+    "tiled": "Tile(c, counts)",
+    "spread": "BroadcastTo(c, whole)",
+    "stacked": "Pack(c, c) axis=1 N=2",
+    "joined_alike": "ConcatV2(c, c, one) Tidx=int32",
+    "pad_all": "Pad(a, pads_all) Tpaddings=int32",
+    "cubic": "ResizeBicubic(c, size) align_corners=true half_pixel_centers=false",
+    "area": "ResizeArea(c, size) align_corners=false",
+    "largest_by_inputs": 'MaxPoolV2(c, window, strides) padding="SAME"',
+    "picked_rows": "GatherV2(c, two, one)",
+    "picked_cells": "GatherNd(c, cells) Tparams=float32 Tindices=int32",
+    "rolled": "Roll(c, two, two) Tshift=int32 Taxis=int32",
+    "reversed": "ReverseV2(c, two) Tidx=int32",
+    "to_batch_unpadded": "SpaceToBatchND(c, two2, no_edges)",
+    "chosen": "SelectV2(choice, c, c)",
+    "chosen_rows": "Select(row_choice, c, c)",
+    "ones": "OnesLike(x)",
+    "ones_joined": "ConcatV2(ones, ones, three) Tidx=int32",
+    "ones_to_space": "SpaceToDepth(ones)",
+    "ones_flat": "Reshape(ones, flat_ones) Tshape=int32",
+    "ones_resized": "ResizeBilinear(ones, size) align_corners=true half_pixel_centers=false",
     "transposed": "Conv2DBackpropInput(outer, upper, c) strides=[1,2,2,1]",
     "product": "MatMul(row, dense)",
     "turned_product": "MatMul(row, dense_t) transpose_b=true",
@@ -124,6 +144,18 @@ dense = f32[4,5]{random 4}
 dense_t = f32[5,4]{random 5}
 outer = i32[4]{1 8 8 3}
 upper = f32[3,3,3,4]{random 6}
+counts = i32[4]{1 2 3 1}
+whole = i32[4]{3 4 4 4}
+pads_all = i32[4,2]{0 0 1 1 0 2 1 2}
+window = i32[4]{1 3 3 1}
+strides = i32[4]{1 2 2 1}
+cells = i32[2,3]{0 1 2 0 3 3}
+no_edges = i32[2,2]{0 0 0 0}
+choices = i32[4,1]{1 0 1 1}
+choice = Cast(choices) SrcT=int32 DstT=bool
+row_choices = i32[1]{1}
+row_choice = Cast(row_choices) SrcT=int32 DstT=bool
+flat_ones = i32[2]{2 24}
 """
 MIXED = {"softened", "strided", "valid", "product", "turned_product", "transposed", "to_batch"}
 """Ops whose sums have an unknown part, or mix a border's zeros in."""

@@ -46,7 +46,7 @@ _NO_T = (
     *("DecodeJpeg", "DecodeWav", "AudioSpectrogram", "Mfcc"),
     *("Placeholder", "Const", "Cast", "NoOp", "FakeQuantWithMinMaxArgs"),
     *("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel"),
-    *("LogicalNot", "LogicalAnd", "LogicalOr", "Any", "GatherV2", "GatherNd", "Range"),
+    *("LogicalNot", "LogicalAnd", "LogicalOr", "Any", "GatherV2", "GatherNd", "Range", "LoopCond"),
 )
 
 

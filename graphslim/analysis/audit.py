@@ -17,7 +17,7 @@ SIZES_ONLY = frozenset(("Shape", "ShapeN", "Size", "Rank"))
 
 
 def audit(
-    walk: Any, node: Node, inputs: Sequence[Fact], outs: Sequence[Fact], before: Tuple[int, ...]
+    walk: Any, node: Node, inputs: Sequence[Fact], outs: Sequence[Fact], before: Sequence[int]
 ) -> None:
     """Pins the channels that the rule of an op forgot.
 
@@ -25,14 +25,16 @@ def audit(
         walk: the `analysis.walk.Walk` that visits.
         node: the op.
         inputs, outs: what it reads and gives.
-        before: how many ties, pins and contractions the walk had when the visit began.
+        before: how many ties, pins, contractions and joints the walk had when the visit began.
     """
     if node.op in SIZES_ONLY:
         return
-    ties, pins, contractions = before
+    ties, pins, contractions, joints = before[:4]
     handled = [pin.ids for pin in walk.pins[pins:]]
     for one in walk.contractions[contractions:]:
         handled += [one.into] if one.out is None else [one.into, one.out]
+    for joint in walk.joints[joints:]:
+        handled += [joint.flat, *[ids for ids in joint.factors if ids is not None]]
     for ids in forgotten(inputs, outs, handled, walk.ties[ties:]):
         walk.pin(node, ids, f"a {node.op} uses it in a way that is not followed")
 

@@ -95,8 +95,16 @@ def conditional(graph: Graph) -> Set[str]:
 def _inside_branches(graph: Graph) -> Set[str]:
     inside: Dict[str, bool] = {}
     for node in graph.order():
-        inside[node.name] = node.op in SWITCHES or (
+        inside[node.name] = _chooses(graph, node) or (
             node.op not in ("Merge", "RefMerge")
             and any(inside.get(port.node, False) for port in graph.inputs_of(node))
         )
     return {name for name, within in inside.items() if within}
+
+
+def _chooses(graph: Graph, node: Node) -> bool:
+    """Whether a node leads into a branch; the Switch of a loop leads into its body or out of it."""
+    if node.op not in SWITCHES:
+        return False
+    conditions = [graph[port.node].op for port in graph.data_inputs(node)[1:]]
+    return "LoopCond" not in conditions

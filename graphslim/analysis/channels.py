@@ -7,11 +7,12 @@ The coupling is that of DepGraph (Fang et al. 2023, arXiv 2301.12900), found per
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.analysis.components import connected, scramble
+from graphslim.analysis.components import scramble
+from graphslim.analysis.joints import first_pins, resolved
 from graphslim.analysis.walk import ParamAxis, Walk
 from graphslim.garbage import held_back
 from graphslim.ir import Graph, Port
@@ -82,9 +83,10 @@ class Labels:
         self.graph, self._walk, self.facts, self.axes = walk.graph, walk, walk.facts, walk.axes
         self.resizes, self.renumbers = walk.sizes.resizes, walk.sizes.renumbers
         self.stored = walk.computed.stored
-        self.label, self.count = connected(walk.count, walk.ties)
-        if walk.sizes.settle(self.label):
-            self.label, self.count = connected(walk.count, walk.ties)
+        self.label, self.count, self._owned = resolved(walk)
+        pins = len(walk.pins)
+        if walk.sizes.settle(self.label) or len(walk.pins) > pins:
+            self.label, self.count, self._owned = resolved(walk)
 
     def fact(self, port: Port) -> Fact:
         """What is known of the tensor at a port."""
@@ -105,6 +107,52 @@ class Labels:
         }
         return [name for name, sources in self.stored.items() if name in cut or sources & cut]
 
+    def completed(self, gone: np.ndarray) -> np.ndarray:
+        """The channels that go, with those that belong to one of them; changes what is given.
+
+        Where two axes of channels are flattened, each position belongs to a channel of either. A
+        channel that may be seen in such positions alone goes where all of them do.
+
+        Args:
+            gone: which channels go; bool of shape (count,).
+        """
+        labels, owners = self._owned
+        if len(labels):
+            keeps = np.zeros(self.count, bool)
+            keeps[owners[~gone[labels]]] = True
+            gone[owners[~keeps[owners]]] = True
+            gone[labels] |= gone[owners].any(axis=1)
+        return gone
+
+    def owned(self) -> np.ndarray:
+        """Which channels belong to others, and go with them alone; bool of shape (count,)."""
+        owned = np.zeros(self.count, bool)
+        owned[self._owned.labels] = True
+        return owned
+
+    def owning(self, kept: np.ndarray) -> np.ndarray:
+        """Channels that stay, with all that own one of them; changes what is given.
+
+        Args:
+            kept: which channels stay; bool of shape (count,).
+        """
+        kept[self._owned.owners[kept[self._owned.labels]]] = True
+        return kept
+
+    def _members(self, ids: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """Places in an array of ids and their channels, in order; what is owned once per owner."""
+        places, labels = np.arange(len(ids)), self.label[ids]
+        if not len(self._owned.labels):
+            return places, labels
+        row = np.full(self.count, -1)
+        row[self._owned.labels] = np.arange(len(self._owned.labels))
+        shared = np.flatnonzero(row[labels] >= 0)
+        owners = self._owned.owners[row[labels[shared]]]
+        places = np.concatenate([np.delete(places, shared), np.repeat(shared, owners.shape[1])])
+        labels = np.concatenate([np.delete(labels, shared), owners.ravel()])
+        places, labels = np.divmod(np.unique(places * self.count + labels), self.count)
+        return places, labels
+
 
 class Channels(Labels):
     """The result of the walk: facts, channels and groups. Get one with `analyse`.
@@ -117,7 +165,7 @@ class Channels(Labels):
         walk = Walk(graph)
         super().__init__(walk)
         self.contractions, self._counts = walk.contractions, walk.sizes.counts()
-        self._pin_of = self._first_pins()
+        self._pin_of = first_pins(walk.pins, self.label, self.count)
         self._role = np.zeros(walk.count, np.int8)
         for ids, role, _ in walk.marks:
             np.maximum.at(self._role, ids, ROLES.index(role))
@@ -156,21 +204,16 @@ class Channels(Labels):
         """Whether an axis of a parameter is summed over."""
         return axis.size > 0 and int(self._role[axis.start]) == ROLES.index("consumer")
 
-    def _first_pins(self) -> np.ndarray:
-        """Per channel the index of the first pin that holds it, or -1."""
-        pin_of = np.full(self.count, len(self._walk.pins))
-        for index in range(len(self._walk.pins) - 1, -1, -1):
-            pin_of[self.label[self._walk.pins[index].ids]] = index
-        return np.where(pin_of == len(self._walk.pins), -1, pin_of)
-
     def _make_groups(self) -> List[Group]:
         """Channels with the same set of axes form a group, if anything produces them."""
-        owned = np.flatnonzero(self._axis_of >= 0)
+        held = np.flatnonzero(self._axis_of >= 0)
+        places, label = self._members(held)
+        held = held[places]
+        makes = self._role[held] == ROLES.index("producer")
         produced = np.zeros(self.count, bool)
-        produced[self.label[owned[self._role[owned] == ROLES.index("producer")]]] = True
-        owned = owned[produced[self.label[owned]]]
+        produced[label[makes]] = True
         # One number for each pair of an axis and a channel, nearly in order as they come.
-        pairs = self._axis_of[owned] * self.count + self.label[owned]
+        pairs = (self._axis_of[held] * self.count + label)[produced[label]]
         pairs.sort(kind="stable")
         pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
         axes, labels = np.divmod(pairs, max(self.count, 1))
@@ -181,11 +224,10 @@ class Channels(Labels):
         start = len(self.axes) + len(self._walk.pins) + 2
         marks = scramble(np.arange(start, start + len(self._counts)))
         for mark, count in zip(marks, self._counts):
-            signature[np.unique(self.label[count.ids])] += mark
+            signature[np.unique(self._members(count.ids)[1])] += mark
         members = np.flatnonzero(produced)
         first_id = np.full(self.count, self._walk.count)
-        producers = owned[self._role[owned] == ROLES.index("producer")]
-        np.minimum.at(first_id, self.label[producers], producers)
+        np.minimum.at(first_id, label[makes], held[makes])
         members = members[np.argsort(first_id[members], kind="stable")]
         _, first, inverse = np.unique(signature[members], return_index=True, return_inverse=True)
         rank = np.empty(len(first), np.int64)
@@ -222,33 +264,34 @@ class Channels(Labels):
         makers: Dict[int, str] = {}
         for ids, role, node in self._walk.marks:
             if role == "producer":
-                for label in self.label[ids].tolist():
+                for label in self._members(ids)[1].tolist():
                     makers.setdefault(label, node)
         return makers
 
     def _make_bindings(self, groups: Sequence[Group]) -> Dict[int, List[Binding]]:
-        owned = np.flatnonzero(self._axis_of >= 0)
-        owned = owned[self._group_of[self.label[owned]] >= 0]
-        group = self._group_of[self.label[owned]]
-        order = np.lexsort((owned, group))
-        owned, group = owned[order], group[order]
-        cuts = np.flatnonzero(np.diff(group * (len(self.axes) + 1) + self._axis_of[owned])) + 1
+        held = np.flatnonzero(self._axis_of >= 0)
+        places, label = self._members(held)
+        order = np.lexsort((held[places], self._group_of[label]))
+        order = order[self._group_of[label[order]] >= 0]
+        held, label = held[places[order]], label[order]
+        group = self._group_of[label]
+        cuts = np.flatnonzero(np.diff(group * (len(self.axes) + 1) + self._axis_of[held])) + 1
         found: Dict[int, List[Binding]] = {id(one): [] for one in groups}
-        for ids in np.split(owned, cuts) if len(owned) else []:
+        pieces = zip(np.split(held, cuts), np.split(label, cuts)) if len(held) else ()
+        for ids, labels in pieces:
             axis = self.axes[self._axis_of[ids[0]]]
             role = ROLES[int(self._role[ids].max())]
-            labels = self.label[ids]
             where = groups[self._group_of[labels[0]]]
             found[id(where)].append(
                 Binding(axis.param, axis.axis, role, ids - axis.start, self._index_in[labels])
             )
         for count in self._counts:
-            labels = self.label[count.ids]
+            places, labels = self._members(count.ids)
             for number in np.unique(self._group_of[labels]):
                 if number >= 0:
-                    places = np.flatnonzero(self._group_of[labels] == number)
+                    mine = self._group_of[labels] == number
                     found[id(groups[number])].append(
-                        Binding(*count[:3], places, self._index_in[labels[places]])
+                        Binding(*count[:3], places[mine], self._index_in[labels[mine]])
                     )
         return found
 

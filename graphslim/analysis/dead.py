@@ -72,14 +72,16 @@ def find_dead(channels: Channels, consumers: List[Consumer], allowed: np.ndarray
     A channel is needed if something that is needed reads it; what nothing needs is dead, loops of
     channels that only feed each other too.
     """
-    needed = channels.pinned() | ~allowed
+    owned = channels.owned()
+    needed = channels.pinned() | ~(allowed | owned)
     while True:
         before = np.count_nonzero(needed)
         for one in reversed(consumers):  # against the flow, so that few rounds do
             wanted = (one.read(needed) | one.held) & ~one.idle
             needed[one.into[wanted]] = True
+        channels.owning(needed)
         if np.count_nonzero(needed) == before:
-            return ~needed
+            return ~needed & ~owned
 
 
 def constants_of(consumers: List[Consumer], removed: np.ndarray) -> List[Constant]:

@@ -10,10 +10,12 @@ from graphslim import ops  # noqa: F401  (registers the rules)
 from graphslim.analysis.audit import audit
 from graphslim.analysis.computed import ComputedWeights, element_type
 from graphslim.analysis.constants import constant_nodes
+from graphslim.analysis.joints import Pin
 from graphslim.analysis.sizes import Sizes
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, Tensor, Use
 from graphslim.ops.guard import FOLLOWED, LONGEST, guarded
+from graphslim.ops.joints import LONGEST_FLAT, Joint
 from graphslim.ops.table import (
     CHANNEL_RULES,
     UNKNOWN,
@@ -45,14 +47,6 @@ class ParamAxis(NamedTuple):
     use: Optional[Use] = None
 
 
-class Pin(NamedTuple):
-    """Channels that may not go, and what forbids it."""
-
-    ids: np.ndarray
-    why: str
-    node: str
-
-
 def _shaped(node: Node, outs: List[Fact]) -> List[Fact]:
     """The outputs of an op, with the shapes that its attributes state where a rule knows none."""
     if all(out.shape is not None for out in outs) or "_output_shapes" not in node.attrs:
@@ -80,6 +74,7 @@ class Walk:
         self.pins: List[Pin] = []
         self.marks: List[Tuple[np.ndarray, str, str]] = []
         self.contractions: List[Contraction] = []
+        self.joints: List[Joint] = []
         self.sizes = Sizes(self)
         self.count = 0
         self._shared: Dict[Port, Optional[Node]] = {}
@@ -114,7 +109,7 @@ class Walk:
         outs = _shaped(node, [given] if isinstance(given, Fact) else list(given))
         outs = self.facts[node.name] = self.sizes.follow(node, inputs, outs)
         self.spend([ids for out in outs for ids in out.ids if ids is not None])
-        audit(self, node, inputs, outs, (before[0], before[1], before[2]))
+        audit(self, node, inputs, outs, before)
         if node.op != "Const" and node.name in self._constants:
             weighs = len(self.contractions) > before[2] or self._pins_many(inputs, before[1])
             if weighs and computable and self.computed.store(node, outs):
@@ -130,10 +125,10 @@ class Walk:
                 self.pin(node, ids, "it is a graph input")
 
     def _notes(self) -> Tuple[List[Any], ...]:
-        """All that a visit may add to; the ties, the pins and the contractions come first."""
+        """All that a visit may add to; first what the audit looks at, in its order."""
         sizes = self.sizes
-        lists: Tuple[List[Any], ...] = (self.ties, self.pins, self.contractions, self.marks)
-        return (*lists, self.axes, sizes.resizes, sizes.renumbers, sizes.awaited)
+        lists: Tuple[List[Any], ...] = (self.ties, self.pins, self.contractions, self.joints)
+        return (*lists, self.marks, self.axes, sizes.resizes, sizes.renumbers, sizes.awaited)
 
     def _pins_many(self, inputs: Sequence[Fact], first: int) -> bool:
         """Whether one of the pins from the first on holds more than an axis of size 1.
@@ -253,6 +248,39 @@ class Walk:
                 )
             self.ties.append((first, second))
             self.spend((first,))
+
+    def merge(self, node: Node, factors: Sequence[Ids], sizes: Sequence[int]) -> Ids:
+        """See `OpVisit.merge`; an axis that was merged before counts as those that it came from."""
+        parts: List[Ids] = []
+        widths: List[int] = []
+        for ids, size in zip(factors, sizes):
+            before = self.apart(ids)
+            parts.extend([ids] if before is None else before.factors)
+            widths.extend([size] if before is None else before.sizes)
+        length = int(np.prod(widths, dtype=object))
+        if length > LONGEST_FLAT:
+            for ids in factors:
+                self.pin(node, ids, "it is flattened into an axis that is too long to follow")
+            return None
+        flat = self.fresh(length)
+        self.joints.append(Joint(node.name, flat, tuple(widths), tuple(parts)))
+        return flat
+
+    def split(
+        self, node: Node, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]
+    ) -> List[np.ndarray]:
+        """See `OpVisit.split`."""
+        parts = [self.fresh(size) for size in sizes]
+        self.joints.append(Joint(node.name, flat, tuple(sizes), tuple(parts), preferred))
+        return parts
+
+    def apart(self, flat: Ids) -> Optional[Joint]:
+        """See `OpVisit.apart`; the joint is noted again, so that the audit sees it followed."""
+        for joint in self.joints if flat is not None else ():
+            if joint.preferred is None and np.array_equal(joint.flat, flat):
+                self.joints.append(joint)
+                return joint
+        return None
 
     def pin(self, node: Node, ids: Ids, why: str) -> None:
         """See `OpVisit.pin`."""

@@ -129,6 +129,24 @@ class TrainingWalk(Walk):
     def mark(self, node: Node, ids: Ids, role: str) -> None:
         """Roles do not matter here."""
 
+    def split(
+        self, node: Node, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]
+    ) -> List[Ids]:
+        """The ids of the axes that one is split into: those of the part along which it is cut."""
+        best, gone = (
+            len(sizes) - 1 if preferred is None else preferred,
+            self.going(flat).reshape(sizes),
+        )
+        for place in range(len(sizes)):
+            lanes = np.moveaxis(gone, place, 0).reshape(sizes[place], -1)
+            if gone.any() and not gone.all() and (lanes == lanes[:, :1]).all():
+                best = place
+        lanes = np.moveaxis(flat.reshape(sizes), best, 0).reshape(sizes[best], -1)
+        self.tie(node, np.repeat(lanes[:, 0], lanes.shape[1] - 1), lanes[:, 1:].ravel())
+        parts: List[Ids] = [None] * len(sizes)
+        parts[best] = np.ascontiguousarray(lanes[:, 0])
+        return parts
+
     def merged(self, ids: np.ndarray) -> np.ndarray:
         """For each id the first one of its channel, as the ties so far have it."""
         found: np.ndarray = self._so_far()[ids]

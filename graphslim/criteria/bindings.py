@@ -73,7 +73,7 @@ def _filters(read: _Reader, roles: Sequence[str]) -> Iterator[Held]:
         port = read.graph.data_inputs(one.node)[one.weights]
         known = read.channels.fact(port)
         for role, ids in (("producer", one.out), ("consumer", one.into)):
-            axis = None if role not in roles or ids is None else _axis_of(known, ids)
+            axis = None if role not in roles or ids is None else _axis_of(read.channels, known, ids)
             key = (read.source(port), role, axis or 0)
             if axis is None or key in seen or not read.is_constant(port):
                 continue
@@ -82,11 +82,19 @@ def _filters(read: _Reader, roles: Sequence[str]) -> Iterator[Held]:
             yield Held(key[0].node, labels, read.along(port, axis))
 
 
-def _axis_of(known: Fact, ids: Array) -> Optional[int]:
-    """The axis of weights that has the ids; of a convolution in groups, once for each group."""
-    for axis, own in enumerate(known.ids):
-        if own is not None and len(own) and np.array_equal(own, ids[: len(own)]):
-            return axis
+def _axis_of(channels: Channels, known: Fact, ids: Array) -> Optional[int]:
+    """The axis of weights that has the ids, or else their channels.
+
+    That of a convolution in groups has those of one group.
+    """
+    for naming in (np.arange(len(channels.label)), channels.label):
+        for axis, own in enumerate(known.ids):
+            if (
+                own is not None
+                and len(own)
+                and np.array_equal(naming[own], naming[ids[: len(own)]])
+            ):
+                return axis
     return None
 
 

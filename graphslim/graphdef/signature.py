@@ -134,10 +134,19 @@ def _unique(items: Sequence[T]) -> List[T]:
 
 
 def _downstream(graph: Graph, names: Sequence[str]) -> Set[str]:
+    """The nodes that data of some nodes reaches, over the back edges of loops too.
+
+    What an RNN is fed reaches the end of its loop from the second turn on, and no other way.
+    """
     reached: Set[str] = set(names)
-    for node in graph.order():
-        if any(port.node in reached and port.port != CONTROL for port in graph.inputs_of(node)):
-            reached.add(node.name)
+    waiting = list(names)
+    while waiting:
+        source = waiting.pop()
+        for use in graph.uses_of(source):
+            is_data = graph.inputs_of(use.node)[use.index].port != CONTROL
+            if is_data and use.node not in reached:
+                reached.add(use.node)
+                waiting.append(use.node)
     return reached
 
 

@@ -95,6 +95,7 @@ class Predictor:
         elif gone is not None and self._moved is not None:
             mine, theirs = self._moved
             there[theirs] = gone[mine]
+            self._twin.completed(there)
         return self._table.predict(self._layers, there)
 
     def share(self, gone: np.ndarray) -> float:

@@ -6,6 +6,7 @@ from graphslim.ops import (  # noqa: F401
     activation,
     control,
     conv,
+    decode,
     einsum,
     elementwise,
     formats,

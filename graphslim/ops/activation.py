@@ -73,10 +73,10 @@ SMOOTH: Dict[str, Function] = {
     "Erfc": _each(math.erfc),
     "Lgamma": _each(math.lgamma),
     "LogicalNot": lambda x: 1 - x,
-    "ZerosLike": np.zeros_like,
-    "OnesLike": np.ones_like,
 }
 """Functions that rounding barely moves."""
+_CONSTANT = {"ZerosLike": 0.0, "OnesLike": 1.0}
+"""Ops that ask a tensor for its shape alone."""
 STEPS: Dict[str, Function] = {
     "Floor": np.floor,
     "Ceil": np.ceil,
@@ -116,6 +116,21 @@ def _apply(name: str, op: ValueVisit, x: np.ndarray) -> Optional[np.ndarray]:
 def unary_value(op: ValueVisit) -> Any:
     """Computes it in double precision."""
     return None if op[0] is None else _apply(op.node.op, op, np.asarray(op[0], np.float64))
+
+
+@channel_rule(*_CONSTANT)
+def constant_like(op: OpVisit) -> Fact:
+    """Keeps shape and channels."""
+    return unary(op)
+
+
+@value_rule(*_CONSTANT)
+def constant_like_value(op: ValueVisit) -> Any:
+    """Known whatever it reads."""
+    rank, numbers = op.outs[0].rank, op.facts[0].value
+    if rank is None:
+        return None
+    return np.full((1,) * rank if numbers is None else numbers.shape, _CONSTANT[op.node.op])
 
 
 @value_rule("_UnaryOpsComposition")

@@ -153,7 +153,7 @@ def bias_add(op: OpVisit) -> Fact:
         op.tie(None, op[1].channels(0))
         return UNKNOWN
     op.tie(op[0].channels(axis), op[1].channels(0))
-    return op[0]
+    return op[0].with_size(axis, op[1].size(0))
 
 
 # ------------------------------------------------------------------ values
@@ -250,12 +250,15 @@ def clip_value(op: ValueVisit) -> Any:
 @value_rule("SelectV2", "Select")
 def select_value(op: ValueVisit) -> Any:
     """Known where the choice is, or where both alternatives are the same."""
-    if op.node.op == "Select" and op.facts[0].rank not in (0, op.facts[1].rank):
-        return None
     operands = _operands(op)
     if operands is None:
         return None
     choice, yes, no = operands
+    if op.node.op == "Select" and op.facts[0].rank != 0:
+        if op.facts[0].rank is None:
+            choice = np.full_like(choice, np.nan)
+        elif op.facts[0].rank == 1:
+            choice = choice.reshape((-1,) + (1,) * (choice.ndim - 1))  # along the first axis
     either = np.where(yes == no, yes, np.nan)
     return np.where(np.isnan(choice), either, np.where(choice != 0, yes, no))
 

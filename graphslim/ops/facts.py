@@ -44,6 +44,14 @@ class Fact(NamedTuple):
         """The ids along an axis, None where there are none."""
         return self.ids[axis] if -len(self.ids) <= axis < len(self.ids) else None
 
+    def with_size(self, axis: int, size: Optional[int]) -> Fact:
+        """This fact with the size of an axis filled in where it is open."""
+        if self.shape is None or self.size(axis) is not None:
+            return self
+        sizes = list(self.shape)
+        sizes[axis] = size
+        return self._replace(shape=tuple(sizes))
+
     def with_ids(self, changes: Dict[int, Ids]) -> Fact:
         """This fact with the ids of some axes replaced."""
         ids = list(self.ids)

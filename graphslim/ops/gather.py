@@ -27,9 +27,15 @@ def gather(op: OpVisit) -> Fact:
     data, indices = op[0], op[1]
     axes = op.literal(2) if len(op) > 2 else [0]
     batch = int(op.node.attrs.get("batch_dims", 0))
-    if data.rank is None or indices.shape is None or axes is None or batch:
+    if data.rank is None or indices.shape is None or axes is None:
         op.pin_all("it is gathered in a way that is not followed")
         return UNKNOWN
+    if batch:
+        op.pin_all("it is gathered for each example by itself")
+        at = axes[0] % data.rank
+        shared = batch if batch >= 0 else batch + len(indices.shape)
+        sizes = (data.shape or ())[:at], indices.shape[shared:], (data.shape or ())[at + 1 :]
+        return fact(sum(sizes, ()))
     axis = axes[0] % data.rank if data.rank else 0
     array = data.ids[axis]
     before, behind = slice(0, axis), slice(axis + 1, None)
@@ -57,13 +63,14 @@ def gather_value(op: ValueVisit) -> Any:
     """Picks known values; an axis along which they do not vary may be picked from at will."""
     data, indices = op.facts[0], op.facts[1]
     axes = op.facts[2].value if len(op.facts) > 2 else np.zeros(1)
-    if op[0] is None or axes is None or indices.shape is None or op.node.attrs.get("batch_dims"):
+    if op[0] is None or axes is None or indices.shape is None:
         return None
-    axis = int(np.ravel(axes)[0]) % op[0].ndim
+    axis, batch = int(np.ravel(axes)[0]) % op[0].ndim, int(op.node.attrs.get("batch_dims", 0))
     if op[0].shape[axis] == 1 and data.size(axis) != 1:
-        shape = (*op[0].shape[:axis], *[1] * len(indices.shape), *op[0].shape[axis + 1 :])
+        picked = len(indices.shape) - batch if batch >= 0 else -batch
+        shape = (*op[0].shape[:axis], *[1] * picked, *op[0].shape[axis + 1 :])
         return op[0].reshape(shape)
-    numbers = known(indices.value)
+    numbers = None if batch else known(indices.value)
     return None if numbers is None else np.take(op[0], numbers.astype(np.int64), axis)
 
 
@@ -81,6 +88,17 @@ def gather_nd(op: OpVisit) -> Fact:
         op.pin(ids, "it is gathered by positions that are not a constant vector")
     picked = indices.shape[:-1]
     return Fact((*picked, *data.shape[depth:]), (*[None] * len(picked), *data.ids[depth:]))
+
+
+@value_rule("GatherNd")
+def gather_nd_value(op: ValueVisit) -> Any:
+    """What does not vary over the axes that are picked from is the same wherever that is."""
+    indices, depth = op.facts[1], op.facts[1].size(-1)
+    if op[0] is None or indices.shape is None or depth is None:
+        return None
+    if any(size != 1 for size in op[0].shape[:depth]):
+        return None
+    return op[0].reshape((1,) * (len(indices.shape) - 1) + op[0].shape[depth:])
 
 
 @channel_rule("ReverseV2")
@@ -128,14 +146,14 @@ def _along(op: OpVisit, data: Fact, axes: Optional[List[int]], why: str) -> Fact
 
 
 @value_rule("Cumsum", "Roll")
-def zero_stays_zero(op: ValueVisit) -> Any:
-    """Zeros stay zeros where the values vary over no axis that it works along."""
+def along_value(op: ValueVisit) -> Any:
+    """What varies over no axis that it works along stays when it is rolled; sums of zeros too."""
     axes = known(op.facts[2 if op.node.op == "Roll" else 1].value)
     if op[0] is None or axes is None:
         return None
     if any(op[0].shape[int(axis)] != 1 for axis in axes.ravel()):
         return None
-    return np.where(op[0] == 0, 0.0, np.nan)
+    return op[0] if op.node.op == "Roll" else np.where(op[0] == 0, 0.0, np.nan)
 
 
 @channel_rule("ArgMax", "ArgMin")

@@ -30,9 +30,9 @@ def groups_of(op: OpVisit, rank: int) -> int:
 def grouped(op: OpVisit, groups: int, rank: int) -> Ids:
     """The ids that leave a convolution in groups.
 
-    Channel j of each group is one channel, going in and coming out, so that all groups stay
-    equally wide. Where each group reads a single channel, as a depthwise convolution does, whole
-    groups go: a channel with its filters.
+    All groups have to stay equally wide. Of what goes in, channel j of each goes or whole groups,
+    whichever there are more of; of what comes out, either may. Where each group reads a single
+    channel, as a depthwise convolution does, whole groups go: a channel with its filters.
     """
     channel = channel_axis(op.node)
     entering, inside, out = op[0].channels(channel), op[1].channels(rank - 2), op[1].channels(-1)
@@ -45,8 +45,15 @@ def grouped(op: OpVisit, groups: int, rank: int) -> Ids:
         op.tie(np.repeat(out[:: len(out) // groups], len(out) // groups), out)
         op.pin(inside, "each group reads one channel")
         return out
-    op.tie(entering, np.tile(inside, groups))
-    op.tie(np.tile(out[: len(out) // groups], groups), out)
+    group, _ = op.split(out, (groups, len(out) // groups), None)
+    if entering is None:
+        op.tie(None, inside)
+        op.pin(group, "it is convolved in groups of channels that are not followed")
+    else:
+        longer = 0 if groups > len(inside) else 1
+        whole, of_each = op.split(entering, (groups, len(inside)), longer)
+        op.tie(whole, group)
+        op.tie(of_each, inside)
     op.mark(inside, "consumer")
     op.mark(out, "producer")
     # No constant is folded: TensorFlow would fuse a new BiasAdd with the convolution, and its fused
@@ -55,7 +62,7 @@ def grouped(op: OpVisit, groups: int, rank: int) -> Ids:
         data=0,
         weights=1,
         axis=channel,
-        into=np.tile(inside, groups),
+        into=np.tile(inside, groups) if entering is None else entering,
         out=out,
         matrix=lambda weights: spread(weights, groups),
         uniform=False,

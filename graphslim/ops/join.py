@@ -13,6 +13,7 @@ from graphslim.ops.table import (
     Ids,
     OpVisit,
     ValueVisit,
+    axes_of,
     channel_rule,
     value_rule,
 )
@@ -24,10 +25,10 @@ def concat(op: OpVisit) -> Fact:
     late = op.node.op == "ConcatV2"
     parts = op.facts[:-1] if late else op.facts[1:]
     axes = op.literal(len(op) - 1 if late else 0)
-    if axes is None or not all(part.rank for part in parts):
+    rank = max([part.rank or 0 for part in parts])
+    if axes is None or not rank:
         op.pin_all("it is concatenated over an axis that is not known")
-        return UNKNOWN
-    rank = len(parts[0].shape or ())
+        return axes_of(rank or None)
     joined = axes[0] % rank
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
@@ -78,6 +79,28 @@ def _beside(parts: Sequence[Any], rank: int) -> List[np.ndarray]:
     ]
 
 
+def _agreed(values: Sequence[np.ndarray], axis: int) -> Optional[np.ndarray]:
+    """What holds all along an axis that parts are joined on: what each holds all along its own."""
+    if any(value.shape[axis] != 1 for value in values):
+        return None
+    agreed = values[0]
+    for value in values[1:]:
+        agreed = np.where(agreed == value, agreed, np.nan)
+    return agreed
+
+
+def _uniform(values: Sequence[np.ndarray], axis: int) -> Optional[np.ndarray]:
+    """`_agreed` where that is all that is known of any part, else None."""
+    agreed = _agreed(values, axis)
+    if agreed is None:
+        return None
+    settled = ~np.isnan(agreed)
+    same = all(
+        (np.broadcast_to(~np.isnan(value), settled.shape) == settled).all() for value in values
+    )
+    return agreed if same else None
+
+
 @value_rule("ConcatV2", "Concat", structural=True)
 def concat_value(op: ValueVisit) -> Any:
     """Lays known parts beside unknown ones."""
@@ -88,11 +111,16 @@ def concat_value(op: ValueVisit) -> Any:
     if where is None or rank is None or all(part is None for part in parts):
         return None
     axis = int(np.ravel(where)[0]) % rank
-    spread = []
-    for value, known_fact in zip(_beside(parts, rank), facts):
+    values, spread = _beside(parts, rank), []
+    # Numbers of shapes are laid out in full, since each has an origin of its own.
+    numbers = any(known_fact.value is not None for known_fact in facts)
+    same = None if numbers else _uniform(values, axis)
+    if same is not None:
+        return same
+    for value, known_fact in zip(values, facts):
         width = known_fact.size(axis)
         if width is None:
-            return None
+            return None if numbers else _agreed(values, axis)
         shape = list(value.shape)
         shape[axis] = width
         spread.append(np.broadcast_to(value, shape))
@@ -112,10 +140,11 @@ def concat_value(op: ValueVisit) -> Any:
 def pack(op: OpVisit) -> Fact:
     """Ties what is stacked, position by position."""
     facts = op.facts
-    if any(part.shape is None for part in facts):
+    ranks = [part.rank for part in facts if part.rank is not None]
+    if not ranks:
         op.pin_all("it is stacked at an unknown rank")
         return UNKNOWN
-    rank = len(facts[0].shape or ())
+    rank = ranks[0]
     at = int(op.node.attrs.get("axis", 0)) % (rank + 1)
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
@@ -133,7 +162,10 @@ def pack_value(op: ValueVisit) -> Any:
     if rank is None or all(value is None for value in op.values):
         return None
     at = int(op.node.attrs.get("axis", 0)) % rank
-    return np.stack(np.broadcast_arrays(*_beside(op.values, rank - 1)), at)
+    parts = [np.expand_dims(value, at) for value in _beside(op.values, rank - 1)]
+    numbers = any(known_fact.value is not None for known_fact in op.facts)
+    same = None if numbers else _uniform(parts, at)
+    return np.concatenate(np.broadcast_arrays(*parts), at) if same is None else same
 
 
 @channel_rule("Tile")
@@ -142,8 +174,7 @@ def tile(op: OpVisit) -> Fact:
     data, counts = op[0], op[1].value
     if data.shape is None or counts is None:
         op.pin_all("it is repeated a number of times that is not known")
-        size = op[1].size(0)
-        return UNKNOWN if size is None else Fact((None,) * size, (None,) * size)
+        return axes_of(op[1].size(0))
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
     for axis, (size, array) in enumerate(zip(data.shape, data.ids)):
@@ -173,11 +204,13 @@ def tile(op: OpVisit) -> Fact:
 def tile_value(op: ValueVisit) -> Any:
     """Repeats what varies along an axis."""
     counts = op.facts[1].value
-    if op[0] is None or counts is None:
+    if op[0] is None:
         return None
     # Along an axis over which it does not vary all copies are alike, which size 1 says as well.
     wide = [axis for axis, size in enumerate(op[0].shape) if size != 1]
-    if np.isnan(counts[wide]).any():
+    if not wide:
+        return op[0]
+    if counts is None or np.isnan(counts[wide]).any():
         return None
     if not fits(LAID_OUT, op[0].size, *[int(counts[axis]) for axis in wide]):
         return None

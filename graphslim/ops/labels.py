@@ -79,7 +79,7 @@ def _sum_over(
             tie_weights(op, entering, inside)
         else:
             op.tie(entering, inside)
-        if entering is None or inside is None:
+        if inside is None or (entering is None and not op.is_constant(weights)):
             continue
         if op.is_constant(weights):
             op.mark(inside, "consumer")
@@ -152,7 +152,7 @@ def multiply_value(op: ValueVisit, terms: Sequence[Labels], result: Labels) -> A
         return constant
     both = [label for label in terms[0] if label in terms[-1] and label not in result]
     if len(terms) != 2 or len(both) != 1:
-        return None
+        return _zeros(op, terms, result)
     for weights in (1, 0):
         full = whole(op, weights)
         kept = [
@@ -174,7 +174,21 @@ def multiply_value(op: ValueVisit, terms: Sequence[Labels], result: Labels) -> A
         place = 0 if out is None else result.index(terms[weights][out])
         if not np.isnan(total).all():
             return on_axis(total, place, len(result)) if result else total.reshape(())
-    return None
+    return _zeros(op, terms, result)
+
+
+def _zeros(op: ValueVisit, terms: Sequence[Labels], result: Labels) -> Any:
+    """0 where either operand is zero at all positions that are summed over, else unknown."""
+    zero = np.zeros((1,) * len(result), bool)
+    for value, labels in zip(op.values, terms):
+        if value is not None:
+            gone = tuple([axis for axis, label in enumerate(labels) if label not in result])
+            kept = [label for label in labels if label in result]
+            order = sorted(range(len(kept)), key=lambda place: result.index(kept[place]))
+            rows = np.all(value == 0, axis=gone).transpose(order)
+            sizes = iter(rows.shape)
+            zero = zero | rows.reshape([next(sizes) if one in kept else 1 for one in result])
+    return np.where(zero, 0.0, np.nan) if zero.any() else None
 
 
 def _constant_product(

@@ -15,6 +15,7 @@ from graphslim.ops.table import (
     Fact,
     OpVisit,
     ValueVisit,
+    axes_of,
     channel_axis,
     channel_rule,
     value_rule,
@@ -27,12 +28,15 @@ _FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "_FusedBatch
 def fused_batch_norm(op: OpVisit) -> List[Fact]:
     """Ties the four vectors with the channel axis, and a side input with the tensor."""
     axis, result = channel_axis(op.node), op[0]
+    if result.rank is None and op.node.op in ("FusedBatchNorm", "FusedBatchNormV2"):
+        result = axes_of(4)  # the later ones take three dimensions of space as well
+    result = result.with_size(axis, op[1].size(0) or None)
     for index in range(1, 5):
         vector = op[index].channels(0)
         if vector is not None and len(vector):
             op.tie(op[0].channels(axis), vector)
     if len(op) > 5:
-        result = broadcast(op, [op[0], op[5]])
+        result = broadcast(op, [result, op[5]])
     if op.node.op == "_FusedBatchNormEx":
         op.pin(
             op[0].channels(axis),
@@ -103,7 +107,7 @@ def global_batch_norm(op: OpVisit) -> Fact:
     """Inputs are the tensor, mean, variance, offset and scale; ties the vectors with its end."""
     for index in range(1, 5):
         op.tie(op[0].channels(-1), op[index].channels(0))
-    return op[0]
+    return (axes_of(4) if op[0].rank is None else op[0]).with_size(-1, op[1].size(0))
 
 
 @value_rule("BatchNormWithGlobalNormalization")

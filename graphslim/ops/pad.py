@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Tuple
 import numpy as np
 
 from graphslim.ops.guard import LAID_OUT, LONGEST, fits
-from graphslim.ops.table import UNKNOWN, Fact, Ids, OpVisit, ValueVisit, channel_rule, value_rule
+from graphslim.ops.table import Fact, Ids, OpVisit, ValueVisit, axes_of, channel_rule, value_rule
 
 
 @channel_rule("Pad", "PadV2")
@@ -16,7 +16,7 @@ def pad(op: OpVisit) -> Fact:
     data = op[0]
     if data.shape is None:
         op.pin_all("it is padded at an unknown rank")
-        return UNKNOWN
+        return axes_of(op[1].size(0))
     found = [_padded(op, axis) for axis in range(len(data.shape))]
     return Fact(tuple([size for size, _ in found]), tuple([ids for _, ids in found]))
 
@@ -60,16 +60,16 @@ def pad_value(op: ValueVisit) -> Any:
     if len(op) > 2:
         filler = np.nan if op[2] is None else float(np.ravel(op[2])[0])
     value = np.full((1,) * data.rank, np.nan) if op[0] is None else np.asarray(op[0], np.float64)
-    edges_of = amounts.reshape(-1, 2)
-    padded = np.flatnonzero(edges_of.any(axis=1))
-    for axis in padded.tolist():
-        edges, size = edges_of[axis], data.size(axis)
-        if data.channels(axis) is None or size is None or len(padded) > 1 or np.isnan(edges).any():
+    for axis, edges in enumerate(amounts.reshape(-1, 2)):
+        size = data.size(axis)
+        if not edges.any():
+            continue
+        if value.shape[axis] == 1 and data.channels(axis) is None:
             # Along an axis of space one value has to do for the edge and what is inside.
-            if value.shape[axis] != 1:
-                return None
             value = np.where(value == filler, filler, np.nan)
             continue
+        if size is None or np.isnan(edges).any():
+            return None
         full = list(value.shape)
         full[axis] = size
         if not fits(LAID_OUT, *full, 1 + int(edges.sum()) // max(size, 1)):
@@ -92,7 +92,7 @@ def mirrored(op: OpVisit, data: Fact, slot: int) -> Fact:
     """A tensor padded with its own mirror image, by the amounts of input `slot`."""
     if data.shape is None:
         op.pin_all("it is padded at an unknown rank")
-        return UNKNOWN
+        return axes_of(op[slot].size(0))
     amounts = op[slot].value
     for element in range(2 * len(data.shape)):
         op.resize(slot, element, None)

@@ -12,6 +12,7 @@ from graphslim.ops.table import (
     Fact,
     OpVisit,
     ValueVisit,
+    axes_of,
     channel_axis,
     channel_rule,
     fact,
@@ -33,7 +34,7 @@ def _pooled(op: OpVisit, sizes: Sequence[int], strides: Sequence[int] = ()) -> F
     rank = 5 if op.node.op.endswith("3D") else 4
     if data.rank != rank or len(sizes) != rank or is_packed(op.node):
         op.pin_all(PACKED if is_packed(op.node) else "it is pooled at an unknown rank")
-        return UNKNOWN
+        return UNKNOWN if data.rank not in (None, rank) or is_packed(op.node) else axes_of(rank)
     how = window(op.node, rank)
     if strides:
         how = how._replace(strides=[strides[axis] for axis in how.axes])
@@ -64,14 +65,16 @@ def pool_with_argmax(op: OpVisit) -> List[Fact]:
     return [pooled, pooled._replace(ids=(None,) * len(pooled.ids))]
 
 
-@value_rule("AvgPool", "MaxPool", "AvgPool3D", "MaxPool3D", "MaxPoolWithArgmax")
+@value_rule("AvgPool", "MaxPool", "AvgPool3D", "MaxPool3D", "MaxPoolWithArgmax", "MaxPoolV2")
 def pool_value(op: ValueVisit) -> Any:
     """A constant map stays what it is: no pool counts the padding."""
     channel = channel_axis(op.node)
-    if op[0] is None or is_packed(op.node) or op.node.ints("ksize")[channel] != 1:
+    sizes = integers(op.facts[1]) if op.node.op == "MaxPoolV2" else op.node.ints("ksize")
+    if op[0] is None or is_packed(op.node) or not sizes:
         return None
-    varies = [size for axis, size in enumerate(op[0].shape) if axis != channel % op[0].ndim]
-    kept = op[0] if all(size == 1 for size in varies) else None
+    windows = [size for size, width in zip(sizes, op[0].shape) if size != 1 and width != 1]
+    varies = [op[0].shape[axis] for axis in range(1, op[0].ndim) if axis != channel % op[0].ndim]
+    kept = op[0] if not windows and all(size == 1 for size in varies) else None
     return (kept, None) if op.node.op == "MaxPoolWithArgmax" else kept
 
 
@@ -101,21 +104,19 @@ def resized(op: OpVisit) -> Fact:
     spatial: List[Optional[int]] = [None, None]
     if size is not None and size.shape == (2,):
         spatial = [None if np.isnan(number) else int(number) for number in size]
-    if data.shape is None:
-        return UNKNOWN
     op.pin_others(0, (0, 3), "it is resized")
     return fact((data.size(0), *spatial, data.size(3)), {0: data.channels(0), 3: data.channels(3)})
 
 
-@value_rule("ResizeBilinear", "ResizeNearestNeighbor")
+@value_rule("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea")
 def resize_value(op: ValueVisit) -> Any:
-    """A constant map stays constant."""
+    """A constant map stays constant: what weighs its neighbours adds up to one."""
     return even_map(op[0])
 
 
 def even_map(value: Optional[np.ndarray]) -> Optional[np.ndarray]:
-    """A value that varies over channels alone; None where it may vary over space."""
-    return value if value is not None and value.shape[:3] == (1, 1, 1) else None
+    """A value that is the same all over space; None where it may vary there."""
+    return value if value is not None and value.shape[1:3] == (1, 1) else None
 
 
 @channel_rule("DepthToSpace", "SpaceToDepth")
@@ -124,7 +125,7 @@ def depth_and_space(op: OpVisit) -> Fact:
     data, block, channel = op[0], int(op.node.attrs["block_size"]), channel_axis(op.node)
     if data.rank != 4 or op.node.text("data_format", "NHWC") == "NCHW_VECT_C":
         op.pin_all("it moves between depth and space in a layout without a rule")
-        return UNKNOWN
+        return UNKNOWN if data.shape is not None or is_packed(op.node) else axes_of(4)
     shape, ids, cells = list(data.shape or ()), data.channels(channel), block * block
     down = op.node.op == "DepthToSpace"
     for axis in spatial_axes(op.node):
@@ -151,7 +152,9 @@ def depth_and_space(op: OpVisit) -> Fact:
 def depth_and_space_value(op: ValueVisit) -> Any:
     """Moves known values as the ids are moved."""
     channel, cells = channel_axis(op.node), int(op.node.attrs["block_size"]) ** 2
-    if op[0] is None or op[0].size != op[0].shape[channel] or op[0].size == 1:
+    if op[0] is None or op[0].size == 1:
+        return op[0]
+    if op[0].size != op[0].shape[channel]:
         return None
     if not fits(LONGEST, op[0].size, cells):
         return None
@@ -199,8 +202,11 @@ def space_and_batch(op: OpVisit) -> Fact:
 
 @value_rule("SpaceToBatchND", "BatchToSpaceND", "SpaceToBatch", "BatchToSpace")
 def space_and_batch_value(op: ValueVisit) -> Any:
-    """Zeros stay zeros; any other constant would meet the zeros of the padding."""
+    """Zeros stay zeros; any other constant would meet the zeros of the padding, if there is any."""
     if op[0] is None or op[0].size != op[0].shape[-1]:
         return None
     down = op.node.op.startswith("BatchToSpace")
-    return op[0] if down else np.where(op[0] == 0, 0.0, np.nan)
+    edges = integers(op.facts[-1])
+    if down or (edges is not None and not any(edges)):
+        return op[0]
+    return np.where(op[0] == 0, 0.0, np.nan)

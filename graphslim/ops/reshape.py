@@ -7,12 +7,15 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 import numpy as np
 
 from graphslim.ops.guard import LONGEST, fits, laid_out
+from graphslim.ops.joints import spread
+from graphslim.ops.sized import stated_alone
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
     Ids,
     OpVisit,
     ValueVisit,
+    axes_of,
     channel_rule,
     integers,
     known,
@@ -121,30 +124,59 @@ def _move_segment(
         for axis in carriers:
             op.pin(data.ids[axis], "it is reshaped together with an axis of open size")
         return
-    if len(carriers) > 1:
-        for axis in carriers:
-            op.pin(data.ids[axis], "it is flattened together with another axis of channels")
-        return
-    carrier = carriers[0]
     sizes = [data.shape[axis] or 1 for axis in wide] if data.shape else []
     if not fits(LONGEST, *sizes):
-        op.pin(data.ids[carrier], "it is reshaped to an axis that is too long to follow")
+        for axis in carriers:
+            op.pin(data.ids[axis], "it is reshaped to an axis that is too long to follow")
         return
-    grid = [1] * len(wide)
-    grid[wide.index(carrier)] = -1
-    spread = data.ids[carrier].reshape(grid)  # type: ignore[union-attr]
-    flat = np.broadcast_to(spread, sizes).ravel() if len(wide) > 1 else spread.ravel()
+    widths = [shape[axis] or 1 for axis in targets]
+    if len(carriers) > 1:
+        if len(targets) > 1:
+            for axis in carriers:
+                op.pin(data.ids[axis], "it is cut across together with another axis of channels")
+            return
+        ids[targets[0]] = op.merge([data.ids[axis] for axis in wide], sizes)
+        return
+    carried: Any = data.ids[carriers[0]]
+    flat = carried if len(wide) == 1 else spread(carried, wide.index(carriers[0]), sizes)
     if len(targets) == 1:
         ids[targets[0]] = flat
         return
-    # Several new axes share the channels: one of them can carry the ids, the rest repeat it.
-    stacked = flat.reshape([shape[axis] or 1 for axis in targets])
-    best = max(range(len(targets)), key=lambda place: _distinct(stacked, place))
+    joint = op.apart(flat)
+    if joint is not None:
+        # What was merged here comes apart again, into the same axes or into parts of them.
+        apart = Fact(joint.sizes, joint.factors)
+        pieces = segments(joint.sizes, widths) or [_whole(joint.sizes, widths)]
+        parts: List[Ids] = [None] * len(targets)
+        for one in pieces:
+            _move_segment(op, apart, tuple(widths), one, parts)
+        for place, axis in enumerate(targets):
+            ids[axis] = parts[place]
+        return
+    for axis, part in zip(targets, _split(op, flat, widths)):
+        ids[axis] = part
+
+
+def _whole(old: Sequence[Optional[int]], new: Sequence[Optional[int]]) -> Segment:
+    """A reshape as one piece."""
+    return Segment(tuple(range(len(old))), tuple(range(len(new))))
+
+
+def _split(op: OpVisit, flat: np.ndarray, sizes: Sequence[int]) -> Sequence[Ids]:
+    """The ids of the axes that one is split into.
+
+    Where one of them can carry all channels and the others repeat them, nothing is tied.
+    """
+    stacked = flat.reshape(sizes)
+    best = max(range(len(sizes)), key=lambda place: _distinct(stacked, place))
     if op.is_constant(0) and len(np.unique(flat)) == len(flat):
-        best = len(targets) - 1  # Filters have their channels last.
-    lanes = np.moveaxis(stacked, best, 0).reshape(stacked.shape[best], -1)
-    op.tie(np.repeat(lanes[:, 0], lanes.shape[1] - 1), lanes[:, 1:].ravel())
-    ids[targets[best]] = np.ascontiguousarray(lanes[:, 0])
+        best = len(sizes) - 1  # Filters have their channels last.
+    lanes = np.moveaxis(stacked, best, 0).reshape(sizes[best], -1)
+    if (lanes == lanes[:, :1]).all():
+        parts: List[Ids] = [None] * len(sizes)
+        parts[best] = np.ascontiguousarray(lanes[:, 0])
+        return parts
+    return op.split(flat, sizes, best)
 
 
 def _distinct(stacked: np.ndarray, axis: int) -> Tuple[int, int]:
@@ -160,8 +192,7 @@ def reshape(op: OpVisit) -> Fact:
     wanted = target.value
     if data.shape is None or wanted is None:
         op.pin_all("it is reshaped to a shape that is not known")
-        size = target.size(0)
-        return Fact((None,) * size, (None,) * size) if size is not None else UNKNOWN
+        return stated_alone(op, 1)
     same_first = op.same_batch(0, 1)
     shape = resolved(data.shape, wanted, same_first)
     ids = move(op, data, shape, same_first or is_first_alike(data.shape, shape))
@@ -201,6 +232,8 @@ def reshape_value(op: ValueVisit) -> Any:
     value, out = op[0], op.outs[0]
     if value is None or out.shape is None:
         return None
+    if value.size == 1:
+        return value.reshape((1,) * len(out.shape))
     whole = op.facts[0].shape
     target = [size for size in out.shape if size is not None]
     if whole is not None and value.shape == whole and len(target) == len(out.shape):
@@ -278,7 +311,7 @@ def transpose(op: OpVisit) -> Fact:
     data, order = op[0], op.literal(1)
     if data.shape is None or order is None:
         op.pin_all("it is transposed in an order that is not constant")
-        return UNKNOWN
+        return axes_of(op[1].size(0))
     return Fact(
         tuple([data.shape[axis] for axis in order]),
         tuple([data.ids[axis] for axis in order]),

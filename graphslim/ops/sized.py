@@ -7,11 +7,11 @@ from typing import Any, List, Optional
 import numpy as np
 
 from graphslim.ops.table import (
-    UNKNOWN,
     Fact,
     Ids,
     OpVisit,
     ValueVisit,
+    axes_of,
     channel_rule,
     fact,
     value_rule,
@@ -46,14 +46,26 @@ def fill_value(op: ValueVisit) -> Any:
     return None if op[1] is None or rank is None else np.reshape(op[1], (1,) * rank)
 
 
+def stated_alone(op: OpVisit, index: int) -> Fact:
+    """The fact of a tensor of the shape that input `index` holds, -1 being open, without ids.
+
+    For what has that shape whatever else is read. The numbers may not change.
+    """
+    numbers = op[index].value
+    if numbers is None:
+        return axes_of(op[index].size(0))
+    for element in range(numbers.size):
+        op.resize(index, element, None)
+    return fact(tuple([int(n) if n >= 0 else None for n in numbers.ravel()]))
+
+
 @channel_rule("BroadcastTo")
 def broadcast_to(op: OpVisit) -> Fact:
     """Keeps the ids of what is wide; what becomes wide has as many as the number counts."""
     data, wanted = op[0], op[1].value
     if data.shape is None or wanted is None:
         op.pin_all("it is broadcast to a shape that is not known")
-        size = op[1].size(0)
-        return UNKNOWN if size is None else Fact((None,) * size, (None,) * size)
+        return stated_alone(op, 1)
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
     for element in range(wanted.size):

@@ -7,6 +7,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.ir import Node
+from graphslim.ops.sized import stated_alone
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -287,7 +288,7 @@ def slice_rule(op: OpVisit) -> Fact:
     data, begins, sizes = op[0], op[1].value, op[2].value
     if data.shape is None:
         op.pin_all("it is sliced at an unknown rank")
-        return UNKNOWN
+        return stated_alone(op, 2)
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
     for axis, (full, array) in enumerate(zip(data.shape, data.ids)):

@@ -8,7 +8,16 @@ import numpy as np
 
 from graphslim.ir import IDENTITY_OPS
 from graphslim.ops.guard import LONGEST
-from graphslim.ops.table import UNKNOWN, Fact, OpVisit, ValueVisit, channel_rule, fact, value_rule
+from graphslim.ops.table import (
+    UNKNOWN,
+    Fact,
+    OpVisit,
+    ValueVisit,
+    axes_of,
+    channel_rule,
+    fact,
+    value_rule,
+)
 
 _TRACKED = 1024
 """Integer constants up to this many elements are followed through shape arithmetic."""
@@ -62,11 +71,13 @@ def identity_value(op: ValueVisit) -> Any:
 @channel_rule("EnsureShape")
 def ensured(op: OpVisit) -> Fact:
     """Passes everything on; the sizes that its attribute states are cut with the channels."""
-    stated = op.shape_attr("shape")
-    if op[0].shape is None or stated is None:
-        return op[0] if stated is None else fact(stated)
-    sizes = [size if size is not None else other for size, other in zip(op[0].shape, stated)]
-    return op[0]._replace(shape=tuple(sizes))
+    data, stated = op[0], op.shape_attr("shape")
+    if stated is None:
+        return data
+    passed = data if data.rank == len(stated) else axes_of(len(stated))
+    for axis, size in enumerate(stated):
+        passed = passed.with_size(axis, size)
+    return passed
 
 
 @value_rule("EnsureShape", structural=True)

@@ -14,6 +14,12 @@ from graphslim.errors import AnalysisError
 from graphslim.importing import definition
 from graphslim.ir import IDENTITY_OPS, Node, Port, Tensor
 from graphslim.ops.facts import UNKNOWN, Dims, Fact, Ids, fact
+from graphslim.ops.joints import Joint
+
+
+def axes_of(rank: Optional[int]) -> Fact:
+    """A fact of that many axes, of which nothing is known; of open rank for None."""
+    return UNKNOWN if rank is None else Fact((None,) * rank, (None,) * rank)
 
 
 class Contraction(NamedTuple):
@@ -126,6 +132,23 @@ class OpVisit:
                 matrix=lambda _: np.ones((1, len(ids), 1)),
                 uniform=False,
             )
+
+    def merge(self, factors: Sequence[Ids], sizes: Sequence[int]) -> Ids:
+        """The ids of an axis that several are flattened into; None, and all pinned, if too long."""
+        merged: Ids = self._walk.merge(self.node, factors, sizes)
+        return merged
+
+    def split(
+        self, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]
+    ) -> Sequence[np.ndarray]:
+        """The ids of the axes that one is split into; of them one, or with None all, may be cut."""
+        parts: Sequence[np.ndarray] = self._walk.split(self.node, flat, sizes, preferred)
+        return parts
+
+    def apart(self, flat: np.ndarray) -> Optional[Joint]:
+        """What an axis was merged from, if it is whole and as it was then, to be followed on."""
+        joint: Optional[Joint] = self._walk.apart(flat)
+        return joint
 
     def resize(self, index: int, element: int, ids: Ids, sign: int = 1) -> None:
         """Binds one number of input `index`, a size, to channels: it shrinks as they go.

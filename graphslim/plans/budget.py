@@ -295,7 +295,7 @@ def _impossible(
         for group in groups:
             count = rules[group.id].allowed(len(group), len(group))
             removed[group.channels[:count]] = True
-        return left_of(removed)
+        return left_of(channels.completed(removed))
 
     # The same wish without its limits, then everywhere, tells what stands in the way.
     free = wish._replace(multiple_of=1, min_channels=1, max_ratio=1.0, by_name=())

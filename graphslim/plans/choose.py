@@ -87,7 +87,7 @@ class Ranking:
         removed = np.zeros(self._channels.count, bool)
         for group, order, count in zip(self.groups, self._order, counts):
             removed[group.channels[order[:count]]] = True
-        return removed
+        return self._channels.completed(removed)
 
     def next_count(self, index: int, count: int, more: bool) -> Optional[int]:
         """The next larger (or smaller) number of channels of a group that may go, if any."""

@@ -105,6 +105,7 @@ def removal_of(channels: Channels, plan: Plan) -> np.ndarray:
             )
         check_removal(group, one.removed)
         removed[group.channels[list(one.removed)]] = True
+    channels.completed(removed)
     for one in plan.groups:
         different = set(cuts_of(channels, by_id[one.id], removed)) ^ set(one.cuts)
         if different and one.cuts:
@@ -126,7 +127,7 @@ def _carried(graph: Graph, channels: Channels, plan: Plan) -> Fitted:
     """
     pairs = pair(plan, layers_of(graph, channels))
     starts = {(axis.param, axis.axis): axis for axis in channels.axes if axis.use is None}
-    removed = np.zeros(channels.count, bool)
+    removed, owned = np.zeros(channels.count, bool), channels.owned()
     why: Dict[int, GroupPlan] = {}
     for one in plan.groups:
         labels: Set[int] = set()
@@ -140,7 +141,8 @@ def _carried(graph: Graph, channels: Channels, plan: Plan) -> Fitted:
                     param,
                     _OTHER,
                 )
-            labels.update(channels.label[place.start + np.asarray(positions, int)].tolist())
+            cut = channels.label[place.start + np.asarray(positions, int)]
+            labels.update(cut[~owned[cut]].tolist())
         if len(labels) != len(one.removed):
             raise PlanError(
                 f"removes {plural(len(one.removed), 'channel')}, of which its bindings show "
@@ -151,6 +153,7 @@ def _carried(graph: Graph, channels: Channels, plan: Plan) -> Fitted:
             )
         why.update({label: one for label in labels})
         removed[sorted(labels)] = True
+    channels.completed(removed)
     _same_cuts(plan, pairs, channels, removed)
     groups = _groups(graph, channels, removed, why)
     moved = [fold._replace(node=pairs.nodes.get(fold.node, fold.node)) for fold in plan.folds]
@@ -213,7 +216,7 @@ def _groups(
         PlanError: a channel is pinned, or a group would lose all of them.
     """
     blocks = block_of(graph, channels)
-    found, left = [], removed.copy()
+    found, left = [], removed & ~channels.owned()
     for group in channels.groups:
         gone = np.flatnonzero(removed[group.channels]).tolist()
         left[group.channels] = False

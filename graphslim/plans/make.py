@@ -50,6 +50,7 @@ def plan_dead(
     consumers = consumers_of(channels, Values(graph, channels, dead_below), dead_below)
     rules = rules_of(graph, channels, groups, wish)
     removed = limit(groups, find_dead(channels, consumers, allowed), rules)
+    removed = channels.completed(removed)
     folds = folds_of(constants_of(consumers, removed))
     settings = {"select": "dead", "dead_below": dead_below, **wish.settings()}
     return _plan(graph, channels, removed, "dead", settings, folds)
@@ -109,7 +110,7 @@ def plan_given(graph: Graph, removed: Mapping[str, Sequence[int]]) -> Plan:
             raise PlanError("no group of that name", name, "`graphslim inspect` lists them")
         check_removal(group, indices)
         mask[group.channels[list(indices)]] = True
-    return _plan(graph, channels, mask, "given", {"select": "given"}, [])
+    return _plan(graph, channels, channels.completed(mask), "given", {"select": "given"}, [])
 
 
 def check_removal(group: Group, indices: Sequence[int]) -> None:
@@ -181,7 +182,8 @@ def cuts_of(channels: Channels, group: Group, removed: np.ndarray) -> List[Cut]:
     """What the removal of channels cuts from each binding of a group."""
     cuts = []
     for binding in channels.bindings(group):
-        gone = binding.positions[removed[group.channels[binding.channels]]]
+        # A position that belongs to two channels of the group stands there for each.
+        gone = np.unique(binding.positions[removed[group.channels[binding.channels]]])
         if len(gone):
             cuts.append(Cut(binding.param, binding.axis, binding.role, tuple(gone.tolist())))
     return cuts

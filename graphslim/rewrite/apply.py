@@ -68,7 +68,7 @@ def carry_over(new: Channels, old: Channels, removed: np.ndarray) -> np.ndarray:
         place = start.get((axis.param, axis.axis, axis.use))
         if len(dead) and place is not None:
             gone[new.label[place + dead]] = True
-    return gone
+    return new.completed(gone)
 
 
 def fold_constants(graph: Graph, channels: Channels, plan: Plan, removed: np.ndarray) -> None:

@@ -1,0 +1,202 @@
+"""Which channels go with which, where axes are merged or split: the relations of a walk, resolved.
+
+A position of a flat axis goes if the channel of one of its factors does (see `ops.joints`). Where
+one factor alone may lose channels the position is one with its channel; where several may, it
+belongs to all of them. Which may is known only when the walk has seen what pins them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, List, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from graphslim.analysis.components import connected
+from graphslim.ops.joints import Joint
+
+_OTHER_PART = "another part of the axis that it was split from loses channels instead"
+_NOT_FOLLOWED = "it is flattened with another axis of channels in a way that is not followed"
+
+
+class Pin(NamedTuple):
+    """Channels that may not go, and what forbids it."""
+
+    ids: np.ndarray
+    why: str
+    node: str
+
+
+class Owned(NamedTuple):
+    """Channels that go if one of their owners goes, and not by themselves.
+
+    Attributes:
+        labels: the channels; shape (n,).
+        owners: of each, filled up with the last; shape (n, m).
+    """
+
+    labels: np.ndarray
+    owners: np.ndarray
+
+
+def first_pins(pins: Sequence[Pin], label: np.ndarray, count: int) -> np.ndarray:
+    """Per channel the index of the first pin that holds it, or -1; shape (count,)."""
+    pin_of = np.full(count, -1)
+    if pins:
+        ids = np.concatenate([pin.ids for pin in pins])
+        number = np.repeat(np.arange(len(pins)), [len(pin.ids) for pin in pins])
+        pin_of[label[ids[::-1]]] = number[::-1]  # of several the one written last stays
+    return pin_of
+
+
+def resolved(walk: Any) -> Tuple[np.ndarray, int, Owned]:
+    """Which ids are one channel, and which channels belong to others.
+
+    Args:
+        walk: an `analysis.walk.Walk` that has run; it gets the ties and pins that follow.
+
+    Returns:
+        the channel of each id, how many there are, and those that are owned.
+    """
+    joints = list({id(joint): joint for joint in walk.joints}.values())
+    owners = [joint.owners() for joint in joints]
+    while True:
+        label, count = connected(walk.count, walk.ties)
+        if not joints:
+            return label, count, Owned(np.zeros(0, np.int64), np.zeros((0, 0), np.int64))
+        state = _State(walk, joints, owners, label, first_pins(walk.pins, label, count))
+        if not (state.spread() or state.choose() or state.refuse()):
+            return label, count, state.owned()
+
+
+class _State:
+    """What is known of the joints of a walk while its ties and pins are completed.
+
+    Args:
+        walk: the walk.
+        joints: its joints, each once.
+        owners: per joint the ids of the factors at each position; shape (factors, n).
+        label: the channel of each id.
+        pin_of: per channel the index of a pin, or -1.
+    """
+
+    def __init__(
+        self,
+        walk: Any,
+        joints: Sequence[Joint],
+        owners: Sequence[np.ndarray],
+        label: np.ndarray,
+        pin_of: np.ndarray,
+    ) -> None:
+        self._walk, self._joints, self._owners = walk, joints, owners
+        self._label, self._pin_of = label, pin_of
+
+    def spread(self) -> bool:
+        """Carries pins over between positions and owners, and ties those with one owner.
+
+        Returns:
+            whether there was anything to do.
+        """
+        before = len(self._walk.pins) + len(self._walk.ties)
+        for joint, owners in zip(self._joints, self._owners):
+            own, labels = self._label[joint.flat], self._label[owners]
+            stays, held = self._pin_of[labels] >= 0, self._pin_of[own] >= 0
+            everywhere = stays.all(axis=0)
+            # A position that stays keeps all its owners, and one whose owners all stay stays.
+            wanted = np.where(held & ~stays, self._pin_of[own], -1)
+            self._pin(owners, wanted)
+            self._pin(joint.flat, np.where(everywhere & ~held, self._pin_of[labels[0]], -1))
+            first = np.argmax(~stays, axis=0)
+            lead = owners[first, np.arange(len(first))]
+            alone = ((labels == self._label[lead]) | stays).all(axis=0)
+            alone &= ~everywhere & (own != self._label[lead])
+            if alone.any():
+                self._walk.ties.append((joint.flat[alone], lead[alone]))
+        return len(self._walk.pins) + len(self._walk.ties) > before
+
+    def _pin(self, ids: np.ndarray, wanted: np.ndarray) -> None:
+        """Pins ids for the reason of an earlier pin, whose index `wanted` has; -1 for none."""
+        for number in np.unique(wanted[wanted >= 0]).tolist():
+            why = self._walk.pins[number]
+            self._walk.pins.append(why._replace(ids=ids[wanted == number]))
+
+    def choose(self) -> bool:
+        """Chooses the part that loses channels of each axis that is split; pins the others.
+
+        Data comes before constants, which follow it. Returns whether there was a choice.
+        """
+        stays, chosen = self._pin_of >= 0, False
+        for joint in sorted(self._joints, key=self._of_constant):
+            if joint.preferred is None:
+                continue
+            free = [float(np.mean(~stays[self._label[ids]])) for ids in joint.factors]
+            if np.count_nonzero(free) > 1:
+                chosen, best = True, joint.preferred
+                worth = [share * (self._units(joint, at) > 1) for at, share in enumerate(free)]
+                if worth[best] < max(worth):
+                    best = int(np.argmax(worth))
+                for ids in (ids for at, ids in enumerate(joint.factors) if at != best):
+                    self._walk.pins.append(Pin(ids, _OTHER_PART, joint.node))
+                    stays[self._label[ids]] = True
+        return chosen
+
+    def _units(self, joint: Joint, place: int) -> int:
+        """How many channels there would be if one factor alone lost them: 1 if all hang together.
+
+        Positions that are one channel already, as in groups that were normalised, may tie all.
+        """
+        names, inverse = np.unique(self._label[joint.flat], return_inverse=True)
+        lanes = np.moveaxis(inverse.reshape(joint.sizes), place, 0)
+        lanes = lanes.reshape(joint.sizes[place], -1)
+        return connected(len(names), [(np.repeat(lanes[:, 0], lanes.shape[1]), lanes.ravel())])[1]
+
+    def _of_constant(self, joint: Joint) -> bool:
+        constant: bool = self._walk.is_constant(self._walk.graph[joint.node], 0)
+        return constant
+
+    def refuse(self) -> bool:
+        """Lets one axis alone lose channels where positions would belong to different owners.
+
+        Returns whether there was such a place.
+        """
+        own, rows, place = self._shared()
+        wrong = np.isin(own, rows[rows >= 0])
+        order = np.argsort(own, kind="stable")
+        differ = (np.diff(own[order]) == 0) & (np.diff(rows[order], axis=0) != 0).any(axis=1)
+        wrong |= np.isin(own, own[order][1:][differ])
+        for index in np.unique(place[wrong]).tolist():
+            joint = self._joints[index]
+            factors = [ids for ids in joint.factors if ids is not None]
+            free = [np.count_nonzero(self._pin_of[self._label[ids]] < 0) for ids in factors]
+            best = len(free) - 1 - int(np.argmax(free[::-1]))
+            for ids in (ids for at, ids in enumerate(factors) if at != best):
+                self._walk.pins.append(Pin(ids, _NOT_FOLLOWED, joint.node))
+        return bool(wrong.any())
+
+    def owned(self) -> Owned:
+        """The channels that belong to several others."""
+        own, rows, _ = self._shared()
+        labels, first = np.unique(own, return_index=True)
+        owners = np.where(rows < 0, rows.max(axis=1, keepdims=True), rows) if len(rows) else rows
+        return Owned(labels, owners[first])
+
+    def _shared(self) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The positions with several owners that may go.
+
+        Returns:
+            their channels, shape (n,); the owners, sorted, each once, -1 before them, shape (n, m);
+            and the index of the joint of each, shape (n,).
+        """
+        most = max([len(owners) for owners in self._owners])
+        found: List[Tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        for index, (joint, owners) in enumerate(zip(self._joints, self._owners)):
+            labels = self._label[owners]
+            rows = np.full((labels.shape[1], most), -1)
+            rows[:, : len(labels)] = np.where(self._pin_of[labels] >= 0, -1, labels).T
+            rows.sort(axis=1)
+            rows[:, 1:][rows[:, 1:] == rows[:, :-1]] = -1
+            rows.sort(axis=1)
+            several = np.count_nonzero(rows >= 0, axis=1) > 1
+            at = np.full(int(np.count_nonzero(several)), index)
+            found.append((self._label[joint.flat][several], rows[several], at))
+        own, shared, place = zip(*found)
+        return np.concatenate(own), np.concatenate(shared), np.concatenate(place)
