@@ -1,4 +1,4 @@
-"""Axes of channels that are flattened together, or split: which part may go, and what goes with it."""
+"""Axes of channels that are flattened together, or split: which may go, and what goes with them."""
 
 from __future__ import annotations
 

@@ -134,9 +134,10 @@ class _State:
                 worth = [share * (self._units(joint, at) > 1) for at, share in enumerate(free)]
                 if worth[best] < max(worth):
                     best = int(np.argmax(worth))
-                for ids in (ids for at, ids in enumerate(joint.factors) if at != best):
-                    self._walk.pins.append(Pin(ids, _OTHER_PART, joint.node))
-                    stays[self._label[ids]] = True
+                for at, ids in enumerate(joint.factors):
+                    if ids is not None and at != best:
+                        self._walk.pins.append(Pin(ids, _OTHER_PART, joint.node))
+                        stays[self._label[ids]] = True
         return chosen
 
     def _units(self, joint: Joint, place: int) -> int:

@@ -203,15 +203,17 @@ class Walk:
 
     def split(
         self, node: Node, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]
-    ) -> List[np.ndarray]:
+    ) -> List[Ids]:
         """See `OpVisit.split`."""
-        parts = [self.fresh(size) for size in sizes]
+        parts: List[Ids] = [self.fresh(size) for size in sizes]
         self.joints.append(Joint(node.name, flat, tuple(sizes), tuple(parts), preferred))
         return parts
 
     def apart(self, flat: Ids) -> Optional[Joint]:
         """See `OpVisit.apart`; the joint is noted again, so that the audit sees it followed."""
-        for joint in self.joints if flat is not None else ():
+        if flat is None:
+            return None
+        for joint in self.joints:
             if joint.preferred is None and np.array_equal(joint.flat, flat):
                 self.joints.append(joint)
                 return joint

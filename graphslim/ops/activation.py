@@ -97,7 +97,7 @@ _UNKNOWN = (
 """Ops of which only the shape is known."""
 
 
-@channel_rule(*SMOOTH, *STEPS, *_UNKNOWN, "LeakyRelu", "_UnaryOpsComposition")
+@channel_rule(*SMOOTH, *STEPS, *_CONSTANT, *_UNKNOWN, "LeakyRelu", "_UnaryOpsComposition")
 def unary(op: OpVisit) -> Fact:
     """Keeps shape and channels."""
     return op[0]._replace(value=None, atoms=None)
@@ -116,12 +116,6 @@ def _apply(name: str, op: ValueVisit, x: np.ndarray) -> Optional[np.ndarray]:
 def unary_value(op: ValueVisit) -> Any:
     """Computes it in double precision."""
     return None if op[0] is None else _apply(op.node.op, op, np.asarray(op[0], np.float64))
-
-
-@channel_rule(*_CONSTANT)
-def constant_like(op: OpVisit) -> Fact:
-    """Keeps shape and channels."""
-    return unary(op)
 
 
 @value_rule(*_CONSTANT)

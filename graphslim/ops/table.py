@@ -177,7 +177,7 @@ class OpVisit:
 
     def split(
         self, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]
-    ) -> Sequence[np.ndarray]:
+    ) -> Sequence[Ids]:
         """The ids of the axes that one is split into; of them one, or with None all, may be cut."""
         parts: Sequence[np.ndarray] = self._walk.split(self.node, flat, sizes, preferred)
         return parts
