@@ -6,8 +6,10 @@ line on one damaged file, in a child process of its own; everything in it follow
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pickle
 import random
 import re
 import resource
@@ -17,9 +19,13 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
+import numpy as np
+
 from graphslim.cli import main
+from graphslim.errors import GraphslimError
 from graphslim.graphdef import serialize
 from graphslim.graphdef.protos import DecodeError, GraphDef, text_format
+from graphslim.method.pickles import parse_pickle
 from graphslim.ops.table import CHANNEL_RULES
 from graphslim.testing import from_text
 
@@ -321,6 +327,8 @@ _NODE_EDITS: Sequence[Callable[[Any, Any, random.Random], None]] = (
 
 # ------------------------------------------------------------------ trials
 
+_UNPICKLE = "unpickle"
+"""Stands for reading a pickle of the published class, for which there is no command."""
 _L1 = ["--no-verify", "--criterion", "l1", "--ratio", "0.5", "--multiple-of", "1"]
 _COMMANDS: Sequence[Sequence[str]] = (
     ["inspect", "FILE", "--json"],
@@ -335,12 +343,40 @@ _COMMANDS: Sequence[Sequence[str]] = (
 )
 
 
+_SETTINGS = b"""\
+'y*': {max_ratio: 0.25, multiple_of: 4}
+"p": {exclude: true}
+f: {ratio: 0.5, min_channels: 2, rounding: removed}
+"""
+
+
+def _arrays() -> bytes:
+    """An .npz with examples for the input of the first graph."""
+    file = io.BytesIO()
+    np.savez(file, x=np.zeros((2, 8, 8, 3), np.float32), labels=np.arange(2))
+    return file.getvalue()
+
+
+def _filters() -> bytes:
+    """A pickle as the published class writes it: lists of channels by block."""
+    return pickle.dumps({"block_1": [1, 2, 5], "block_2": {"expand": [0], "of": 8}}, protocol=2)
+
+
 def trial(number: int, graphs: Sequence[bytes], plan: bytes) -> Trial:
     """The trial of that number."""
     rng = random.Random(number)
     data = rng.choice(graphs)
     model = {"model.pb": graphs[0]}
     kind = rng.randrange(20)
+    planning = ["plan", "model.pb", "-o", "out.json", "--scope", "all", *_L1[1:]]
+    if kind == 2:
+        text = damaged_text(_SETTINGS, rng)
+        return Trial(number, "settings.yaml", text, [*planning, "--settings", "FILE"], model)
+    if kind == 3:
+        arrays = damaged_bytes(_arrays(), rng)
+        return Trial(number, "data.npz", arrays, [*planning, "--data", "FILE"], model)
+    if kind == 4:
+        return Trial(number, "filters.pkl", damaged_bytes(_filters(), rng), [_UNPICKLE, "FILE"], {})
     if kind == 0:
         apply = ["apply", "model.pb", "FILE", "-o", "out.pb", "--no-verify"]
         return Trial(number, "plan.json", damaged_text(plan, rng), apply, model)
@@ -408,7 +444,14 @@ def _live(words: Sequence[str], folder: Path, size: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
         resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS + 1))
         signal.alarm(10 * SECONDS)
-        main(list(words))
+        if words[0] == _UNPICKLE:
+            parse_pickle(Path(words[1]).read_bytes(), words[1])
+        else:
+            main(list(words))
+        code = 0
+    except GraphslimError as error:
+        sys.stderr.write(f"graphslim: {error}\n")
+        code = 2
     except SystemExit as error:
         code = int(error.code or 0)
     except BaseException:

@@ -21,7 +21,7 @@ _MOVES = frozenset(("Reshape", "Squeeze", "ExpandDims", "Transpose", "StridedSli
 """Ops that move decisions about, or drop some, and change none."""
 _SAME = IDENTITY_OPS | {"Cast", "EnsureShape", "ResizeNearestNeighbor"}
 _MIXES = frozenset(("ResizeBilinear", "ResizeBicubic", "ResizeArea"))
-"""Ops that mix neighbouring pixels: of probabilities they make probabilities, of classes nothing."""
+"""Ops that mix neighbouring pixels: probabilities give probabilities again, classes nonsense."""
 
 
 class Decision(NamedTuple):
