@@ -395,7 +395,7 @@ def _samples() -> List[Command]:
             show_default=True,
             type=click.IntRange(0, 2**32 - 1),
             metavar="N",
-            help="For the random data, and what else is drawn.",
+            help="Seed of the random data, and of all else that is drawn.",
         ),
         click.option(
             "--batch",
