@@ -458,7 +458,7 @@ def run_options(command: Command) -> Command:
         click.option(
             "--tolerance",
             default=None,
-            show_default="0.0001, and 0.004 or 0.03 for a graph in float16 or bfloat16",
+            show_default="0.0001, and more for a graph in 16 bits or frozen in training",
             type=Finite(),
             metavar="T",
             help="Largest difference allowed, as a share of each output's range.",
