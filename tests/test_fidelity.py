@@ -181,6 +181,20 @@ HEAD = "x = Placeholder() dtype=float32 shape=<1,4,4,3>\n"
             None,
         ),
         ("s = Sigmoid(x)\ny = Identity(s)", Decision("mask")),
+        (
+            "s = Softmax(x)\nt = Const() value=int32[2]{9 9}\ny = ResizeBilinear(s, t)",
+            Decision("probabilities", -1),
+        ),
+        (
+            "a = Const() value=int32[]{-1}\nm = ArgMax(x, a)\ne = ExpandDims(m, a)\n"
+            "t = Const() value=int32[2]{9 9}\ny = ResizeNearestNeighbor(e, t)",
+            Decision("classes", source=Port("x")),
+        ),
+        (
+            "a = Const() value=int32[]{-1}\nm = ArgMax(x, a)\ne = ExpandDims(m, a)\n"
+            "t = Const() value=int32[2]{9 9}\ny = ResizeBilinear(e, t)",
+            None,
+        ),
         ("y = Relu(x)", None),
         ("s = Softmax(x)\ny = Mul(s, s)", None),
     ],
@@ -206,6 +220,7 @@ def test_the_headline_warns_where_it_should() -> None:
     title, text = verdict(agreed(error=None, agreement=0.5))
     assert title.startswith("Caution") and "decides as before in 50 % of the cases" in text
     title, text = verdict(agreed(agreement=0.99, ious=((0, 0.5), (1, 0.7))))
+    assert title.startswith("Caution")
     assert "99 % of the pixels as before (mean intersection over union 0.6)" in text
     assert verdict(agreed(absolute=0.0))[0] == "The outputs did not change"
 

@@ -121,6 +121,13 @@ def test_a_graph_in_16_bits_is_compared_by_its_rounding() -> None:
     assert tolerance_of(in_16_bits(graph, CONVOLUTIONS, BRAIN)) == 4 * 2**-7
 
 
+def test_ops_with_a_list_of_types_are_no_computation() -> None:
+    graph = mobile_net()
+    attrs = gs.Attrs({"T": [gs.DType.float16, gs.DType.float32]})
+    graph.add(gs.Node("told", "Assert", attrs), [graph.outputs[0]])
+    assert tolerance_of(graph) == TOLERANCE
+
+
 def test_batch_norms_that_train_magnify_rounding() -> None:
     text = (
         "x = input 1,4,4,2\nc = f32[2]{1 1}\ne = f32[0]{}\n"

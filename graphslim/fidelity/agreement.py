@@ -15,6 +15,8 @@ FAR_ERROR = 0.1
 """An error beyond this share of an output's variation is told as a caution."""
 FAR_DECISIONS = 0.02
 """So is this share of other decisions."""
+FAR_IOU = 0.9
+"""So is a mean intersection over union below this: small objects are few pixels."""
 
 
 class Agreement(NamedTuple):
@@ -66,6 +68,7 @@ class Agreement(NamedTuple):
         return any(
             (output.error is not None and not output.error <= FAR_ERROR)
             or (output.agreement is not None and output.agreement < 1 - FAR_DECISIONS)
+            or (output.mean_iou is not None and output.mean_iou < FAR_IOU)
             or (output.error is None and output.relative > FAR_ERROR)
             for output in self.outputs
         )

@@ -19,7 +19,9 @@ _CHOICES = frozenset((("ArgMax", 0), ("ArgMin", 0), ("TopKV2", 1), ("TopK", 1)))
 """Outputs of ops that are the positions of the best of what the op reads first."""
 _MOVES = frozenset(("Reshape", "Squeeze", "ExpandDims", "Transpose", "StridedSlice", "Slice"))
 """Ops that move decisions about, or drop some, and change none."""
-_SAME = IDENTITY_OPS | {"Cast", "EnsureShape"}
+_SAME = IDENTITY_OPS | {"Cast", "EnsureShape", "ResizeNearestNeighbor"}
+_MIXES = frozenset(("ResizeBilinear", "ResizeBicubic", "ResizeArea"))
+"""Ops that mix neighbouring pixels: of probabilities they make probabilities, of classes nothing."""
 
 
 class Decision(NamedTuple):
@@ -53,13 +55,15 @@ def decision_of(graph: Graph, output: Port) -> Optional[Decision]:
         node = graph[port.node]
         inputs = graph.data_inputs(node)
         if (node.op, port.port) in _CHOICES:
+            if any(move.op in _MIXES for move in moves):
+                return None
             return Decision(CLASSES, source=inputs[0] if inputs else None)
         if node.op == "Sigmoid":
             return Decision(MASK)
         if _is_softmax(graph, node):
             axis = _axis_behind(graph, Port(node.name), moves)
             return None if axis is None else Decision(PROBABILITIES, axis)
-        if not inputs or port.port or node.op not in _SAME | _MOVES:
+        if not inputs or port.port or node.op not in _SAME | _MOVES | _MIXES:
             return None
         moves.append(node)
         port = inputs[0]
@@ -91,17 +95,18 @@ def _axis_behind(graph: Graph, softmax: Port, moves: List[Node]) -> Optional[int
     """
     facts = analyse(graph)
     shape, axis = facts.fact(softmax).shape, -1
+    classes = shape[-1] if shape else None
     for node in reversed(moves):
-        then = facts.fact(Port(node.name)).shape
-        if node.op == "Transpose" and shape is not None:
+        if node.op == "Transpose":
             order = graph[graph.data_inputs(node)[1].node]
             if order.op != "Const":
                 return None
-            places = [int(place) % len(shape) for place in order.attrs["value"].numbers().ravel()]
-            axis = places.index(axis % len(shape)) - len(shape)
-        elif node.op in _MOVES:
-            kept = axis == -1 and shape and then and shape[-1] == then[-1] is not None
-            if not kept:
-                return None
-        shape = then
-    return axis
+            places = [int(place) for place in order.attrs["value"].numbers().ravel()]
+            axis = places.index(axis % len(places)) - len(places)
+        elif node.op in _MOVES and axis != -1:
+            return None
+        shape = facts.fact(Port(node.name)).shape
+        if shape and shape[axis] not in (None, classes):
+            return None
+    # Where a size is open on the way, it has to be there again in the end.
+    return axis if shape and classes is not None and shape[axis] == classes else None
