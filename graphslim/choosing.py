@@ -115,7 +115,7 @@ def _how_much() -> List[Command]:
         ("macs", "multiply-accumulates"),
         ("params", "parameters"),
         ("size", "bytes of the file"),
-        ("latency", "time, measured here,"),
+        ("latency", "time, measured on this machine"),
     ):
         found.append(
             click.option(

@@ -395,7 +395,7 @@ def _samples() -> List[Command]:
             show_default=True,
             type=click.IntRange(0, 2**32 - 1),
             metavar="N",
-            help="For the random data, and what else is drawn.",
+            help="Seed of the random data, and of all else that is drawn.",
         ),
         click.option(
             "--batch",
@@ -458,7 +458,7 @@ def run_options(command: Command) -> Command:
         click.option(
             "--tolerance",
             default=None,
-            show_default="0.0001, and 0.004 or 0.03 for a graph in float16 or bfloat16",
+            show_default="0.0001, and more for a graph in 16 bits or frozen in training",
             type=Finite(),
             metavar="T",
             help="Largest difference allowed, as a share of each output's range.",

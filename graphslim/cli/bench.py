@@ -63,7 +63,7 @@ def bench(
 ) -> int:
     """Time two graphs in turns in one run, as TensorFlow optimises them, on the same inputs.
 
-    Of --data, only what fits into the first run is used.
+    Only the first batch of --data is timed.
     """
     started = time.perf_counter()
     runtime.run_as_shipped()  # before a model's variables are read, which loads TensorFlow

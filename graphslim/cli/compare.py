@@ -15,7 +15,7 @@ from graphslim.options import Reading, model_options
 @click.command(short_help="Show what changed between two graphs, layer by layer.")
 @click.argument("first", metavar="A.pb")
 @click.argument("second", metavar="B.pb")
-@click.option("--all", "everything", is_flag=True, help="Every node, those that are the same too.")
+@click.option("--all", "everything", is_flag=True, help="Show nodes that are the same too.")
 @model_options
 def compare(
     first: str, second: str, everything: bool, reading: Reading, as_json: bool, verbose: bool

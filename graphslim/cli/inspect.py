@@ -16,9 +16,11 @@ from graphslim.options import Reading, model_options
 
 @click.command(short_help="Show a model's blocks, channels and cost.")
 @click.argument("model")
-@click.option("--why-not", is_flag=True, help="What cannot be pruned, and which op forbids it.")
-@click.option("--groups", is_flag=True, help="Every group of channels, and what it touches.")
-@click.option("--explain", metavar="NODE", help="Why a node is in no recognised block.")
+@click.option(
+    "--why-not", is_flag=True, help="Show what cannot be pruned, and which op forbids it."
+)
+@click.option("--groups", is_flag=True, help="Show every group of channels, and what it touches.")
+@click.option("--explain", metavar="NODE", help="Show why a node is in no recognised block.")
 @model_options
 def inspect(
     model: str,

@@ -115,8 +115,8 @@ def optimize(
     """Fold, merge and drop what can go from MODEL without removing a channel; write it to OUT.
 
     Batch norm goes into the layer before it, constants are computed, debris of training is dropped.
-    The result computes the same but for rounding, which is checked. Prune first, or with prune
-    --optimize: what is folded here are scales that some criteria go by.
+    The result computes the same but for rounding, which is checked. Prune first, or use
+    `graphslim prune --optimize`: some criteria read the scales that are folded here.
     """
     started = time.perf_counter()
     check_targets(output, {}, [*files_of(model, reading), path_of(running.data)], force)

@@ -106,8 +106,8 @@ def apply(
 ) -> int:
     """Remove the channels of a plan from MODEL and write the smaller graph to OUT.
 
-    The result has to compute what MODEL does when it ignores those channels, which is checked, and
-    how far the outputs moved is told.
+    The result has to compute what MODEL does when it ignores those channels, which is checked; what
+    becomes of the outputs is printed.
     """
     started = time.perf_counter()
     inputs = [*files_of(model, reading), plan_path, path_of(running.data)]

@@ -114,7 +114,7 @@ def prune(
 
     By default the channels that are provably dead go, so that the outputs stay as they are; with
     --criterion and a budget, those that matter least. The result has to compute what the original
-    does when it ignores those channels, which is checked, and how far the outputs moved is told.
+    does when it ignores those channels, which is checked; what becomes of the outputs is printed.
     """
     started = time.perf_counter()
     check_report(report_out)

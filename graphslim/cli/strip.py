@@ -18,7 +18,9 @@ from graphslim.plans import read_plan
 
 @click.command(short_help="Cut a plan's channels from a checkpoint; write the .pb too.")
 @click.argument("checkpoint")
-@click.option("--plan", "plan_path", required=True, metavar="P.json", help="What goes.")
+@click.option(
+    "--plan", "plan_path", required=True, metavar="P.json", help="The plan whose channels go."
+)
 @click.option("-o", "--output", required=True, metavar="DIR", help="The folder to write to.")
 @click.option(
     "--allow-unconverged", is_flag=True, help="Cut channels that are not zero too, as they are."
