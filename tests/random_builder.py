@@ -136,6 +136,10 @@ class RandomNet(Net):
         self._fillings[held] = Filling(tuple(shape), scale, 0.0, axes, stored)
         return name if isinstance(name, str) else name[1]
 
+    def store(self, name: str, stored: Callable[[np.ndarray], np.ndarray]) -> None:
+        """Sets what a constant that holds plain weights holds of them."""
+        self._fillings[name] = self._fillings[name]._replace(stored=stored)
+
     def blank(self, shape: Sequence[int], dtype: str = "float32") -> str:
         """A constant that is filled at last."""
         dims = ",".join(map(str, shape))

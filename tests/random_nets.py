@@ -6,14 +6,16 @@ so that a layer that is left out leaves a network: counterexamples shrink to the
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
-import random_images  # noqa: F401  (registers its layers)
+import random_axes  # noqa: F401  (registers its layers)
+import random_images  # noqa: F401
 import random_layers
 import random_nchw  # noqa: F401
 import random_odd  # noqa: F401
 import random_shapes  # noqa: F401
+import random_spread  # noqa: F401
 from hypothesis import strategies as st
 from random_builder import LAYERS, Pick, RandomNet
 
@@ -123,6 +125,16 @@ def feeds_for(graph: Graph, recipe: Recipe, phase: bool = False) -> Dict[str, np
         if name == "phase" or graph[name].attrs["dtype"].name == "bool":
             found[name] = np.array(phase)
         else:
-            dims = [3 if size is None else size for size in graph[name].attrs["shape"].dims]
+            dims = [3 if size is None else size for size in _stated(graph, name)]
             found[name] = rng.uniform(-1, 1, dims).astype(np.float32)
     return found
+
+
+def _stated(graph: Graph, name: str) -> Sequence[Optional[int]]:
+    """The sizes of an input; one that states none is reshaped to them."""
+    dims = graph[name].attrs["shape"].dims
+    if dims is not None:
+        return dims
+    reshape = [use.node for use in graph.uses_of(name)][0]
+    sizes = graph[graph.inputs_of(reshape)[1].node].attrs["value"].numbers().tolist()
+    return [None if size < 0 else size for size in sizes]

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, currently_in_test_context, given, note, sett
 from hypothesis import strategies as st
 from random_builder import DISGUISES, LAYERS
 from random_nets import Layer, Recipe, build, feeds_for, recipes
+from random_spread import SPREADS
 
 import graphslim as gs
 from graphslim.compare import runnable
@@ -23,8 +24,11 @@ pytestmark = pytest.mark.tf
 
 EASY = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 CONV = Layer("conv", (1, 0, 0, 4, 0, 4, 2))
-NEWER = ("grouped_conv", "where_broadcast")
+NEWER = ("grouped_conv", "many_groups", "where_broadcast")
 """Layers that TensorFlow 1.15 does not run."""
+UNTYING = ("grouped_conv", "heads", "many_groups", "scaled_groups", "shuffle")
+"""Layers after which channels may come to be tied no longer, as in a group that is left with one,
+or otherwise: of an axis that is split another part may be the longer one."""
 Arrays = List[np.ndarray]
 
 
@@ -108,8 +112,8 @@ def check_mask(subject: Subject, plan: gs.Plan) -> None:
 
 
 def unties(recipe: Recipe) -> bool:
-    """Whether channels may come to be tied no longer: a group that is left with one, a shuffle."""
-    return any(kind in ("grouped_conv", "shuffle") for kind, _ in recipe.layers)
+    """Whether channels may come to be tied no longer."""
+    return any(kind in UNTYING for kind, _ in recipe.layers)
 
 
 def applied(subject: Subject, plan: gs.Plan) -> gs.Graph:
@@ -186,6 +190,23 @@ def test_each_disguise_of_weights(kind: str) -> None:
     able = [group for group in gs.analyse(build(recipe, modern())).groups if group.prunable]
     assert len(able) >= 2
     check_all(recipe, "all", 0.5, 1)
+
+
+PRUNED = {
+    "clusters": ((), {"conv2d_12": 8}),
+}
+"""By layer on a map of 4 x 4 and 8 channels, its choices, and the groups that it lets go."""
+
+
+@pytest.mark.parametrize("way", sorted(SPREADS))
+@pytest.mark.parametrize("batch", [1, 0])
+def test_each_way_to_spread_a_constant(way: str, batch: int) -> None:
+    """Channels that hold their offset alone are found behind it, and folded."""
+    made = Layer("uniform_constant", (sorted(SPREADS).index(way), 0))
+    recipe = Recipe((made,), 6, 4, 4, batch)
+    subject = Subject(recipe)
+    assert [list(one.removed) for one in gs.plan(subject.graph).groups] == [[1, 3]]
+    check_dead(subject, "all")
 
 
 @settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=EASY)

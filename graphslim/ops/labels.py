@@ -173,7 +173,9 @@ def multiply_value(op: ValueVisit, terms: Sequence[Labels], result: Labels) -> A
         total = summed(inside, _matrix(inner, out)(full), True)
         place = 0 if out is None else result.index(terms[weights][out])
         if not np.isnan(total).all():
-            return on_axis(total, place, len(result)) if result else total.reshape(())
+            value = on_axis(total, place, len(result)) if result else total.reshape(())
+            zeros = _zeros(op, terms, result)  # of the other operand too
+            return value if zeros is None else np.where(np.isnan(value), zeros, value)
     return _zeros(op, terms, result)
 
 
