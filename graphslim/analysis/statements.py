@@ -7,6 +7,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 from graphslim.analysis.channels import Labels
 from graphslim.errors import EmitError
 from graphslim.ir import DType, Graph, Node, Port, Shape, Tensor
+from graphslim.ops.table import Fact
 
 _SHAPE_LISTS = ("_output_shapes", "output_shapes")
 """Attributes that hold the shape of every output, on whatever op."""
@@ -84,24 +85,25 @@ def restate(graph: Graph, before: Labels, after: Labels) -> None:
                 moved.add(port)
         for one in stated:
             if one.port in moved:
-                _set(graph, node, one, _updated(one.shape, after.fact(one.port).shape))
+                updated = _updated(one.shape, before.fact(one.port), after.fact(one.port).shape)
+                _set(graph, node, one, updated)
 
 
-def _updated(stated: Shape, found: Optional[Tuple[Optional[int], ...]]) -> Shape:
-    """A stated shape with the sizes that were found; a size of 1 cannot have been cut."""
+def _updated(stated: Shape, before: Fact, found: Optional[Tuple[Optional[int], ...]]) -> Shape:
+    """A stated shape with the sizes that were found.
+
+    A size of 1 cannot have been cut, nor can one of an axis that had no channels.
+    """
     if not stated.dims:
         return stated
     if found is None or len(found) != len(stated.dims):
         return Shape(tuple([1 if size == 1 else None for size in stated.dims]))
-    # What the file leaves open stays open: it may be fed in other sizes.
-    return Shape(
-        tuple(
-            [
-                size if size is None or (size == 1 and new is None) else new
-                for size, new in zip(stated.dims, found)
-            ]
-        )
-    )
+    sizes: List[Optional[int]] = []
+    for axis, (size, new) in enumerate(zip(stated.dims, found)):
+        uncut = size == 1 or (before.rank == len(found) and before.channels(axis) is None)
+        # What the file leaves open stays open: it may be fed in other sizes.
+        sizes.append(size if size is None or (new is None and uncut) else new)
+    return Shape(tuple(sizes))
 
 
 def _set(graph: Graph, node: Node, old: Statement, shape: Shape) -> None:
