@@ -173,6 +173,18 @@ def picked_rows(net: RandomNet, x: str) -> str:
 
 
 @spread
+def picked_rows_of_each(net: RandomNet, x: str) -> str:
+    if net.batch == "?":
+        return x
+    batch = int(str(net.batch))
+    made = net.op(
+        "GatherV2", x, net.ints(*[1, 0, 1] * batch, shape=(batch, 3)), net.ints(1, shape=()),
+        Tparams="float32", Tindices="int32", Taxis="int32", batch_dims=1,
+    )  # fmt: skip
+    return _sized(net, made, x, 3)
+
+
+@spread
 def cut_and_turned(net: RandomNet, x: str) -> str:
     made = net.f("ReverseV2", x, net.ints(1), Tidx="int32")
     made = net.f("Roll", made, net.ints(1), net.ints(2), Tshift="int32", Taxis="int32")

@@ -33,6 +33,11 @@ PICKED: Dict[str, Tuple[str, int, List[int]]] = {
         [4],
     ),
     "rows": ("k = i32[3]{5 1 1}\n" + AXIS % 1 + "y = GatherV2(a, k, n)", 8, [8]),
+    "rows of each example": (
+        "k = i32[1,3]{5 1 1}\n" + AXIS % 1 + "y = GatherV2(a, k, n) batch_dims=1", 8, [8]),
+    "columns of each row": (
+        "k = i32[1,6,2]{5 1 0 3 2 2 4 4 5 0 1 0}\n" + AXIS % 2
+        + "y = GatherV2(a, k, n) batch_dims=-1", 8, [8]),
     "rows by coordinates": ("k = i32[2,3]{0 1 2 0 3 3}\n"
         "q = GatherNd(a, k) Tparams=float32 Tindices=int32\n"
         "t = i32[4]{1 1 2 8}\ny = Reshape(q, t)", 8, [8]),
@@ -95,6 +100,9 @@ PINNED = {
     "y = MatrixDiag(a)": "it is made into a matrix or taken from one @ y",
     "k = i32[1]{2}\nm = i32[1]{3}\ny = Roll(a, k, m)": (
         "its positions are shifted by a fixed number @ y"
+    ),
+    "k = i32[1,2]{1 2}\nn = i32[]{3}\ny = GatherV2(a, k, n) batch_dims=1": (
+        "it is gathered by positions that are not a constant vector @ y"
     ),
     "k = i32[1,4]{0 1 2 3}\ny = GatherNd(a, k)": (
         "it is gathered by positions that are not a constant vector @ y"

@@ -118,6 +118,16 @@ def test_a_position_of_two_channels_goes_with_either() -> None:
 
 
 @pytest.mark.tf
+@pytest.mark.parametrize("kept", range(6))
+def test_the_last_channel_times_itself_stays(kept: int) -> None:
+    graph = tiny(BILINEAR)
+    removed = [channel for channel in range(6) if channel != kept]
+    slim = assert_mask_equivalent(graph, plan_given(graph, {"feature": removed}), tolerance=1e-5)
+    row = constant(graph, "head/w")[[kept * 6 + kept]]
+    np.testing.assert_array_equal(constant(slim, "head/w"), row)
+
+
+@pytest.mark.tf
 def test_a_plan_of_flattened_axes_is_read_and_carried_over() -> None:
     graph = tiny(CROSSED)
     plan = plan_given(graph, {"feature": [0], "other": [1, 2]})

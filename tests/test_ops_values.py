@@ -113,7 +113,16 @@ LAYERS: Dict[str, str] = {
     "to_batch_unpadded": "SpaceToBatchND(c, two2, no_edges)",
     "chosen": "SelectV2(choice, c, c)",
     "chosen_rows": "Select(row_choice, c, c)",
+    "picked_each": "GatherV2(c, each, one) batch_dims=1",
+    "tiled_by_data": "Tile(c, counts_of_data)",
+    "joined_open": "ConcatV2(tiled_by_data, c, one) Tidx=int32",
+    "joined_open_with_others": "ConcatV2(tiled_by_data, partly, one) Tidx=int32",
+    "chosen_examples": "Select(first_alone, pair, minus_pair)",
+    "chosen_by_data": "Select(by_data, pair, partly_pair)",
+    "average_each": "AvgPool(pair) ksize=[1,3,3,1]",
+    "largest_each": "MaxPool(pair) ksize=[1,3,3,1] strides=[1,2,2,1]",
     "ones": "OnesLike(x)",
+    "ones_tiled": "Tile(ones, fed_counts)",
     "ones_joined": "ConcatV2(ones, ones, three) Tidx=int32",
     "ones_to_space": "SpaceToDepth(ones)",
     "ones_flat": "Reshape(ones, flat_ones) Tshape=int32",
@@ -155,15 +164,37 @@ choices = i32[4,1]{1 0 1 1}
 choice = Cast(choices) SrcT=int32 DstT=bool
 row_choices = i32[1]{1}
 row_choice = Cast(row_choices) SrcT=int32 DstT=bool
+each = i32[1,2]{3 1}
+every_axis = i32[4]{0 1 2 3}
+top = Max(x, every_axis) Tidx=int32 keep_dims=false
+like_one = Sigmoid(top)
+one_of_data = Ceil(like_one)
+n = Cast(one_of_data)
+counts_of_data = Pack(one, n, n, one) T=int32
+times = f32[4]{1 2 3 1}
+fed_times = Mul(one_of_data, times)
+fed_counts = Cast(fed_times)
+partly_offset = f32[4]{0 0 1 0}
+partly = AddV2(c, partly_offset)
+apart = f32[2,1,1,4]{0.5 1 0.5 2 0.25 3 0.75 4}
+pair = AddV2(c, apart)
+minus_pair = Neg(pair)
+partly_pair = AddV2(pair, partly_offset)
+first = f32[2]{1 0}
+first_alone = Greater(first, half)
+space = i32[3]{1 2 3}
+tops = Max(pair, space) Tidx=int32 keep_dims=false
+by_data = Greater(tops, s)
 flat_ones = i32[2]{2 24}
 """
 MIXED = {"softened", "strided", "valid", "product", "turned_product", "transposed", "to_batch"}
 """Ops whose sums have an unknown part, or mix a border's zeros in."""
 BORDERED = {"pad": 0.0, "pad_value": 0.25, "depthwise_same": 0.0, "to_space": 0.0}
+BORDERED.update(dict.fromkeys(("joined_open_with_others", "chosen_by_data"), 0.25))
 BORDERED.update(dict.fromkeys(("Floor", "Ceil", "Round", "cast", "back"), 0.25))
 BORDERED.update(dict.fromkeys(("FloorDiv_k", "FloorDiv_s", "FloorMod_k", "FloorMod_s"), 0.25))
-"""Ops after which less than half is known: a border differs, or a block of channels does, or a
-number is on a step, where rounding may take it to either side."""
+"""Ops after which less than half is known: a border differs, or a block of channels does, or one
+of two branches or parts; or a number is on a step, where rounding may take it to either side."""
 
 
 def network() -> gs.Graph:

@@ -83,7 +83,8 @@ class Subject:
 def check_identity(subject: Subject) -> None:
     """Oracle 1: an empty plan changes no bit."""
     twin = round_trip(gs.apply(subject.graph, plan_given(subject.graph, {})))
-    assert to_text(twin) == to_text(subject.graph)
+    # What has no file yet has no order that counts: the Merge of a loop may move behind its turn.
+    assert sorted(to_text(twin).splitlines()) == sorted(to_text(subject.graph).splitlines())
     for first, second in zip(subject.outputs, subject.run(twin)):
         for port, one, other in zip(subject.graph.outputs, first, second):
             np.testing.assert_array_equal(one, other, err_msg=str(port))
@@ -192,10 +193,33 @@ def test_each_disguise_of_weights(kind: str) -> None:
     check_all(recipe, "all", 0.5, 1)
 
 
-PRUNED = {
-    "clusters": ((), {"conv2d_12": 8}),
+MAP = Layer("conv", (0, 0, 0, 5))
+"""Makes a map of 8 channels, as the first layer of a network."""
+PRUNABLE = {
+    ("clusters", ()): [8, 4],
+    ("clusters", (0, 1)): [8, 4],
+    ("two_streams", ()): [8, 4, 3, 4],
+    ("two_streams", (0, 1)): [8, 4, 4],
+    ("heads", ()): [8, 3, 3, 4],
+    ("heads", (1,)): [8, 4, 4],
+    ("many_groups", ()): [8, 4, 1, 4],
+    ("many_groups", (0, 1)): [8, 4, 2, 4],
+    ("scaled_groups", (0, 0)): [4],
+    ("scaled_groups", (0, 1)): [4],
+    ("scaled_groups", (2, 2)): [4, 4],
+    ("stated_shape", ()): [8, 4],
+    ("stated_shape", (0, 0, 0, 0, 1)): [8, 4, 4],
+    ("loop", ()): [8],
 }
-"""By layer on a map of 4 x 4 and 8 channels, its choices, and the groups that it lets go."""
+"""By layer behind `MAP` and its choices, how many channels its groups have that may go."""
+
+
+@pytest.mark.parametrize(("kind", "choices"), list(PRUNABLE))
+def test_axes_and_shapes_that_are_followed(kind: str, choices: Sequence[int]) -> None:
+    """No axis that is flattened, split, stated or behind a loop is pinned for want of a rule."""
+    graph = build(Recipe((MAP, Layer(kind, tuple(choices))), 4, 4), modern=True)
+    able = [len(group) for group in gs.analyse(graph).groups if group.prunable]
+    assert able == PRUNABLE[kind, choices]
 
 
 @pytest.mark.parametrize("way", sorted(SPREADS))

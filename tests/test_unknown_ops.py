@@ -12,6 +12,7 @@ from tiny import tiny
 import graphslim as gs
 from graphslim.errors import VerifyError
 from graphslim.runtime import Session
+from graphslim.runtime.library import has_op
 from graphslim.testing import round_trip
 
 DETECTOR = """
@@ -86,3 +87,8 @@ def test_prune_writes_it_and_says_what_was_compared(
     done = command("prune model.pb -o slim.pb --criterion l1 --ratio 0.5 --only c")
     assert "does not know TFLite_Detection_PostProcess: what enters it was compared" in done.out
     assert gs.load("slim.pb")["found"].op == "TFLite_Detection_PostProcess"
+
+
+@pytest.mark.tf
+def test_ops_that_only_an_optimiser_writes_are_known() -> None:
+    assert [has_op(op) for op in ("Conv2D", "_FusedConv2D", "Conv2E")] == [True, True, False]

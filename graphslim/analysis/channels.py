@@ -111,7 +111,8 @@ class Labels:
         """The channels that go, with those that belong to one of them; changes what is given.
 
         Where two axes of channels are flattened, each position belongs to a channel of either. A
-        channel that may be seen in such positions alone goes where all of them do.
+        channel that is seen in such positions alone goes where all of them do; any other is named
+        itself: in x^T x the last channel that stays has nothing left but its own square.
 
         Args:
             gone: which channels go; bool of shape (count,).
@@ -120,6 +121,9 @@ class Labels:
         if len(labels):
             keeps = np.zeros(self.count, bool)
             keeps[owners[~gone[labels]]] = True
+            for axis in self.axes:
+                seen = self.label[axis.start : axis.start + axis.size]
+                keeps[seen[~gone[seen]]] = True
             gone[owners[~keeps[owners]]] = True
             gone[labels] |= gone[owners].any(axis=1)
         return gone

@@ -31,17 +31,25 @@ def gather(op: OpVisit) -> Fact:
         op.pin_all("it is gathered in a way that is not followed")
         return UNKNOWN
     if batch:
-        op.pin_all("it is gathered for each example by itself")
-        at = axes[0] % data.rank
-        shared = batch if batch >= 0 else batch + len(indices.shape)
-        sizes = (data.shape or ())[:at], indices.shape[shared:], (data.shape or ())[at + 1 :]
-        return fact(sum(sizes, ()))
+        return _gather_each(op, axes[0] % data.rank, batch)
     axis = axes[0] % data.rank if data.rank else 0
     array = data.ids[axis]
     before, behind = slice(0, axis), slice(axis + 1, None)
     picked = _picked(op, array)
     shape = (*(data.shape or ())[before], *indices.shape, *(data.shape or ())[behind])
     return Fact(shape, (*data.ids[before], *picked, *data.ids[behind]))
+
+
+def _gather_each(op: OpVisit, axis: int, batch: int) -> Fact:
+    """Picks for each example by itself: the axes behind the picked one and before it are kept."""
+    data, indices = op[0], op[1]
+    shared = batch if batch >= 0 else batch + (indices.rank or 0)
+    for ids in (*data.ids[:shared], *indices.ids):
+        op.pin(ids, "it is gathered for each example by itself")
+    op.pin(data.channels(axis), "it is gathered by positions that are not a constant vector")
+    picked = (indices.shape or ())[shared:]
+    shape = (*(data.shape or ())[:axis], *picked, *(data.shape or ())[axis + 1 :])
+    return Fact(shape, (*data.ids[:axis], *[None] * len(picked), *data.ids[axis + 1 :]))
 
 
 def _picked(op: OpVisit, array: Ids) -> List[Ids]:

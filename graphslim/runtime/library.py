@@ -109,9 +109,16 @@ def has_op(op: str) -> bool:
     Raises:
         RuntimeUnavailable: it is not installed.
     """
-    tensorflow()
+    tf = tensorflow()
     from tensorflow.python.framework import op_def_registry
 
     if hasattr(op_def_registry, "get"):
         return op_def_registry.get(op) is not None
-    return op in op_def_registry.get_registered_ops()
+    if op in op_def_registry.get_registered_ops():
+        return True
+    # TensorFlow 1 lists no ops that only its optimiser writes, as _FusedConv2D.
+    try:
+        tf.Graph()._get_op_def(op)
+    except tf.errors.NotFoundError:
+        return False
+    return True
