@@ -185,13 +185,24 @@ PINNED = {
         "its value depends on every channel beside it @ y",
     ),
     "local response": ("y = LRN(a)\n", "its value depends on every channel beside it @ y"),
-    "group norm": (
-        "t = i32[5]{1 6 6 2 4}\nb = Reshape(a, t) Tshape=int32\nn = i32[3]{1 2 4}\n"
-        + MOMENTS.replace("(a,", "(b,")
-        + "g = Mul(c, r)\nt2 = i32[4]{1 6 6 8}\ny = Reshape(g, t2) Tshape=int32\n",
-        f"{LAYER_NORM} @ m",
-    ),
 }
+
+
+GROUP_NORM = (
+    "t = i32[5]{1 6 6 2 4}\nb = Reshape(a, t) Tshape=int32\nn = i32[3]{1 2 4}\n"
+    + MOMENTS.replace("(a,", "(b,")
+    + "g = Mul(c, r)\nt2 = i32[4]{1 6 6 8}\ny = Reshape(g, t2) Tshape=int32\n"
+)
+
+
+@pytest.mark.tf
+def test_whole_groups_of_a_group_norm_may_go() -> None:
+    """A group is normalised by itself: it goes as a whole, and the others stay as they were."""
+    graph = tiny(START + GROUP_NORM + END)
+    assert len(groups(graph)["a"]) == 2 and groups(graph)["a"].prunable
+    plan = gs.plan(graph, removed={"a": [1]})
+    slim = assert_mask_equivalent(graph, plan)
+    assert slim["a/w"].attrs["value"].shape[3] == 4
 
 
 @pytest.mark.parametrize("name", sorted(PINNED))

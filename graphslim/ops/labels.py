@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from graphslim.errors import AnalysisError
+from graphslim.ops.guard import LAID_OUT, fits
 from graphslim.ops.sums import on_axis, stacked, summed, tie_weights, whole
 from graphslim.ops.table import Fact, Ids, OpVisit, ValueVisit, per_channel, product
 
@@ -181,6 +182,8 @@ def multiply_value(op: ValueVisit, terms: Sequence[Labels], result: Labels) -> A
 
 def _zeros(op: ValueVisit, terms: Sequence[Labels], result: Labels) -> Any:
     """0 where either operand is zero at all positions that are summed over, else unknown."""
+    if not fits(LAID_OUT, *(op.outs[0].shape or ())):
+        return None
     zero = np.zeros((1,) * len(result), bool)
     for value, labels in zip(op.values, terms):
         if value is not None:
