@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -27,6 +26,7 @@ from graphslim.feeds import Images
 from graphslim.graphdef import saved_model
 from graphslim.graphdef.signature import settle
 from graphslim.ir import Graph, Port
+from graphslim.option_types import Finite, Numbers, names_of, shapes_of
 from graphslim.plans import Plan
 
 if TYPE_CHECKING:
@@ -170,91 +170,6 @@ class Running(NamedTuple):
         return check(first, second, plan, **self._asdict(), **more)
 
 
-class Finite(click.FloatRange):
-    """A number from 0 on, infinity and NaN left out."""
-
-    def __init__(self) -> None:
-        super().__init__(0)
-
-    def convert(
-        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
-    ) -> float:
-        """The number that a text stands for."""
-        number: float = super().convert(value, param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{value} is not a finite number.", param, ctx)
-        return number
-
-
-class Number(click.ParamType):
-    """A finite number, or a percentage of 1: `0.5`, `50%`, `50 %`."""
-
-    name = "number"
-
-    def convert(
-        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
-    ) -> float:
-        """The number that a text stands for."""
-        text = str(value).strip()
-        try:
-            number = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            self.fail(f"{text!r} is not a number; write 0.5 or 50%", param, ctx)
-        if not math.isfinite(number):
-            self.fail(f"{text} is not a finite number", param, ctx)
-        return number
-
-
-class Share(Number):
-    """A share of a whole: a number from 0 (or just above) to 1, or a percentage.
-
-    Args:
-        none: whether 0 is one.
-    """
-
-    name = "share"
-
-    def __init__(self, none: bool = False) -> None:
-        self._none = none
-
-    def convert(
-        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
-    ) -> float:
-        """The share that a text stands for."""
-        share = super().convert(value, param, ctx)
-        if not (share >= 0 if self._none else share > 0) or share > 1:
-            least = "from 0" if self._none else "above 0"
-            hint = f"; {value}% is {share / 100:g}" if 1 < share <= 100 else ""
-            self.fail(f"{value} is no share {least} to 1 (or 100%){hint}", param, ctx)
-        return share
-
-
-def _shapes(
-    context: click.Context, option: click.Parameter, texts: Tuple[str, ...]
-) -> Dict[str, List[Optional[int]]]:
-    shapes: Dict[str, List[Optional[int]]] = {}
-    for text in texts:
-        name, mark, sizes = text.rpartition("=")
-        try:
-            numbers = [None if size in ("?", "-1") else int(size) for size in sizes.split(",")]
-        except ValueError:
-            numbers = []
-        if (
-            not numbers
-            or (mark and not name)
-            or any(size is not None and size < 1 for size in numbers)
-        ):
-            raise click.BadParameter(
-                f"{text!r} is not of the form NAME=1,224,224,3, or 1,224,224,3 for the only input"
-            )
-        shapes[name] = numbers
-    return shapes
-
-
-def _names(context: click.Context, option: click.Parameter, texts: Tuple[str, ...]) -> List[str]:
-    return [name.strip() for text in texts for name in text.split(",") if name.strip()]
-
-
 def packed(command: Command, name: str, kind: Type[Any]) -> Command:
     """Hands the fields of `kind` to a command as one argument."""
 
@@ -280,14 +195,14 @@ def model_options(command: Command) -> Command:
         click.option(
             "--inputs",
             multiple=True,
-            callback=_names,
+            callback=names_of,
             metavar="NAME,...",
             help="Nodes that are fed. Default: the placeholders.",
         ),
         click.option(
             "--outputs",
             multiple=True,
-            callback=_names,
+            callback=names_of,
             metavar="NAME,...",
             help="What to compute. Default: what nothing reads.",
         ),
@@ -295,7 +210,7 @@ def model_options(command: Command) -> Command:
             "--input-shape",
             "input_shapes",
             multiple=True,
-            callback=_shapes,
+            callback=shapes_of,
             metavar="[NAME=]1,224,224,3",
             help="The shape of an input that the file leaves open; NAME where there are several.",
         ),
@@ -309,7 +224,7 @@ def model_options(command: Command) -> Command:
             "--tag",
             "tags",
             multiple=True,
-            callback=_names,
+            callback=names_of,
             metavar="TAG,...",
             help="The tags of the graph in a SavedModel.  [default: serve, or the only graph]",
         ),
@@ -332,34 +247,6 @@ def model_options(command: Command) -> Command:
         click.option("-v", "--verbose", is_flag=True, help="Say more, on stderr."),
         click.option("--debug", is_flag=True, expose_value=False, help="Print tracebacks too."),
     )
-
-
-class Numbers(click.ParamType):
-    """Several numbers between commas.
-
-    Args:
-        counts: how many there may be.
-    """
-
-    name = "numbers"
-
-    def __init__(self, *counts: int) -> None:
-        self._counts = counts
-
-    def convert(
-        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
-    ) -> Tuple[float, ...]:
-        """The numbers that a text stands for."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            numbers = tuple([float(text) for text in value.split(",")])
-        except ValueError:
-            numbers = ()
-        if len(numbers) not in self._counts or not all(math.isfinite(number) for number in numbers):
-            counts = " or ".join([str(count) for count in self._counts])
-            self.fail(f"{value!r} is not {counts} numbers between commas.", param, ctx)
-        return numbers
 
 
 def sample_options(command: Command) -> Command:

@@ -27,7 +27,7 @@ LAYERS: Tuple[Tuple[str, ...], ...] = (
     ("planning",),
     ("report",),
     ("api", "optimizing", "testing", "show"),
-    ("method", "training"),
+    ("method", "option_types", "training"),
     ("options",),
     ("choosing",),
     ("__init__",),

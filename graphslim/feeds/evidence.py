@@ -129,9 +129,9 @@ def _channels(graph: Graph, name: str) -> Tuple[int, Tuple[int, ...]]:
 
 
 def _unit(shape: Tuple[int, ...], channel: int) -> np.ndarray:
-    unit = np.zeros(shape)
-    unit.flat[channel] = 1
-    return unit
+    unit = np.zeros(int(np.prod(shape)))
+    unit[channel] = 1
+    return unit.reshape(shape)
 
 
 def _tells(scaled: _Scaled) -> bool:

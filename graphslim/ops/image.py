@@ -81,11 +81,11 @@ def patches(op: OpVisit) -> Fact:
 @value_rule("ExtractImagePatches", "ExtractVolumePatches")
 def patches_value(op: ValueVisit) -> Any:
     """A map that is the same everywhere, once for each tap; under padding zeros are seen too."""
-    value, taps = op[0], int(np.prod(op.node.ints("ksizes")[1:-1]))
-    if value is None or any(size != 1 for size in value.shape[:-1]):
+    given, taps = op[0], int(np.prod(op.node.ints("ksizes")[1:-1]))
+    if given is None or any(size != 1 for size in given.shape[:-1]):
         return None
-    if op.node.text("padding") != "VALID":
-        value = np.where(value == 0, 0.0, np.nan)
+    inside = op.node.text("padding") == "VALID"
+    value: np.ndarray = given if inside else np.where(given == 0, 0.0, np.nan)
     return np.tile(value, taps) if value.size > 1 else value
 
 
