@@ -125,23 +125,32 @@ def is_stated(graph: Graph) -> bool:
     )
 
 
-def check_statements(graph: Graph, found: Labels) -> None:
-    """Checks that what changed nodes, and those behind them, state of themselves is true.
+def check_shapes(graph: Graph, found: Labels) -> None:
+    """Checks that the shapes that changed nodes, and those behind them, state are true.
 
     Args:
         graph: the graph.
         found: what a walk over it found.
 
     Raises:
-        EmitError: a shape, a count of inputs or outputs, or the type of a constant is another.
+        EmitError: a shape is another.
     """
     reached = _reached(graph)
     for node in graph:
-        if node.touched:
-            _check_counts(graph, node)
         if node.name in reached:
             for one in statements(node):
                 _check_shape(one, found.fact(one.port).shape)
+
+
+def check_counts(graph: Graph) -> None:
+    """Checks the counts that changed nodes state, and the types of changed constants.
+
+    Raises:
+        EmitError: a node has another number of inputs or outputs, or a constant another type.
+    """
+    for node in graph:
+        if node.touched:
+            _check_counts(graph, node)
 
 
 def _reached(graph: Graph) -> Set[str]:

@@ -10,7 +10,7 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from graphslim.analysis.channels import Labels
-from graphslim.analysis.statements import check_statements, restate
+from graphslim.analysis.statements import check_counts, check_shapes, restate
 from graphslim.checkpoint.means import mend_mean
 from graphslim.checkpoint.walk import TrainingWalk
 from graphslim.errors import PlanError
@@ -69,7 +69,8 @@ def narrow(whole: Graph, cuts: Cuts) -> Narrowed:
             mend_mean(slim, node, labels, gone)
     after = Labels(TrainingWalk(slim))
     restate(slim, labels, after)
-    check_statements(slim, after)
+    check_counts(slim)
+    check_shapes(slim, after)
     return Narrowed(slim, found)
 
 
