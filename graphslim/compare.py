@@ -51,7 +51,7 @@ def verify(
         seed: for random inputs.
         batch: examples per run, where the graph leaves that open.
         tolerance: largest difference allowed, as a share of each output's range; by default 0.0001,
-            and what rounding makes of graphs that compute in 16 bits.
+            and more where a graph magnifies rounding; see `analysis.precision.tolerance_of`.
         force: allow a plan that was made for another checkpoint.
         progress: told how many runs are done; see `graphslim.progress`.
 

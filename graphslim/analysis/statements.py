@@ -7,6 +7,7 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 from graphslim.analysis.channels import Labels
 from graphslim.errors import EmitError
 from graphslim.ir import DType, Graph, Node, Port, Shape, Tensor
+from graphslim.ir.query import downstream
 from graphslim.ops.table import Fact
 
 _SHAPE_LISTS = ("_output_shapes", "output_shapes")
@@ -135,7 +136,7 @@ def check_shapes(graph: Graph, found: Labels) -> None:
     Raises:
         EmitError: a shape is another.
     """
-    reached = _reached(graph)
+    reached = downstream(graph, [node.name for node in graph if node.touched])
     for node in graph:
         if node.name in reached:
             for one in statements(node):
@@ -151,18 +152,6 @@ def check_counts(graph: Graph) -> None:
     for node in graph:
         if node.touched:
             _check_counts(graph, node)
-
-
-def _reached(graph: Graph) -> Set[str]:
-    """The nodes that were changed or made, and those that read what they give."""
-    waiting: List[str] = [node.name for node in graph if node.touched]
-    reached = set(waiting)
-    while waiting:
-        for use in graph.uses_of(waiting.pop()):
-            if use.node not in reached:
-                reached.add(use.node)
-                waiting.append(use.node)
-    return reached
 
 
 def _check_shape(one: Statement, found: Optional[Tuple[Optional[int], ...]]) -> None:

@@ -15,6 +15,7 @@ from graphslim.checkpoint.means import mend_mean
 from graphslim.checkpoint.walk import TrainingWalk
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, Shape, Tensor
+from graphslim.ir.query import downstream
 from graphslim.ops.variables import VARIABLE_OPS
 from graphslim.rewrite.apply import cut
 
@@ -213,14 +214,7 @@ def _loosen(graph: Graph, labels: Labels, found: Mapping[str, object]) -> None:
 
     TensorFlow refuses a stated shape that is not what it finds; an open one is no statement.
     """
-    reached = set(found)
-    waiting = list(reached)
-    while waiting:
-        for use in graph.uses_of(waiting.pop()):
-            if use.node not in reached:
-                reached.add(use.node)
-                waiting.append(use.node)
-    for name in reached:
+    for name in downstream(graph, found):
         # A choice between functions (`If`) says what they give in an attribute of its own.
         for key in ("_output_shapes", "output_shapes"):
             stated = graph[name].attrs.get(key)

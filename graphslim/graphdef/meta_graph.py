@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Set, Tuple
+from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from graphslim.errors import LoadError
 from graphslim.graphdef import wire
 from graphslim.graphdef.freeze import VARIABLES
 from graphslim.graphdef.protos import DecodeError, MetaGraphDef, SignatureDef, text_format
 from graphslim.ir import IDENTITY_OPS, Graph, Port, Tensor
+from graphslim.ir.query import upstream
 from graphslim.reading import read_bytes
 
 _INFO, _GRAPH, _SAVER, _COLLECTIONS, _SIGNATURES = 1, 2, 3, 4, 5
@@ -172,26 +173,14 @@ def keys_of(graph: Graph, meta: MetaGraph) -> Dict[str, str]:
 def places_of(graph: Graph, meta: MetaGraph) -> Dict[str, Kept]:
     """The same as `keys_of`, and for a variable that is one part of a tensor, which."""
     found = {node.name: Kept(node.name, "") for node in graph if node.op in VARIABLES}
-    for name in _waited_for(graph, meta.restore_op):
+    restore = Port.parse(meta.restore_op).node
+    for name in upstream(graph, [restore] if restore in graph else []):
         if graph[name].op in _ASSIGN:
             variable, value = graph.data_inputs(name)[:2]
             node, kept = _source(graph, variable).node, _restored(graph, value)
             if node in found and kept is not None:
                 found[node] = kept
     return found
-
-
-def _waited_for(graph: Graph, start: str) -> Set[str]:
-    """A node and what it waits for, however far back."""
-    name = Port.parse(start).node
-    reached = {name} if name in graph else set()
-    waiting = list(reached)
-    while waiting:
-        for port in graph.inputs_of(waiting.pop()):
-            if port.node not in reached:
-                reached.add(port.node)
-                waiting.append(port.node)
-    return reached
 
 
 def _source(graph: Graph, port: Port) -> Port:

@@ -7,6 +7,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 
 from graphslim.errors import LoadError
 from graphslim.ir import CONTROL, DType, Graph, Node, Port, Shape
+from graphslim.ir.query import upstream
 from graphslim.words import plural
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ def settle(
     if not graph.outputs:
         raise LoadError("no output can be inferred", graph.name, "name it with --outputs")
     if not inputs:
-        needed = _upstream(graph, [port.node for port in graph.outputs])
+        needed = upstream(graph, [port.node for port in graph.outputs])
         graph.inputs = [name for name in graph.inputs if name in needed]
     agreed: Dict[str, Tuple[Optional[int], ...]] = {}
     for text, shape in (shapes or {}).items():
@@ -147,18 +148,6 @@ def _downstream(graph: Graph, names: Sequence[str]) -> Set[str]:
             if is_data and use.node not in reached:
                 reached.add(use.node)
                 waiting.append(use.node)
-    return reached
-
-
-def _upstream(graph: Graph, names: Sequence[str]) -> Set[str]:
-    """What has to run for some nodes to run: all that they read or wait for, and themselves."""
-    reached: Set[str] = set(names)
-    waiting = list(reached)
-    while waiting:
-        for port in graph.inputs_of(waiting.pop()):
-            if port.node not in reached:
-                reached.add(port.node)
-                waiting.append(port.node)
     return reached
 
 

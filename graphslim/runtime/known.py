@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import List, Set
+from typing import List
 
 from graphslim.errors import VerifyError
 from graphslim.graphdef.functions import Library
 from graphslim.ir import Graph
+from graphslim.ir.query import downstream
 from graphslim.runtime.library import has_op
 
 
@@ -34,8 +35,8 @@ def known_part(graph: Graph) -> Graph:
     unknown = unknown_ops(graph)
     if not unknown:
         return graph
-    lost = _computed_from(graph, [node.name for node in graph if node.op in unknown])
-    computed = _computed_from(graph, graph.inputs)
+    lost = downstream(graph, [node.name for node in graph if node.op in unknown])
+    computed = downstream(graph, graph.inputs)
     read = [
         port
         for node in graph
@@ -57,15 +58,3 @@ def known_part(graph: Graph) -> Graph:
             part.set_inputs(node.name, [])
             part.remove(node.name)
     return part
-
-
-def _computed_from(graph: Graph, names: List[str]) -> Set[str]:
-    """Nodes, and all that reads or waits for them."""
-    found = set(names)
-    waiting = list(found)
-    while waiting:
-        for use in graph.uses_of(waiting.pop()):
-            if use.node not in found:
-                found.add(use.node)
-                waiting.append(use.node)
-    return found
