@@ -111,7 +111,7 @@ def _outputs_of(graph: gs.Graph) -> Dict[str, int]:
 def _shape_of(graph: gs.Graph, node: gs.Node) -> Tuple[int, ...]:
     """The shape of what a node multiplies by."""
     source = graph[graph.data_inputs(node)[1].node]
-    while source.op in gs.IDENTITY_OPS:
+    while source.op in gs.IDENTITIES:
         source = graph[graph.data_inputs(source)[0].node]
     return tuple(source.attrs["value"].shape)
 

@@ -35,7 +35,7 @@ def of_graph(graph: Any) -> Size:
     for node in graph:
         if node.op in ("Conv2D", "DepthwiseConv2dNative", "Conv2DBackpropInput", "MatMul"):
             source = graph[graph.data_inputs(node)[1].node]
-            while source.op in gs.IDENTITY_OPS:
+            while source.op in gs.IDENTITIES:
                 source = graph[graph.data_inputs(source)[0].node]
             weights += source.attrs["value"].size
     return Size(weights, gs.cost(graph).macs)

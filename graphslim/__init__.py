@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from graphslim._version import __version__
 from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.analysis.cost import Cost, cost
-from graphslim.analysis.cost import needed as needed_nodes
 from graphslim.analysis.values import Values
 from graphslim.api import (
     find_blocks,
@@ -23,7 +22,7 @@ from graphslim.errors import GraphslimError
 from graphslim.graphdef import drop_functions, serialize, to_graph_def
 from graphslim.ir import (
     CONTROL,
-    IDENTITY_OPS,
+    IDENTITIES,
     Attrs,
     Block,
     DType,
@@ -34,6 +33,8 @@ from graphslim.ir import (
     Tensor,
     Use,
 )
+from graphslim.ir.query import bypass, remove_unread
+from graphslim.ir.query import needed as needed_nodes
 from graphslim.layout import to_nhwc
 from graphslim.lazy import names_of
 from graphslim.match import Match, Matcher
@@ -47,9 +48,7 @@ from graphslim.rewrite import (
     affine,
     apply,
     apply_in_place,
-    bypass,
     fold_conditionals,
-    remove_unread,
     zero_consumers,
 )
 from graphslim.sampling import Images, Samples
@@ -72,7 +71,7 @@ __getattr__ = names_of(
 __all__ = [
     "CONTROL",
     "DEAD_BELOW",
-    "IDENTITY_OPS",
+    "IDENTITIES",
     "Affine",
     "Attrs",
     "Block",

@@ -7,8 +7,9 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
-from graphslim.analysis.cost import Cost, cost, macs_of, needed
-from graphslim.ir import IDENTITY_OPS, Graph, Node, Tensor
+from graphslim.analysis.cost import Cost, cost, macs_of
+from graphslim.ir import IDENTITIES, Graph, Node, Tensor
+from graphslim.ir.query import needed
 from graphslim.ops.table import COST_RULES, Dims
 
 
@@ -150,12 +151,12 @@ class _Reader:
     def _weights(self, node: Node) -> List[Tensor]:
         """The constants of real numbers that a node reads, behind identities or not."""
         graph = self._graph
-        if node.op in IDENTITY_OPS:
+        if node.op in IDENTITIES:
             return []
         sources = [node] if node.op == "Const" else []
         for port in graph.data_inputs(node):
             source = graph[port.node]
-            while source.op in IDENTITY_OPS and graph.data_inputs(source):
+            while source.op in IDENTITIES and graph.data_inputs(source):
                 source = graph[graph.data_inputs(source)[0].node]
             sources.append(source)
         constants = [source.attrs["value"] for source in sources if source.op == "Const"]

@@ -69,7 +69,7 @@ def drop_waits(graph: gs.Graph) -> int:
         if len(kept) < len(inputs):
             graph.set_inputs(node, kept)
             removed += len(inputs) - len(kept)
-        quiet = node.op in ("Const", "NoOp") or node.op in gs.IDENTITY_OPS
+        quiet = node.op in ("Const", "NoOp") or node.op in gs.IDENTITIES
         if quiet and node.name not in graph.inputs and all(port.node in idle for port in kept):
             idle.add(node.name)
     return removed
@@ -158,6 +158,6 @@ def is_number(values: gs.Values, port: gs.Port, number: float) -> bool:
 
 def behind(graph: gs.Graph, port: gs.Port) -> gs.Port:
     """The port that a value comes from, behind identities."""
-    while graph[port.node].op in gs.IDENTITY_OPS:
+    while graph[port.node].op in gs.IDENTITIES:
         port = graph.data_inputs(port.node)[0]
     return port

@@ -14,7 +14,7 @@ TRANSPOSED = ("Conv2DBackpropInput", "Conv3DBackpropInputV2")
 PRODUCTS = ("MatMul",)
 BATCHED = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
 BIASES = ("BiasAdd", "BiasAddV1")
-PASSING = (*gs.IDENTITY_OPS, "BatchToSpaceND", "Transpose")
+PASSING = (*gs.IDENTITIES, "BatchToSpaceND", "Transpose")
 """Ops that move numbers about, and that scales and offsets may be taken past."""
 
 
@@ -209,7 +209,7 @@ def is_private(graph: gs.Graph, node: gs.Node, weights: str) -> bool:
 
 def behind_identities(graph: gs.Graph, port: gs.Port) -> str:
     """The node that a value comes from."""
-    while graph[port.node].op in gs.IDENTITY_OPS:
+    while graph[port.node].op in gs.IDENTITIES:
         port = graph.data_inputs(port.node)[0]
     return port.node
 

@@ -90,7 +90,7 @@ def is_read(graph: gs.Graph, node: gs.Node, known: Set[str]) -> bool:
 
 def only_passes(graph: gs.Graph, name: str) -> bool:
     """Whether a node only passes a constant on, which is for fold-identity to remove."""
-    while graph[name].op in gs.IDENTITY_OPS:
+    while graph[name].op in gs.IDENTITIES:
         name = graph.data_inputs(name)[0].node
     return graph[name].op == "Const"
 

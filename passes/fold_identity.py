@@ -44,7 +44,7 @@ class FoldIdentity(gs.Pass):
 
 def passed_on(graph: gs.Graph, node: gs.Node) -> Optional[list]:
     """What stands behind each output of a node; None for one that does more than pass it on."""
-    if node.op not in (*gs.IDENTITY_OPS, "IdentityN"):
+    if node.op not in (*gs.IDENTITIES, "IdentityN"):
         return None
     inputs = list(graph.inputs_of(node))
     waits = any(port.port == gs.CONTROL for port in inputs)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Dict, List, NamedTuple, Optional, Set
 
-from graphslim.analysis.constants import SWITCHES
-from graphslim.analysis.cost import needed
 from graphslim.analysis.switches import silent_noise
 from graphslim.ir import Graph, Node
-from graphslim.ops.sized import DRAWN_ANEW
+from graphslim.ir.families import STATEFUL_DRAWS, SWITCHES
+from graphslim.ir.query import needed
 from graphslim.words import plural
 
 _OPAQUE = frozenset(("TRTEngineOp", "PyFunc", "EagerPyFunc", "PyFuncStateless"))
@@ -80,7 +79,7 @@ def random_node(graph: Graph) -> Optional[str]:
     """The first node, if any, that makes the outputs differ from run to run."""
     used, optional = needed(graph), conditional(graph)
     for node in graph:
-        if node.op not in DRAWN_ANEW or node.name not in used or node.name in optional:
+        if node.op not in STATEFUL_DRAWS or node.name not in used or node.name in optional:
             continue
         if node.name not in silent_noise(graph):
             return node.name

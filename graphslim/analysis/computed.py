@@ -14,9 +14,9 @@ from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Set
 
 import numpy as np
 
-from graphslim.analysis.constants import constant_nodes
 from graphslim.errors import AnalysisError
 from graphslim.ir import CONTROL, DType, Graph, Node, Port, Tensor
+from graphslim.ir.query import constant_nodes
 from graphslim.ops.guard import guarded
 from graphslim.ops.table import VALUE_RULES, Fact, ValueVisit, product
 

@@ -16,6 +16,7 @@ from graphslim.analysis.channels import Channels, analyse
 from graphslim.analysis.computed import element_type
 from graphslim.analysis.shared import Copies, copies_needed
 from graphslim.ir import Graph, Node
+from graphslim.ir.query import needed
 from graphslim.ops.guard import guarded
 from graphslim.ops.table import COST_RULES, Fact, product
 
@@ -25,22 +26,6 @@ class Cost(NamedTuple):
 
     params: int
     macs: Optional[int]
-
-
-def needed(graph: Graph) -> Set[str]:
-    """The nodes that an output depends on, control dependencies included."""
-    return set(graph.memo(f"needed by {graph.outputs}", _needed))
-
-
-def _needed(graph: Graph) -> Set[str]:
-    reached: Set[str] = set()
-    waiting = [port.node for port in graph.outputs]
-    while waiting:
-        name = waiting.pop()
-        if name not in reached:
-            reached.add(name)
-            waiting.extend([port.node for port in graph.inputs_of(name)])
-    return reached
 
 
 def cost(graph: Graph) -> Cost:

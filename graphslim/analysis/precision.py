@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphslim.analysis.cautions import training_norms
-from graphslim.ir import IDENTITY_OPS, DType, Graph
+from graphslim.ir import IDENTITIES, DType, Graph
 
 TOLERANCE = 1e-4
 """Largest difference between two graphs that compute the same in float32, as a share of an
@@ -25,6 +25,6 @@ def tolerance_of(graph: Graph) -> float:
     batch norms were frozen in the training phase.
     """
     # Ops of many inputs, such as Assert, have a list of types, and compute nothing.
-    stated = [node.attrs.get("T") for node in graph if node.op not in IDENTITY_OPS]
+    stated = [node.attrs.get("T") for node in graph if node.op not in IDENTITIES]
     rounding = [_ROUNDINGS * size for dtype, size in _EPSILON.items() if dtype in stated]
     return max([TOLERANCE, *rounding, *([TRAINING] if training_norms(graph) else [])])

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphslim.analysis.channels import analyse
 from graphslim.errors import AnalysisError
-from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
+from graphslim.ir import IDENTITIES, Graph, Node, Port
 from graphslim.ops.guard import guarded
 from graphslim.ops.table import VALUE_RULES, ValueVisit
 
@@ -72,7 +72,7 @@ class Probe:
         ports = self._graph.data_inputs(node)
         if node.op in _KEEPS_RANGE and ports[0] in self._values:
             self._values[Port(node.name)] = self._values[ports[0]]
-        elif node.op in _ARITHMETIC or node.op in _MOVES or node.op in IDENTITY_OPS:
+        elif node.op in _ARITHMETIC or node.op in _MOVES or node.op in IDENTITIES:
             values = [
                 self.at(port) if port in self._values else self._constant(port) for port in ports
             ]

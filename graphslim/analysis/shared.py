@@ -7,7 +7,7 @@ from typing import Dict, Iterator, List, Sequence, Tuple
 import numpy as np
 
 from graphslim.analysis.channels import Labels
-from graphslim.ir import IDENTITY_OPS, Graph, Port, Use
+from graphslim.ir import IDENTITIES, Graph, Port, Use
 
 Copies = Sequence[Tuple[np.ndarray, List[Use]]]
 """Positions that go, bool of shape (n,), and who reads what is left; the first is the original."""
@@ -47,6 +47,6 @@ def _is_output(graph: Graph, name: str) -> bool:
 def _passed_on(graph: Graph, name: str) -> Iterator[str]:
     """The identities that stand behind a node."""
     for use in graph.uses_of(Port(name)):
-        if graph[use.node].op in IDENTITY_OPS:
+        if graph[use.node].op in IDENTITIES:
             yield use.node
             yield from _passed_on(graph, use.node)

@@ -27,7 +27,7 @@ from graphslim.analysis.arithmetic import (
     pair,
 )
 from graphslim.analysis.given import with_given_shape
-from graphslim.ir import IDENTITY_OPS, Node, Port
+from graphslim.ir import IDENTITIES, Node, Port
 from graphslim.ops.guard import LONGEST, fits
 from graphslim.ops.table import STRUCTURAL, VALUE_RULES, Fact, Ids, ValueVisit
 
@@ -368,7 +368,7 @@ class Sizes:
             name = waiting.pop()
             for use in self._walk.graph.uses_of(Port(name)):
                 op = self._walk.graph[use.node].op
-                if op == "Cast" or op in IDENTITY_OPS:
+                if op == "Cast" or op in IDENTITIES:
                     waiting.append(use.node)
                 elif op not in ("GatherV2", "Gather") or use.index != 1:
                     return False

@@ -9,11 +9,11 @@ import numpy as np
 from graphslim import ops  # noqa: F401  (registers the rules)
 from graphslim.analysis.audit import audit
 from graphslim.analysis.computed import ComputedWeights, element_type
-from graphslim.analysis.constants import constant_nodes
 from graphslim.analysis.joints import Pin
 from graphslim.analysis.sizes import Sizes
 from graphslim.errors import AnalysisError
-from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, Tensor, Use
+from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor, Use
+from graphslim.ir.query import constant_nodes
 from graphslim.ops.guard import FOLLOWED, LONGEST, guarded
 from graphslim.ops.joints import LONGEST_FLAT, Joint
 from graphslim.ops.table import (
@@ -173,7 +173,7 @@ class Walk:
         """
         ports = self.graph.data_inputs(node)
         found = [self.fact(port) for port in ports]
-        if node.op in IDENTITY_OPS:
+        if node.op in IDENTITIES:
             return found
         for slot, port in enumerate(ports):
             if port not in self._shared:
@@ -189,7 +189,7 @@ class Walk:
     def _shared_vector(self, port: Port) -> Optional[Node]:
         """The constant at a port, behind identities, if it is a vector and others read it too."""
         path = [port]
-        while self.graph[path[-1].node].op in IDENTITY_OPS:
+        while self.graph[path[-1].node].op in IDENTITIES:
             path.append(self.graph.data_inputs(path[-1].node)[0])
         node = self.graph[path[-1].node]
         if node.op != "Const" or not is_vector(node.attrs["value"]):
@@ -200,7 +200,7 @@ class Walk:
         if len(uses) - len(path) + len(outputs) <= 0:
             return None
         # One of several axes may be a filter that convolutions share: that is one parameter.
-        readers = {self.graph[use.node].op for use in uses} - IDENTITY_OPS
+        readers = {self.graph[use.node].op for use in uses} - IDENTITIES
         return node if len(node.attrs["value"].shape) == 1 or readers <= _STEPWISE else None
 
     # ------------------------------------------------- what the rules call, through OpVisit

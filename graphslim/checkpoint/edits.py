@@ -7,7 +7,7 @@ from typing import Any, Callable, Iterable, Set
 import numpy as np
 
 from graphslim.analysis.cautions import conditional
-from graphslim.ir import CONTROL, IDENTITY_OPS, Attrs, Graph, Node, Port, Tensor
+from graphslim.ir import CONTROL, IDENTITIES, Attrs, Graph, Node, Port, Tensor
 
 _FORKS = frozenset(("Switch", "RefSwitch", "Merge", "RefMerge", "LoopCond", "Enter", "Exit"))
 
@@ -47,7 +47,7 @@ def reach(graph: Graph, stops: Callable[[Node], bool] = lambda node: False) -> S
 
 
 def _decides(node: Node, deciding: Set[str]) -> bool:
-    return node.op in _FORKS or (node.name in deciding and node.op in IDENTITY_OPS)
+    return node.op in _FORKS or (node.name in deciding and node.op in IDENTITIES)
 
 
 def part_of(graph: Graph, stops: Callable[[Node], bool] = lambda node: False) -> Graph:
@@ -61,7 +61,7 @@ def part_of(graph: Graph, stops: Callable[[Node], bool] = lambda node: False) ->
     entries = []
     for node in graph:
         if node.name in kept:
-            twin = _twin(node)
+            twin = node.copy()
             before = () if stops(node) else graph.inputs_of(node)
             after = [
                 port
@@ -90,7 +90,7 @@ def add_constant(graph: Graph, wish: str, value: np.ndarray) -> Port:
 def read_variable(part: Graph, whole: Graph, variable: str) -> Port:
     """A port of `part` that has the value of a variable of `whole`, which is brought along."""
     if variable not in part:
-        part.add(_twin(whole[variable]))
+        part.add(whole[variable].copy())
     if part[variable].op != "VarHandleOp":
         return Port(variable)
     for graph in (part, whole):
@@ -98,7 +98,7 @@ def read_variable(part: Graph, whole: Graph, variable: str) -> Port:
             reader = graph[use.node]
             if reader.op == "ReadVariableOp" and len(graph.inputs_of(reader)) == 1:
                 if reader.name not in part:
-                    part.add(_twin(reader), [Port(variable)])
+                    part.add(reader.copy(), [Port(variable)])
                 return Port(reader.name)
     name = part.fresh_name(f"{variable}/Read/ReadVariableOp")
     part.add(
@@ -106,9 +106,3 @@ def read_variable(part: Graph, whole: Graph, variable: str) -> Port:
         [Port(variable)],
     )
     return Port(name)
-
-
-def _twin(node: Node) -> Node:
-    twin = Node(node.name, node.op, node.attrs.copy(), node.device, node.origin)
-    twin.rewired, twin.made_by = node.rewired, node.made_by
-    return twin

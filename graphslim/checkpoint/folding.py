@@ -14,7 +14,7 @@ import numpy as np
 from graphslim.checkpoint.cuts import Fitting
 from graphslim.checkpoint.model import Trained
 from graphslim.errors import PlanError
-from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, Tensor
+from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor
 from graphslim.match.vocabulary import NORMS
 from graphslim.rewrite.apply import fold_constants
 
@@ -101,14 +101,14 @@ def _norm_behind(graph: Graph, offset: str) -> Optional[Node]:
         user = graph[uses[0].node]
         if user.op in NORMS and uses[0].index == 2:
             return user
-        if user.op not in IDENTITY_OPS:
+        if user.op not in IDENTITIES:
             return None
         at = Port(user.name)
 
 
 def _constant(graph: Graph, port: Port) -> Optional[Node]:
     """The constant behind a port and identities, if it is read once; else None."""
-    while graph[port.node].op in IDENTITY_OPS and len(graph.uses_of(port)) == 1:
+    while graph[port.node].op in IDENTITIES and len(graph.uses_of(port)) == 1:
         port = graph.data_inputs(port.node)[0]
     node = graph[port.node]
     return node if node.op == "Const" and len(graph.uses_of(node)) == 1 else None

@@ -16,12 +16,12 @@ from graphslim.checkpoint.norms import use_statistics
 from graphslim.checkpoint.variables import APPLY, SWITCHES
 from graphslim.errors import LoadError
 from graphslim.graphdef.inline import inline_calls
-from graphslim.ir import IDENTITY_OPS, DType, Graph, Node, Port, Tensor
+from graphslim.ir import IDENTITIES, DType, Graph, Node, Port, Tensor
 from graphslim.rewrite import fold_conditionals
 
 __all__ = ["inference_part", "is_training", "output_candidates"]
 
-_PASSING = IDENTITY_OPS | {"Squeeze"}
+_PASSING = IDENTITIES | {"Squeeze"}
 """Ops that pass a condition on; a scalar of unknown shape is squeezed to one."""
 _CHOICES = {"Switch": 1, "RefSwitch": 1, "If": 0, "StatelessIf": 0}
 """Ops with a condition, and the input that it is."""

@@ -14,7 +14,7 @@ from graphslim.analysis.statements import check_counts, check_shapes, restate
 from graphslim.checkpoint.means import mend_mean
 from graphslim.checkpoint.walk import TrainingWalk
 from graphslim.errors import PlanError
-from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, Shape, Tensor
+from graphslim.ir import IDENTITIES, Graph, Node, Port, Shape, Tensor
 from graphslim.ir.query import downstream
 from graphslim.ops.variables import VARIABLE_OPS
 from graphslim.rewrite.apply import cut
@@ -187,7 +187,7 @@ def _restored(graph: Graph, port: Port) -> Iterator[str]:
     """The variables that a restored value is assigned to."""
     for use in graph.uses_of(port):
         node = graph[use.node]
-        if node.op in IDENTITY_OPS or node.op == "Reshape":
+        if node.op in IDENTITIES or node.op == "Reshape":
             yield from _restored(graph, Port(node.name))
         elif node.op in ("Assign", "AssignVariableOp"):
             yield graph.data_inputs(node)[0].node

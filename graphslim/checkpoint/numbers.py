@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, Optional
 
 import numpy as np
 
-from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
+from graphslim.ir import IDENTITIES, Graph, Node, Port
 
 Leaf = Callable[[Node], Optional[np.ndarray]]
 """Gives the value of a node that no formula here gives, or None if it has none."""
@@ -70,7 +70,7 @@ def calculate(graph: Graph, port: Port, leaf: Leaf) -> Optional[np.ndarray]:
                 return None
             return np.asarray(tensor.numbers().astype(np.float64).ravel()[0])
         inputs = graph.data_inputs(node)
-        if node.op in IDENTITY_OPS or node.op in ("Cast", "Fill", "Reshape", "ZerosLike"):
+        if node.op in IDENTITIES or node.op in ("Cast", "Fill", "Reshape", "ZerosLike"):
             if node.op == "ZerosLike":
                 return np.zeros(())
             return value(inputs[1 if node.op == "Fill" else 0])

@@ -6,12 +6,12 @@ import re
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
 from graphslim.graphdef.freeze import VARIABLES
-from graphslim.ir import IDENTITY_OPS, Graph, Port, Shape
+from graphslim.ir import IDENTITIES, Graph, Port, Shape
 
 SWITCHES = frozenset(("Switch", "RefSwitch"))
 _WITHIN = SWITCHES | {"Enter", "RefEnter", "RefIdentity"}
 """Ops that carry a tensor into a branch or a loop unchanged."""
-_READS = _WITHIN | IDENTITY_OPS | {"ReadVariableOp"}
+_READS = _WITHIN | IDENTITIES | {"ReadVariableOp"}
 KINDS: Dict[str, str] = {
     f"Assign{what}{flavour}": sign
     for what, sign in (("", "="), ("Add", "+"), ("Sub", "-"))
@@ -42,7 +42,7 @@ class Update(NamedTuple):
 
 def behind(graph: Graph, port: Port) -> Port:
     """The tensor that a port carries unchanged, behind identities and ways into branches."""
-    while graph[port.node].op in _WITHIN or graph[port.node].op in IDENTITY_OPS:
+    while graph[port.node].op in _WITHIN or graph[port.node].op in IDENTITIES:
         port = graph.data_inputs(port.node)[0]
     return port
 

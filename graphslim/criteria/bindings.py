@@ -10,11 +10,11 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
 import numpy as np
 
 from graphslim.analysis.channels import Channels, Group
-from graphslim.analysis.constants import constant_nodes
 from graphslim.analysis.values import Values
 from graphslim.criteria.scales import scales
 from graphslim.errors import PlanError
-from graphslim.ir import IDENTITY_OPS, Graph, Port
+from graphslim.ir import IDENTITIES, Graph, Port
+from graphslim.ir.query import constant_nodes
 from graphslim.ops.table import Fact
 
 Array = np.ndarray
@@ -108,7 +108,7 @@ class _Reader:
 
     def source(self, port: Port) -> Port:
         """The port that stands behind identities."""
-        while self.graph[port.node].op in IDENTITY_OPS:
+        while self.graph[port.node].op in IDENTITIES:
             port = self.graph.data_inputs(port.node)[0]
         return port
 

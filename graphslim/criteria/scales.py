@@ -7,13 +7,13 @@ from typing import FrozenSet, Iterator, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.analysis.channels import Channels
-from graphslim.analysis.constants import constant_nodes
-from graphslim.ir import IDENTITY_OPS, Graph, Node, Port, is_float_cast
+from graphslim.ir import IDENTITIES, Graph, Node, Port, is_float_cast
+from graphslim.ir.query import constant_nodes
 from graphslim.ops.fused import steps_of
 from graphslim.ops.table import channel_axis
 
 _FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "_FusedBatchNormEx")
-_MOVES = (*IDENTITY_OPS, "Reshape", "ExpandDims", "Squeeze", "Cast")
+_MOVES = (*IDENTITIES, "Reshape", "ExpandDims", "Squeeze", "Cast")
 _OFFSETS = ("Add", "AddV2", "Sub", "BiasAdd", "BiasAddV1")
 
 
@@ -104,7 +104,7 @@ def _is_shifted(graph: Graph, node: Node, constants: FrozenSet[str]) -> bool:
     """Whether constants are added next, as in a batch norm and unlike in a PReLU."""
     for use in graph.uses_of(node):
         reader = graph[use.node]
-        passes = reader.op in IDENTITY_OPS or is_float_cast(reader)
+        passes = reader.op in IDENTITIES or is_float_cast(reader)
         if passes and _is_shifted(graph, reader, constants):
             return True
         if reader.op in _OFFSETS:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import List, Optional, Set
 
 from graphslim.analysis.channels import analyse
-from graphslim.analysis.cost import needed
 from graphslim.feeds.shapes import dtype_of
 from graphslim.ir import Graph, Port
+from graphslim.ir.query import needed
 from graphslim.ops.table import Dims
 
 _WEIGHTED = ("MatMul", "BatchMatMul", "Conv", "DepthwiseConv", "_Fused", "Fused")

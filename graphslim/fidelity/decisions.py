@@ -11,7 +11,7 @@ from typing import List, NamedTuple, Optional
 import numpy as np
 
 from graphslim.analysis.channels import analyse
-from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
+from graphslim.ir import IDENTITIES, Graph, Node, Port
 
 CLASSES, PROBABILITIES, MASK = "classes", "probabilities", "mask"
 """Kinds of decisions."""
@@ -19,7 +19,7 @@ _CHOICES = frozenset((("ArgMax", 0), ("ArgMin", 0), ("TopKV2", 1), ("TopK", 1)))
 """Outputs of ops that are the positions of the best of what the op reads first."""
 _MOVES = frozenset(("Reshape", "Squeeze", "ExpandDims", "Transpose", "StridedSlice", "Slice"))
 """Ops that move decisions about, or drop some, and change none."""
-_SAME = IDENTITY_OPS | {"Cast", "EnsureShape", "ResizeNearestNeighbor"}
+_SAME = IDENTITIES | {"Cast", "EnsureShape", "ResizeNearestNeighbor"}
 _MIXES = frozenset(("ResizeBilinear", "ResizeBicubic", "ResizeArea"))
 """Ops that mix neighbouring pixels: probabilities give probabilities again, classes nonsense."""
 

@@ -232,7 +232,7 @@ def _frozen(
     carried = [(index, variables[port]) for index, port in enumerate(inputs) if port in variables]
     handles = {index: one.dtype for index, one in carried if one.is_handle}
     if not handles:
-        same = Node(node.name, node.op, node.attrs.copy(), node.device, node.origin)
+        same = node.copy()
         same.rewired = node.rewired or len(inputs) != len(graph.inputs_of(node))
         return [_Made(same, inputs)]
     dtype = min(handles.items())[1]

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
 from graphslim.graphdef.body import Body, Call, Constants, Entry, passing
 from graphslim.graphdef.functions import Library, Unmapped, referred
 from graphslim.graphdef.regions import Regions
-from graphslim.ir import CONTROL, IDENTITY_OPS, DType, Func, Node, Port
+from graphslim.ir import CONTROL, IDENTITIES, DType, Func, Node, Port
 
 _CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
 _IFS = frozenset(("If", "StatelessIf"))
@@ -192,7 +192,7 @@ class _Inliner:
                     return None
                 number = int(tensor.numbers())
                 return int(not number) if negated else number
-            if not inputs or node.op not in (*IDENTITY_OPS, "LogicalNot"):
+            if not inputs or node.op not in (*IDENTITIES, "LogicalNot"):
                 return None
             negated = negated != (node.op == "LogicalNot")
             port = inputs[0]

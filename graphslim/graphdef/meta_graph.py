@@ -9,7 +9,7 @@ from graphslim.errors import LoadError
 from graphslim.graphdef import wire
 from graphslim.graphdef.freeze import VARIABLES
 from graphslim.graphdef.protos import DecodeError, MetaGraphDef, SignatureDef, text_format
-from graphslim.ir import IDENTITY_OPS, Graph, Port, Tensor
+from graphslim.ir import IDENTITIES, Graph, Port, Tensor
 from graphslim.ir.query import upstream
 from graphslim.reading import read_bytes
 
@@ -185,7 +185,7 @@ def places_of(graph: Graph, meta: MetaGraph) -> Dict[str, Kept]:
 
 def _source(graph: Graph, port: Port) -> Port:
     """Where a value comes from that ops pass on as it is, or in another shape."""
-    while graph[port.node].op in IDENTITY_OPS or graph[port.node].op == "Reshape":
+    while graph[port.node].op in IDENTITIES or graph[port.node].op == "Reshape":
         port = graph.data_inputs(port.node)[0]
     return port
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from graphslim.ir.dtype import DType
+from graphslim.ir.families import IDENTITIES
 from graphslim.ir.graph import Block, Graph, Use
 from graphslim.ir.node import (
     CONTROL,
-    IDENTITY_OPS,
     Attrs,
     Func,
     Node,
@@ -19,7 +19,7 @@ from graphslim.ir.tensor import Tensor
 
 __all__ = [
     "CONTROL",
-    "IDENTITY_OPS",
+    "IDENTITIES",
     "Attrs",
     "Block",
     "DType",

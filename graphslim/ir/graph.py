@@ -332,8 +332,7 @@ class Graph:
         twin.blocks, twin.origin, twin.gone = list(self.blocks), self.origin, set(self.gone)
         twin.variables = self.variables
         for node in self:
-            clone = Node(node.name, node.op, node.attrs.copy(), node.device, node.origin)
-            clone.rewired, clone.made_by = node.rewired, node.made_by
+            clone = node.copy()
             twin._nx.add_node(clone.name, node=clone)
         for name in self._nx._node:
             twin._link(name, self.inputs_of(name))

@@ -6,7 +6,6 @@ from typing import (
     Any,
     Callable,
     Dict,
-    FrozenSet,
     Iterator,
     List,
     Mapping,
@@ -170,6 +169,12 @@ class Node(FixedFields):
         """Whether anything about it differs from what was read."""
         return self.origin is None or self.rewired or bool(self.attrs.changed)
 
+    def copy(self) -> Node:
+        """The same node for another graph; attributes can change on their own."""
+        twin = Node(self.name, self.op, self.attrs.copy(), self.device, self.origin)
+        twin.rewired, twin.made_by = self.rewired, self.made_by
+        return twin
+
     def text(self, key: str, default: str = "") -> str:
         """A bytes attribute as text."""
         value = self.attrs.get(key)
@@ -184,13 +189,6 @@ class Node(FixedFields):
 
     def __repr__(self) -> str:
         return f"Node({self.name!r}, {self.op!r})"
-
-
-IDENTITY_OPS: FrozenSet[str] = frozenset(
-    ("Identity", "StopGradient", "PreventGradient", "CheckNumerics", "Snapshot")
-    + ("GuaranteeConst", "DeepCopy")
-)
-"""Ops whose first output is their first input, unchanged."""
 
 
 def is_float_cast(node: Node) -> bool:

@@ -1,10 +1,40 @@
-"""Questions about graphs that several rooms ask: what has to run for what, and what follows it."""
+"""Questions about graphs, each decided once: what a tensor comes from, what needs it, what runs."""
 
 from __future__ import annotations
 
-from typing import Iterable, Set
+from typing import AbstractSet, FrozenSet, Iterable, List, Set
 
-from graphslim.ir.graph import Graph
+from graphslim.ir.families import IDENTITIES, STATEFUL_DRAWS, SWITCHES
+from graphslim.ir.graph import Graph, Use
+from graphslim.ir.node import CONTROL, Port
+
+
+def behind(graph: Graph, port: Port, through: AbstractSet[str] = IDENTITIES) -> Port:
+    """The port whose tensor arrives at `port`, read past ops that pass their first input on.
+
+    A node that is fed holds what it is fed, whatever it reads: there the search ends. So it does
+    at a node without inputs.
+    """
+    while graph[port.node].op in through and port.node not in graph.inputs:
+        sources = graph.data_inputs(port.node)
+        if not sources:
+            break
+        port = sources[0]
+    return port
+
+
+def uses_behind(graph: Graph, port: Port, through: AbstractSet[str] = IDENTITIES) -> List[Use]:
+    """Where the tensor of a port is read, past ops that pass their first input on.
+
+    In the order of the graph's uses, depth first; control edges carry no tensor and do not count.
+    """
+    uses: List[Use] = []
+    for use in graph.uses_of(port):
+        if graph[use.node].op in through and use.node not in graph.inputs:
+            uses.extend(uses_behind(graph, Port(use.node), through))
+        else:
+            uses.append(use)
+    return uses
 
 
 def upstream(graph: Graph, names: Iterable[str]) -> Set[str]:
@@ -29,3 +59,61 @@ def downstream(graph: Graph, names: Iterable[str]) -> Set[str]:
                 reached.add(use.node)
                 waiting.append(use.node)
     return reached
+
+
+def needed(graph: Graph) -> FrozenSet[str]:
+    """The nodes that an output depends on, by control edges too; kept until the graph changes."""
+    key = f"needed by {graph.outputs}"
+    return graph.memo(
+        key, lambda graph: frozenset(upstream(graph, [port.node for port in graph.outputs]))
+    )
+
+
+def constant_nodes(graph: Graph) -> FrozenSet[str]:
+    """The nodes that depend on constants alone, through any op: weights, however they are made.
+
+    A Switch only decides who reads a constant, so that its condition may be anything. Random
+    numbers that are drawn in each run are no constants, and neither is what is fed.
+    """
+    return graph.memo("constant nodes", _constant_nodes)
+
+
+def _constant_nodes(graph: Graph) -> FrozenSet[str]:
+    constant: Set[str] = set()
+    for node in graph.order():
+        if node.name in graph.inputs or node.op in STATEFUL_DRAWS:
+            continue
+        sources = [port.node for port in graph.data_inputs(node)]
+        if node.op in SWITCHES:
+            sources = sources[:1]
+        if node.op == "Const" or (sources and constant.issuperset(sources)):
+            constant.add(node.name)
+    return frozenset(constant)
+
+
+def bypass(graph: Graph, name: str, source: Port) -> None:
+    """Lets the readers of a node's first output read `source`, and what waits for it wait for that.
+
+    The node itself stays, unread unless it is an output of the graph or has others.
+    """
+    graph.replace_uses(Port(name), source)
+    graph.replace_uses(Port(name, CONTROL), Port(source.node, CONTROL))
+
+
+def remove_unread(graph: Graph, names: Iterable[str]) -> int:
+    """Removes those of some nodes that nobody reads, and then what only they read, and so on.
+
+    Inputs and outputs of the graph stay.
+
+    Returns:
+        how many nodes went.
+    """
+    kept = {*graph.inputs, *[port.node for port in graph.outputs]}
+    waiting, removed = list(names), 0
+    while waiting:
+        name = waiting.pop()
+        if name in graph and name not in kept and not graph.uses_of(name):
+            waiting.extend([port.node for port in graph.inputs_of(name)])
+            graph.remove(name)
+            removed += 1
+    return removed

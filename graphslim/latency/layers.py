@@ -10,9 +10,8 @@ from typing import Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple
 import numpy as np
 
 from graphslim.analysis.channels import Channels
-from graphslim.analysis.constants import constant_nodes
-from graphslim.analysis.cost import needed
-from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
+from graphslim.ir import IDENTITIES, Graph, Node, Port
+from graphslim.ir.query import constant_nodes, needed
 from graphslim.ops.table import COST_RULES
 
 FOLLOWERS: FrozenSet[str] = frozenset(
@@ -21,7 +20,7 @@ FOLLOWERS: FrozenSet[str] = frozenset(
         *("Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Sigmoid", "Tanh", "Softplus", "Erf"),
         *("Add", "AddV2", "AddN", "Sub", "Mul", "RealDiv", "Minimum", "Maximum", "Neg", "Square"),
         *("AvgPool", "MaxPool", "Mean", "Pad", "ConcatV2", "SpaceToBatchND", "BatchToSpaceND"),
-        *("ResizeBilinear", "ResizeNearestNeighbor", *IDENTITY_OPS),
+        *("ResizeBilinear", "ResizeNearestNeighbor", *IDENTITIES),
     ]
 )
 """Ops that take time by how many channels reach them."""
@@ -80,7 +79,7 @@ def _counting(channels: Channels) -> Set[str]:
     waiting = list(found)
     while waiting:
         for use in channels.graph.uses_of(Port(waiting.pop())):
-            if channels.graph[use.node].op in IDENTITY_OPS and use.node not in found:
+            if channels.graph[use.node].op in IDENTITIES and use.node not in found:
                 found.add(use.node)
                 waiting.append(use.node)
     return found

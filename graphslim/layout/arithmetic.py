@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import List, Optional, Sequence
 
-from graphslim.ir import IDENTITY_OPS, DType, Port
+from graphslim.ir import IDENTITIES, DType, Port
 from graphslim.layout.kernels import kept_order
 from graphslim.layout.visit import Visit
 from graphslim.layout.walk import TO_NCHW, TO_NHWC, carries, is_vector
@@ -23,7 +23,7 @@ _BROADCASTING = (
 _LOGICAL = ("LogicalAnd", "LogicalOr")
 
 
-@carries(*sorted(IDENTITY_OPS), *_UNARY.split())
+@carries(*sorted(IDENTITIES), *_UNARY.split())
 def unary(at: Visit) -> bool:
     """The first input alone has the axes; the others, if any, are scalars."""
     graph = at.layouts.graph

@@ -15,7 +15,7 @@ from graphslim.graphdef import parse, save, serialize
 from graphslim.graphdef.freeze import VARIABLES
 from graphslim.graphdef.meta_graph import keys_of, read_meta
 from graphslim.graphdef.signature import settle
-from graphslim.ir import CONTROL, Graph, Node, Port
+from graphslim.ir import CONTROL, Graph, Port
 from graphslim.runtime import plain_tensorflow, write_checkpoint
 
 _PURPOSE = "MetaGraphs are made with it"
@@ -192,9 +192,8 @@ def _add(graph: Graph, whole: Graph, names: Sequence[str]) -> None:
             waiting.extend([port.node for port in whole.inputs_of(name)])
     for node in whole.order():
         if node.name in wanted:
-            clone = Node(node.name, node.op, node.attrs.copy(), node.device, node.origin)
             inputs = whole.inputs_of(node)
-            graph.add(clone, [port for port in inputs if port.port != CONTROL])
+            graph.add(node.copy(), [port for port in inputs if port.port != CONTROL])
             graph.gone.discard(node.name)
 
 

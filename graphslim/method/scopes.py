@@ -9,7 +9,7 @@ import numpy as np
 
 from graphslim.analysis.channels import Binding, Channels, Group, analyse
 from graphslim.errors import PlanError
-from graphslim.ir import IDENTITY_OPS, Block, Graph, Port
+from graphslim.ir import IDENTITIES, Block, Graph, Port
 from graphslim.plans import block_of, why_not
 from graphslim.plans.layers import layers_of
 
@@ -192,7 +192,7 @@ class Scopes:
         return []
 
     def _source(self, port: Port) -> str:
-        while self._graph[port.node].op in IDENTITY_OPS:
+        while self._graph[port.node].op in IDENTITIES:
             port = self._graph.data_inputs(port.node)[0]
         return port.node
 

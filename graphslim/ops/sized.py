@@ -17,11 +17,6 @@ from graphslim.ops.table import (
     value_rule,
 )
 
-DRAWN_ANEW = frozenset(
-    ("RandomUniform", "RandomStandardNormal", "TruncatedNormal", "RandomUniformInt")
-    + ("Multinomial", "RandomGamma", "RandomShuffle", "ParameterizedTruncatedNormal")
-)
-"""Ops that give other numbers in each run."""
 _RANDOM = (
     *("RandomUniform", "RandomStandardNormal", "TruncatedNormal", "RandomUniformInt"),
     *("StatelessRandomUniform", "StatelessRandomNormal", "StatelessTruncatedNormal"),

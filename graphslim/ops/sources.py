@@ -6,7 +6,7 @@ from typing import Any, List, Optional
 
 import numpy as np
 
-from graphslim.ir import IDENTITY_OPS
+from graphslim.ir import IDENTITIES
 from graphslim.ops.guard import LONGEST
 from graphslim.ops.table import (
     UNKNOWN,
@@ -56,13 +56,13 @@ def placeholder(op: OpVisit) -> Fact:
     return fact(shape, {axis: op.fresh(size) for axis, size in followed})
 
 
-@channel_rule(*sorted(IDENTITY_OPS))
+@channel_rule(*sorted(IDENTITIES))
 def identity(op: OpVisit) -> Fact:
     """Passes everything on."""
     return op[0]
 
 
-@value_rule(*sorted(IDENTITY_OPS), structural=True)
+@value_rule(*sorted(IDENTITIES), structural=True)
 def identity_value(op: ValueVisit) -> Any:
     """Passes everything on."""
     return op[0]

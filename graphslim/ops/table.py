@@ -12,7 +12,7 @@ import numpy as np
 
 from graphslim.errors import AnalysisError
 from graphslim.importing import definition
-from graphslim.ir import IDENTITY_OPS, Node, Port, Tensor
+from graphslim.ir import IDENTITIES, Node, Port, Tensor
 from graphslim.ops.facts import UNKNOWN, Dims, Fact, Ids, fact
 from graphslim.ops.joints import Joint
 
@@ -244,7 +244,7 @@ class OpVisit:
         """Where the inputs of a node come from, behind identities."""
         found = list(self._walk.graph.data_inputs(node))
         for place, port in enumerate(found):
-            while self._walk.graph[port.node].op in IDENTITY_OPS:
+            while self._walk.graph[port.node].op in IDENTITIES:
                 port = found[place] = self._walk.graph.data_inputs(port.node)[0]
         return found
 
@@ -259,7 +259,7 @@ class OpVisit:
         while waiting:
             for use in self._walk.graph.uses_of(waiting.pop()):
                 reader = self._walk.graph[use.node]
-                if reader.op in IDENTITY_OPS:
+                if reader.op in IDENTITIES:
                     waiting.append(Port(reader.name))
                 else:
                     found.append(reader)

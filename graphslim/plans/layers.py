@@ -15,12 +15,12 @@ from typing import Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple
 import numpy as np
 
 from graphslim.analysis.channels import Channels
-from graphslim.analysis.cost import needed
-from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
+from graphslim.ir import IDENTITIES, Graph, Node, Port
+from graphslim.ir.query import needed
 from graphslim.ops.table import COST_RULES
 from graphslim.plans.plan import Layer
 
-_CARRIES = {*IDENTITY_OPS, "Cast", "Dequantize", "Enter"}
+_CARRIES = {*IDENTITIES, "Cast", "Dequantize", "Enter"}
 """Ops behind which weights have the axes that they had before."""
 _SIZES = ("Shape", "ShapeN", "Size", "Rank")
 """Ops that pass on how large a tensor is: some spellings of a network ask, some know."""

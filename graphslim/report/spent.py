@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Dict, Mapping, NamedTuple, Optional
 
 from graphslim.analysis.channels import analyse
-from graphslim.analysis.cost import macs_of, needed
+from graphslim.analysis.cost import macs_of
 from graphslim.ir import Graph, Node
+from graphslim.ir.query import needed
 from graphslim.ops.table import COST_RULES, product
 
 REST = ""

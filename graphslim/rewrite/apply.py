@@ -14,13 +14,13 @@ from graphslim.analysis.walk import ParamAxis
 from graphslim.errors import PlanError
 from graphslim.garbage import held_back
 from graphslim.ir import Graph, Node, Port, Shape
+from graphslim.ir.query import remove_unread
 from graphslim.ops.table import Contraction
 from graphslim.plans.fit import Fitted, fit
 from graphslim.plans.plan import Plan
 from graphslim.rewrite.computed import store_computed
 from graphslim.rewrite.fold import fold_shift
 from graphslim.rewrite.resize import resize
-from graphslim.rewrite.tidy import remove_unread
 
 
 @held_back()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Dict, List, Optional, Set
 
-from graphslim.ir import CONTROL, IDENTITY_OPS, DType, Graph, Node, Port
+from graphslim.ir import CONTROL, IDENTITIES, DType, Graph, Node, Port
 
 _SWITCHES = ("Switch", "RefSwitch")
 _MERGES = ("Merge", "RefMerge")
@@ -55,7 +55,7 @@ def _condition(graph: Graph, switch: Node) -> Optional[bool]:
             tensor = node.attrs["value"]
             known = tensor.dtype is DType.bool and tensor.size == 1
             return bool(tensor.numbers().ravel()[0]) != negated if known else None
-        if node.op not in (*IDENTITY_OPS, "LogicalNot"):
+        if node.op not in (*IDENTITIES, "LogicalNot"):
             return None
         negated = negated != (node.op == "LogicalNot")
         port = graph.data_inputs(node)[0]

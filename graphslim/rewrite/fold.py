@@ -7,7 +7,7 @@ from typing import Optional, Tuple
 import numpy as np
 
 from graphslim.analysis.values import Values
-from graphslim.ir import IDENTITY_OPS, Attrs, DType, Graph, Node, Port, Tensor, is_float_cast
+from graphslim.ir import IDENTITIES, Attrs, DType, Graph, Node, Port, Tensor, is_float_cast
 from graphslim.match.activations import ADD, MUL
 from graphslim.ops.fused import own_offset
 from graphslim.ops.table import channel_axis
@@ -60,7 +60,7 @@ def _offset_after(
         if len(uses) != 1 or at in graph.outputs:
             return None
         user = graph[uses[0].node]
-        passes = user.op in IDENTITY_OPS or is_float_cast(user)
+        passes = user.op in IDENTITIES or is_float_cast(user)
         step = None if passes else affine(values, uses[0], axis)
         if step is not None and user.op in _OFFSETS:
             return user, _OFFSETS[user.op], shift * step.slope
@@ -79,7 +79,7 @@ def _add_to_constant(graph: Graph, reader: str, index: int, amount: np.ndarray) 
     """
     path = [(reader, index)]
     source = graph[graph.inputs_of(reader)[index].node]
-    while source.op in IDENTITY_OPS or source.op == "Sub" or is_float_cast(source):
+    while source.op in IDENTITIES or source.op == "Sub" or is_float_cast(source):
         path.append((source.name, 0))
         source = graph[graph.inputs_of(source)[0].node]
     if source.op != "Const" or source.attrs["value"].size != len(amount):

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
 from graphslim.analysis.values import Values
-from graphslim.ir import IDENTITY_OPS, Attrs, Graph, Node, Port, Tensor
+from graphslim.ir import IDENTITIES, Attrs, Graph, Node, Port, Tensor
 from graphslim.ops.table import Contraction
 from graphslim.plans.fit import fit, removal_of
 from graphslim.plans.plan import Plan
@@ -58,7 +58,7 @@ def _zero_weights(graph: Graph, channels: Channels, gone: np.ndarray) -> None:
 def _readers(graph: Graph, name: str) -> Iterator[Tuple[str, int]]:
     """Who reads a constant, directly or through identities, and with which input."""
     for use in graph.uses_of(graph[name]):
-        if graph[use.node].op in IDENTITY_OPS:
+        if graph[use.node].op in IDENTITIES:
             yield from _readers(graph, use.node)
         else:
             yield use.node, use.index

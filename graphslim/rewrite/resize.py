@@ -7,7 +7,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from graphslim.analysis.channels import Labels
-from graphslim.ir import IDENTITY_OPS, Graph, Node, Port
+from graphslim.ir import IDENTITIES, Graph, Node, Port
 from graphslim.ops.table import VALUE_RULES, ValueVisit
 
 Reader = Tuple[str, int]
@@ -118,7 +118,7 @@ class _Rewriter:
             if Port(source) in self.graph.outputs:
                 return None
             for use in self.graph.uses_of(Port(source)):
-                if self.graph[use.node].op in IDENTITY_OPS:
+                if self.graph[use.node].op in IDENTITIES:
                     waiting.append(use.node)
                 else:
                     found.add((use.node, use.index))

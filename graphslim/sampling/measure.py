@@ -18,7 +18,7 @@ from graphslim.analysis.channels import Channels, Group
 from graphslim.criteria.registry import Criterion
 from graphslim.criteria.scores import sampler
 from graphslim.errors import PlanError
-from graphslim.ir import IDENTITY_OPS, Graph, Port
+from graphslim.ir import IDENTITIES, Graph, Port
 from graphslim.layout import needs_nhwc, to_nhwc
 from graphslim.runtime import Session
 from graphslim.sampling.differentiable import differentiable
@@ -29,7 +29,7 @@ _HINT = "name what stands before it with --loss-output, or score by the weights"
 
 _SQUASHES = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax")
 """Ops behind which a network that is sure of itself has next to no gradient, or none."""
-_PASSES = frozenset((*IDENTITY_OPS, *_SQUASHES, "Reshape", "Squeeze", "ExpandDims"))
+_PASSES = frozenset((*IDENTITIES, *_SQUASHES, "Reshape", "Squeeze", "ExpandDims"))
 
 
 @sampler

@@ -9,7 +9,7 @@ import numpy as np
 
 from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.errors import PlanError
-from graphslim.ir import IDENTITY_OPS, Graph, Port
+from graphslim.ir import IDENTITIES, Graph, Port
 from graphslim.ops.table import Contraction
 
 Seen = Tuple[Port, int, np.ndarray]
@@ -72,7 +72,7 @@ def _read(channels: Channels, runner: Graph) -> List[Seen]:
     twins = _twins(channels, runner)
     for one, twin in zip(channels.contractions, twins):
         port = runner.data_inputs(twin.node)[twin.data]
-        while runner[port.node].op in IDENTITY_OPS:
+        while runner[port.node].op in IDENTITIES:
             port = runner.data_inputs(port.node)[0]
         rank = analyse(runner).fact(port).rank
         found.setdefault((port, twin.axis % rank if rank else twin.axis), channels.label[one.into])

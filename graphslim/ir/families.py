@@ -1,0 +1,110 @@
+"""Families of ops: the sets of names by which the rest of the compiler asks what kind of op it sees.
+
+Each family is declared here alone. What an op *does* stands in its rules, in `ops/`.
+"""
+
+from __future__ import annotations
+
+from typing import FrozenSet
+
+
+def _ops(*lines: str) -> FrozenSet[str]:
+    return frozenset(" ".join(lines).split())
+
+
+# --- What passes a tensor on, and what chooses.
+
+IDENTITIES = _ops(
+    "Identity StopGradient PreventGradient CheckNumerics Snapshot GuaranteeConst DeepCopy"
+)
+"""Ops whose first output is their first input, unchanged."""
+FAKE_QUANTIZERS = _ops(
+    "FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel",
+    "QuantizeAndDequantize QuantizeAndDequantizeV2 QuantizeAndDequantizeV3",
+    "QuantizeAndDequantizeV4",
+)
+"""Ops that round a tensor to the steps of a quantisation, and leave it in floating point."""
+SWITCHES = _ops("Switch RefSwitch")
+"""Ops of TensorFlow 1 that hand a tensor to one of two branches."""
+MERGES = _ops("Merge RefMerge")
+"""Ops of TensorFlow 1 that take the result of the branch that ran."""
+LOOP_OPS = _ops("Enter RefEnter Exit RefExit NextIteration RefNextIteration LoopCond")
+"""Ops that only the loops of TensorFlow 1 have."""
+WHILE_LOOPS = _ops("While StatelessWhile")
+"""Loops of TensorFlow 2, whose condition and body are functions."""
+CONDITIONALS = _ops("If StatelessIf Case StatelessCase")
+"""Choices of TensorFlow 2, whose branches are functions."""
+CALLS = _ops("PartitionedCall StatefulPartitionedCall")
+"""Calls of one function."""
+OPAQUE_OPS = _ops("TRTEngineOp PyFunc EagerPyFunc PyFuncStateless")
+"""Ops that hold a computation which nobody can see from the graph."""
+
+# --- Where tensors come from.
+
+PLACEHOLDERS = _ops("Placeholder PlaceholderV2 PlaceholderWithDefault")
+"""Ops that are fed."""
+VARIABLES = _ops("Variable VariableV2 VarHandleOp AutoReloadVariable")
+"""Ops that stand for a variable; those but `VarHandleOp` give a reference to its value."""
+ASSIGNMENTS = _ops(
+    "Assign AssignAdd AssignSub",
+    "AssignVariableOp AssignAddVariableOp AssignSubVariableOp",
+    "ScatterUpdate ScatterAdd ScatterSub",
+    "ResourceScatterUpdate ResourceScatterAdd ResourceScatterSub",
+    "CountUpTo ResourceCountUpTo",
+)
+"""Ops that change the variable which is their first input."""
+UNIFORM_DRAWS = _ops("RandomUniform StatelessRandomUniform StatelessRandomUniformV2")
+"""Random numbers between 0 and 1, of which dropout makes its masks."""
+STATEFUL_DRAWS = _ops(
+    "RandomUniform RandomStandardNormal TruncatedNormal RandomUniformInt",
+    "Multinomial RandomGamma RandomShuffle ParameterizedTruncatedNormal",
+)
+"""Ops that give other numbers in each run."""
+
+# --- Layers.
+
+CONVOLUTIONS = _ops("Conv2D Conv3D")
+"""Convolutions with filters (..., c_in, c_out)."""
+TRANSPOSED_CONVOLUTIONS = _ops("Conv2DBackpropInput Conv3DBackpropInputV2")
+"""Transposed convolutions, called by the gradient that they compute; filters (..., c_out, c_in)."""
+MATRIX_PRODUCTS = _ops("MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3")
+"""Products of matrices, single or in batches."""
+BATCH_NORMS = _ops("FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3")
+"""Batch norms in one op, with the inputs x, scale, offset, mean and variance."""
+BIASES = _ops("BiasAdd BiasAddV1")
+"""Ops that add a vector along the channels."""
+
+# --- Arithmetic.
+
+UNARY = _ops(
+    "Relu Relu6 Elu Selu LeakyRelu Softplus Softsign Sigmoid Tanh Neg Abs Square Sqrt Rsqrt Exp",
+    "Expm1 Log Log1p Floor Ceil Round Rint Sign Reciprocal Inv Sin Cos Tan Asin Acos Atan Sinh",
+    "Cosh Asinh Acosh Atanh Erf Erfc LogicalNot IsNan IsInf IsFinite ZerosLike OnesLike Cast",
+)
+"""Functions of one tensor, position by position."""
+BROADCASTING = _ops(
+    "Add AddV2 Sub Mul RealDiv Div DivNoNan MulNoNan Xlogy Xdivy Atan2 Maximum Minimum Pow",
+    "FloorDiv FloorMod Mod TruncateDiv TruncateMod SquaredDifference Equal NotEqual Greater",
+    "GreaterEqual Less LessEqual LogicalAnd LogicalOr AddN SelectV2 ClipByValue",
+)
+"""Functions of several tensors, position by position, whose axes of size 1 are spread."""
+TRUTH_VALUED = _ops(
+    "Equal NotEqual Greater GreaterEqual Less LessEqual ApproximateEqual LogicalAnd LogicalOr",
+    "LogicalNot IsNan IsInf IsFinite Any All",
+)
+"""Ops that give truth values."""
+SUMS = _ops("Add AddV2")
+"""The sum of two tensors."""
+QUOTIENTS = _ops("RealDiv Div")
+"""The quotient of two tensors of real numbers."""
+ACTIVATIONS = _ops("Relu Relu6 Elu Selu LeakyRelu Tanh Sigmoid Softplus Softsign")
+"""Activations that are one op."""
+
+# --- What moves elements about, and what counts them.
+
+RESHAPES = _ops("Reshape Squeeze ExpandDims")
+"""Ops that give the same elements another shape."""
+RESIZES = _ops("ResizeBilinear ResizeBicubic ResizeArea ResizeNearestNeighbor")
+"""Ops that change the resolution of images; all but `ResizeNearestNeighbor` mix pixels."""
+MEASURES = _ops("Shape ShapeN Size Rank")
+"""Ops that read nothing of a tensor but its shape."""
