@@ -1,7 +1,7 @@
 # Needs a Python, make and git; tools/env finds the Python and installs the rest in .venv/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test test-all fuzz check fixtures bench clean distclean
+.PHONY: help demo example test test-all fuzz check docs fixtures bench clean distclean
 
 JOBS ?= 2
 TESTS ?= tests
@@ -20,6 +20,7 @@ help:
 	@echo 'make test-all   run those too that take up to an hour: random networks, every architecture'
 	@echo 'make fuzz       run damaged files for an hour (SECONDS=60: a minute; SEED=number: those again)'
 	@echo 'make check      run ruff and mypy'
+	@echo 'make docs       make the site of docs/ and of the code in build/site; warnings are errors'
 	@echo 'make fixtures   train the bundled network again (ARGS=--check: and compare)'
 	@echo 'make bench      measure against the peers; writes benchmarks/RESULTS.md (ARGS=--quick: a minute)'
 	@echo 'make clean      remove caches and builds (distclean: the environments too)'
@@ -61,6 +62,11 @@ fuzz:
 
 check:
 	@python="$$(tools/env check)" && "$$python" -m ruff check . && "$$python" -m mypy
+
+docs:
+	@python="$$(tools/env docs)" && "$$python" -m sphinx --fail-on-warning --keep-going --quiet \
+	--builder html --doctree-dir build/doctrees $(ARGS) docs build/site && \
+	echo "build/site/index.html"
 
 fixtures:
 	@python="$$(tools/env fixtures)" && "$$python" fixtures/train_digits.py $(ARGS)

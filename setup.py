@@ -59,6 +59,13 @@ EXTRAS_REQUIRE = {
         "click==8.1.8",
     ],
     "fixtures": ["scikit-learn>=1.0"],
+    # The site of `make docs`. Exact versions, since a warning of theirs is an error.
+    "docs": [
+        "furo==2025.12.19",
+        "myst-parser==5.2.0",
+        "sphinx==9.0.4",
+        "sphinx-click==6.2.0",
+    ],
 }
 
 
