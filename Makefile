@@ -1,7 +1,7 @@
 # Needs a Python, make and git; tools/env finds the Python and installs the rest in .venv/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test test-all fuzz check docs fixtures bench clean distclean
+.PHONY: help demo example test test-all fuzz mutants check docs fixtures bench clean distclean
 
 JOBS ?= 2
 TESTS ?= tests
@@ -9,6 +9,7 @@ ARGS ?=
 WHEEL ?=
 OUT ?= build/digits
 SECONDS ?= 3600
+COUNT ?= 400
 SEED ?=
 
 pytest = -m pytest -n $(JOBS) $(MARKS) $(ARGS)
@@ -19,6 +20,7 @@ help:
 	@echo 'make test       run the tests'
 	@echo 'make test-all   run those too that take up to an hour: random networks, every architecture'
 	@echo 'make fuzz       run damaged files for an hour (SECONDS=60: a minute; SEED=number: those again)'
+	@echo 'make mutants    plant faults in the core and count those that the tests catch (COUNT=400)'
 	@echo 'make check      run ruff and mypy'
 	@echo 'make docs       make the site of docs/ and of the code in build/site; warnings are errors'
 	@echo 'make fixtures   train the bundled network again (ARGS=--check: and compare)'
@@ -59,6 +61,9 @@ test-all: test
 fuzz:
 	@python="$$(tools/env fuzz)" && "$$python" tools/fuzz.py --seconds $(SECONDS) \
 	$(if $(SEED),--seed $(SEED)) $(ARGS)
+
+mutants:
+	@python="$$(tools/env mutants)" && "$$python" tools/mutants.py --cover --count $(COUNT) $(ARGS)
 
 check:
 	@python="$$(tools/env check)" && "$$python" -m ruff check . && "$$python" -m mypy

@@ -59,6 +59,8 @@ EXTRAS_REQUIRE = {
         "click==8.1.8",
     ],
     "fixtures": ["scikit-learn>=1.0"],
+    # What `make mutants` plants faults with; cosmic-ray needs Python 3.9.
+    "mutants": ["cosmic-ray==8.7.0", "pytest-cov>=5"],
     # The site of `make docs`. Exact versions, since a warning of theirs is an error.
     "docs": [
         "furo==2025.12.19",

@@ -1,0 +1,279 @@
+"""Plants small faults in the core, one at a time, and counts how many of them the tests catch.
+
+    tools/mutants.py --cover             runs the tests once, and notes which of them reach which line
+    tools/mutants.py --count 400         plants so many mutants, drawn by a seed, and prints survivors
+    tools/mutants.py --count 50 PATH     of one file or folder alone
+
+The mutants are cosmic-ray's: another comparison, another number, `and` for `or`, a loop that does
+not run, a decorator less. Each is judged by the tests that reach its line, the quickest first,
+until one fails; a mutant that no test reaches has survived. Everything happens in copies of the
+checkout below `build/mutants/`. `make mutants` does both steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+from xml.etree import ElementTree
+
+from cosmic_ray.ast import ast_nodes, get_ast
+from cosmic_ray.mutating import mutate_code
+from cosmic_ray.plugins import get_operator
+from coverage.numbits import numbits_to_nums
+
+ROOT = Path(__file__).resolve().parents[1]
+BUILD = ROOT / "build" / "mutants"
+TARGETS = ("graphslim/channels", "graphslim/ops", "graphslim/rewrite", "graphslim/graphdef/emit.py")
+COPIED = ("graphslim", "passes", "tests", "fixtures", "examples", "docs", "pyproject.toml")
+OPERATORS = (
+    *("Add_Sub", "Sub_Add", "Mul_Div", "Div_Mul", "FloorDiv_Mul", "Mod_FloorDiv"),
+    *("BitAnd_BitOr", "BitOr_BitAnd"),
+)
+COMPARISONS = (
+    *("Eq_NotEq", "NotEq_Eq", "Lt_LtE", "LtE_Lt", "Gt_GtE", "GtE_Gt", "Lt_GtE", "GtE_Lt"),
+    *("Is_IsNot", "IsNot_Is"),
+)
+OTHERS = (
+    *("AddNot", "ReplaceTrueWithFalse", "ReplaceFalseWithTrue", "ReplaceAndWithOr"),
+    *("ReplaceOrWithAnd", "ReplaceBreakWithContinue", "ReplaceContinueWithBreak"),
+    *("NumberReplacer", "RemoveDecorator", "ZeroIterationForLoop"),
+    *("ReplaceUnaryOperator_Delete_Not", "ReplaceUnaryOperator_USub_UAdd"),
+)
+"""Names of cosmic-ray's operators; those that only make another mutant of the same place are left out."""
+_MOST_SECONDS = 120.0
+"""How long the tests of one mutant may take together, as they took when they were noted."""
+
+
+class Mutant(NamedTuple):
+    """One fault: a file, relative to the checkout, an operator and which of its places in the file."""
+
+    path: str
+    operator: str
+    occurrence: int
+
+
+class Verdict(NamedTuple):
+    """What became of a mutant: the lines that differ, and the test that caught it, if any did."""
+
+    mutant: Mutant
+    diff: str
+    killed_by: str
+    tests: int
+
+
+def names() -> Iterator[str]:
+    """The names of all operators, as cosmic-ray has them."""
+    yield from (f"core/ReplaceBinaryOperator_{kind}" for kind in OPERATORS)
+    yield from (f"core/ReplaceComparisonOperator_{kind}" for kind in COMPARISONS)
+    yield from (f"core/{kind}" for kind in OTHERS)
+
+
+def mutants_of(path: Path) -> List[Mutant]:
+    """Every mutant of a file, as many of each operator as it has places for it."""
+    nodes = list(ast_nodes(get_ast(path.read_text(encoding="utf-8"))))
+    return [
+        Mutant(path.relative_to(ROOT).as_posix(), name, occurrence)
+        for name in names()
+        for occurrence in range(
+            sum(len(list(get_operator(name)().mutation_positions(node))) for node in nodes)
+        )
+    ]
+
+
+def draw(mutants: List[Mutant], count: int, seed: int) -> List[Mutant]:
+    """So many of some mutants, without those that are no code or change an annotation alone."""
+    drawn: List[Mutant] = []
+    for mutant in random.Random(seed).sample(mutants, len(mutants)):
+        if len(drawn) == count:
+            break
+        code, mutated = codes(mutant)
+        try:
+            compile(mutated, mutant.path, "exec", dont_inherit=True)
+        except SyntaxError:
+            continue
+        if not is_annotation(code, mutated):
+            drawn.append(mutant)
+    return drawn
+
+
+def codes(mutant: Mutant) -> Tuple[str, str]:
+    """The code of a mutant's file as it is, and with the fault in it."""
+    code = (ROOT / mutant.path).read_text(encoding="utf-8")
+    return code, mutate_code(code, get_operator(mutant.operator)(), mutant.occurrence)
+
+
+def is_annotation(code: str, mutated: str) -> bool:
+    """Whether the changed line is one that states types, which `__future__` never evaluates."""
+    line = code.splitlines()[changed_lines(code, mutated)[0] - 1]
+    return "Union[" in line or line.lstrip().startswith(("from ", "import "))
+
+
+def changed_lines(code: str, mutated: str) -> List[int]:
+    """The numbers of the lines of `code` that a mutant changes."""
+    matcher = difflib.SequenceMatcher(None, code.splitlines(), mutated.splitlines(), False)
+    return [
+        line + 1
+        for tag, start, end, _, _ in matcher.get_opcodes()
+        if tag != "equal"
+        for line in range(start, max(end, start + 1))
+    ]
+
+
+def copy_tree(name: str) -> Path:
+    """A fresh copy of what is tested; `shared` beside the checkout is linked beside the copy."""
+    tree = BUILD / name / "tree"
+    shutil.rmtree(tree.parent, ignore_errors=True)
+    tree.mkdir(parents=True)
+    for item in COPIED:
+        source = ROOT / item
+        if source.is_dir():
+            shutil.copytree(source, tree / item, ignore=shutil.ignore_patterns("__pycache__"))
+        elif source.exists():
+            shutil.copy(source, tree / item)
+    if (ROOT.parent / "shared").exists():
+        os.symlink(ROOT.parent / "shared", tree.parent / "shared")
+    return tree
+
+
+def pytest_in(tree: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    """Runs pytest on a copy."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, cwd=str(tree), env=environment, **options)
+
+
+def cover(jobs: int) -> None:
+    """Runs the tests, and keeps per line of the targets the tests that reach it, and their times."""
+    tree = copy_tree("cover")
+    pytest_in(
+        tree,
+        *("-n", str(jobs), f"--cov={tree / 'graphslim'}", "--cov-context=test", "--cov-report="),
+        *("--junitxml", str(tree / "times.xml"), "-o", "junit_family=xunit1"),
+    )
+    times = {
+        f"{case.get('file')}::{case.get('name')}": float(case.get("time", "0"))
+        for case in ElementTree.parse(tree / "times.xml").iter("testcase")
+    }
+    (BUILD / "times.json").write_text(json.dumps(times), encoding="utf-8")
+    shutil.copy(tree / ".coverage", BUILD / "coverage.sqlite")
+
+
+def tests_by_line(path: str) -> Dict[int, List[str]]:
+    """For each line of a file the tests that reach it, the quickest first."""
+    times = json.loads((BUILD / "times.json").read_text(encoding="utf-8"))
+    database = sqlite3.connect(BUILD / "coverage.sqlite")
+    rows = database.execute(
+        "select context.context, line_bits.numbits from line_bits"
+        " join file on file.id = line_bits.file_id join context on context.id = context_id"
+        " where file.path like ?",
+        ("%/" + path,),
+    )
+    reached: Dict[int, List[str]] = {}
+    for context, bits in rows:
+        test = context.rpartition("|")[0]
+        if test in times:
+            for line in numbits_to_nums(bits):
+                reached.setdefault(line, []).append(test)
+    return {line: sorted(set(tests), key=times.get) for line, tests in reached.items()}
+
+
+def judge(work: Tuple[Mutant, List[str]]) -> Verdict:
+    """Plants a mutant in this process's copy of the checkout, and runs its tests there."""
+    mutant, tests = work
+    tree = BUILD / f"worker-{os.getpid()}" / "tree"
+    if not tree.exists():
+        copy_tree(f"worker-{os.getpid()}")
+    file = tree / mutant.path
+    code, mutated = codes(mutant)
+    lines = difflib.unified_diff(code.splitlines(), mutated.splitlines(), lineterm="", n=0)
+    diff = "\n".join(list(lines)[2:])
+    if not tests:
+        return Verdict(mutant, diff, "", 0)
+    file.write_text(mutated, encoding="utf-8")
+    try:
+        ended = pytest_in(
+            tree,
+            *("-x", "--no-header", "-rf", *tests),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=3 * _MOST_SECONDS,
+        )
+        text = ended.stdout.decode("utf-8", "replace").strip()
+        killed_by = "" if ended.returncode == 0 else text.splitlines()[-1] if text else "crash"
+    except subprocess.TimeoutExpired:
+        killed_by = "time"
+    finally:
+        file.write_text(code, encoding="utf-8")
+    return Verdict(mutant, diff, killed_by, len(tests))
+
+
+def chosen(tests: List[str], times: Dict[str, float]) -> List[str]:
+    """The quickest tests, as many as fit into the time that one mutant may take."""
+    taken, spent = [], 0.0
+    for test in tests:
+        spent += times[test]
+        if taken and spent > _MOST_SECONDS:
+            break
+        taken.append(test)
+    return taken
+
+
+def main() -> int:
+    """Gives the exit status: 1 where fewer of the mutants died than `--at-least` says."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("paths", nargs="*", type=Path)
+    parser.add_argument("--cover", action="store_true", help="note first which tests reach what")
+    parser.add_argument("--count", type=int, default=0, help="how many mutants")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--at-least", type=float, default=0.9, help="the share that has to die")
+    given = parser.parse_args()
+    BUILD.mkdir(parents=True, exist_ok=True)
+    if given.cover:
+        cover(given.jobs)
+    if not given.count:
+        return 0
+    places = given.paths or [ROOT / target for target in TARGETS]
+    files = sorted(
+        {file for place in places for file in ([place] if place.is_file() else place.rglob("*.py"))}
+    )
+    everything = [mutant for file in files for mutant in mutants_of(file.resolve())]
+    drawn = draw(everything, given.count, given.seed)
+    times = json.loads((BUILD / "times.json").read_text(encoding="utf-8"))
+    reached = {path: tests_by_line(path) for path in {mutant.path for mutant in drawn}}
+    work = []
+    for mutant in drawn:
+        lines = reached[mutant.path]
+        tests = {test for line in changed_lines(*codes(mutant)) for test in lines.get(line, ())}
+        work.append((mutant, chosen(sorted(tests, key=times.get), times)))
+    start, dead = time.monotonic(), 0
+    with multiprocessing.Pool(given.jobs) as pool:
+        for done, verdict in enumerate(pool.imap_unordered(judge, work), start=1):
+            dead += bool(verdict.killed_by)
+            if not verdict.killed_by:
+                place = f"{verdict.mutant.path} ({verdict.mutant.operator}, {verdict.tests} tests)"
+                print(f"survived: {place}\n{verdict.diff}\n", flush=True)
+            if done % 20 == 0:
+                print(
+                    f"{done} of {len(work)}, {dead} dead, {time.monotonic() - start:.0f} s",
+                    flush=True,
+                )
+    print(
+        f"{dead} of {len(work)} mutants died ({dead / len(work):.1%}), of {len(everything)} there are"
+    )
+    return 0 if dead >= given.at_least * len(work) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
