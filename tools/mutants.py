@@ -1,8 +1,8 @@
 """Plants small faults in the core, one at a time, and counts how many of them the tests catch.
 
-    tools/mutants.py --cover             runs the tests once, and notes which of them reach which line
-    tools/mutants.py --count 400         plants so many mutants, drawn by a seed, and prints survivors
-    tools/mutants.py --count 50 PATH     of one file or folder alone
+    tools/mutants.py --cover           runs the tests once, and notes which of them reach a line
+    tools/mutants.py --count 400       plants so many mutants, drawn by a seed; prints survivors
+    tools/mutants.py --count 50 PATH   of one file or folder alone
 
 The mutants are cosmic-ray's: another comparison, another number, `and` for `or`, a loop that does
 not run, a decorator less. Each is judged by the tests that reach its line, the quickest first,
@@ -50,13 +50,13 @@ OTHERS = (
     *("NumberReplacer", "RemoveDecorator", "ZeroIterationForLoop"),
     *("ReplaceUnaryOperator_Delete_Not", "ReplaceUnaryOperator_USub_UAdd"),
 )
-"""Names of cosmic-ray's operators; those that only make another mutant of the same place are left out."""
+"""Cosmic-ray's operators, but for those that only make another mutant of the same place."""
 _MOST_SECONDS = 120.0
 """How long the tests of one mutant may take together, as they took when they were noted."""
 
 
 class Mutant(NamedTuple):
-    """One fault: a file, relative to the checkout, an operator and which of its places in the file."""
+    """One fault: a file of the checkout, an operator, and which of its places in the file."""
 
     path: str
     operator: str
@@ -154,7 +154,7 @@ def pytest_in(tree: Path, *arguments: str, **options: Any) -> subprocess.Complet
 
 
 def cover(jobs: int) -> None:
-    """Runs the tests, and keeps per line of the targets the tests that reach it, and their times."""
+    """Runs the tests, and keeps for each line the tests that reach it, and how long they take."""
     tree = copy_tree("cover")
     pytest_in(
         tree,
@@ -270,7 +270,8 @@ def main() -> int:
                     flush=True,
                 )
     print(
-        f"{dead} of {len(work)} mutants died ({dead / len(work):.1%}), of {len(everything)} there are"
+        f"{dead} of {len(work)} mutants died ({dead / len(work):.1%}); "
+        f"there are {len(everything)} in all"
     )
     return 0 if dead >= given.at_least * len(work) else 1
 
