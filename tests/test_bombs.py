@@ -13,12 +13,13 @@ from tiny import tiny
 
 import graphslim as gs
 from graphslim.analysis.values import Values
+from graphslim.channels.facts import LAID_OUT, LONGEST
+from graphslim.channels.walk import FOLLOWED
 from graphslim.errors import AnalysisError, GraphslimError, LoadError
 from graphslim.graphdef import load, serialize
 from graphslim.graphdef.protos import GraphDef
 from graphslim.ir import Func, Graph, Port
 from graphslim.match.matcher import Matcher
-from graphslim.ops.guard import FOLLOWED, LAID_OUT, LONGEST
 from graphslim.ops.table import CHANNEL_RULES, COST_RULES
 
 MOST = 500 << 20

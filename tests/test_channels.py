@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from tiny import groups, pins, tiny
 
 import graphslim as gs
-from graphslim.analysis import components
-from graphslim.analysis.components import connected
+from graphslim.channels import joints
+from graphslim.channels.joints import connected
+from graphslim.channels.rules import CHANNEL_RULES
+from graphslim.channels.visit import OpVisit
 from graphslim.errors import AnalysisError
-from graphslim.ops.table import CHANNEL_RULES, OpVisit
 
 X = "x = input 1,8,8,4\n"
 
@@ -313,13 +314,13 @@ def test_analysis_is_kept_until_the_graph_changes() -> None:
 @pytest.fixture
 def rounds(monkeypatch: pytest.MonkeyPatch) -> Iterator[List[int]]:
     """Counts the rounds of `connected` in its one element."""
-    count, plain = [0], components._round
+    count, plain = [0], joints._round
 
     def counting(*arrays: np.ndarray) -> np.ndarray:
         count[0] += 1
         return plain(*arrays)
 
-    monkeypatch.setattr(components, "_round", counting)
+    monkeypatch.setattr(joints, "_round", counting)
     yield count
 
 

@@ -12,8 +12,8 @@ from test_plan_fit import FOLDS
 from tiny import tiny
 
 import graphslim as gs
+from graphslim.analysis.diff import Differences, NodeDifference, Side, differences
 from graphslim.cli import main
-from graphslim.differences import Differences, NodeDifference, Side, differences
 from graphslim.plans import plan_given
 
 

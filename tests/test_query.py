@@ -7,6 +7,8 @@ from graphslim.ir.query import (
     behind,
     constant_nodes,
     downstream,
+    in_branch,
+    in_loop,
     needed,
     remove_unread,
     upstream,
@@ -77,3 +79,60 @@ def test_what_only_unread_nodes_read_goes_with_them() -> None:
     graph.outputs = [Port("y")]
     assert remove_unread(graph, ["z", "one"]) == 1
     assert {node.name for node in graph} == {"x", "w", "one", "two", "y"}
+
+
+BRANCHES = """
+x = Placeholder() dtype=float32 shape=<2>
+training = Placeholder() dtype=bool shape=<>
+before = Relu(x)
+switch = Switch(before, training)
+off = Neg(switch:0)
+on = Abs(switch:1)
+waits = Exp(x, ^on)
+y = Merge(off, on)
+after = Relu(y)
+"""
+
+
+def test_a_branch_begins_at_a_switch_and_ends_before_a_merge() -> None:
+    """The Merge has a result whichever branch ran; what waits for one of them may not run."""
+    assert in_branch(from_text(BRANCHES)) == {"switch", "off", "on", "waits"}
+
+
+LOOP = """
+x = Placeholder() dtype=float32 shape=<2>
+begin = Enter(x)
+turn = Merge(begin, again)
+more = Less(turn, turn)
+cond = LoopCond(more)
+switch = Switch(turn, cond)
+end = Exit(switch:0)
+body = Neg(switch:1)
+again = NextIteration(body)
+y = Relu(end)
+"""
+
+
+def test_the_switch_of_a_loop_is_no_choice_between_branches() -> None:
+    """Its body runs as often as the loop turns, and its Exit always does."""
+    assert in_branch(from_text(LOOP)) == set()
+
+
+def test_a_loop_begins_with_its_enter_and_ends_before_its_exit() -> None:
+    inside = {"begin", "turn", "more", "cond", "switch", "body", "again"}
+    assert in_loop(from_text(LOOP)) == inside
+    assert in_loop(from_text(BRANCHES)) == set()
+
+
+def test_what_follows_a_loop_within_a_loop_is_in_a_loop() -> None:
+    """The Exit of the inner loop leads back into the outer one."""
+    inner = LOOP.replace("x = Placeholder() dtype=float32 shape=<2>", "")
+    inner = inner.replace("(x)", "(body)").replace("body = Neg", "within = Neg")
+    inner = inner.replace("NextIteration(body)", "NextIteration(within)")
+    for name in ("begin", "turn", "more", "cond", "switch", "end", "again", "y"):
+        inner = inner.replace(f"{name} =", f"inner/{name} =")
+        for mark in ",):":
+            inner = inner.replace(f"({name}{mark}", f"(inner/{name}{mark}")
+            inner = inner.replace(f", {name}{mark}", f", inner/{name}{mark}")
+    inside = in_loop(from_text(LOOP + inner))
+    assert {"inner/end", "inner/y"} <= inside and "x" not in inside

@@ -1,16 +1,25 @@
-"""What a user should know of a graph before trusting a result: training left in it, and such."""
+"""What a user should know before trusting a result: training left in a graph, and its precision."""
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Set
+from typing import List, NamedTuple, Optional
 
-from graphslim.analysis.switches import silent_noise
-from graphslim.ir import Graph, Node
-from graphslim.ir.families import STATEFUL_DRAWS, SWITCHES
-from graphslim.ir.query import needed
+from graphslim.analysis.probe import silent_noise
+from graphslim.ir import IDENTITIES, DType, Graph, Node
+from graphslim.ir.families import OPAQUE_OPS, STATEFUL_DRAWS
+from graphslim.ir.query import in_branch, needed
 from graphslim.words import plural
 
-_OPAQUE = frozenset(("TRTEngineOp", "PyFunc", "EagerPyFunc", "PyFuncStateless"))
+TOLERANCE = 1e-4
+"""Largest difference between two graphs that compute the same in float32, as a share of an
+output's range."""
+TRAINING = 1e-2
+"""The same where batch norms go by the statistics of the batch: on maps of a few pixels they
+magnify rounding. A published pose network moves by 3e-4 of its range if its input moves by one
+rounding."""
+_ROUNDINGS = 4
+"""So many roundings may a sum of another length, or with a constant folded into it, be off."""
+_EPSILON = {DType.float16: 2.0**-10, DType.bfloat16: 2.0**-7}
 
 
 class Caution(NamedTuple):
@@ -33,10 +42,10 @@ class Caution(NamedTuple):
 def cautions(graph: Graph) -> List[Caution]:
     """What is to be said of a graph, as far as its outputs depend on it."""
     training, used = training_norms(graph), needed(graph)
-    opaque = [node for node in graph if node.op in _OPAQUE and node.name in used]
-    found = []
+    opaque = [node for node in graph if node.op in OPAQUE_OPS and node.name in used]
+    told = []
     if training:
-        found.append(
+        told.append(
             Caution(
                 f"{plural(len(training), 'batch norm')} frozen in the training phase, such as "
                 f"{training[0].name}: the outputs depend on what else is in the batch",
@@ -46,7 +55,7 @@ def cautions(graph: Graph) -> List[Caution]:
         )
     random = random_node(graph)
     if random is not None:
-        found.append(
+        told.append(
             Caution(
                 f"dropout or noise left on at {random}: the outputs differ from run to run",
                 "freeze the graph for inference; until then its outputs cannot be compared",
@@ -54,7 +63,7 @@ def cautions(graph: Graph) -> List[Caution]:
             )
         )
     if opaque:
-        found.append(
+        told.append(
             Caution(
                 f"{plural(len(opaque), 'opaque op')}, such as {opaque[0].name} "
                 f"({opaque[0].op}): what is inside cannot be seen or pruned",
@@ -62,48 +71,30 @@ def cautions(graph: Graph) -> List[Caution]:
                 opaque[0].name,
             )
         )
-    return found
+    return told
 
 
 def training_norms(graph: Graph) -> List[Node]:
     """The batch norms that the outputs depend on and that go by the batch's own statistics."""
-    used, optional = needed(graph), conditional(graph)
-    return [
-        node
-        for node in graph
-        if node.attrs.get("is_training") is True and node.name in used and node.name not in optional
-    ]
+    always = needed(graph) - in_branch(graph)
+    return [node for node in graph if node.attrs.get("is_training") is True and node.name in always]
 
 
 def random_node(graph: Graph) -> Optional[str]:
     """The first node, if any, that makes the outputs differ from run to run."""
-    used, optional = needed(graph), conditional(graph)
-    for node in graph:
-        if node.op not in STATEFUL_DRAWS or node.name not in used or node.name in optional:
-            continue
-        if node.name not in silent_noise(graph):
-            return node.name
-    return None
+    always = needed(graph) - in_branch(graph)
+    draws = [node.name for node in graph if node.op in STATEFUL_DRAWS and node.name in always]
+    return next((name for name in draws if name not in silent_noise(graph)), None)
 
 
-def conditional(graph: Graph) -> Set[str]:
-    """The nodes that run in one branch of a condition alone, as for a learning phase."""
-    return graph.memo("conditional nodes", _inside_branches)
+def tolerance_of(graph: Graph) -> float:
+    """How far two graphs that compute the same may be apart, as a share of an output's range.
 
-
-def _inside_branches(graph: Graph) -> Set[str]:
-    inside: Dict[str, bool] = {}
-    for node in graph.order():
-        inside[node.name] = _chooses(graph, node) or (
-            node.op not in ("Merge", "RefMerge")
-            and any(inside.get(port.node, False) for port in graph.inputs_of(node))
-        )
-    return {name for name, within in inside.items() if within}
-
-
-def _chooses(graph: Graph, node: Node) -> bool:
-    """Whether a node leads into a branch; the Switch of a loop leads into its body or out of it."""
-    if node.op not in SWITCHES:
-        return False
-    conditions = [graph[port.node].op for port in graph.data_inputs(node)[1:]]
-    return "LoopCond" not in conditions
+    That is 0.0001; four roundings where a graph computes in 16 bits, 0.004 in float16 and 0.03 in
+    bfloat16 (weights that are stored in 16 bits and cast are no such computation); and 0.01 where
+    batch norms were frozen in the training phase.
+    """
+    # Ops of many inputs, such as Assert, have a list of types, and compute nothing.
+    stated = [node.attrs.get("T") for node in graph if node.op not in IDENTITIES]
+    rounding = [_ROUNDINGS * size for dtype, size in _EPSILON.items() if dtype in stated]
+    return max([TOLERANCE, *rounding, *([TRAINING] if training_norms(graph) else [])])

@@ -1,4 +1,4 @@
-"""What a graph costs: parameters and multiply-accumulates.
+"""What a graph costs, node by node: parameters and multiply-accumulates.
 
 Parameters are the elements of floating-point and quantised constants of rank 1 and more that an
 output depends on: weights, biases and all four batch-norm vectors, as Keras counts them. MACs are
@@ -8,17 +8,16 @@ of bias, batch norm, activations and pooling are left out.
 
 from __future__ import annotations
 
-from typing import Collection, Dict, List, NamedTuple, Optional, Sequence, Set
+from typing import Collection, Dict, Iterable, List, NamedTuple, Optional, Set
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, analyse
-from graphslim.analysis.computed import element_type
-from graphslim.analysis.shared import Copies, copies_needed
+from graphslim.channels.computed import element_type
+from graphslim.channels.facts import Fact, product
+from graphslim.channels.groups import Channels, Copies, analyse, copies_needed
+from graphslim.channels.rules import COST_RULES, guarded
 from graphslim.ir import Graph, Node
 from graphslim.ir.query import needed
-from graphslim.ops.guard import guarded
-from graphslim.ops.table import COST_RULES, Fact, product
 
 
 class Cost(NamedTuple):
@@ -28,44 +27,64 @@ class Cost(NamedTuple):
     macs: Optional[int]
 
 
+NOTHING = Cost(0, 0)
+"""The cost of a node that costs nothing."""
+
+
 def cost(graph: Graph) -> Cost:
     """What a graph costs."""
-    return graph.memo("cost", lambda graph: cost_without(graph, None))
+    return total(costs_of(graph).values())
 
 
-def cost_without(graph: Graph, removed: Optional[np.ndarray]) -> Cost:
-    """What a graph would cost without some channels; `removed` is bool per channel label."""
+def costs_of(graph: Graph) -> Dict[str, Cost]:
+    """What each node costs, for those that cost something; kept until the graph changes."""
+    return graph.memo("costs", lambda graph: costs_without(graph, None))
+
+
+def total(costs: Iterable[Cost]) -> Cost:
+    """The sum of costs; its multiply-accumulates are None where one is not known."""
+    params, macs = 0, 0  # type: int, Optional[int]
+    for part in costs:
+        params += part.params
+        macs = None if macs is None or part.macs is None else macs + part.macs
+    return Cost(params, macs)
+
+
+def cost_without(graph: Graph, removed: np.ndarray) -> Cost:
+    """What a graph would cost without some channels; `removed` is bool of shape (channels,)."""
+    return total(costs_without(graph, removed).values())
+
+
+def costs_without(graph: Graph, removed: Optional[np.ndarray]) -> Dict[str, Cost]:
+    """What each node would cost without some channels, for those that cost something.
+
+    Args:
+        graph: the graph.
+        removed: which channels go, bool of shape (channels,); None for none.
+
+    Raises:
+        AnalysisError: a cost rule fails, since the node is damaged.
+    """
     channels = analyse(graph)
     shrunk = _Shrinking(channels, removed)
     shared = {} if removed is None else copies_needed(channels, removed)
     stored = set() if removed is None else set(channels.to_store(removed))
     idle = _unread(graph, stored)
-    params, macs = 0, 0  # type: int, Optional[int]
+    costs: Dict[str, Cost] = {}
     for node in _costed(graph):
         if node.name in idle:
             continue
+        outs = channels.facts[node.name]
         if node.op == "Const":
             if node.attrs["value"].dtype.is_real:
-                params += _left(shrunk(channels.facts[node.name][0]), shared.get(node.name))
+                costs[node.name] = Cost(_left(shrunk(outs[0]), shared.get(node.name)), 0)
         elif node.name in stored:
-            params += _left(shrunk(channels.facts[node.name][0]), None)
+            costs[node.name] = Cost(_left(shrunk(outs[0]), None), 0)
         elif node.op in COST_RULES:
             inputs = [shrunk(channels.fact(port)) for port in graph.data_inputs(node)]
-            outs = [shrunk(known) for known in channels.facts[node.name]]
-            own = macs_of(graph, node, inputs, outs)
-            macs = None if own is None or macs is None else macs + own
-    return Cost(params, macs)
-
-
-def macs_of(
-    graph: Graph, node: Node, inputs: Sequence[Fact], outs: Sequence[Fact]
-) -> Optional[int]:
-    """The multiply-accumulates of an op that has a cost rule; None where a size is open.
-
-    Raises:
-        AnalysisError: the rule fails, since the node is damaged.
-    """
-    return guarded(COST_RULES[node.op], graph, node, node, inputs, outs)
+            rule, left = COST_RULES[node.op], [shrunk(known) for known in outs]
+            costs[node.name] = Cost(0, guarded(rule, graph, node, node, inputs, left))
+    return costs
 
 
 def bytes_without(graph: Graph, removed: np.ndarray) -> int:
@@ -84,43 +103,44 @@ def bytes_without(graph: Graph, removed: np.ndarray) -> int:
     for node in graph:
         if node.op == "Const" and channels.facts[node.name][0].shape:
             known, tensor = channels.facts[node.name][0], node.attrs["value"]
-            left = _left(shrunk(known), shared.get(node.name))
-            left = 0 if node.name in idle else left
+            left = 0 if node.name in idle else _left(shrunk(known), shared.get(node.name))
             lost += (tensor.size - left) * tensor.dtype.storage.itemsize
     return lost
 
 
 def _costed(graph: Graph) -> List[Node]:
-    """The nodes that cost something: parameters of rank 1 and more, and ops with a cost rule."""
+    """The nodes that may cost something: parameters of rank 1 and more, and ops with a rule."""
+    return graph.memo("costed", _find_costed)
 
-    def find(graph: Graph) -> List[Node]:
-        used, channels = needed(graph), analyse(graph)
-        facts, stored = channels.facts, channels.stored
-        return [
-            node
-            for node in graph
-            if node.name in used
-            and (
-                (facts[node.name][0].shape if node.op == "Const" else node.op in COST_RULES)
-                or (node.name in stored and facts[node.name][0].shape)
+
+def _find_costed(graph: Graph) -> List[Node]:
+    used, channels = needed(graph), analyse(graph)
+    return [
+        node
+        for node in graph
+        if node.name in used
+        and (
+            (node.op in COST_RULES and node.op != "Const")
+            or (
+                (node.op == "Const" or node.name in channels.stored)
+                and channels.facts[node.name][0].shape
             )
-        ]
-
-    return graph.memo("costed", find)
+        )
+    ]
 
 
 def _unread(graph: Graph, stored: Collection[str]) -> Set[str]:
     """The nodes that nothing reads any more once the results of some nodes are stored."""
     kept = {*graph.inputs, *[port.node for port in graph.outputs]}
-    found: Set[str] = set()
+    unread: Set[str] = set()
     waiting = [port.node for name in stored for port in graph.inputs_of(name)]
     while waiting:
         name = waiting.pop()
         left = [use for use in graph.uses_of(name) if use.node not in stored]
-        if name not in kept | found and all(use.node in found for use in left):
-            found.add(name)
+        if name not in kept | unread and all(use.node in unread for use in left):
+            unread.add(name)
             waiting.extend([port.node for port in graph.inputs_of(name)])
-    return found
+    return unread
 
 
 def _left(known: Fact, copies: Optional[Copies]) -> int:
@@ -134,20 +154,18 @@ class _Shrinking:
     """Facts without the channels that go; an array of ids that many share is counted once."""
 
     def __init__(self, channels: Channels, removed: Optional[np.ndarray]) -> None:
-        self._channels, self._removed = channels, removed
+        self._label, self._removed = channels.label, removed
         self._counts: Dict[int, int] = {}
 
     def __call__(self, known: Fact) -> Fact:
         if self._removed is None or known.shape is None:
             return known
+        for ids in known.ids:
+            if ids is not None and id(ids) not in self._counts:
+                left = np.count_nonzero(~self._removed[self._label[ids]])
+                self._counts[id(ids)] = int(left)
         sizes = [
-            size if ids is None else self._count(ids) for size, ids in zip(known.shape, known.ids)
+            size if ids is None else self._counts[id(ids)]
+            for size, ids in zip(known.shape, known.ids)
         ]
         return known._replace(shape=tuple(sizes))
-
-    def _count(self, ids: np.ndarray) -> int:
-        found = self._counts.get(id(ids))
-        if found is None and self._removed is not None:
-            found = int(np.count_nonzero(~self._removed[self._channels.label[ids]]))
-            self._counts[id(ids)] = found
-        return found or 0

@@ -2,8 +2,8 @@
 
 A channel may go where every sum over it is indifferent to it: its weights there are zero (or feed
 only dead channels), or its value there is zero, or a constant that can be folded into the offset.
-What is not summed over is carried on, tied or pinned (`analysis.audit` sees to it), so that the
-sums are all there is to ask.
+What is not summed over is carried on, tied or pinned (the walk sees to it), so that the sums are
+all there is to ask.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import List, NamedTuple, Optional
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels
 from graphslim.analysis.values import Value, Values
+from graphslim.channels.facts import Fact, laid_out, per_channel
+from graphslim.channels.groups import Channels
+from graphslim.channels.visit import Contraction
 from graphslim.ir import Port
 from graphslim.ops.fused import takes_offset
-from graphslim.ops.guard import laid_out
-from graphslim.ops.table import Contraction, Fact, per_channel
 
 
 class Constant(NamedTuple):
@@ -25,8 +25,8 @@ class Constant(NamedTuple):
 
     Attributes:
         node: the contraction's node.
-        indices: positions along its summed-over axis.
-        values: the constants that stand there.
+        indices: positions along its summed-over axis; int64 of shape (n,).
+        values: the constants that stand there; float64 of shape (n,).
     """
 
     node: str
@@ -35,19 +35,28 @@ class Constant(NamedTuple):
 
 
 class Consumer(NamedTuple):
-    """A contraction, reduced to what decides over its input channels."""
+    """A contraction, reduced to what decides over its input channels.
+
+    Attributes:
+        contraction: the contraction.
+        into: the channels that it sums over; int64 of shape (c_in,).
+        out: the channels that it produces, int64 of shape (c_out,); None if not followed.
+        heavy: whether input i has a weight for output o; bool of shape (c_in, c_out).
+        idle: whether the sum is indifferent to input i whatever its weights, since its value is
+            zero or can be folded into an offset; bool of shape (c_in,).
+        value: the constant that input i is, NaN where it is none; float64 of shape (c_in,).
+        upholds: whether an output is a constant because input i is one, and nothing can make up
+            for its loss: an output that is dead, but kept, has to stay that constant; bool of
+            shape (c_in,).
+    """
 
     contraction: Contraction
     into: np.ndarray
     out: Optional[np.ndarray]
     heavy: np.ndarray
-    """Whether input i has a weight for output o; bool of shape (c_in, c_out)."""
     idle: np.ndarray
-    """Whether input i is indifferent here whatever its weights; bool of shape (c_in,)."""
     value: np.ndarray
-    held: np.ndarray
-    """Whether an output is a constant because input i is one, and nothing can make up for its
-    loss: an output that is dead, but kept, has to stay that constant; bool of shape (c_in,)."""
+    upholds: np.ndarray
 
     def read(self, kept: np.ndarray) -> np.ndarray:
         """Which inputs have a weight for an output that is kept; bool of shape (c_in,)."""
@@ -63,7 +72,7 @@ def consumers_of(channels: Channels, values: Values, zero_below: float) -> List[
         values: the value analysis, made with the same threshold.
         zero_below: weights with a smaller magnitude count as zero (0: only exact zeros do).
     """
-    return [_consumer(channels, values, one, zero_below) for one in channels.contractions]
+    return [_consumer(channels, values, summed, zero_below) for summed in channels.contractions]
 
 
 def find_dead(channels: Channels, consumers: List[Consumer], allowed: np.ndarray) -> np.ndarray:
@@ -76,9 +85,9 @@ def find_dead(channels: Channels, consumers: List[Consumer], allowed: np.ndarray
     needed = channels.pinned() | ~(allowed | owned)
     while True:
         before = np.count_nonzero(needed)
-        for one in reversed(consumers):  # against the flow, so that few rounds do
-            wanted = (one.read(needed) | one.held) & ~one.idle
-            needed[one.into[wanted]] = True
+        for consumer in reversed(consumers):  # against the flow, so that few rounds do
+            wanted = (consumer.read(needed) | consumer.upholds) & ~consumer.idle
+            needed[consumer.into[wanted]] = True
         channels.owning(needed)
         if np.count_nonzero(needed) == before:
             return ~needed & ~owned
@@ -86,13 +95,14 @@ def find_dead(channels: Channels, consumers: List[Consumer], allowed: np.ndarray
 
 def constants_of(consumers: List[Consumer], removed: np.ndarray) -> List[Constant]:
     """The constants other than zero that removed channels leave at their consumers."""
-    found, kept = [], ~removed
-    for one in consumers:
-        gone = removed[one.into] & one.idle & (one.value != 0) & one.read(kept)
+    constants, kept = [], ~removed
+    for consumer in consumers:
+        gone = removed[consumer.into] & consumer.idle & (consumer.value != 0) & consumer.read(kept)
         if gone.any():
             indices = np.flatnonzero(gone)
-            found.append(Constant(one.contraction.node, indices, one.value[indices]))
-    return found
+            node = consumer.contraction.node
+            constants.append(Constant(node, indices, consumer.value[indices]))
+    return constants
 
 
 def constants_left(
@@ -100,38 +110,39 @@ def constants_left(
 ) -> List[Constant]:
     """`constants_of` all contractions; those that no constant reaches are not looked into."""
     consumers = []
-    for one in channels.contractions:
-        gone = removed[channels.label[one.into]]
+    for summed in channels.contractions:
+        gone = removed[channels.label[summed.into]]
         if gone.any():
-            data = channels.graph.data_inputs(one.node)[one.data]
-            value = per_channel(values.at(data), one.axis, len(gone))
+            data = channels.graph.data_inputs(summed.node)[summed.data]
+            value = per_channel(values.at(data), summed.axis, len(gone))
             if (gone & np.isfinite(value) & (value != 0)).any():
-                consumers.append(_consumer(channels, values, one, zero_below))
+                consumers.append(_consumer(channels, values, summed, zero_below))
     return constants_of(consumers, removed)
 
 
-def _consumer(channels: Channels, values: Values, one: Contraction, zero_below: float) -> Consumer:
-    graph = channels.graph
-    inputs = graph.data_inputs(one.node)
-    into = channels.label[one.into]
-    out = None if one.out is None else channels.label[one.out]
-    weights = _whole(values.at(inputs[one.weights]), channels.fact(inputs[one.weights]).shape)
+def _consumer(
+    channels: Channels, values: Values, summed: Contraction, zero_below: float
+) -> Consumer:
+    graph, at = channels.graph, Port(summed.node)
+    inputs = graph.data_inputs(summed.node)
+    into = channels.label[summed.into]
+    out = None if summed.out is None else channels.label[summed.out]
+    weights = _whole(values.at(inputs[summed.weights]), channels.fact(inputs[summed.weights]).shape)
     if weights is None:
         heavy = np.broadcast_to(np.array(True), (len(into), 1 if out is None else len(out)))
     else:
-        matrix = np.abs(one.matrix(weights))
+        matrix = np.abs(summed.matrix(weights))
         heavy = (~(matrix < zero_below) if zero_below > 0 else matrix != 0).any(axis=0)
-    value = per_channel(values.at(inputs[one.data]), one.axis, len(into))
-    foldable = one.uniform and out is not None and takes_offset(graph[one.node])
-    foldable = foldable and Port(one.node) not in graph.outputs
-    foldable = foldable and weights is not None and not np.isnan(weights).any()
+    value = per_channel(values.at(inputs[summed.data]), summed.axis, len(into))
+    takes_constants = summed.uniform and out is not None and takes_offset(graph[summed.node])
+    known = weights is not None and not np.isnan(weights).any()
+    foldable = takes_constants and known and at not in graph.outputs
     idle = np.isfinite(value) if foldable else value == 0
-    held = np.zeros(len(into), bool)
+    upholds = np.zeros(len(into), bool)
     if not foldable and out is not None:
-        at = Port(one.node)
-        steady = _steady(channels.fact(at), values.at(at), np.asarray(one.out))
-        held = np.isfinite(value) & heavy[:, steady].any(axis=1)
-    return Consumer(one, into, out, heavy, idle, value, held)
+        steady = _steady(channels.fact(at), values.at(at), np.asarray(summed.out))
+        upholds = np.isfinite(value) & heavy[:, steady].any(axis=1)
+    return Consumer(summed, into, out, heavy, idle, value, upholds)
 
 
 def _steady(known: Fact, value: Value, out: np.ndarray) -> np.ndarray:
@@ -141,9 +152,9 @@ def _steady(known: Fact, value: Value, out: np.ndarray) -> np.ndarray:
     ]
     if value is None or not places:
         return np.full(len(out), value is not None)
-    found = np.moveaxis(np.isfinite(value), places[-1], -1)
-    found = np.broadcast_to(found, (*found.shape[:-1], len(out)))
-    return np.logical_or.reduce(found, axis=tuple(range(found.ndim - 1)))
+    finite = np.moveaxis(np.isfinite(value), places[-1], -1)
+    finite = np.broadcast_to(finite, (*finite.shape[:-1], len(out)))
+    return np.logical_or.reduce(finite, axis=tuple(range(finite.ndim - 1)))
 
 
 def _whole(value: Value, shape: Optional[tuple]) -> Value:

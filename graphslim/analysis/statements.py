@@ -1,23 +1,19 @@
-"""What nodes state of sizes and counts in their attributes, held against what the walk finds."""
+"""What nodes state of sizes and counts in their attributes, compared with what the walk finds."""
 
 from __future__ import annotations
 
 from typing import Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
-from graphslim.analysis.channels import Labels
+from graphslim.channels.facts import Dims, Fact
+from graphslim.channels.groups import Labels
 from graphslim.errors import EmitError
 from graphslim.ir import DType, Graph, Node, Port, Shape, Tensor
+from graphslim.ir.families import PLACEHOLDERS, VARIABLES
 from graphslim.ir.query import downstream
-from graphslim.ops.table import Fact
 
 _SHAPE_LISTS = ("_output_shapes", "output_shapes")
 """Attributes that hold the shape of every output, on whatever op."""
-_SHAPE_OPS = frozenset(
-    [
-        *("Placeholder", "PlaceholderV2", "PlaceholderWithDefault", "EnsureShape"),
-        *("Variable", "VariableV2", "VarHandleOp", "AccumulateNV2", "ParallelConcat"),
-    ]
-)
+_SHAPE_OPS = PLACEHOLDERS | VARIABLES | {"EnsureShape", "AccumulateNV2", "ParallelConcat"}
 """Ops whose attribute `shape` is the shape of their output."""
 _INPUTS: Dict[str, Tuple[int, int]] = {
     **dict.fromkeys(("AddN", "AccumulateNV2", "Pack", "ParallelConcat"), (1, 0)),
@@ -70,38 +66,40 @@ def restate(graph: Graph, before: Labels, after: Labels) -> None:
 
     Args:
         graph: the graph, changed in place.
-        before: what a walk found before the cut.
-        after: what one found after it.
+        before: what a walk gives before the cut.
+        after: what one gives after it.
     """
     moved: Set[Port] = set()
     for node in graph.order():
         fed = any(port in moved for port in graph.data_inputs(node))
         stated = list(statements(node))
-        outputs = max([len(after.facts.get(node.name, ())), *[one.port.port + 1 for one in stated]])
+        ends = [statement.port.port + 1 for statement in stated]
+        outputs = max([len(after.facts.get(node.name, ())), *ends])
         for index in range(outputs):
             port = Port(node.name, index)
             shape = after.fact(port).shape
             vague = shape is None or None in shape
             if (fed and vague) or shape != before.fact(port).shape:
                 moved.add(port)
-        for one in stated:
-            if one.port in moved:
-                updated = _updated(one.shape, before.fact(one.port), after.fact(one.port).shape)
-                _set(graph, node, one, updated)
+        for statement in stated:
+            if statement.port in moved:
+                port = statement.port
+                updated = _updated(statement.shape, before.fact(port), after.fact(port).shape)
+                _set(graph, node, statement, updated)
 
 
-def _updated(stated: Shape, before: Fact, found: Optional[Tuple[Optional[int], ...]]) -> Shape:
-    """A stated shape with the sizes that were found.
+def _updated(stated: Shape, before: Fact, shape: Dims) -> Shape:
+    """A stated shape with the sizes that a walk after the cut gives.
 
     A size of 1 cannot have been cut, nor can one of an axis that had no channels.
     """
     if not stated.dims:
         return stated
-    if found is None or len(found) != len(stated.dims):
+    if shape is None or len(shape) != len(stated.dims):
         return Shape(tuple([1 if size == 1 else None for size in stated.dims]))
     sizes: List[Optional[int]] = []
-    for axis, (size, new) in enumerate(zip(stated.dims, found)):
-        uncut = size == 1 or (before.rank == len(found) and before.channels(axis) is None)
+    for axis, (size, new) in enumerate(zip(stated.dims, shape)):
+        uncut = size == 1 or (before.rank == len(shape) and before.channels(axis) is None)
         # What the file leaves open stays open: it may be fed in other sizes.
         sizes.append(size if size is None or (new is None and uncut) else new)
     return Shape(tuple(sizes))
@@ -126,21 +124,21 @@ def is_stated(graph: Graph) -> bool:
     )
 
 
-def check_shapes(graph: Graph, found: Labels) -> None:
+def check_shapes(graph: Graph, labels: Labels) -> None:
     """Checks that the shapes that changed nodes, and those behind them, state are true.
 
     Args:
         graph: the graph.
-        found: what a walk over it found.
+        labels: what a walk over it gives.
 
     Raises:
-        EmitError: a shape is another.
+        EmitError: an attribute states a shape that the output does not have.
     """
     reached = downstream(graph, [node.name for node in graph if node.touched])
     for node in graph:
         if node.name in reached:
-            for one in statements(node):
-                _check_shape(one, found.fact(one.port).shape)
+            for statement in statements(node):
+                _check_shape(statement, labels.fact(statement.port).shape)
 
 
 def check_counts(graph: Graph) -> None:
@@ -154,18 +152,19 @@ def check_counts(graph: Graph) -> None:
             _check_counts(graph, node)
 
 
-def _check_shape(one: Statement, found: Optional[Tuple[Optional[int], ...]]) -> None:
+def _check_shape(statement: Statement, shape: Dims) -> None:
     # No cut reaches a scalar; a handle is one too, and the walk knows the shape of its variable;
     # and old TensorFlow wrote an unknown rank as rank 0.
-    if found is None or not one.shape.dims:
+    stated, port = statement.shape.dims, statement.port
+    if shape is None or not stated:
         return
-    if len(found) != len(one.shape.dims) or any(
-        None not in pair and pair[0] != pair[1] for pair in zip(found, one.shape.dims)
+    if len(shape) != len(stated) or any(
+        None not in pair and pair[0] != pair[1] for pair in zip(shape, stated)
     ):
         raise EmitError(
-            f"its attribute {one.attr} states {_text(one.shape.dims)} for output {one.port.port}, "
-            f"which has the shape {_text(found)}",
-            one.port.node,
+            f"its attribute {statement.attr} states {_text(stated)} for output {port.port}, "
+            f"which has the shape {_text(shape)}",
+            port.node,
             _HINT,
         )
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Optional, Sequence
+from typing import Dict, Optional, Sequence
 
 import numpy as np
 
-from graphslim import ops  # noqa: F401  (registers the rules)
-from graphslim.analysis.channels import Channels, analyse
-from graphslim.analysis.computed import as_tensor
-from graphslim.ir import CONTROL, Graph, Port, Tensor
-from graphslim.ops.guard import guarded
-from graphslim.ops.table import VALUE_RULES, ValueVisit
+from graphslim.channels.computed import as_tensor
+from graphslim.channels.groups import Channels, analyse
+from graphslim.channels.rules import VALUE_RULES, ValueVisit, value_outputs
+from graphslim.ir import Graph, Port, Tensor
 
 Value = Optional[np.ndarray]
+"""What is known of a tensor: float64, of size 1 along axes over which it does not vary, NaN where
+unknown; None where nothing is known."""
 _KEPT = 1 << 29
 """How many bytes of values are kept, beside eight for each of the file's."""
 
@@ -42,23 +42,18 @@ class Values:
         self._room = _KEPT + 8 * (len(graph.origin.data) if graph.origin else 0)
         fed = set(graph.inputs)
         for node in graph.order():
-            rule = VALUE_RULES.get(node.op)
-            if rule is None or node.name in fed:
+            if node.op not in VALUE_RULES or node.name in fed:
                 continue
-            ports = [port for port in graph.inputs_of(node) if port.port != CONTROL]
-            visit = ValueVisit(
-                node,
-                [self.at(port) for port in ports],
-                [channels.fact(port) for port in ports],
-                channels.facts[node.name],
-                zero_below,
-            )
+            ports = graph.data_inputs(node)
+            values = [self.at(port) for port in ports]
+            facts = [channels.fact(port) for port in ports]
+            visit = ValueVisit(node, values, facts, channels.facts[node.name], zero_below)
             if visit.outs:
-                self._values[node.name] = self._kept(visit, guarded(rule, graph, node, visit))
+                self._values[node.name] = self._kept(visit, value_outputs(graph, visit))
 
-    def _kept(self, visit: ValueVisit, result: Any) -> Sequence[Value]:
+    def _kept(self, visit: ValueVisit, outs: Sequence[Value]) -> Sequence[Value]:
         """The values of an op, unknown where all of them take more room than the file may have."""
-        values = _clean(result)
+        values = [None if out is None or _all_unknown(out) else out for out in outs]
         given = {id(value) for value in visit.values}
         new = [value for value in values if value is not None and id(value) not in given]
         self._room -= sum([value.nbytes for value in new])
@@ -77,11 +72,6 @@ class Values:
     def tensor(self, port: Port) -> Optional[Tensor]:
         """The value at a port, rounded to its element type; None if it is not wholly known."""
         return as_tensor(self.at(port), self.channels.fact(port), self.graph[port.node])
-
-
-def _clean(result: Any) -> Sequence[Value]:
-    outs = result if isinstance(result, tuple) else (result,)
-    return [None if out is None or _all_unknown(out) else out for out in outs]
 
 
 def _all_unknown(value: np.ndarray) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, Set
+from typing import AbstractSet, Any, Callable, Iterable, Set
 
 import numpy as np
 
-from graphslim.analysis.cautions import conditional
 from graphslim.ir import CONTROL, IDENTITIES, Attrs, Graph, Node, Port, Tensor
+from graphslim.ir.query import in_branch
 
 _FORKS = frozenset(("Switch", "RefSwitch", "Merge", "RefMerge", "LoopCond", "Enter", "Exit"))
 
@@ -27,7 +27,7 @@ def reach(graph: Graph, stops: Callable[[Node], bool] = lambda node: False) -> S
 
     Of what nodes only wait for, no more counts than what decides whether a branch runs.
     """
-    deciding = conditional(graph)
+    deciding = in_branch(graph)
     found: Set[str] = set()
     waiting = [port.node for port in graph.outputs]
     while waiting:
@@ -46,7 +46,7 @@ def reach(graph: Graph, stops: Callable[[Node], bool] = lambda node: False) -> S
     return found
 
 
-def _decides(node: Node, deciding: Set[str]) -> bool:
+def _decides(node: Node, deciding: AbstractSet[str]) -> bool:
     return node.op in _FORKS or (node.name in deciding and node.op in IDENTITIES)
 
 
@@ -56,7 +56,7 @@ def part_of(graph: Graph, stops: Callable[[Node], bool] = lambda node: False) ->
     The nodes that `stops` says lose what they read.
     """
     kept = reach(graph, stops) | set(graph.inputs)
-    deciding = conditional(graph)
+    deciding = in_branch(graph)
     part = Graph(graph.name)
     entries = []
     for node in graph:

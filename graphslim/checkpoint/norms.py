@@ -6,12 +6,12 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from graphslim.analysis.cautions import conditional
 from graphslim.checkpoint.averages import NORMS, QUOTIENTS, Average, averages, is_statistic
 from graphslim.checkpoint.edits import add_constant, read_variable
 from graphslim.checkpoint.variables import behind, shape_of, updates, variable_at
 from graphslim.errors import LoadError
 from graphslim.ir import Attrs, DType, Graph, Node, Port
+from graphslim.ir.query import in_branch
 
 _MEAN, _VARIANCE = 3, 4
 """Inputs of a fused batch norm; its outputs 1 and 2 are those of the batch."""
@@ -145,7 +145,7 @@ def _replace(part: Graph, whole: Graph, way: _Way, variable: str) -> None:
 
 def _turn_fused(part: Graph, whole: Graph, kept: Dict[Port, str]) -> None:
     """Turns fused batch norms from training to inference."""
-    optional = conditional(part)
+    optional = in_branch(part)
     for node in list(part):
         if node.op not in NORMS or node.attrs.get("is_training") is False:
             continue

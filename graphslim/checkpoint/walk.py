@@ -6,22 +6,20 @@ as it is.
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from graphslim.analysis.arithmetic import Counted
-from graphslim.analysis.components import joined
-from graphslim.analysis.sizes import Sizes
-from graphslim.analysis.walk import ParamAxis, Walk
+from graphslim.channels.facts import Fact, Ids, fact
+from graphslim.channels.joints import joined
+from graphslim.channels.rules import stated
+from graphslim.channels.sizes import Sizes
+from graphslim.channels.walk import ParamAxis, Walk
 from graphslim.ir import Graph, Node, Port
 from graphslim.ops import gradients, reshaped, variables  # noqa: F401  (registers the rules)
 from graphslim.ops.reshaped import STATES_NUMBERS
-from graphslim.ops.table import Fact, Ids, fact
 from graphslim.ops.training import TrainingVisit, rule_for
 from graphslim.ops.variables import VARIABLE_OPS
-from graphslim.ops.walls import stated
 
 Found = Mapping[str, Mapping[int, np.ndarray]]
 """For axes of variables, by node, positions."""
@@ -29,10 +27,6 @@ Found = Mapping[str, Mapping[int, np.ndarray]]
 
 class TrainingSizes(Sizes):
     """Shape arithmetic as in inference, and that of gradients."""
-
-    def number(self, ids: np.ndarray) -> float:
-        """A new origin, of a number that counts these channels."""
-        return self._source(Counted(ids, Fraction(1)))
 
     def _values(
         self, node: Node, inputs: Sequence[Fact], outs: Sequence[Fact]
@@ -70,7 +64,7 @@ class TrainingWalk(Walk):
     def __init__(self, graph: Graph, going: Optional[Found] = None) -> None:
         super().__init__(graph)
         self._going, self._stays = going or {}, self.fresh(1)
-        self.sizes: TrainingSizes = TrainingSizes(self)
+        self.sizes: TrainingSizes = TrainingSizes(graph)
         self.tied_by: List[str] = []
         self._first = np.zeros(0, np.int64)
         self._joined = 0
@@ -89,12 +83,13 @@ class TrainingWalk(Walk):
             self._constants.add(node.name)
         rule = rule_for(node)
         ties, resizes = len(self.ties), len(self.sizes.resizes)
+        visit = TrainingVisit(node, inputs, self)
         outs = stated(node, inputs)
         try:
             if rule is not None:
-                given = rule(TrainingVisit(node, inputs, self))
+                given = rule(visit)
                 outs = [given] if isinstance(given, Fact) else list(given)
-            self.facts[node.name] = self.sizes.follow(node, inputs, outs)
+            self.facts[node.name] = self.sizes.follow(visit, outs)
         except Exception:  # a rule may raise anything where a node does not fit it
             del self.ties[ties:], self.tied_by[ties:], self.sizes.resizes[resizes:]
             self._joined = min(self._joined, ties)
@@ -122,12 +117,6 @@ class TrainingWalk(Walk):
             return
         self.ties.append((first, second))
         self.tied_by.append(node.name)
-
-    def pin(self, node: Node, ids: Ids, why: str) -> None:
-        """Nothing is pinned here."""
-
-    def mark(self, node: Node, ids: Ids, role: str) -> None:
-        """Roles do not matter here."""
 
     def split(
         self, node: Node, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]

@@ -7,8 +7,8 @@ import time
 import click
 
 from graphslim import show
+from graphslim.analysis.diff import differences
 from graphslim.cli import console
-from graphslim.differences import differences
 from graphslim.options import Reading, model_options
 
 

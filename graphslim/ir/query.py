@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import AbstractSet, FrozenSet, Iterable, List, Set
 
-from graphslim.ir.families import IDENTITIES, STATEFUL_DRAWS, SWITCHES
+from graphslim.ir.families import IDENTITIES, MERGES, STATEFUL_DRAWS, SWITCHES
 from graphslim.ir.graph import Graph, Use
 from graphslim.ir.node import CONTROL, Port
 
@@ -49,13 +49,18 @@ def upstream(graph: Graph, names: Iterable[str]) -> Set[str]:
     return reached
 
 
-def downstream(graph: Graph, names: Iterable[str]) -> Set[str]:
-    """Some nodes, and all that reads or waits for them, over the back edges of loops too."""
+def downstream(
+    graph: Graph, names: Iterable[str], before: AbstractSet[str] = frozenset()
+) -> Set[str]:
+    """Some nodes, and all that reads or waits for them, over the back edges of loops too.
+
+    The search ends before nodes whose op is in `before`.
+    """
     reached = set(names)
     waiting = list(reached)
     while waiting:
         for use in graph.uses_of(waiting.pop()):
-            if use.node not in reached:
+            if use.node not in reached and graph[use.node].op not in before:
                 reached.add(use.node)
                 waiting.append(use.node)
     return reached
@@ -89,6 +94,45 @@ def _constant_nodes(graph: Graph) -> FrozenSet[str]:
         if node.op == "Const" or (sources and constant.issuperset(sources)):
             constant.add(node.name)
     return frozenset(constant)
+
+
+def in_branch(graph: Graph) -> FrozenSet[str]:
+    """The nodes that run in one branch of a choice of TensorFlow 1 alone, and may not run at all.
+
+    A branch begins at a Switch and ends before a Merge, which gives the result of either branch.
+    What a node of a branch only waits for does not count, what waits for it does. The Switch of a
+    loop leads into its body or out of it, and is no choice between branches.
+    """
+    return graph.memo("in a branch", _in_branch)
+
+
+def _in_branch(graph: Graph) -> FrozenSet[str]:
+    inside: Set[str] = set()
+    for node in graph.order():
+        sources = [port.node for port in graph.inputs_of(node)]
+        chooses = node.op in SWITCHES and not any(
+            graph[port.node].op == "LoopCond" for port in graph.data_inputs(node)[1:]
+        )
+        if chooses or (node.op not in MERGES and not inside.isdisjoint(sources)):
+            inside.add(node.name)
+    return frozenset(inside)
+
+
+def in_loop(graph: Graph) -> FrozenSet[str]:
+    """The nodes in the loops of TensorFlow 1, which may run more than once.
+
+    A loop begins with its Enters and ends before its Exits. The Exit of a loop within another one
+    leads back into that one: where loops are nested, all that follows one counts.
+    """
+    return graph.memo("in a loop", _in_loop)
+
+
+def _in_loop(graph: Graph) -> FrozenSet[str]:
+    enters = [node.name for node in graph if node.op in ("Enter", "RefEnter")]
+    inside = downstream(graph, enters, before=frozenset(("Exit", "RefExit")))
+    if any(port.node in inside for name in enters for port in graph.inputs_of(name)):
+        inside = downstream(graph, enters)
+    return frozenset(inside)
 
 
 def bypass(graph: Graph, name: str, source: Port) -> None:

@@ -23,6 +23,23 @@ LONGEST = 1 << 22
 class TrainingVisit(OpVisit):
     """An op of a training graph as a rule sees it; `walk` is a `checkpoint.walk.TrainingWalk`."""
 
+    def tie(self, first: Ids, second: Ids) -> None:
+        """Makes channels one; sides that are not followed, or do not fit, are left as they are."""
+        self._walk.tie(self.node, first, second)
+
+    def pin(self, ids: Ids, why: str) -> None:
+        """Nothing is pinned in training graphs."""
+
+    def mark(self, ids: Ids, role: str) -> None:
+        """Roles do not matter in training graphs."""
+
+    def split(
+        self, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]
+    ) -> Sequence[Ids]:
+        """The ids of the axes that one is split into: those of the part along which it is cut."""
+        parts: Sequence[Ids] = self._walk.split(self.node, flat, sizes, preferred)
+        return parts
+
     def merged(self, ids: np.ndarray) -> np.ndarray:
         """For each id the first one that the ties so far make the same channel; shape (n,)."""
         found: np.ndarray = self._walk.merged(ids)

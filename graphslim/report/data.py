@@ -7,14 +7,14 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
-from graphslim.analysis.cost import cost
+from graphslim.analysis.cost import NOTHING, Cost, cost
 from graphslim.fidelity import Agreement
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph, Port
 from graphslim.plans import GroupPlan, Plan
 from graphslim.plans.plan import Achieved
 from graphslim.remedies import remedy
-from graphslim.report.spent import REST, Spent, is_layer, owners, spent
+from graphslim.report.spent import REST, is_layer, owners, spent
 
 Pair = Tuple[int, int]
 
@@ -186,15 +186,15 @@ def find_parts(before: Graph, after: Graph) -> Tuple[Part, ...]:
         [
             _part(name, kinds.get(name), layers.get(name, ()), spends)
             for name in names
-            if name != REST or spends[0].get(name, Spent(0, 0)).params
+            if name != REST or spends[0].get(name, NOTHING).params
         ]
     )
 
 
 def _part(
-    name: str, kind: Optional[str], layers: Sequence[Layer], spends: Sequence[Mapping[str, Spent]]
+    name: str, kind: Optional[str], layers: Sequence[Layer], spends: Sequence[Mapping[str, Cost]]
 ) -> Part:
-    first, second = [one.get(name, Spent(0, 0)) for one in spends]
+    first, second = [one.get(name, NOTHING) for one in spends]
     known = first.macs is not None and second.macs is not None
     return Part(
         name,

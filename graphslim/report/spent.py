@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Dict, Mapping, NamedTuple, Optional
+from typing import Dict, List, Mapping
 
-from graphslim.analysis.channels import analyse
-from graphslim.analysis.cost import macs_of
+from graphslim.analysis.cost import NOTHING, Cost, costs_of, total
+from graphslim.channels.rules import COST_RULES
 from graphslim.ir import Graph, Node
 from graphslim.ir.query import needed
-from graphslim.ops.table import COST_RULES, product
 
 REST = ""
 """Name of what belongs to no block and no layer."""
-
-
-class Spent(NamedTuple):
-    """Parameters and multiply-accumulates; the latter None where a size is open."""
-
-    params: int
-    macs: Optional[int]
 
 
 def is_layer(node: Node) -> bool:
@@ -54,21 +46,11 @@ def owners(graph: Graph, inside: Mapping[str, str]) -> Dict[str, str]:
     return found
 
 
-def spent(graph: Graph, owner: Mapping[str, str]) -> Dict[str, Spent]:
+def spent(graph: Graph, owner: Mapping[str, str]) -> Dict[str, Cost]:
     """What each owner costs, counted as `analysis.cost` counts the whole graph."""
-    channels, used = analyse(graph), needed(graph)
-    found: Dict[str, Spent] = {}
+    costs, used = costs_of(graph), needed(graph)
+    parts: Dict[str, List[Cost]] = {}
     for node in graph.order():
-        if node.name not in used:
-            continue
-        params, macs = 0, 0  # type: int, Optional[int]
-        outs = channels.facts[node.name]
-        if node.op == "Const" and outs[0].shape and node.attrs["value"].dtype.is_real:
-            params = product(outs[0].shape) or 0
-        if is_layer(node):
-            inputs = [channels.fact(port) for port in graph.data_inputs(node)]
-            macs = macs_of(graph, node, inputs, outs)
-        one = found.get(owner[node.name], Spent(0, 0))
-        both = None if macs is None or one.macs is None else one.macs + macs
-        found[owner[node.name]] = Spent(one.params + params, both)
-    return found
+        if node.name in used:
+            parts.setdefault(owner[node.name], []).append(costs.get(node.name, NOTHING))
+    return {name: total(own) for name, own in parts.items()}

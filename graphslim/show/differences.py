@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from graphslim.differences import Differences, NodeDifference, Side
+from graphslim.analysis.diff import Differences, NodeDifference, Side
 from graphslim.ops.table import Dims
 from graphslim.show.console import Console, print_table
 from graphslim.words import count, plural, share

@@ -1,37 +1,79 @@
-"""Which channels go with which, where axes are merged or split: the relations of a walk, resolved.
+"""Which ids are one channel: the ties of a walk, connected, and its joints, resolved.
 
-A position of a flat axis goes if the channel of one of its factors does (see `ops.joints`). Where
+A position of a flat axis goes if the channel of one of its factors does (see `facts.Joint`). Where
 one factor alone may lose channels the position is one with its channel; where several may, it
 belongs to all of them. Which may is known only when the walk has seen what pins them.
 """
 
 from __future__ import annotations
 
-from typing import Any, List, NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.analysis.components import connected
-from graphslim.ops.joints import Joint
+from graphslim.channels.facts import Joint
+from graphslim.channels.visit import Pin
+from graphslim.channels.walk import Walk
 
 _OTHER_PART = "another part of the axis that it was split from loses channels instead"
 _NOT_FOLLOWED = "it is flattened with another axis of channels in a way that is not followed"
 
 
-class Pin(NamedTuple):
-    """Channels that may not go, and what forbids it."""
+def connected(count: int, ties: Sequence[Tuple[np.ndarray, np.ndarray]]) -> Tuple[np.ndarray, int]:
+    """Labels 0, 1, ... of the components of `count` ids, in the order of their first id.
 
-    ids: np.ndarray
-    why: str
-    node: str
+    Each round hooks every root that has a smaller neighbour below it, then shortens all paths to
+    one step; the number of rounds is logarithmic (Shiloach and Vishkin 1982).
+
+    Args:
+        count: how many ids there are.
+        ties: pairs of equally long id arrays that are one, position by position.
+
+    Returns:
+        the labels, int64 of shape (count,), and how many there are.
+    """
+    parent = joined(np.arange(count), ties)
+    # A root is the first id of its component, so that counting roots numbers the components.
+    number = np.cumsum(parent == np.arange(count)) - 1
+    return number[parent], int(number[-1]) + 1 if count else 0
+
+
+def joined(parent: np.ndarray, ties: Sequence[Tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """For each id the first one of its component, when more ties are added.
+
+    Args:
+        parent: the same before that; int64 of shape (count,).
+        ties: as for `connected`.
+    """
+    if ties:
+        first = np.concatenate([tie[0] for tie in ties])
+        second = np.concatenate([tie[1] for tie in ties])
+        while True:
+            low, high = parent[first], parent[second]
+            apart = low != high
+            if not apart.any():
+                break
+            first, second = low[apart], high[apart]
+            parent = _round(parent, first, second)
+    return parent
+
+
+def _round(parent: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Hooks roots onto smaller neighbours and shortens all paths to one step."""
+    np.minimum.at(parent, np.maximum(first, second), np.minimum(first, second))
+    while True:
+        shorter = parent[parent]
+        if (shorter == parent).all():
+            return parent
+        parent = shorter
 
 
 class Owned(NamedTuple):
     """Channels that go if one of their owners goes, and not by themselves.
 
     Attributes:
-        labels: the channels; shape (n,).
-        owners: of each, filled up with the last; shape (n, m).
+        labels: the channels; int64 of shape (n,).
+        owners: of each, filled up with the last; int64 of shape (n, m).
     """
 
     labels: np.ndarray
@@ -39,7 +81,7 @@ class Owned(NamedTuple):
 
 
 def first_pins(pins: Sequence[Pin], label: np.ndarray, count: int) -> np.ndarray:
-    """Per channel the index of the first pin that holds it, or -1; shape (count,)."""
+    """Per channel the index of the first pin that holds it, or -1; int64 of shape (count,)."""
     pin_of = np.full(count, -1)
     if pins:
         ids = np.concatenate([pin.ids for pin in pins])
@@ -48,11 +90,11 @@ def first_pins(pins: Sequence[Pin], label: np.ndarray, count: int) -> np.ndarray
     return pin_of
 
 
-def resolved(walk: Any) -> Tuple[np.ndarray, int, Owned]:
+def resolved(walk: Walk) -> Tuple[np.ndarray, int, Owned]:
     """Which ids are one channel, and which channels belong to others.
 
     Args:
-        walk: an `analysis.walk.Walk` that has run; it gets the ties and pins that follow.
+        walk: a walk that has run; it gets the ties and pins that follow.
 
     Returns:
         the channel of each id, how many there are, and those that are owned.
@@ -81,7 +123,7 @@ class _State:
 
     def __init__(
         self,
-        walk: Any,
+        walk: Walk,
         joints: Sequence[Joint],
         owners: Sequence[np.ndarray],
         label: np.ndarray,
@@ -99,12 +141,12 @@ class _State:
         before = len(self._walk.pins) + len(self._walk.ties)
         for joint, owners in zip(self._joints, self._owners):
             own, labels = self._label[joint.flat], self._label[owners]
-            stays, held = self._pin_of[labels] >= 0, self._pin_of[own] >= 0
+            stays, pinned = self._pin_of[labels] >= 0, self._pin_of[own] >= 0
             everywhere = stays.all(axis=0)
             # A position that stays keeps all its owners, and one whose owners all stay stays.
-            wanted = np.where(held & ~stays, self._pin_of[own], -1)
+            wanted = np.where(pinned & ~stays, self._pin_of[own], -1)
             self._pin(owners, wanted)
-            self._pin(joint.flat, np.where(everywhere & ~held, self._pin_of[labels[0]], -1))
+            self._pin(joint.flat, np.where(everywhere & ~pinned, self._pin_of[labels[0]], -1))
             first = np.argmax(~stays, axis=0)
             lead = owners[first, np.arange(len(first))]
             alone = ((labels == self._label[lead]) | stays).all(axis=0)
@@ -151,8 +193,7 @@ class _State:
         return connected(len(names), [(np.repeat(lanes[:, 0], lanes.shape[1]), lanes.ravel())])[1]
 
     def _of_constant(self, joint: Joint) -> bool:
-        constant: bool = self._walk.is_constant(self._walk.graph[joint.node], 0)
-        return constant
+        return self._walk.is_constant(self._walk.graph[joint.node], 0)
 
     def refuse(self) -> bool:
         """Lets one axis alone lose channels where positions would belong to different owners.
@@ -188,7 +229,7 @@ class _State:
             and the index of the joint of each, shape (n,).
         """
         most = max([len(owners) for owners in self._owners])
-        found: List[Tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        pieces: List[Tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         for index, (joint, owners) in enumerate(zip(self._joints, self._owners)):
             labels = self._label[owners]
             rows = np.full((labels.shape[1], most), -1)
@@ -198,6 +239,6 @@ class _State:
             rows.sort(axis=1)
             several = np.count_nonzero(rows >= 0, axis=1) > 1
             at = np.full(int(np.count_nonzero(several)), index)
-            found.append((self._label[joint.flat][several], rows[several], at))
-        own, shared, place = zip(*found)
+            pieces.append((self._label[joint.flat][several], rows[several], at))
+        own, shared, place = zip(*pieces)
         return np.concatenate(own), np.concatenate(shared), np.concatenate(place)

@@ -14,22 +14,15 @@ from typing import Any, Dict, FrozenSet, List, Optional, Sequence, Set
 
 import numpy as np
 
+from graphslim.channels.facts import Fact, product
+from graphslim.channels.rules import VALUE_RULES, ValueVisit, value_outputs
 from graphslim.errors import AnalysisError
-from graphslim.ir import CONTROL, DType, Graph, Node, Port, Tensor
+from graphslim.ir import CONTROL, DType, Graph, Node, Tensor
+from graphslim.ir.families import MEASURES, MERGES, SWITCHES, TRUTH_VALUED
 from graphslim.ir.query import constant_nodes
-from graphslim.ops.guard import guarded
-from graphslim.ops.table import VALUE_RULES, Fact, ValueVisit, product
 
 _MOST_STEPS, _LARGEST = 256, 1 << 26
 """How many ops, and how large a tensor, a computation may have that is carried out here."""
-_BRANCHING = frozenset(("Switch", "RefSwitch", "Merge", "RefMerge"))
-_TRUTHS = frozenset(
-    (
-        *("Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual"),
-        *("LogicalAnd", "LogicalOr", "LogicalNot", "All", "Any"),
-        *("IsNan", "IsInf", "IsFinite"),
-    )
-)
 _TYPED_BY = {
     "Cast": "DstT",
     "Shape": "out_type",
@@ -46,14 +39,14 @@ _EXACT = 2**53
 
 def element_type(node: Node) -> Optional[DType]:
     """The element type of what a node makes, if it is one that can be computed here."""
-    if node.op in _TRUTHS:
+    if node.op in TRUTH_VALUED:
         return DType.bool
-    default = DType.int32 if node.op in ("Shape", "ShapeN", "Size", "Rank", "Range") else None
-    dtype = node.attrs.get(_TYPED_BY.get(node.op, "T"), default)
     if node.op == "Rank":
-        dtype = DType.int32
-    fits_in = isinstance(dtype, DType) and (dtype.is_floating or dtype.is_integral)
-    return dtype if fits_in or dtype is DType.bool else None
+        return DType.int32
+    default = DType.int32 if node.op in MEASURES | {"Range"} else None
+    dtype = node.attrs.get(_TYPED_BY.get(node.op, "T"), default)
+    holds_numbers = isinstance(dtype, DType) and (dtype.is_floating or dtype.is_integral)
+    return dtype if holds_numbers or dtype is DType.bool else None
 
 
 def as_tensor(value: Any, known: Fact, node: Node) -> Optional[Tensor]:
@@ -113,7 +106,7 @@ class ComputedWeights:
         if not begins and not (
             ports
             and node.op in VALUE_RULES
-            and node.op not in _BRANCHING
+            and node.op not in SWITCHES | MERGES
             and all(port.port != CONTROL and port.node in self._place for port in ports)
         ):
             return False
@@ -132,57 +125,43 @@ class ComputedWeights:
         values = dict(self._values)
         try:
             for step in steps:
-                values[step.name] = self._computed(step, values, outs if step is node else None)
+                values[step.name] = self._computed(step, values)
         except AnalysisError:
             return False
         value = values[node.name][0]
         if as_tensor(value, outs[0], node) is None:
             return False
         self._values[node.name] = [value]
-        names = {step.name for step in steps if step.op == "Const"}
-        before = [self.stored[name] | {name} for name in self._sources(steps) & set(self.stored)]
-        self.stored[node.name] = frozenset(names.union(*before))
+        sources = {port.node for step in steps for port in self._graph.data_inputs(step)}
+        before = [self.stored[name] | {name} for name in sources & set(self.stored)]
+        constants = [step.name for step in steps if step.op == "Const"]
+        self.stored[node.name] = frozenset(constants).union(*before)
         return True
 
     def _steps(self, node: Node) -> Optional[List[Node]]:
         """What has to be computed for a node, in order; None where that is too much."""
-        found: Set[str] = {node.name}
+        names: Set[str] = {node.name}
         waiting = [node.name]
         while waiting:
             for port in self._graph.data_inputs(waiting.pop()):
-                if port.node not in found and port.node not in self.stored:
-                    found.add(port.node)
+                if port.node not in names and port.node not in self.stored:
+                    names.add(port.node)
                     waiting.append(port.node)
-            if len(found) > _MOST_STEPS:
+            if len(names) > _MOST_STEPS:
                 return None
-        sizes = [
-            product(known.shape) if known.shape is not None else None
-            for name in found - {node.name}
-            for known in self._facts[name]
-        ]
+        facts = [known for name in names - {node.name} for known in self._facts[name]]
+        sizes = [product(known.shape) for known in facts if known.shape is not None]
         if any(size is not None and size > _LARGEST for size in sizes):
             return None
-        return [self._graph[name] for name in sorted(found, key=self._place.__getitem__)]
+        return [self._graph[name] for name in sorted(names, key=self._place.__getitem__)]
 
-    def _sources(self, steps: Sequence[Node]) -> Set[str]:
-        return {port.node for step in steps for port in self._graph.data_inputs(step)}
-
-    def _computed(
-        self, node: Node, values: Dict[str, Sequence[Any]], outs: Optional[Sequence[Fact]]
-    ) -> Sequence[Any]:
+    def _computed(self, node: Node, values: Dict[str, Sequence[Any]]) -> Sequence[Any]:
         """What a node computes from the values of those before it."""
+        inputs = []
         ports = self._graph.data_inputs(node)
-        visit = ValueVisit(
-            node,
-            [_at(values, port) for port in ports],
-            [self._facts[port.node][port.port] for port in ports],
-            self._facts[node.name] if outs is None else outs,
-            0.0,
-        )
-        result = guarded(VALUE_RULES[node.op], self._graph, node, visit)
-        return result if isinstance(result, tuple) else (result,)
-
-
-def _at(values: Dict[str, Sequence[Any]], port: Port) -> Any:
-    outs = values[port.node]
-    return outs[port.port] if 0 <= port.port < len(outs) else None
+        for port in ports:
+            outs = values[port.node]
+            inputs.append(outs[port.port] if 0 <= port.port < len(outs) else None)
+        facts = [self._facts[port.node][port.port] for port in ports]
+        visit = ValueVisit(node, inputs, facts, self._facts[node.name], 0.0)
+        return value_outputs(self._graph, visit)

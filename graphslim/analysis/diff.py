@@ -6,11 +6,11 @@ from typing import Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, analyse
-from graphslim.analysis.cost import Cost, cost, macs_of
+from graphslim.analysis.cost import NOTHING, Cost, cost, costs_of
+from graphslim.channels.facts import Dims
+from graphslim.channels.groups import analyse
 from graphslim.ir import IDENTITIES, Graph, Node, Tensor
-from graphslim.ir.query import needed
-from graphslim.ops.table import COST_RULES, Dims
+from graphslim.ir.query import behind
 
 
 class Side(NamedTuple):
@@ -77,7 +77,7 @@ class Differences(NamedTuple):
     @property
     def changed(self) -> List[NodeDifference]:
         """Those that differ in anything."""
-        return [one for one in self.nodes if one.changed]
+        return [node for node in self.nodes if node.changed]
 
 
 def differences(first: Graph, second: Graph) -> Differences:
@@ -86,84 +86,65 @@ def differences(first: Graph, second: Graph) -> Differences:
     Raises:
         AnalysisError: a graph contradicts itself.
     """
-    seen = [_Reader(graph) for graph in (first, second)]
-    found = []
+    nodes = []
     for name in _order(first, second):
-        sides = [one.side(name) for one in seen]
-        both = sides[0] is not None and sides[1] is not None
-        if both and first[name].op == second[name].op == "Const":
-            continue
-        same = both and sides[0].weights == sides[1].weights  # type: ignore[union-attr]
-        revalued = bool(same) and seen[0].values(name) != seen[1].values(name)
-        found.append(NodeDifference(name, sides[0], sides[1], revalued))
-    return Differences(tuple(found), (cost(first), cost(second)), (len(first), len(second)))
+        here, there = _side(first, name), _side(second, name)
+        revalued = False
+        if here is not None and there is not None:
+            if first[name].op == second[name].op == "Const":
+                continue
+            same = here.weights == there.weights
+            revalued = same and _values(first, name) != _values(second, name)
+        nodes.append(NodeDifference(name, here, there, revalued))
+    return Differences(tuple(nodes), (cost(first), cost(second)), (len(first), len(second)))
 
 
 def _order(first: Graph, second: Graph) -> Iterator[str]:
     """Names in the order of the first graph; what the second alone has, behind what it reads."""
     names = [node.name for node in first.order()]
     known = set(names)
-    behind: Dict[str, List[str]] = {}
+    after: Dict[str, List[str]] = {}
     last = ""
     for node in second.order():
         if node.name in known:
             last = node.name
         else:
             sources = [port.node for port in second.inputs_of(node) if port.node in known]
-            behind.setdefault(sources[0] if sources else last, []).append(node.name)
+            after.setdefault(sources[0] if sources else last, []).append(node.name)
     waiting = [*reversed(["", *names])]
     while waiting:
         name = waiting.pop()
         if name:
             yield name
-        waiting.extend(reversed(behind.pop(name, [])))
+        waiting.extend(reversed(after.pop(name, [])))
 
 
-class _Reader:
-    """Reads off a graph what is compared."""
+def _side(graph: Graph, name: str) -> Optional[Side]:
+    """A node as a graph has it; None if it is not there."""
+    if name not in graph:
+        return None
+    node, facts = graph[name], analyse(graph).facts.get(name, ())
+    tensors = _weights(graph, node)
+    return Side(
+        node.op,
+        tuple([tuple(tensor.shape) for tensor in tensors]),
+        facts[0].shape if facts else None,
+        sum([tensor.size for tensor in tensors if tensor.shape]),
+        costs_of(graph).get(name, NOTHING).macs,
+    )
 
-    def __init__(self, graph: Graph) -> None:
-        self._graph, self._used = graph, needed(graph)
-        self._channels: Channels = analyse(graph)
 
-    def side(self, name: str) -> Optional[Side]:
-        """A node of the graph; None if it is not there."""
-        if name not in self._graph:
-            return None
-        node = self._graph[name]
-        tensors = self._weights(node)
-        facts = self._channels.facts.get(name, ())
-        return Side(
-            node.op,
-            tuple([tuple(tensor.shape) for tensor in tensors]),
-            facts[0].shape if facts else None,
-            sum([tensor.size for tensor in tensors if tensor.shape]),
-            self._macs(node),
-        )
+def _values(graph: Graph, name: str) -> List[bytes]:
+    """What the constants that a node reads hold."""
+    tensors = _weights(graph, graph[name])
+    return [np.ascontiguousarray(tensor.numbers()).tobytes() for tensor in tensors]
 
-    def values(self, name: str) -> List[bytes]:
-        """What the constants that a node reads hold."""
-        return [
-            np.ascontiguousarray(tensor.numbers()).tobytes()
-            for tensor in self._weights(self._graph[name])
-        ]
 
-    def _weights(self, node: Node) -> List[Tensor]:
-        """The constants of real numbers that a node reads, behind identities or not."""
-        graph = self._graph
-        if node.op in IDENTITIES:
-            return []
-        sources = [node] if node.op == "Const" else []
-        for port in graph.data_inputs(node):
-            source = graph[port.node]
-            while source.op in IDENTITIES and graph.data_inputs(source):
-                source = graph[graph.data_inputs(source)[0].node]
-            sources.append(source)
-        constants = [source.attrs["value"] for source in sources if source.op == "Const"]
-        return [tensor for tensor in constants if tensor.dtype.is_real]
-
-    def _macs(self, node: Node) -> Optional[int]:
-        if node.op not in COST_RULES or node.name not in self._used:
-            return 0
-        inputs = [self._channels.fact(port) for port in self._graph.data_inputs(node)]
-        return macs_of(self._graph, node, inputs, self._channels.facts[node.name])
+def _weights(graph: Graph, node: Node) -> List[Tensor]:
+    """The constants of real numbers that a node reads, behind identities or not."""
+    if node.op in IDENTITIES:
+        return []
+    sources = [graph[behind(graph, port).node] for port in graph.data_inputs(node)]
+    constants = [source for source in [node, *sources] if source.op == "Const"]
+    tensors = [constant.attrs["value"] for constant in constants]
+    return [tensor for tensor in tensors if tensor.dtype.is_real]

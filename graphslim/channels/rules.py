@@ -1,0 +1,223 @@
+"""What is known of ops: the rules that are registered for each, and what holds without a rule.
+
+An op is made known by one function, registered with `@channel_rule`; without one it is a wall: it
+pins every channel that reaches it. `@value_rule` and `@cost_rule` add what else is known of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple, TypeVar, Union
+
+import numpy as np
+
+from graphslim.channels.facts import Fact, fact
+from graphslim.channels.visit import OpVisit
+from graphslim.errors import AnalysisError, GraphslimError
+from graphslim.importing import definition
+from graphslim.ir import Func, Graph, Node, Shape
+from graphslim.ir.families import CALLS, CONDITIONALS, LOOP_OPS, OPAQUE_OPS, WHILE_LOOPS
+
+
+class ValueVisit:
+    """An op as a value rule sees it.
+
+    `op[i]` is what is known of input i: an array broadcastable to it, of size 1 along axes over
+    which it does not vary, NaN where unknown; or None where nothing is known.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        values: Sequence[Optional[np.ndarray]],
+        facts: Sequence[Fact],
+        outs: Sequence[Fact],
+        zero_below: float,
+    ) -> None:
+        self.node, self.values, self.facts, self.outs = node, values, facts, outs
+        self.zero_below = zero_below
+
+    def __getitem__(self, index: int) -> Optional[np.ndarray]:
+        return self.values[index]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def snap(self, weights: np.ndarray) -> np.ndarray:
+        """Weights with those that count as zero set to zero."""
+        if self.zero_below <= 0:
+            return weights
+        small = np.abs(weights) < self.zero_below
+        return np.where(small, 0, weights) if small.any() else weights
+
+
+ChannelRule = Callable[[OpVisit], Union[Fact, Sequence[Fact]]]
+ValueRule = Callable[[ValueVisit], Any]
+CostRule = Callable[[Node, Sequence[Fact], Sequence[Fact]], Optional[int]]
+
+CHANNEL_RULES: Dict[str, ChannelRule] = {}
+VALUE_RULES: Dict[str, ValueRule] = {}
+COST_RULES: Dict[str, CostRule] = {}
+STRUCTURAL: Set[str] = set()
+"""Ops whose value rule only moves elements about, so that it can move their origins as well."""
+
+
+def channel_rule(*ops: str, replace: bool = False) -> Callable[[ChannelRule], ChannelRule]:
+    """Registers what ops do to shapes and channel ids.
+
+    Raises:
+        AnalysisError: an op has a rule already and `replace` is not given.
+    """
+
+    def register(function: ChannelRule) -> ChannelRule:
+        with definition(function):
+            for op in ops:
+                if op in CHANNEL_RULES and not replace:
+                    raise AnalysisError(
+                        "this op has a channel rule already", op, "pass replace=True"
+                    )
+                CHANNEL_RULES[op] = function
+        return function
+
+    return register
+
+
+def value_rule(*ops: str, structural: bool = False) -> Callable[[ValueRule], ValueRule]:
+    """Registers how ops compute on known values; `structural` ops only move elements about."""
+
+    def register(function: ValueRule) -> ValueRule:
+        for op in ops:
+            VALUE_RULES[op] = function
+            if structural:
+                STRUCTURAL.add(op)
+        return function
+
+    return register
+
+
+def cost_rule(*ops: str) -> Callable[[CostRule], CostRule]:
+    """Registers how many multiply-accumulates ops take, from the facts of inputs and outputs."""
+
+    def register(function: CostRule) -> CostRule:
+        for op in ops:
+            COST_RULES[op] = function
+        return function
+
+    return register
+
+
+Result = TypeVar("Result")
+
+
+def guarded(rule: Callable[..., Result], graph: Graph, node: Node, *given: Any) -> Result:
+    """What `rule(*given)` gives, a rule for a node of a graph.
+
+    This is the one boundary around rules, which may raise anything where a node lacks inputs or has
+    impossible attributes.
+
+    Raises:
+        GraphslimError: what the rule raised, with file and node.
+        AnalysisError: the rule failed in another way: inputs or attributes do not fit the op.
+    """
+    where = f"{graph.name}: node {node.name}"
+    try:
+        return rule(*given)
+    except GraphslimError as error:
+        if error.where not in (None, node.name):
+            raise
+        raise type(error)(error.what, where, error.hint) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise AnalysisError(
+            f"the inputs or attributes of this {node.op} do not fit the op "
+            f"({type(error).__name__}: {error})",
+            where,
+            "export the graph again; if TensorFlow runs it, report what --debug prints",
+        ) from error
+
+
+def value_outputs(graph: Graph, visit: ValueVisit) -> Sequence[Optional[np.ndarray]]:
+    """What the value rule of an op gives for each of its outputs; it has to have one.
+
+    Raises:
+        AnalysisError: the rule fails, since the node is damaged.
+    """
+    result = guarded(VALUE_RULES[visit.node.op], graph, visit.node, visit)
+    return result if isinstance(result, tuple) else (result,)
+
+
+# --- Ops without a channel rule.
+
+_LOOP = "it enters a While loop, which is left as it is"
+_CHOICE = "it enters an If or Case, whose branches are functions and are left as they are"
+_FUNCTION = "it enters a function that could not be inlined"
+_ARRAY = "it is stored in a list or array of tensors, which is not followed"
+_BOXES = "boxes are chosen from it (non-maximum suppression)"
+_PYTHON = "it enters Python code, which nobody can see into"
+
+_WALLS = {
+    **dict.fromkeys(WHILE_LOOPS | LOOP_OPS | {"_While", "For"}, _LOOP),
+    **dict.fromkeys(CONDITIONALS | {"_If"}, _CHOICE),
+    **dict.fromkeys(CALLS | {"RemoteCall"}, _FUNCTION),
+    **dict.fromkeys(OPAQUE_OPS, _PYTHON),
+    "CombinedNonMaxSuppression": _BOXES,
+    "GenerateBoundingBoxProposals": _BOXES,
+    "TRTEngineOp": "it is inside an engine compiled by TensorRT; prune the graph before TensorRT",
+    "XlaLaunch": "it is inside code compiled by XLA; prune the graph before XLA",
+}
+_FAMILIES = {
+    "NonMaxSuppression": _BOXES,
+    "TensorArray": _ARRAY,
+    "TensorList": _ARRAY,
+    "Stack": _ARRAY,
+}
+"""Beginnings of the names of ops that come in many versions."""
+
+_SHAPES: Dict[str, Sequence[Tuple[Optional[int], ...]]] = {
+    "NonMaxSuppression": ((None,),),
+    "NonMaxSuppressionV2": ((None,),),
+    "NonMaxSuppressionV3": ((None,),),
+    "NonMaxSuppressionWithOverlaps": ((None,),),
+    "NonMaxSuppressionV4": ((None,), ()),
+    "NonMaxSuppressionV5": ((None,), (None,), ()),
+    "CombinedNonMaxSuppression": ((None, None, 4), (None, None), (None, None), (None,)),
+}
+"""What ops give that have no rule, whatever they read."""
+_IMAGES = frozenset(("DecodeJpeg", "DecodePng", "DecodeBmp", "DecodeAndCropJpeg", "DecodeWebP"))
+"""Ops that read an image file, with as many channels as an attribute says, 0 for those it has."""
+
+
+def wall(node: Node) -> str:
+    """Why an op without a channel rule pins what reaches it; completes "pinned: ..."."""
+    reason = _WALLS.get(node.op)
+    if reason is None:
+        texts = [text for start, text in _FAMILIES.items() if node.op.startswith(start)]
+        return texts[0] if texts else f"graphslim has no rule for the op {node.op}"
+    function = node.attrs.get("f")
+    if reason is _FUNCTION and isinstance(function, Func):
+        return f"{reason}: {function.name}"
+    return reason
+
+
+def stated(node: Node, inputs: Sequence[Fact]) -> List[Fact]:
+    """The shapes that an op without a channel rule states for its outputs; their axes have no ids.
+
+    Functional control flow and old exporters state them all, arrays of tensors those of an
+    element; of some ops the rank is known. `inputs` is what the op reads.
+    """
+    for key in ("_output_shapes", "output_shapes"):
+        shapes = node.attrs.get(key)
+        if isinstance(shapes, list) and all(isinstance(shape, Shape) for shape in shapes):
+            return [fact(shape.dims) for shape in shapes]
+    known = _SHAPES.get(node.op)
+    if known is not None:
+        return [fact(dims) for dims in known]
+    if node.op in _IMAGES:
+        return [fact((None, None, node.attrs.get("channels") or None))]
+    element = node.attrs.get("element_shape")
+    if node.op.startswith("TensorArrayGather") and isinstance(element, Shape):
+        return [fact(None if element.dims is None else (None, *element.dims))]
+    if node.op == "TensorListStack" and len(inputs) > 1 and inputs[1].value is not None:
+        sizes = inputs[1].value.ravel()
+        return [fact((None, *[None if not size >= 0 else int(size) for size in sizes]))]
+    return []
