@@ -1,19 +1,129 @@
-"""How far the values of one output of two graphs are apart, gathered run by run.
+"""How far one output of two graphs is apart: its values, and what it decides, gathered run by run.
 
 Nothing of a run is kept but sums, one mean per position, and the largest hundredth of the
 differences, so that thousands of inputs take no more memory than a few.
+
+Which outputs are decisions (classes behind an ArgMax, probabilities behind a softmax, masks) is
+found by structure alone. Logits without a softmax stay numbers: nothing in the graph tells whether
+the largest of them is what matters.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, NamedTuple, Optional, Tuple
+from collections import Counter
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from graphslim.analysis.channels import analyse
 from graphslim.errors import VerifyError
-from graphslim.fidelity.decisions import CLASSES, MASK, Decision
-from graphslim.ir import Port
+from graphslim.ir import Graph, Node, Port
+from graphslim.ir.families import IDENTITIES, QUOTIENTS, RESHAPES, RESIZES
+
+# --- What an output decides.
+
+CLASSES, PROBABILITIES, MASK = "classes", "probabilities", "mask"
+"""Kinds of decisions."""
+_CHOICES = frozenset((("ArgMax", 0), ("ArgMin", 0), ("TopKV2", 1), ("TopK", 1)))
+"""Outputs of ops that are the positions of the best of what the op reads first."""
+_MOVES = RESHAPES | {"Transpose", "StridedSlice", "Slice"}
+"""Ops that move decisions about, or drop some, and change none."""
+_SAME = IDENTITIES | {"Cast", "EnsureShape", "ResizeNearestNeighbor"}
+_MIXES = RESIZES - {"ResizeNearestNeighbor"}
+"""Ops that mix neighbouring pixels: probabilities give probabilities again, classes nonsense."""
+
+
+class Decision(NamedTuple):
+    """What an output decides.
+
+    Attributes:
+        kind: `classes`: the numbers of classes; `probabilities`: one number for each class along
+            `axis`, the largest of which is the decision; `mask`: a sigmoid, yes above 0.5.
+        axis: of the classes, counted from the end (below 0); -1 where there is no such axis.
+        source: for `classes`, the tensor whose best entries they are. Two graphs that compute the
+            same may differ in a class where two entries are nearly equal, so that they are held
+            against each other there.
+    """
+
+    kind: str
+    axis: int = -1
+    source: Optional[Port] = None
+
+    def made(self, values: np.ndarray) -> np.ndarray:
+        """The decisions that values of the output stand for: integers, one for each position."""
+        if self.kind == PROBABILITIES:
+            return np.asarray(values.argmax(self.axis))
+        return values > 0.5 if self.kind == MASK else values
+
+
+def decision_of(graph: Graph, output: Port) -> Optional[Decision]:
+    """What an output of a graph decides; None where it is no decision that is known."""
+    port = output
+    moves: List[Node] = []
+    while True:
+        node = graph[port.node]
+        inputs = graph.data_inputs(node)
+        if (node.op, port.port) in _CHOICES:
+            if any(move.op in _MIXES for move in moves):
+                return None
+            return Decision(CLASSES, source=inputs[0] if inputs else None)
+        if node.op == "Sigmoid":
+            return Decision(MASK)
+        if _is_softmax(graph, node):
+            axis = _axis_behind(graph, Port(node.name), moves)
+            return None if axis is None else Decision(PROBABILITIES, axis)
+        if not inputs or port.port or node.op not in _SAME | _MOVES | _MIXES:
+            return None
+        moves.append(node)
+        port = inputs[0]
+
+
+def _is_softmax(graph: Graph, node: Node) -> bool:
+    """Whether a node is a softmax, written as an op or as exponentials over their sum."""
+    if node.op in ("Softmax", "LogSoftmax"):
+        return True
+    inputs = graph.data_inputs(node)
+    if node.op not in QUOTIENTS or len(inputs) != 2:
+        return False
+    whole, part = graph[inputs[1].node], graph[inputs[0].node]
+    if whole.op != "Sum" or graph.data_inputs(whole)[0] != inputs[0] or part.op != "Exp":
+        return False
+    axes = graph[graph.data_inputs(whole)[1].node]
+    if axes.op != "Const":
+        return False
+    rank = analyse(graph).fact(inputs[0]).rank
+    return rank is not None and axes.attrs["value"].numbers().ravel().tolist() in ([-1], [rank - 1])
+
+
+def _axis_behind(graph: Graph, softmax: Port, moves: List[Node]) -> Optional[int]:
+    """Where the classes, on the last axis behind a softmax, stand behind the ops that follow it.
+
+    Args:
+        graph: the graph.
+        softmax: what the softmax gives.
+        moves: what stands between it and the output, from the output back.
+    """
+    facts = analyse(graph)
+    shape, axis = facts.fact(softmax).shape, -1
+    classes = shape[-1] if shape else None
+    for node in reversed(moves):
+        if node.op == "Transpose":
+            order = graph[graph.data_inputs(node)[1].node]
+            if order.op != "Const":
+                return None
+            places = [int(place) for place in order.attrs["value"].numbers().ravel()]
+            axis = places.index(axis % len(places)) - len(places)
+        elif node.op in _MOVES and axis != -1:
+            return None
+        shape = facts.fact(Port(node.name)).shape
+        if shape and shape[axis] not in (None, classes):
+            return None
+    # Where a size is open on the way, it has to be there again in the end.
+    return axis if shape and classes is not None and shape[axis] == classes else None
+
+
+# --- How far two graphs are apart.
 
 WITHIN = 0.99
 """The share of the numbers that the percentile of the differences is about."""
@@ -114,20 +224,20 @@ class Measures:
             VerifyError: shapes or element types differ, or the first is not finite.
         """
         place = f"output {self._name}"
-        one, other = _alike(first, second, place)
-        self._shape = one.shape if self._shape is None else self._shape
-        if not one.size:
+        first, second = _alike(first, second, place)
+        self._shape = first.shape if self._shape is None else self._shape
+        if not first.size:
             return
-        if one.dtype.kind not in "fiub":
-            self._text_differs |= not bool((one == other).all())
+        if first.dtype.kind not in "fiub":
+            self._text_differs |= not bool((first == second).all())
             return
         decision = self._decision
         if decision is not None:
-            self._choices.add(decision.made(one), decision.made(other))
+            self._choices.add(decision.made(first), decision.made(second))
         if sources is not None:
             self._numbers.add(*_alike(*sources, place), examples, place)
         elif decision is None or decision.kind != CLASSES:
-            self._numbers.add(one, other, examples, place)
+            self._numbers.add(first, second, examples, place)
 
     def result(self) -> OutputDifference:
         """What all runs together come to."""
@@ -141,10 +251,10 @@ class Measures:
             ious = tuple([pair for pair in ious if pair[0]])
         if decision is not None and decision.kind == CLASSES and not numbers.count:
             apart = 0.0 if agreement is None else 1 - agreement
-            found = OutputDifference(self._name, shape, float(apart > 0), apart, 1.0)
+            difference = OutputDifference(self._name, shape, float(apart > 0), apart, 1.0)
         else:
-            found = numbers.result(self._name, shape)
-        return found._replace(
+            difference = numbers.result(self._name, shape)
+        return difference._replace(
             decision=None if decision is None else decision.kind,
             agreement=agreement,
             ious=ious,
@@ -169,16 +279,16 @@ def _alike(first: Any, second: Any, place: str) -> Tuple[np.ndarray, np.ndarray]
     Raises:
         VerifyError: they are of different shape or element type.
     """
-    one, other = np.asarray(first), np.asarray(second)
-    if one.shape != other.shape:
-        raise VerifyError(f"has shape {list(other.shape)} instead of {list(one.shape)}", place)
-    if one.dtype != other.dtype and not (one.dtype.kind in "OSU" and other.dtype.kind in "OSU"):
-        raise VerifyError(f"is of type {other.dtype} instead of {one.dtype}", place)
-    return one, other
+    first, second = np.asarray(first), np.asarray(second)
+    if first.shape != second.shape:
+        raise VerifyError(f"has shape {list(second.shape)} instead of {list(first.shape)}", place)
+    if first.dtype != second.dtype and not {first.dtype.kind, second.dtype.kind} <= set("OSU"):
+        raise VerifyError(f"is of type {second.dtype} instead of {first.dtype}", place)
+    return first, second
 
 
 class _Numbers:
-    """Sums over differences and values.
+    """Sums over the values of the first graph and their differences from the second's.
 
     Variances are merged run by run as in Chan, Golub and LeVeque (1979), whose sums do not cancel.
     """
@@ -195,21 +305,21 @@ class _Numbers:
         self._over_inputs: Optional[float] = 0.0
 
     def add(self, first: np.ndarray, second: np.ndarray, examples: int, place: str) -> None:
-        one, other = first.astype(np.float64), second.astype(np.float64)
-        if not np.isfinite(one).all():
+        first, second = first.astype(np.float64), second.astype(np.float64)
+        if not np.isfinite(first).all():
             raise VerifyError(
                 "is not finite in the original itself", place, "give real data with --data"
             )
-        apart = np.abs(one - other).ravel()
+        apart = np.abs(first - second).ravel()
         apart[np.isnan(apart)] = np.inf
-        self._low, self._high = min(self._low, one.min()), max(self._high, one.max())
+        self._low, self._high = min(self._low, first.min()), max(self._high, first.max())
         self._squares += float(np.square(apart).sum())
-        self._values += float(np.square(one).sum())
+        self._values += float(np.square(first).sum())
         self._keep_largest(apart)
-        self._add_spread(one)
-        by_examples = one.ndim > 0 and one.shape[0] == examples
-        self._add_examples(one.reshape(examples if by_examples else 1, -1))
-        self.count += one.size
+        self._add_spread(first)
+        by_examples = first.ndim > 0 and first.shape[0] == examples
+        self._add_examples(first.reshape(examples if by_examples else 1, -1))
+        self.count += first.size
 
     def _keep_largest(self, apart: np.ndarray) -> None:
         """Keeps as many of the largest differences as the percentile can need.
@@ -250,8 +360,8 @@ class _Numbers:
         if not self.count:
             return OutputDifference(name, shape, 0.0, 0.0, 0.0)
         several = self._examples > 1 and self._over_inputs is not None
-        spread = self._over_inputs if several else self._spread
-        variation = math.sqrt((spread or 0.0) / self.count)
+        spread = (self._over_inputs if several else self._spread) or 0.0
+        variation = math.sqrt(spread / self.count)
         varies = variation > FLAT * math.sqrt(self._values / self.count) if several else None
         mean_error = math.sqrt(self._squares / self.count)
         span = self._high - self._low or abs(self._high) or 1.0
@@ -276,17 +386,16 @@ class _Choices:
 
     def __init__(self) -> None:
         self._same = self._all = 0
-        self._both: Dict[int, int] = {}
-        self._either: Dict[int, int] = {}
+        self._both: Counter = Counter()
+        self._either: Counter = Counter()
 
-    def add(self, one: np.ndarray, other: np.ndarray) -> None:
-        equal = one == other
-        self._same, self._all = self._same + int(equal.sum()), self._all + one.size
+    def add(self, first: np.ndarray, second: np.ndarray) -> None:
+        equal = first == second
+        self._same, self._all = self._same + int(equal.sum()), self._all + first.size
         # Two axes beside that of the examples: decisions about the pixels of a picture.
-        if one.ndim and sum([size > 1 for size in one.shape[1:]]) >= 2:
-            _count(self._both, one[equal])
-            _count(self._either, one)
-            _count(self._either, other[~equal])
+        if first.ndim and sum([size > 1 for size in first.shape[1:]]) >= 2:
+            self._both += _counts(first[equal])
+            self._either += _counts(first) + _counts(second[~equal])
 
     @property
     def agreement(self) -> Optional[float]:
@@ -294,11 +403,9 @@ class _Choices:
 
     @property
     def ious(self) -> Tuple[Tuple[int, float], ...]:
-        return tuple(
-            [(key, self._both.get(key, 0) / of) for key, of in sorted(self._either.items())]
-        )
+        return tuple([(key, self._both[key] / of) for key, of in sorted(self._either.items())])
 
 
-def _count(counts: Dict[int, int], classes: np.ndarray) -> None:
-    for number, times in zip(*np.unique(classes, return_counts=True)):
-        counts[int(number)] = counts.get(int(number), 0) + int(times)
+def _counts(classes: np.ndarray) -> Counter:
+    numbers, times = np.unique(classes, return_counts=True)
+    return Counter(dict(zip(numbers.astype(int).tolist(), times.tolist())))

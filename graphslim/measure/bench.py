@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
 from graphslim import runtime
-from graphslim.compare import runnable
 from graphslim.errors import GraphslimError, VerifyError
-from graphslim.feeds import random_feeds
 from graphslim.ir import Graph, Port
 from graphslim.layout import needs_nhwc
+from graphslim.measure.feeds import random_feeds
+from graphslim.measure.samples import Data, Examples, Samples
+from graphslim.measure.verify import runnable
 from graphslim.progress import Tick, silent
-from graphslim.sampling import Data, Examples, Samples
 
 RUNS, WARMUP = 50, 5
 """How often each graph is timed by default, and how often it is run before that."""
@@ -135,7 +135,7 @@ def bench(
         runs: how often each is timed.
         warmup: how often each is run before that.
         seed: for random inputs.
-        data: sample inputs, of which the first run is timed; see `sampling.Examples`. By default
+        data: sample inputs, of which the first run is timed; see `samples.Examples`. By default
             random ones.
         progress: told of each round.
 
@@ -147,15 +147,19 @@ def bench(
         if number < least:
             raise GraphslimError(f"must be {least} or more", option)
     runtime.run_as_shipped()
-    feeds = [_feeds(graph, data, seed, batch) for graph in (first, second)]
-    examples = _examples((first, second), feeds, batch)
-    with _prepared((first, second), feeds, threads) as actions:
-        one, other = take_turns(actions, runs, warmup, progress=progress).T * 1e3
+    graphs = (first, second)
+    feeds = [_feeds(graph, data, seed, batch) for graph in graphs]
+    examples = _examples(graphs, feeds, batch)
+    with contextlib.ExitStack() as stack:
+        actions = [
+            stack.enter_context(prepared(graph, fed, threads)) for graph, fed in zip(graphs, feeds)
+        ]
+        milliseconds = take_turns(actions, runs, warmup, progress=progress).T * 1e3
     return Bench(
         (first.name, second.name),
-        spread(one),
-        spread(other),
-        spread(other / one),
+        spread(milliseconds[0]),
+        spread(milliseconds[1]),
+        spread(milliseconds[1] / milliseconds[0]),
         runs,
         warmup,
         threads,
@@ -176,21 +180,21 @@ def _feeds(graph: Graph, data: Data, seed: int, batch: int) -> Mapping[str, np.n
 
 
 @contextlib.contextmanager
-def _prepared(
-    graphs: Sequence[Graph], feeds: Sequence[Mapping[str, np.ndarray]], threads: int
-) -> Iterator[List[Callable[[], Any]]]:
-    """For each graph a function that runs it once, all its outputs included."""
-    with contextlib.ExitStack() as opened:
-        try:
-            actions = []
-            for graph, data in zip(graphs, feeds):
-                session = opened.enter_context(runtime.Session(runnable(graph), threads))
-                session.run(data)
-                actions.append(session.prepare(data, [full_name(port) for port in graph.outputs]))
-            yield actions
-        except VerifyError as error:
-            # Nothing was compared: a graph that does not run is bad input.
-            raise GraphslimError(error.what, error.where, error.hint) from error
+def prepared(
+    graph: Graph, feeds: Mapping[str, np.ndarray], threads: int
+) -> Iterator[Callable[[], Any]]:
+    """A function that runs a graph once, all its outputs included; it ran once already.
+
+    Raises:
+        GraphslimError: the graph does not run.
+    """
+    try:
+        with runtime.Session(runnable(graph), threads) as session:
+            session.run(feeds)
+            yield session.prepare(feeds, [full_name(port) for port in graph.outputs])
+    except VerifyError as error:
+        # Nothing was compared: a graph that does not run is bad input.
+        raise GraphslimError(error.what, error.where, error.hint) from error
 
 
 def full_name(port: Port) -> str:

@@ -11,15 +11,15 @@ from graphslim.analysis.cautions import random_node
 from graphslim.analysis.channels import analyse
 from graphslim.analysis.precision import tolerance_of
 from graphslim.errors import GraphslimError, VerifyError
-from graphslim.fidelity import Agreement, Measures, decision_of
 from graphslim.ir import Graph, Port
 from graphslim.layout import needs_nhwc, to_nhwc
+from graphslim.measure.agreement import Agreement
+from graphslim.measure.fidelity import Measures, decision_of
+from graphslim.measure.samples import About, Data, Examples, Samples
 from graphslim.plans import Plan
 from graphslim.progress import Tick, silent
 from graphslim.rewrite import zero_consumers
 from graphslim.runtime import Session, known_part, unknown_ops
-from graphslim.sampling.about import About
-from graphslim.sampling.examples import Data, Examples, Samples
 
 
 def verify(
@@ -35,7 +35,7 @@ def verify(
     force: bool = False,
     progress: Tick = silent,
 ) -> Agreement:
-    """Runs two graphs on the same inputs and compares their outputs.
+    """Runs two graphs on the same inputs and compares them, output by output.
 
     A graph that holds NCHW ops without a CPU kernel is run as a twin in NHWC. Where an output
     needs an op that TensorFlow does not know, what that op reads is compared instead.
@@ -45,22 +45,29 @@ def verify(
         second: what should compute the same.
         plan: if given, the original is run with the weights that read the plan's channels set to
             zero (mask equivalence), which is what a graph pruned by any plan has to compute.
-        data: sample inputs, all of which are used: a path (.npz, .npy, an image or a folder of
-            images), `Images`, or arrays by input name; by default seeded random ones.
-        feeds: by input name, what is fed in one run as it is, instead of `data`.
+        data: sample inputs, as for `plan`, all of which are used: a path (.npz, .npy, an image or
+            a folder of images), `Images`, or arrays by input name. Without them, and without
+            `feeds`, random ones are made up.
+        feeds: what one run takes, by input name; instead of `data`.
         seed: for random inputs.
         batch: examples per run, where the graph leaves that open.
-        tolerance: largest difference allowed, as a share of each output's range; by default 0.0001,
-            and more where a graph magnifies rounding; see `analysis.precision.tolerance_of`.
+        tolerance: the largest difference allowed, as a share of each output's range; by default
+            0.0001, 0.004 and 0.03 where a graph computes in float16 and bfloat16, and 0.01 where
+            batch norms were frozen in the training phase.
         force: allow a plan that was made for another checkpoint.
         progress: told how many runs are done; see `graphslim.progress`.
 
+    Returns:
+        what was measured of each output, over all inputs.
+
     Raises:
-        GraphslimError: the graphs differ in inputs, outputs or the shapes of those, or the data do
-            not fit them.
         VerifyError: outputs differ in shape, a graph does not run, or what it computes is random.
+        GraphslimError: the graphs differ in inputs, outputs or the shapes of those, the sample
+            inputs do not fit, or both `data` and `feeds` are given.
         RuntimeUnavailable: TensorFlow is not there.
     """
+    if data is not None and feeds is not None:
+        raise GraphslimError("the inputs are given twice", "data and feeds", "leave one out")
     _same_signature(first, second)
     _refuse_random(first)
     against = "original" if plan is None else "masked original"
@@ -114,15 +121,11 @@ def _runs(
     progress: Tick,
 ) -> _Runs:
     if feeds is not None:
-        return _Runs([(feeds, _examples(feeds))], 1)
+        # A run is of as many examples as the first axes agree on.
+        sizes = {np.shape(array)[0] for array in feeds.values() if np.ndim(array)}
+        return _Runs([(feeds, max(1, sizes.pop()) if len(sizes) == 1 else 1)], 1)
     examples = Examples(graph, Samples(data, batch=batch, tick=progress), seed)
     return _Runs(examples, examples.runs, examples.about)
-
-
-def _examples(feeds: Mapping[str, np.ndarray]) -> int:
-    """How many examples a run is of: what the first axes agree on."""
-    sizes = {np.shape(array)[0] for array in feeds.values() if np.ndim(array)}
-    return max(1, sizes.pop()) if len(sizes) == 1 else 1
 
 
 def _compare(
@@ -204,8 +207,9 @@ def _same_signature(first: Graph, second: Graph) -> None:
         ("outputs", [str(port) for port in first.outputs], [str(port) for port in second.outputs]),
     ):
         if sorted(names) != sorted(others):
+            mine, theirs = (", ".join(listed) or "none" for listed in (names, others))
             raise GraphslimError(
-                f"its {what} are {_names(others)}, and those of {first.name} are {_names(names)}",
+                f"its {what} are {theirs}, and those of {first.name} are {mine}",
                 second.name,
                 f"these are not two versions of one network; if they are, name the {what} of both "
                 f"with --{what}",
@@ -242,7 +246,3 @@ def _refuse_random(graph: Graph) -> None:
             graph.name,
             "freeze it for inference to compare it; prune works on it with --no-verify",
         )
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names) or "none"

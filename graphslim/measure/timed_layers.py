@@ -1,20 +1,111 @@
-"""A small graph of one layer at several widths, to be timed side by side."""
+"""A network in layers that can be timed alone, and small graphs of one layer at several widths.
+
+A layer is a sum over channels and what follows it. Layer-wise tables of measured latency are those
+of NetAdapt (Yang et al. 2018, arXiv 1804.03230).
+"""
 
 from __future__ import annotations
 
-from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphslim.analysis.channels import Channels
 from graphslim.analysis.walk import ParamAxis
 from graphslim.ir import Attrs, DType, Graph, Node, Port, Shape, Tensor, Use
-from graphslim.latency.layers import Layer
+from graphslim.ir.families import (
+    BATCH_NORMS,
+    BIASES,
+    BROADCASTING,
+    IDENTITIES,
+    RESIZES,
+    TRANSPOSED_CONVOLUTIONS,
+    UNARY,
+)
+from graphslim.ir.query import behind, constant_nodes, needed
+from graphslim.ops.table import COST_RULES
 
-_PRIVATE = ("_class", "_output_shapes")
-"""Attributes that speak of other nodes, or of the widths before."""
+FOLLOWERS = (BIASES | BATCH_NORMS | UNARY | BROADCASTING | RESIZES | IDENTITIES) | {
+    *("AvgPool", "MaxPool", "Mean", "Pad", "ConcatV2", "SpaceToBatchND", "BatchToSpaceND")
+}
+"""Ops that take time by how many channels reach them."""
 NOTHING = "nothing"
 """A node that does nothing, to time what a run costs that does nothing."""
+_PRIVATE = ("_class", "_output_shapes")
+"""Attributes that speak of other nodes, or of the widths before."""
+
+
+class TimedLayer(NamedTuple):
+    """A convolution or matrix product, and the ops behind it up to the next.
+
+    Attributes:
+        name: the node of the sum.
+        nodes: all its nodes, in topological order.
+        reads: labels of the channels that are summed over, each once; int, shape (n,).
+        makes: labels of the channels that it produces, each once; int, shape (m,).
+    """
+
+    name: str
+    nodes: Tuple[str, ...]
+    reads: np.ndarray
+    makes: np.ndarray
+
+    @property
+    def tied(self) -> bool:
+        """Whether it reads and makes the same channels, as a depthwise convolution does."""
+        return bool(np.isin(self.reads, self.makes).any())
+
+    @property
+    def sides(self) -> List[np.ndarray]:
+        """What it reads and what it makes, each as `reads` is; one array where these are tied."""
+        return [np.union1d(self.reads, self.makes)] if self.tied else [self.reads, self.makes]
+
+
+def layers_of(graph: Graph, channels: Channels) -> List[TimedLayer]:
+    """The layers of a graph; what is in none of them takes as long whatever goes.
+
+    Args:
+        graph: the graph, which a CPU can run.
+        channels: its channels.
+    """
+    used, folded = needed(graph), constant_nodes(graph)
+    counting = {size.param for size in channels.resizes}
+    counting |= {renumber.param for renumber in channels.renumbers}
+    layer_of: Dict[str, int] = {}
+    members: List[List[str]] = []
+    for node in graph.order():
+        if node.name not in used or node.name in folded or not _is_sized(channels, node):
+            continue
+        inputs = graph.data_inputs(node)
+        if any(behind(graph, port).node in counting for port in inputs):
+            continue
+        before = [layer_of[port.node] for port in inputs if port.node in layer_of]
+        if node.op in COST_RULES:
+            layer_of[node.name] = len(members)
+            members.append([node.name])
+        elif node.op in FOLLOWERS and before:
+            layer_of[node.name] = max(before)
+            members[max(before)].append(node.name)
+    return [_layer(graph, channels, nodes) for nodes in members]
+
+
+def _is_sized(channels: Channels, node: Node) -> bool:
+    """Whether the sizes of a node's first output are known, but for the batch."""
+    facts = channels.facts[node.name]
+    return bool(facts) and facts[0].shape is not None and None not in facts[0].shape[1:]
+
+
+def _layer(graph: Graph, channels: Channels, nodes: List[str]) -> TimedLayer:
+    # The data of a transposed convolution is its last input.
+    index = 2 if graph[nodes[0]].op in TRANSPOSED_CONVOLUTIONS else 0
+    sides = []
+    for port in (graph.data_inputs(nodes[0])[index], Port(nodes[0])):
+        labels: Optional[np.ndarray] = channels.channels_at(port)
+        sides.append(np.unique(np.zeros(0, np.int64) if labels is None else labels))
+    return TimedLayer(nodes[0], tuple(nodes), *sides)
+
+
+# --- Small graphs of one layer.
 
 
 class Lab(NamedTuple):
@@ -31,7 +122,7 @@ class Lab(NamedTuple):
 
 def cut_out(
     channels: Channels,
-    layer: Layer,
+    layer: TimedLayer,
     gone: Sequence[np.ndarray],
     batch: int,
 ) -> Optional[Lab]:
@@ -65,7 +156,7 @@ class _Copy:
     def __init__(
         self,
         channels: Channels,
-        layer: Layer,
+        layer: TimedLayer,
         removed: np.ndarray,
         own: Mapping[Optional[Use], ParamAxis],
         batch: int,
@@ -87,7 +178,8 @@ class _Copy:
                 if source is None:
                     return False
                 inputs.append(source)
-            self._add(node, inputs)
+            attrs = {key: value for key, value in node.attrs.items() if key not in _PRIVATE}
+            self._lab.add(Node(self._prefix + name, node.op, Attrs(attrs)), inputs)
         return True
 
     def ends(self) -> List[str]:
@@ -100,10 +192,6 @@ class _Copy:
             if name in outputs or any(use.node not in inside for use in self._graph.uses_of(name))
         ]
 
-    def _add(self, node: Node, inputs: Sequence[Port]) -> None:
-        attrs = {key: value for key, value in node.attrs.items() if key not in _PRIVATE}
-        self._lab.add(Node(self._prefix + node.name, node.op, Attrs(attrs)), inputs)
-
     def _source(self, reader: str, index: int, port: Port) -> Optional[Port]:
         """What stands in the copy for what an input reads; None where that is not known."""
         if port.node in self._layer.nodes:
@@ -112,40 +200,33 @@ class _Copy:
         own = self._own.get(Use(reader, index))
         if own is None and port in self._ports:
             return self._ports[port]
-        known = self._channels.fact(port)
-        if known.shape is None or None in known.shape[1:]:
+        fact = self._channels.fact(port)
+        if fact.shape is None or None in fact.shape[1:]:
             return None
-        axes = list(known.ids)
+        axes = list(fact.ids)
         if own is not None:
             axes[own.axis] = np.arange(own.start, own.start + own.size)
         keep = [None if ids is None else ~self._removed[self._channels.label[ids]] for ids in axes]
         name = self._lab.fresh_name(self._prefix + port.node)
-        origin = self._origin(port)
-        if origin is not None:
+        origin = self._graph[behind(self._graph, port).node]
+        if origin.op == "Const":
             tensor: Tensor = origin.attrs["value"]
             for axis, kept in enumerate(keep):
                 tensor = tensor if kept is None else tensor.take(axis, kept)
             self._constant(name, tensor)
+        elif self._graph[reader].attrs.get("T") is not DType.float32:
+            return None
         else:
-            if self._graph[reader].attrs.get("T") is not DType.float32:
-                return None
             self._stand_in(
                 name,
                 [
                     self._batch if size is None else int(size if kept is None else kept.sum())
-                    for size, kept in zip(known.shape, keep)
+                    for size, kept in zip(fact.shape, keep)
                 ],
             )
         if own is None:
             self._ports[port] = Port(name)
         return Port(name)
-
-    def _origin(self, port: Port) -> Optional[Node]:
-        """The constant at a port, whatever identities are between; None where it is none."""
-        node = self._graph[port.node]
-        while node.op == "Identity":
-            node = self._graph[self._graph.data_inputs(node)[0].node]
-        return node if node.op == "Const" else None
 
     def _constant(self, name: str, tensor: Tensor) -> None:
         self._lab.add(Node(name, "Const", Attrs({"dtype": tensor.dtype, "value": tensor})))

@@ -7,12 +7,12 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
-from graphslim.bench import Spread
-from graphslim.compare import runnable
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.ir import Graph
-from graphslim.latency.layers import layers_of
-from graphslim.latency.table import Table
+from graphslim.measure.bench import Spread
+from graphslim.measure.latency import Table
+from graphslim.measure.timed_layers import layers_of
+from graphslim.measure.verify import runnable
 from graphslim.plans import Plan
 from graphslim.words import percent
 
@@ -89,14 +89,14 @@ class Predictor:
 
     def cost_of(self, gone: Optional[np.ndarray] = None) -> float:
         """Milliseconds without some channels; `gone` is bool per channel of the graph."""
-        there = np.zeros(self._twin.count, bool)
+        removed = np.zeros(self._twin.count, bool)
         if gone is not None and self._moved is None:
-            there = gone
+            removed = gone
         elif gone is not None and self._moved is not None:
             mine, theirs = self._moved
-            there[theirs] = gone[mine]
-            self._twin.completed(there)
-        return self._table.predict(self._layers, there)
+            removed[theirs] = gone[mine]
+            self._twin.completed(removed)
+        return self._table.predict(self._layers, removed)
 
     def share(self, gone: np.ndarray) -> float:
         """The share of the time that remains without some channels."""
@@ -117,11 +117,9 @@ def _moved(graph: Graph, mine: Channels, theirs: Channels) -> Tuple[np.ndarray, 
                     "run it through --pass to-nhwc first",
                 )
             pairs.append((group.channels, twin.channels))
-    none = np.zeros(0, np.int64)
-    return (
-        np.concatenate([one for one, _ in pairs] or [none]),
-        np.concatenate([other for _, other in pairs] or [none]),
-    )
+    labels = zip(*pairs) if pairs else [[np.zeros(0, np.int64)]] * 2
+    first, second = [np.concatenate(parts) for parts in labels]
+    return first, second
 
 
 def noise_of(alone: Spread, runs: int) -> float:
@@ -166,7 +164,7 @@ def refuse_impossible(asked: float) -> None:
     """Refuses what is no share of the time.
 
     Raises:
-        PlanError: so.
+        PlanError: it is 0 or less, or more than 1.
     """
     if not 0 < asked <= 1:
         raise PlanError("must be above 0 and at most 1", "--latency", "0.5 is half the time")
@@ -216,37 +214,35 @@ def reach(
                 raise
             break
         # Plans come in steps, and the same one needs no second look.
-        fresh = plan.groups not in [one.plan.groups for one in tried]
+        fresh = plan.groups not in [attempt.plan.groups for attempt in tried]
         if fresh:
             tried.append(_Try(plan, predicted, measure(plan)))
             if _promise(tried[-1], asked, tried, noise).kept:
-                again = measure(plan)
-                tried[-1] = tried[-1]._replace(measured=_mean(tried[-1].measured, again))
+                pairs = zip(tried[-1].measured, measure(plan))
+                mean = Spread(*[(first + second) / 2 for first, second in pairs])
+                tried[-1] = tried[-1]._replace(measured=mean)
                 if _promise(tried[-1], asked, tried, noise).kept:
                     return plan, _promise(tried[-1], asked, tried, noise)
             if len(tried) == tries:
                 break
         target = min(1.0, _next(asked, tried, target, fresh))
-    enough = [one for one in tried if one.measured.median >= asked - max(WITHIN, noise)]
-    best = (
-        min(enough, key=lambda one: one.measured.median)
-        if enough
-        else max(tried, key=lambda one: one.measured.median)
-    )
+    tried.sort(key=lambda attempt: attempt.measured.median)
+    enough = [attempt for attempt in tried if attempt.measured.median >= asked - max(WITHIN, noise)]
+    best = enough[0] if enough else tried[-1]
     return best.plan, _promise(best, asked, tried, noise)
 
 
 def _next(asked: float, tried: Sequence[_Try], target: float, fresh: bool) -> float:
     """The share of the table's time to aim at next."""
-    fast = [one for one in tried if one.measured.median <= asked]
-    slow = [one for one in tried if one.measured.median > asked]
+    fast = [attempt for attempt in tried if attempt.measured.median <= asked]
+    slow = [attempt for attempt in tried if attempt.measured.median > asked]
     if fast and slow:
-        below = max(fast, key=lambda one: one.predicted)
-        above = min(slow, key=lambda one: one.predicted)
+        below = max(fast, key=lambda attempt: attempt.predicted)
+        above = min(slow, key=lambda attempt: attempt.predicted)
         if below.predicted < above.predicted:
             if not fresh:
                 # A line led to a plan that is known: halve the way to the other side instead.
-                known = min((below, above), key=lambda one: abs(one.predicted - target))
+                known = min((below, above), key=lambda end: abs(end.predicted - target))
                 other = above if known is below else below
                 return (target + other.predicted) / 2
             part = (asked - below.measured.median) / (above.measured.median - below.measured.median)
@@ -254,12 +250,7 @@ def _next(asked: float, tried: Sequence[_Try], target: float, fresh: bool) -> fl
     return target * asked / tried[-1].measured.median
 
 
-def _mean(one: Spread, other: Spread) -> Spread:
-    return Spread(*[(first + second) / 2 for first, second in zip(one, other)])
-
-
 def _promise(best: _Try, asked: float, tried: Sequence[_Try], noise: float) -> Promise:
-    below = [one.measured.median for one in tried if one.measured.median < asked]
-    return Promise(
-        asked, best.predicted, best.measured, len(tried), noise, max(below) if below else None
-    )
+    medians = [attempt.measured.median for attempt in tried]
+    below = max([median for median in medians if median < asked], default=None)
+    return Promise(asked, best.predicted, best.measured, len(tried), noise, below)
