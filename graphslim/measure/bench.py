@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
@@ -66,10 +66,8 @@ class Bench(NamedTuple):
 
     def as_dict(self) -> Dict[str, Any]:
         """For `--json`; times in milliseconds."""
-        tree = dict(self._asdict(), names=list(self.names))
-        for key in ("first", "second", "ratio"):
-            tree[key] = dict(getattr(self, key)._asdict())
-        return tree
+        spreads = {key: dict(getattr(self, key)._asdict()) for key in ("first", "second", "ratio")}
+        return {**self._asdict(), "names": list(self.names), **spreads}
 
 
 def spread(numbers: Sequence[float]) -> Spread:
@@ -96,19 +94,16 @@ def take_turns(
         progress: told of each round.
 
     Returns:
-        Seconds, shape (runs, len(actions)).
+        Seconds, float64 of shape (runs, len(actions)).
     """
-    seconds = np.zeros((runs, len(actions)))
+    seconds = np.zeros((warmup + runs, len(actions)))
     for number in range(warmup + runs):
-        order = range(len(actions)) if number % 2 == 0 else range(len(actions) - 1, -1, -1)
-        for index in order:
+        for index in list(range(len(actions)))[:: 1 if number % 2 == 0 else -1]:
             started = clock()
             actions[index]()
-            taken = clock() - started
-            if number >= warmup:
-                seconds[number - warmup, index] = taken
+            seconds[number, index] = clock() - started
         progress(number + 1, warmup + runs, "timing")
-    return seconds
+    return seconds[warmup:]
 
 
 def bench(
@@ -148,7 +143,12 @@ def bench(
             raise GraphslimError(f"must be {least} or more", option)
     runtime.run_as_shipped()
     graphs = (first, second)
-    feeds = [_feeds(graph, data, seed, batch) for graph in graphs]
+    feeds: List[Mapping[str, np.ndarray]] = [
+        random_feeds(graph, seed, batch)
+        if data is None
+        else next(iter(Examples(graph, Samples(data, batch=batch))))[0]
+        for graph in graphs
+    ]
     examples = _examples(graphs, feeds, batch)
     with contextlib.ExitStack() as stack:
         actions = [
@@ -169,14 +169,6 @@ def bench(
         cpu_name(),
         needs_nhwc(first) or needs_nhwc(second),
     )
-
-
-def _feeds(graph: Graph, data: Data, seed: int, batch: int) -> Mapping[str, np.ndarray]:
-    """Random inputs, or the first run of sample inputs."""
-    if data is None:
-        return random_feeds(graph, seed, batch)
-    feeds, _ = next(iter(Examples(graph, Samples(data, batch=batch))))
-    return feeds
 
 
 @contextlib.contextmanager
@@ -210,13 +202,10 @@ def _examples(
     Raises:
         GraphslimError: the two graphs differ, or a batch was asked for that one does not take.
     """
-    sizes = []
-    for graph, data in zip(graphs, feeds):
-        sizes.append(next((len(value) for value in data.values() if value.ndim), 1))
-        if batch not in (1, sizes[-1]):
-            raise GraphslimError(
-                f"its batch is fixed at {sizes[-1]}", graph.name, "leave out --batch"
-            )
+    sizes = [next((len(value) for value in data.values() if value.ndim), 1) for data in feeds]
+    for graph, size in zip(graphs, sizes):
+        if batch not in (1, size):
+            raise GraphslimError(f"its batch is fixed at {size}", graph.name, "leave out --batch")
     if sizes[0] != sizes[1]:
         raise GraphslimError(
             f"takes {sizes[1]} examples at once, and {graphs[0].name} takes {sizes[0]}",

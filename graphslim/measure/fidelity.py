@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
@@ -287,22 +287,41 @@ def _alike(first: Any, second: Any, place: str) -> Tuple[np.ndarray, np.ndarray]
     return first, second
 
 
-class _Numbers:
-    """Sums over the values of the first graph and their differences from the second's.
+class _Deviations:
+    """The mean of rows, and the sum of their squared deviations from it.
 
-    Variances are merged run by run as in Chan, Golub and LeVeque (1979), whose sums do not cancel.
+    They are merged run by run as in Chan, Golub and LeVeque (1979), whose sums do not cancel.
     """
 
+    def __init__(self) -> None:
+        self.rows, self.squares = 0, 0.0
+        self.mean: Union[float, np.ndarray] = 0.0
+
+    def add(self, rows: np.ndarray) -> None:
+        """Merges rows of numbers, float64 of shape (n, ...); of the same shape every time."""
+        mean, size, total = rows.mean(0), len(rows), self.rows + len(rows)
+        apart = mean - self.mean
+        self.squares += float(np.square(rows - mean).sum())
+        self.squares += float(np.square(apart).sum()) * self.rows * size / total
+        self.mean = self.mean + apart * (size / total)
+        self.rows = total
+
+
+class _Numbers:
+    """Sums over the values of the first graph and their differences from the second's."""
+
     def __init__(self, runs: int) -> None:
-        self.count = 0
         self._runs = runs
         self._kept = np.zeros(0)
         self._most = 0
-        self._squares = self._values = self._spread = self._mean = 0.0
+        self._squares = self._values = 0.0
         self._low, self._high = math.inf, -math.inf
-        self._examples = 0
-        self._means: Optional[np.ndarray] = None
-        self._over_inputs: Optional[float] = 0.0
+        self._all = _Deviations()
+        self._by_position: Optional[_Deviations] = _Deviations()
+
+    @property
+    def count(self) -> int:
+        return self._all.rows
 
     def add(self, first: np.ndarray, second: np.ndarray, examples: int, place: str) -> None:
         first, second = first.astype(np.float64), second.astype(np.float64)
@@ -316,10 +335,15 @@ class _Numbers:
         self._squares += float(np.square(apart).sum())
         self._values += float(np.square(first).sum())
         self._keep_largest(apart)
-        self._add_spread(first)
+        self._all.add(first.ravel())
         by_examples = first.ndim > 0 and first.shape[0] == examples
-        self._add_examples(first.reshape(examples if by_examples else 1, -1))
-        self.count += first.size
+        rows = first.reshape(examples if by_examples else 1, -1)
+        positions = self._by_position
+        if positions is not None and np.shape(positions.mean) in ((), rows.shape[1:]):
+            positions.add(rows)
+        else:
+            # Outputs whose size goes by the input, as boxes do, have no mean over the inputs.
+            self._by_position = None
 
     def _keep_largest(self, apart: np.ndarray) -> None:
         """Keeps as many of the largest differences as the percentile can need.
@@ -333,51 +357,29 @@ class _Numbers:
             kept = np.partition(kept, len(kept) - self._most)[-self._most :]
         self._kept = kept
 
-    def _add_spread(self, values: np.ndarray) -> None:
-        """Merges the deviations from the mean of all numbers."""
-        size, mean = values.size, float(values.mean())
-        apart, total = mean - self._mean, self.count + size
-        self._spread += float(np.square(values - mean).sum()) + apart**2 * self.count * size / total
-        self._mean += apart * size / total
-
-    def _add_examples(self, rows: np.ndarray) -> None:
-        """Merges the deviations from the mean over the inputs; shape (examples, positions)."""
-        means = rows.mean(0)
-        if self._means is None:
-            self._means = np.zeros_like(means)
-        if self._over_inputs is None or self._means.shape != means.shape:
-            # Outputs whose size goes by the input, as boxes do, have no mean over the inputs.
-            self._over_inputs = None
-            return
-        size, apart = len(rows), means - self._means
-        total = self._examples + size
-        self._over_inputs += float(np.square(rows - means).sum())
-        self._over_inputs += float(np.square(apart).sum()) * self._examples * size / total
-        self._means = self._means + apart * (size / total)
-        self._examples = total
-
     def result(self, name: str, shape: Tuple[int, ...]) -> OutputDifference:
         if not self.count:
             return OutputDifference(name, shape, 0.0, 0.0, 0.0)
-        several = self._examples > 1 and self._over_inputs is not None
-        spread = (self._over_inputs if several else self._spread) or 0.0
-        variation = math.sqrt(spread / self.count)
-        varies = variation > FLAT * math.sqrt(self._values / self.count) if several else None
+        spread, varies = self._all, None
+        if self._by_position is not None and self._by_position.rows > 1:
+            spread = self._by_position
+        variation = math.sqrt(spread.squares / self.count)
+        if spread is self._by_position:
+            varies = variation > FLAT * math.sqrt(self._values / self.count)
         mean_error = math.sqrt(self._squares / self.count)
         span = self._high - self._low or abs(self._high) or 1.0
         kept = np.sort(self._kept)[::-1]
         rank = min(math.floor((1 - WITHIN) * self.count), len(kept) - 1)
-        absolute = float(kept[0])
         return OutputDifference(
             name,
             shape,
-            absolute,
-            absolute / span,
-            span,
-            None if varies is False or not variation else mean_error / variation,
-            float(kept[rank]) / span,
-            variation,
-            varies,
+            absolute=float(kept[0]),
+            relative=float(kept[0]) / span,
+            span=span,
+            error=None if varies is False or not variation else mean_error / variation,
+            within=float(kept[rank]) / span,
+            variation=variation,
+            varies=varies,
         )
 
 

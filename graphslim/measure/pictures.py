@@ -16,8 +16,21 @@ from graphslim.measure.images import Images, Preprocessing
 from graphslim.words import plural
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+_DECODED = {
+    **{"DecodeWav": (".wav",), "DecodeBmp": (".bmp",)},
+    **dict.fromkeys(
+        ("DecodeJpeg", "DecodePng", "DecodeImage", "DecodeAndCropJpeg"),
+        (".png", ".jpg", ".jpeg", ".gif"),
+    ),
+}
+"""By the op that decodes files, the endings of their names."""
 _FINER = 2
 """A JPEG may be decoded at a fraction of its size, but for this many times what is wanted."""
+_REASONS = {
+    "UnidentifiedImageError": "no known image format",
+    "DecompressionBombError": "more pixels than Pillow takes for sound",
+}
+"""By the name of Pillow's error, what is told of it."""
 
 
 class Files(NamedTuple):
@@ -109,7 +122,7 @@ def open_files(images: Images, endings: Sequence[str], multiple: int, decoded: b
     paths, limit = _listed(images.path, endings), images.limit
     if limit is not None and len(paths) > limit:
         paths = [paths[place * len(paths) // limit] for place in range(limit)]
-    files = _checked(tuple([_identity(path) for path in paths]), decoded)
+    files = _checked(paths, decoded)
     cautions = list(files.cautions)
     if len(files.paths) < multiple:
         raise GraphslimError(
@@ -123,7 +136,7 @@ def open_files(images: Images, endings: Sequence[str], multiple: int, decoded: b
             f"the last {len(files.paths) - whole} of {len(files.paths)} are left out: the graph "
             f"takes {multiple} at once"
         )
-        files = _checked(tuple([_identity(path) for path in files.paths[:whole]]), decoded)
+        files = _checked(files.paths[:whole], decoded)
     return files._replace(cautions=tuple(cautions))
 
 
@@ -157,8 +170,12 @@ def _identity(path: str) -> Tuple[str, int, int]:
     return path, status.st_size, status.st_mtime_ns
 
 
+def _checked(paths: Sequence[str], decoded: bool) -> Files:
+    return _read(tuple([_identity(path) for path in paths]), decoded)
+
+
 @functools.lru_cache(maxsize=8)
-def _checked(files: Tuple[Tuple[str, int, int], ...], decoded: bool) -> Files:
+def _read(files: Tuple[Tuple[str, int, int], ...], decoded: bool) -> Files:
     """Reads every file once: which are broken, and the digest of the others.
 
     Several parts of a command use the same files, so the result is remembered while the files stay
@@ -234,19 +251,9 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     name = type(error).__name__
-    if name == "UnidentifiedImageError":
-        return "no known image format"
-    if name == "DecompressionBombError":
-        return "more pixels than Pillow takes for sound"
-    return " ".join(str(error).split())[:80] or name
+    return _REASONS.get(name) or " ".join(str(error).split())[:80] or name
 
 
 def endings_of(decoder: Optional[str]) -> Tuple[str, ...]:
     """The endings of files that a decoding op takes, or of images in general."""
-    if decoder == "DecodeWav":
-        return (".wav",)
-    if decoder == "DecodeBmp":
-        return (".bmp",)
-    if decoder in ("DecodeJpeg", "DecodePng", "DecodeImage", "DecodeAndCropJpeg"):
-        return (".png", ".jpg", ".jpeg", ".gif")
-    return IMAGE_ENDINGS
+    return _DECODED.get(decoder or "", IMAGE_ENDINGS)

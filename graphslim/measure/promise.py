@@ -205,7 +205,8 @@ def reach(
     """
     refuse_impossible(asked)
     tried: List[_Try] = []
-    target = asked
+    right: List[_Try] = []
+    target, within = asked, max(WITHIN, noise)
     for _ in range(2 * tries):
         try:
             plan, predicted = plan_for(target)
@@ -216,20 +217,22 @@ def reach(
         # Plans come in steps, and the same one needs no second look.
         fresh = plan.groups not in [attempt.plan.groups for attempt in tried]
         if fresh:
-            tried.append(_Try(plan, predicted, measure(plan)))
-            if _promise(tried[-1], asked, tried, noise).kept:
-                pairs = zip(tried[-1].measured, measure(plan))
-                mean = Spread(*[(first + second) / 2 for first, second in pairs])
-                tried[-1] = tried[-1]._replace(measured=mean)
-                if _promise(tried[-1], asked, tried, noise).kept:
-                    return plan, _promise(tried[-1], asked, tried, noise)
-            if len(tried) == tries:
+            measured = measure(plan)
+            if abs(measured.median - asked) <= within:
+                pairs = zip(measured, measure(plan))
+                measured = Spread(*[(first + second) / 2 for first, second in pairs])
+            tried.append(_Try(plan, predicted, measured))
+            if abs(measured.median - asked) <= within:
+                right = tried[-1:]
+            if right or len(tried) == tries:
                 break
         target = min(1.0, _next(asked, tried, target, fresh))
     tried.sort(key=lambda attempt: attempt.measured.median)
-    enough = [attempt for attempt in tried if attempt.measured.median >= asked - max(WITHIN, noise)]
-    best = enough[0] if enough else tried[-1]
-    return best.plan, _promise(best, asked, tried, noise)
+    medians = [attempt.measured.median for attempt in tried]
+    enough = [attempt for attempt in tried if attempt.measured.median >= asked - within]
+    best = (right or enough or tried[-1:])[0]
+    below = max([median for median in medians if median < asked], default=None)
+    return best.plan, Promise(asked, best.predicted, best.measured, len(tried), noise, below)
 
 
 def _next(asked: float, tried: Sequence[_Try], target: float, fresh: bool) -> float:
@@ -248,9 +251,3 @@ def _next(asked: float, tried: Sequence[_Try], target: float, fresh: bool) -> fl
             part = (asked - below.measured.median) / (above.measured.median - below.measured.median)
             return below.predicted + part * (above.predicted - below.predicted)
     return target * asked / tried[-1].measured.median
-
-
-def _promise(best: _Try, asked: float, tried: Sequence[_Try], noise: float) -> Promise:
-    medians = [attempt.measured.median for attempt in tried]
-    below = max([median for median in medians if median < asked], default=None)
-    return Promise(asked, best.predicted, best.measured, len(tried), noise, below)

@@ -6,6 +6,7 @@ of NetAdapt (Yang et al. 2018, arXiv 1804.03230).
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -121,10 +122,7 @@ class Lab(NamedTuple):
 
 
 def cut_out(
-    channels: Channels,
-    layer: TimedLayer,
-    gone: Sequence[np.ndarray],
-    batch: int,
+    channels: Channels, layer: TimedLayer, gone: Sequence[np.ndarray], batch: int
 ) -> Optional[Lab]:
     """Copies of one layer, each without other channels.
 
@@ -142,7 +140,7 @@ def cut_out(
     own: Dict[Optional[Use], ParamAxis] = {axis.use: axis for axis in channels.axes if axis.use}
     targets = []
     for number, removed in enumerate(gone):
-        copy = _Copy(channels, layer, removed, own, batch, lab, f"w{number}/")
+        copy = _Copy(channels, layer, removed, batch, own, lab, f"w{number}/")
         if not copy.make():
             return None
         targets.append(copy.ends())
@@ -150,90 +148,94 @@ def cut_out(
     return Lab(lab, targets)
 
 
+@dataclass
 class _Copy:
-    """One copy of a layer in the making."""
+    """One copy of a layer in the making.
 
-    def __init__(
-        self,
-        channels: Channels,
-        layer: TimedLayer,
-        removed: np.ndarray,
-        own: Mapping[Optional[Use], ParamAxis],
-        batch: int,
-        lab: Graph,
-        prefix: str,
-    ) -> None:
-        self._graph, self._channels, self._layer = channels.graph, channels, layer
-        self._removed, self._own, self._batch = removed, own, batch
-        self._lab, self._prefix = lab, prefix
-        self._ports: Dict[Port, Port] = {}
+    Attributes:
+        channels, layer, removed, batch: as for `cut_out`; the channels that go from this copy.
+        own: the axes of parameters by where they are read.
+        lab: the graph that gets the copy.
+        prefix: of the names of its nodes.
+        ports: what stands there for tensors from outside the layer.
+    """
+
+    channels: Channels
+    layer: TimedLayer
+    removed: np.ndarray
+    batch: int
+    own: Mapping[Optional[Use], ParamAxis]
+    lab: Graph
+    prefix: str
+    ports: Dict[Port, Port] = field(default_factory=dict)
 
     def make(self) -> bool:
         """Adds the nodes; False where one cannot be."""
-        for name in self._layer.nodes:
-            node = self._graph[name]
-            inputs = []
-            for index, port in enumerate(self._graph.data_inputs(node)):
+        graph = self.channels.graph
+        for name in self.layer.nodes:
+            node, inputs = graph[name], []
+            for index, port in enumerate(graph.data_inputs(node)):
                 source = self._source(name, index, port)
                 if source is None:
                     return False
                 inputs.append(source)
             attrs = {key: value for key, value in node.attrs.items() if key not in _PRIVATE}
-            self._lab.add(Node(self._prefix + name, node.op, Attrs(attrs)), inputs)
+            self.lab.add(Node(self.prefix + name, node.op, Attrs(attrs)), inputs)
         return True
 
     def ends(self) -> List[str]:
         """The nodes that something outside the layer reads, by their names in the copy."""
-        inside = set(self._layer.nodes)
-        outputs = {port.node for port in self._graph.outputs}
+        graph, inside = self.channels.graph, set(self.layer.nodes)
+        outputs = {port.node for port in graph.outputs}
         return [
-            self._prefix + name
-            for name in self._layer.nodes
-            if name in outputs or any(use.node not in inside for use in self._graph.uses_of(name))
+            self.prefix + name
+            for name in self.layer.nodes
+            if name in outputs or any(use.node not in inside for use in graph.uses_of(name))
         ]
 
     def _source(self, reader: str, index: int, port: Port) -> Optional[Port]:
         """What stands in the copy for what an input reads; None where that is not known."""
-        if port.node in self._layer.nodes:
-            return Port(self._prefix + port.node, port.port)
+        if port.node in self.layer.nodes:
+            return Port(self.prefix + port.node, port.port)
+        graph = self.channels.graph
         # A vector that several ops read has ids for each of them.
-        own = self._own.get(Use(reader, index))
-        if own is None and port in self._ports:
-            return self._ports[port]
-        fact = self._channels.fact(port)
+        own = self.own.get(Use(reader, index))
+        if own is None and port in self.ports:
+            return self.ports[port]
+        fact = self.channels.fact(port)
         if fact.shape is None or None in fact.shape[1:]:
             return None
         axes = list(fact.ids)
         if own is not None:
             axes[own.axis] = np.arange(own.start, own.start + own.size)
-        keep = [None if ids is None else ~self._removed[self._channels.label[ids]] for ids in axes]
-        name = self._lab.fresh_name(self._prefix + port.node)
-        origin = self._graph[behind(self._graph, port).node]
+        keep = [None if ids is None else ~self.removed[self.channels.label[ids]] for ids in axes]
+        name = self.lab.fresh_name(self.prefix + port.node)
+        origin = graph[behind(graph, port).node]
         if origin.op == "Const":
             tensor: Tensor = origin.attrs["value"]
             for axis, kept in enumerate(keep):
                 tensor = tensor if kept is None else tensor.take(axis, kept)
             self._constant(name, tensor)
-        elif self._graph[reader].attrs.get("T") is not DType.float32:
+        elif graph[reader].attrs.get("T") is not DType.float32:
             return None
         else:
             self._stand_in(
                 name,
                 [
-                    self._batch if size is None else int(size if kept is None else kept.sum())
+                    self.batch if size is None else int(size if kept is None else kept.sum())
                     for size, kept in zip(fact.shape, keep)
                 ],
             )
         if own is None:
-            self._ports[port] = Port(name)
+            self.ports[port] = Port(name)
         return Port(name)
 
     def _constant(self, name: str, tensor: Tensor) -> None:
-        self._lab.add(Node(name, "Const", Attrs({"dtype": tensor.dtype, "value": tensor})))
+        self.lab.add(Node(name, "Const", Attrs({"dtype": tensor.dtype, "value": tensor})))
 
     def _stand_in(self, name: str, sizes: Sequence[int]) -> None:
         """Random numbers that TensorFlow does not take for a constant that it could fold."""
         numbers = np.random.RandomState(0).uniform(-1, 1, tuple(sizes)).astype(np.float32)
         self._constant(f"{name}/numbers", Tensor.of(numbers))
         attrs = Attrs({"dtype": DType.float32, "shape": Shape(tuple(sizes))})
-        self._lab.add(Node(name, "PlaceholderWithDefault", attrs), [Port(f"{name}/numbers")])
+        self.lab.add(Node(name, "PlaceholderWithDefault", attrs), [Port(f"{name}/numbers")])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from graphslim.ir import Graph, Port
 from graphslim.layout import needs_nhwc, to_nhwc
 from graphslim.measure.agreement import Agreement
 from graphslim.measure.fidelity import Measures, decision_of
-from graphslim.measure.samples import About, Data, Examples, Samples
+from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.plans import Plan
 from graphslim.progress import Tick, silent
 from graphslim.rewrite import zero_consumers
@@ -72,7 +72,13 @@ def verify(
     _refuse_random(first)
     against = "original" if plan is None else "masked original"
     reference = first if plan is None else zero_consumers(first, plan, force)
-    runs = _runs(first, data, feeds, batch, seed, progress)
+    runs: Runs
+    if feeds is None:
+        runs = Examples(first, Samples(data, batch=batch, tick=progress), seed)
+    else:
+        # A run is of as many examples as the first axes agree on.
+        sizes = {np.shape(array)[0] for array in feeds.values() if np.ndim(array)}
+        runs = [(feeds, max(1, sizes.pop()) if len(sizes) == 1 else 1)]
     return _compare({against: reference}, second, runs, tolerance)[0]
 
 
@@ -99,37 +105,17 @@ def check(
     _same_signature(first, second)
     _refuse_random(first)
     references = {"masked original": zero_consumers(first, plan, force), "original": first}
-    runs = _runs(first, data, None, batch, seed, progress)
+    runs = Examples(first, Samples(data, batch=batch, tick=progress), seed)
     surgery, change = _compare(references, second, runs, tolerance)
     return surgery, change
 
 
-class _Runs(NamedTuple):
-    """What is fed run by run, each with its number of examples; how many runs; and what it is."""
-
-    feeds: Iterable[Tuple[Mapping[str, np.ndarray], int]]
-    number: int
-    about: Optional[About] = None
-
-
-def _runs(
-    graph: Graph,
-    data: Data,
-    feeds: Optional[Mapping[str, np.ndarray]],
-    batch: int,
-    seed: int,
-    progress: Tick,
-) -> _Runs:
-    if feeds is not None:
-        # A run is of as many examples as the first axes agree on.
-        sizes = {np.shape(array)[0] for array in feeds.values() if np.ndim(array)}
-        return _Runs([(feeds, max(1, sizes.pop()) if len(sizes) == 1 else 1)], 1)
-    examples = Examples(graph, Samples(data, batch=batch, tick=progress), seed)
-    return _Runs(examples, examples.runs, examples.about)
+Runs = Union[Examples, Sequence[Tuple[Mapping[str, np.ndarray], int]]]
+"""What is fed run by run, each with its number of examples."""
 
 
 def _compare(
-    references: Mapping[str, Graph], second: Graph, runs: _Runs, tolerance: Optional[float]
+    references: Mapping[str, Graph], second: Graph, runs: Runs, tolerance: Optional[float]
 ) -> List[Agreement]:
     """Runs all graphs on the same inputs, and holds the second against each of the references.
 
@@ -144,21 +130,23 @@ def _compare(
     parts = [known_part(graph) for graph in (*references.values(), second)]
     # By the names of the first: the second may list the same outputs in another order.
     outputs, graphs = parts[0].outputs, [runnable(part) for part in parts]
-    measures = [[_measures(graphs, port, runs.number) for port in outputs] for _ in references]
+    about = runs.about if isinstance(runs, Examples) else None
+    number = runs.runs if isinstance(runs, Examples) else len(runs)
+    measures = [[_measures(graphs, port, number) for port in outputs] for _ in references]
     sources = [measure.source for measure in measures[0]]
     fetches = [str(port) for port in (*outputs, *filter(None, sources))]
     examples = 0
     with ExitStack() as stack:
         # As they stand: TensorFlow's own optimizer takes longer than the run that it is for.
         sessions = [stack.enter_context(Session(graph, optimize=False)) for graph in graphs]
-        for feeds, count in runs.feeds:
+        for feeds, count in runs:
             *expected, values = [session.run(feeds, fetches) for session in sessions]
             for row, reference in zip(measures, expected):
                 pairs = dict(zip(fetches, zip(reference, values)))
                 for measure, port, source in zip(row, outputs, sources):
                     measure.add(*pairs[str(port)], count, pairs.get(str(source)))
             examples += count
-    data = None if runs.about is None else runs.about.as_dict()
+    data = None if about is None else about.as_dict()
     return [
         Agreement(
             tuple([measure.result() for measure in row]),
@@ -216,11 +204,15 @@ def _same_signature(first: Graph, second: Graph) -> None:
             )
         for name in names:
             port = Port.parse(name)
-            shape, other = (analyse(graph).fact(port).shape for graph in (first, second))
-            if not _may_be_equal(shape, other):
+            shapes = [analyse(graph).fact(port).shape for graph in (first, second)]
+            if not _may_be_equal(*shapes):
+                mine, theirs = [
+                    ",".join(["?" if size is None else str(size) for size in shape or ()])
+                    for shape in shapes
+                ]
                 raise GraphslimError(
-                    f"its {what[:-1]} {name} has the shape {_sizes(other)}, and that of "
-                    f"{first.name} {_sizes(shape)}",
+                    f"its {what[:-1]} {name} has the shape [{theirs}], and that of "
+                    f"{first.name} [{mine}]",
                     second.name,
                     "compare two versions of one network",
                 )
@@ -232,10 +224,6 @@ def _may_be_equal(shape: Any, other: Any) -> bool:
         return True
     pairs = zip(shape, other)
     return len(shape) == len(other) and all(a is None or b is None or a == b for a, b in pairs)
-
-
-def _sizes(shape: Any) -> str:
-    return "[" + ",".join(["?" if size is None else str(size) for size in shape]) + "]"
 
 
 def _refuse_random(graph: Graph) -> None:
