@@ -19,10 +19,7 @@ from graphslim.ops.table import Dims
 
 
 def matched(
-    graph: Graph,
-    arrays: Mapping[str, np.ndarray],
-    where: str,
-    optional: Sequence[str] = (),
+    graph: Graph, arrays: Mapping[str, np.ndarray], where: str, optional: Sequence[str] = ()
 ) -> Dict[str, np.ndarray]:
     """Arrays by the inputs that they are for, as they came, if they fit.
 

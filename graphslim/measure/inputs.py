@@ -260,9 +260,7 @@ def _standardised(graph: Graph, scaled: _Scaled) -> _Scaled:
         return scaled
     mean, deviation = vectors[0], np.sqrt(np.maximum(vectors[1], 1e-12))
     return scaled._replace(
-        last=node.name,
-        slope=scaled.slope / deviation,
-        offset=(scaled.offset - mean) / deviation,
+        last=node.name, slope=scaled.slope / deviation, offset=(scaled.offset - mean) / deviation
     )
 
 

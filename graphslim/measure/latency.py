@@ -247,9 +247,7 @@ def build(
         progress(number + 1, len(layers), f"latency of {layer.name}: {text}")
     if not rows:
         raise PlanError(
-            "none of its layers can be timed",
-            graph.name,
-            "choose another budget, such as --params",
+            "none of its layers can be timed", graph.name, "choose another budget, such as --params"
         )
     full = sum([row.ms[-1][-1] for row in rows.values()])
     return Table(rows, max(0.0, least - full))

@@ -161,10 +161,7 @@ class _Sums:
     """The sums over examples of what a criterion says, place by place."""
 
     def __init__(
-        self,
-        groups: Sequence[Group],
-        places: Mapping[str, Sequence[Place]],
-        criterion: Criterion,
+        self, groups: Sequence[Group], places: Mapping[str, Sequence[Place]], criterion: Criterion
     ) -> None:
         self._places, self._criterion, self._examples = places, criterion, 0
         self._sums = {

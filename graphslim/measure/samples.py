@@ -4,18 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterator,
-    List,
-    Mapping,
-    NamedTuple,
-    Optional,
-    Tuple,
-    Union,
-)
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
@@ -191,9 +180,7 @@ class Examples:
         lengths = [len(self._columns[name]) for name in self._sizes or counts]
         self.count = max(1, lengths[0]) if lengths else 1
         self.about = about._replace(
-            examples=self.count,
-            switches=tuple(self._switches.items()),
-            cautions=tuple(cautions),
+            examples=self.count, switches=tuple(self._switches.items()), cautions=tuple(cautions)
         )
 
     def __iter__(self) -> Iterator[Tuple[Dict[str, np.ndarray], int]]:
