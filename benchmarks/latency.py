@@ -15,8 +15,8 @@ import graphslim as gs
 from benchmarks.built import KINDS, path_of
 from benchmarks.work import Files, quartiles, tell
 from graphslim import runtime
-from graphslim.bench import full_name, take_turns
-from graphslim.feeds import random_feeds
+from graphslim.measure.bench import full_name, take_turns
+from graphslim.measure.feeds import random_feeds
 
 WARMUP = 3
 LEAST, MOST = 5, 60

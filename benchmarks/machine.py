@@ -16,7 +16,7 @@ PACKAGES = (
 
 def facts() -> Dict[str, Any]:
     """The processor, cores, memory, system, Python, and the packages' versions."""
-    from graphslim.bench import cpu_name
+    from graphslim.measure.bench import cpu_name
 
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {

@@ -21,10 +21,10 @@ import numpy as np
 
 import graphslim as gs
 from graphslim import runtime
-from graphslim.bench import cpu_name, full_name, spread, take_turns
-from graphslim.compare import runnable
-from graphslim.feeds import random_feeds
-from graphslim.fidelity import difference
+from graphslim.measure.bench import cpu_name, full_name, spread, take_turns
+from graphslim.measure.feeds import random_feeds
+from graphslim.measure.fidelity import difference
+from graphslim.measure.verify import runnable
 from graphslim.optimizing import PASSES
 from graphslim.runtime import Session
 

@@ -11,8 +11,8 @@ from typing import List, Sequence
 
 import graphslim as gs
 from graphslim import runtime
-from graphslim.bench import cpu_name, spread, take_turns
-from graphslim.feeds import random_feeds
+from graphslim.measure.bench import cpu_name, spread, take_turns
+from graphslim.measure.feeds import random_feeds
 from graphslim.runtime import Session
 from graphslim.testing import from_text
 

@@ -117,7 +117,7 @@ class Stopwatch:
 
 def quartiles(numbers: Sequence[float]) -> Dict[str, float]:
     """The median and the quartiles of some numbers."""
-    from graphslim.bench import spread
+    from graphslim.measure.bench import spread
 
     return dict(spread(numbers)._asdict())
 

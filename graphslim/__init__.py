@@ -15,7 +15,6 @@ from graphslim.api import (
     soft_prune,
     strip,
     summary,
-    verify,
 )
 from graphslim.criteria import criteria, criterion
 from graphslim.errors import GraphslimError
@@ -38,6 +37,9 @@ from graphslim.ir.query import needed as needed_nodes
 from graphslim.layout import to_nhwc
 from graphslim.lazy import names_of
 from graphslim.match import Match, Matcher
+from graphslim.measure.images import Images
+from graphslim.measure.samples import Samples
+from graphslim.measure.verify import verify
 from graphslim.ops.table import channel_axis, channel_rule, cost_rule, value_rule
 from graphslim.optimizing import optimize
 from graphslim.pattern import Pattern, Var, block_pattern
@@ -51,7 +53,6 @@ from graphslim.rewrite import (
     fold_conditionals,
     zero_consumers,
 )
-from graphslim.sampling import Images, Samples
 from graphslim.saving import save
 
 if TYPE_CHECKING:

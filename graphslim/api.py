@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Union
 
 from graphslim import graphdef, runtime
 from graphslim.checkpoint import prefix_of
-from graphslim.errors import GraphslimError, LoadError
+from graphslim.errors import LoadError
 from graphslim.garbage import held_back
 from graphslim.graphdef.signature import ShapesLike
 from graphslim.ir import Block, Graph
@@ -16,12 +16,9 @@ from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_given, read_settin
 from graphslim.progress import Tick, silent
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from graphslim.checkpoint import Trained
     from graphslim.checkpoint.rate import Summary
-    from graphslim.fidelity import Agreement
-    from graphslim.sampling.examples import Data
+    from graphslim.measure.samples import Data
 
 Checkpointed = Union[str, "os.PathLike[str]", "Trained"]
 """A checkpoint's prefix, or what `open_checkpoint` gave."""
@@ -190,8 +187,8 @@ def plan(
         RuntimeUnavailable: the graph has to run, and TensorFlow is not there.
     """
     # Reading and inspecting a graph take none of this.
+    from graphslim.measure.samples import Samples
     from graphslim.planning import Means, make_plan
-    from graphslim.sampling import Samples
 
     find_blocks(graph)
     if removed is not None:
@@ -220,64 +217,6 @@ def plan(
     )
     samples = Samples(data, loss_output, batch, progress)
     return make_plan(graph, wish, Means(samples, threads, dead_below, progress))
-
-
-def verify(
-    first: Graph,
-    second: Graph,
-    *,
-    plan: Optional[Plan] = None,
-    data: Data = None,
-    feeds: Optional[Mapping[str, np.ndarray]] = None,
-    seed: int = 0,
-    batch: int = 1,
-    tolerance: Optional[float] = None,
-    force: bool = False,
-    progress: Tick = silent,
-) -> Agreement:
-    """Runs two graphs on the same inputs and compares them, output by output.
-
-    Args:
-        first: the original.
-        second: what should compute the same.
-        plan: if given, the original is run with the weights that read the plan's channels set to
-            zero, which is what a graph pruned by any plan has to compute.
-        data: sample inputs, as for `plan`, all of which are used: a path, `Images`, or arrays by
-            input name. Without them, and without `feeds`, random ones are made up.
-        feeds: what one run takes, by input name; instead of `data`.
-        seed: for random inputs.
-        batch: examples per run, where the graph leaves that open.
-        tolerance: the largest difference allowed, as a share of each output's range; by default
-            0.0001, 0.004 and 0.03 where a graph computes in float16 and bfloat16, and 0.01 where
-            batch norms were frozen in the training phase.
-        force: allow a plan that was made for another checkpoint.
-        progress: told how many runs are done; see `graphslim.progress`.
-
-    Returns:
-        what was measured of each output, over all inputs.
-
-    Raises:
-        VerifyError: a graph does not run, or what it computes is random.
-        GraphslimError: the graphs differ in inputs, outputs or the shapes of those, the sample
-            inputs do not fit, or both `data` and `feeds` are given.
-        RuntimeUnavailable: TensorFlow is not there.
-    """
-    from graphslim.compare import verify as run
-
-    if data is not None and feeds is not None:
-        raise GraphslimError("the inputs are given twice", "data and feeds", "leave one out")
-    return run(
-        first,
-        second,
-        plan=plan,
-        data=data,
-        feeds=feeds,
-        seed=seed,
-        batch=batch,
-        tolerance=tolerance,
-        force=force,
-        progress=progress,
-    )
 
 
 def soft_prune(

@@ -22,10 +22,10 @@ from graphslim import runtime
 from graphslim.api import load
 from graphslim.checkpoint import prefix_of
 from graphslim.errors import LoadError
-from graphslim.feeds import Images
 from graphslim.graphdef import saved_model
 from graphslim.graphdef.signature import settle
 from graphslim.ir import Graph, Port
+from graphslim.measure.images import Images
 from graphslim.option_types import Finite, Numbers, names_of, shapes_of
 from graphslim.plans import Plan
 
@@ -147,25 +147,25 @@ class Running(NamedTuple):
     tolerance: Optional[float]
 
     def compare(self, first: Graph, second: Graph, plan: Optional[Plan] = None, **more: Any) -> Any:
-        """Runs both graphs on all inputs; gives their `compare.Agreement`.
+        """Runs both graphs on all inputs; gives their `Agreement`.
 
         Args:
-            first, second, plan: as for `compare.verify`.
+            first, second, plan: as for `verify`.
             **more: its `force` and `progress`.
 
         Raises:
             GraphslimError: the data cannot be read, or a graph does not run.
         """
-        from graphslim.compare import verify
+        from graphslim.measure.verify import verify
 
         return verify(first, second, plan=plan, **self._asdict(), **more)
 
     def check(self, first: Graph, second: Graph, plan: Plan, **more: Any) -> Tuple[Any, Any]:
         """Runs a graph pruned by a plan, the masked original and the original on all inputs.
 
-        The arguments are those of `compare`; gives what `compare.check` does, and raises it.
+        The arguments are those of `compare`; gives what `verify.check` does, and raises it.
         """
-        from graphslim.compare import check
+        from graphslim.measure.verify import check
 
         return check(first, second, plan, **self._asdict(), **more)
 
@@ -296,7 +296,7 @@ def _samples() -> List[Command]:
 
 
 def _image_options() -> List[Command]:
-    """What is done to images; see `feeds.Images`."""
+    """What is done to images; see `measure.images.Images`."""
     return [
         click.option(
             "--image-range",

@@ -6,18 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from graphslim.analysis.channels import analyse
-from graphslim.bench import Bench, Spread, bench
 from graphslim.criteria import Scores, find_criterion, score
 from graphslim.ir import Graph
-from graphslim.latency import (
-    WITHIN,
-    Predictor,
-    Setting,
-    noise_of,
-    quiet_enough,
-    reach,
-    table_of,
-)
+from graphslim.measure import sampled_scores  # noqa: F401  (registers what scores by samples)
+from graphslim.measure.bench import Bench, Spread, bench
+from graphslim.measure.latency import Setting, table_of
+from graphslim.measure.promise import WITHIN, Predictor, noise_of, quiet_enough, reach
+from graphslim.measure.samples import Examples, Samples, caution
 from graphslim.pipeline import Outcome, Pass
 from graphslim.plans import (
     DEAD_BELOW,
@@ -33,7 +28,6 @@ from graphslim.plans import (
 from graphslim.progress import Tick, silent
 from graphslim.rewrite import apply, apply_in_place
 from graphslim.runtime import run_as_shipped
-from graphslim.sampling import Examples, Samples, caution
 from graphslim.words import percent, plural
 
 

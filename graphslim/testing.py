@@ -11,12 +11,12 @@ from typing import Dict, List, Mapping, Optional, Type, Union
 import numpy as np
 
 from graphslim.analysis.channels import analyse
-from graphslim.compare import verify
-from graphslim.fidelity import Agreement
 from graphslim.graphdef import parse, serialize, signature
 from graphslim.ir import Graph
 from graphslim.ir.text import from_text, to_text
 from graphslim.ir.verify import check
+from graphslim.measure.agreement import Agreement
+from graphslim.measure.verify import verify
 from graphslim.pipeline import Outcome, Pass, Pipeline, Verify
 from graphslim.plans import Plan, plan_given
 from graphslim.rewrite import apply

@@ -11,8 +11,8 @@ from typing import Dict, List, Mapping, Sequence
 import numpy as np
 
 import graphslim as gs
-from graphslim.feeds import random_feeds
-from graphslim.fidelity import OutputDifference, difference
+from graphslim.measure.feeds import random_feeds
+from graphslim.measure.fidelity import OutputDifference, difference
 from graphslim.runtime import Session
 from graphslim.testing import round_trip
 

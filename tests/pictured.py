@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from graphslim.ir import Graph
-from graphslim.sampling import Data, Examples, Samples
+from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.testing import from_text
 
 

@@ -9,7 +9,8 @@ from tiny import groups
 
 import graphslim as gs
 from graphslim.criteria.registry import find_criterion
-from graphslim.sampling import Samples, measure
+from graphslim.measure.sampled_scores import measure
+from graphslim.measure.samples import Samples
 
 SMALL = """
     x = input ?,3,3,2

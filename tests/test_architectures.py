@@ -15,8 +15,8 @@ from freezing import WAYS, freeze
 from oracles import check_dead, check_identity, check_masked, kinds, run
 
 import graphslim as gs
-from graphslim.feeds import random_feeds
-from graphslim.fidelity import difference
+from graphslim.measure.feeds import random_feeds
+from graphslim.measure.fidelity import difference
 from graphslim.testing import random_plan
 
 pytestmark = pytest.mark.tf

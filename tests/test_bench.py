@@ -16,10 +16,10 @@ import rich.console
 from tiny import tiny
 
 import graphslim as gs
-from graphslim import bench as benching
 from graphslim import runtime
-from graphslim.bench import Bench, Spread, bench, cpu_name, spread, take_turns
 from graphslim.cli import main
+from graphslim.measure import bench as benching
+from graphslim.measure.bench import Bench, Spread, bench, cpu_name, spread, take_turns
 from graphslim.progress import bar, silent
 from graphslim.show import Console
 from graphslim.show.bench import gain, print_bench

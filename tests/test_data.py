@@ -13,9 +13,9 @@ from tiny import tiny
 import graphslim as gs
 from graphslim.analysis.cautions import random_node
 from graphslim.errors import GraphslimError
-from graphslim.feeds import cut_behind
+from graphslim.measure.feeds import cut_behind
+from graphslim.measure.samples import Examples, Samples
 from graphslim.runtime import Session
-from graphslim.sampling import Examples, Samples
 from graphslim.testing import from_text
 
 # ------------------------------------------------------------------- arrays

@@ -14,9 +14,9 @@ from graphslim.criteria.registry import Criterion, find_criterion
 from graphslim.criteria.responses import activation, apoz, taylor
 from graphslim.criteria.scores import score
 from graphslim.errors import PlanError, VerifyError
+from graphslim.measure.sampled_scores import differentiable, measure
+from graphslim.measure.samples import caution
 from graphslim.runtime import Session
-from graphslim.sampling import caution, measure
-from graphslim.sampling.differentiable import differentiable
 
 # ------------------------------------------------------------------- the functions
 

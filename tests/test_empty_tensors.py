@@ -7,7 +7,7 @@ from tiny import tiny
 
 import graphslim as gs
 from graphslim.criteria import criteria
-from graphslim.feeds import random_feeds
+from graphslim.measure.feeds import random_feeds
 from graphslim.pipeline.registry import passes
 from graphslim.testing import assert_mask_equivalent, random_plan
 

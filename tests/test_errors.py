@@ -7,10 +7,10 @@ import inspect
 import pytest
 
 import graphslim as gs
-from graphslim.bench import bench
 from graphslim.checkpoint import open_checkpoint
-from graphslim.compare import verify
 from graphslim.errors import _KEYWORDS, GraphslimError, in_library_words
+from graphslim.measure.bench import bench
+from graphslim.measure.verify import verify
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from tiny import tiny
 
-from graphslim.feeds import range_of
-from graphslim.sampling import Examples, Samples
+from graphslim.measure.inputs import range_of
+from graphslim.measure.samples import Examples, Samples
 
 CONV = "\nw = f32[3,3,3,4]{random 1}\ny = Conv2D(%s, w)"
 BYTES, UNIT, SIGNED = (0.0, 255.0), (0.0, 1.0), (-1.0, 1.0)

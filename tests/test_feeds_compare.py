@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from graphslim import compare, feeds, runtime
-from graphslim.compare import verify
+from graphslim import runtime
 from graphslim.errors import GraphslimError, RuntimeUnavailable, VerifyError
-from graphslim.feeds import random_feeds, range_of
-from graphslim.fidelity import Agreement, difference
 from graphslim.ir import Graph, Node
+from graphslim.measure import feeds
+from graphslim.measure.agreement import Agreement
+from graphslim.measure.feeds import random_feeds
+from graphslim.measure.fidelity import difference
+from graphslim.measure.inputs import range_of
+from graphslim.measure.verify import verify
 from graphslim.testing import from_text
 
 
@@ -235,7 +238,7 @@ def test_tensorflow_missing_is_told(monkeypatch: Any) -> None:
     assert not runtime.available()
     graph = from_text("x = Placeholder() dtype=float32 shape=<4>\ny = Relu(x) T=float32")
     with pytest.raises(RuntimeUnavailable, match=r"pip install 'graphslim\[tf\]'"):
-        compare.verify(graph, graph)
+        verify(graph, graph)
 
 
 def test_a_broken_tensorflow_is_told(monkeypatch: Any, tmp_path: Path) -> None:

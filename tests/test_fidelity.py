@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from graphslim.errors import GraphslimError, VerifyError
-from graphslim.fidelity import Agreement, Measures, OutputDifference, decision_of, difference
-from graphslim.fidelity.decisions import Decision
-from graphslim.fidelity.words import columns_of, rows_of, surgery_verdict, verdict
 from graphslim.ir import Port
+from graphslim.measure.agreement import Agreement, columns_of, rows_of, surgery_verdict, verdict
+from graphslim.measure.fidelity import Decision, Measures, OutputDifference, decision_of, difference
 from graphslim.testing import from_text
 
 
@@ -242,7 +241,7 @@ def test_tables_have_the_columns_that_outputs_need() -> None:
 
 
 def test_unrelated_models_are_bad_input() -> None:
-    from graphslim.compare import verify
+    from graphslim.measure.verify import verify
 
     first, second = (
         from_text(f"x = Placeholder() dtype=float32 shape=<1,{size}>\ny = Relu(x)")

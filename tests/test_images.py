@@ -13,8 +13,8 @@ from pictured import all_of, fed, images
 
 import graphslim as gs
 from graphslim.errors import GraphslimError
-from graphslim.feeds import pictures
-from graphslim.sampling import Examples, Samples
+from graphslim.measure import pictures
+from graphslim.measure.samples import Examples, Samples
 from graphslim.testing import from_text
 
 

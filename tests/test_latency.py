@@ -12,24 +12,11 @@ import pytest
 from tiny import tiny
 
 import graphslim as gs
-from graphslim import latency
-from graphslim.bench import Spread
-from graphslim.latency import (
-    Predictor,
-    Promise,
-    Row,
-    Setting,
-    Table,
-    build,
-    measure,
-    noise_of,
-    quiet_enough,
-    reach,
-    store,
-)
-from graphslim.latency.cut import NOTHING, cut_out
-from graphslim.latency.layers import layers_of
-from graphslim.latency.table import widths, without
+from graphslim.measure import latency
+from graphslim.measure.bench import Spread
+from graphslim.measure.latency import Row, Setting, Table, build, widths, without
+from graphslim.measure.promise import Predictor, Promise, noise_of, quiet_enough, reach
+from graphslim.measure.timed_layers import NOTHING, cut_out, layers_of
 
 NET = """
 x = input ?,8,8,3
@@ -279,10 +266,10 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> List[Setting]:
             pass
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(measure, "time_targets", timer)
-    monkeypatch.setattr(measure, "timed_whole", Whole)
-    monkeypatch.setattr(measure.runtime, "version", lambda: "1.2.3")
-    monkeypatch.setattr(measure.runtime, "run_as_shipped", lambda: None)
+    monkeypatch.setattr(latency, "time_targets", timer)
+    monkeypatch.setattr(latency, "timed_whole", Whole)
+    monkeypatch.setattr(latency.runtime, "version", lambda: "1.2.3")
+    monkeypatch.setattr(latency.runtime, "run_as_shipped", lambda: None)
     return measured
 
 
@@ -302,9 +289,9 @@ def test_what_a_table_depends_on(
     latency.table_of(net(), Setting())
     graph, setting = net(), Setting()
     if what == "version":
-        monkeypatch.setattr(measure.runtime, "version", lambda: "1.2.4")
+        monkeypatch.setattr(latency.runtime, "version", lambda: "1.2.4")
     elif what == "cpu":
-        monkeypatch.setattr(measure, "cpu_name", lambda: "another")
+        monkeypatch.setattr(latency, "cpu_name", lambda: "another")
     elif what == "weights":
         value = graph["q"].attrs["value"]
         graph.set_attr("q", "value", value.with_numbers(value.numbers() * 2))
@@ -328,14 +315,14 @@ def test_a_damaged_table_is_measured_again(
 def test_no_cache_is_no_error(machine: List[Setting], tmp_path: Path) -> None:
     (tmp_path / "graphslim").write_text("a file where the folder should be")
     assert latency.table_of(net(), Setting()).rows
-    assert store.read(str(tmp_path / "none.json")) is None
+    assert latency.read(str(tmp_path / "none.json")) is None
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/some/where")
-    assert Path(store.folder()) == Path("/some/where/graphslim/latency")
+    assert Path(latency.folder()) == Path("/some/where/graphslim/latency")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert store.folder().endswith(str(Path("graphslim", "latency")))
+    assert latency.folder().endswith(str(Path("graphslim", "latency")))
 
 
 # ---------------------------------------------------------------- the promise
@@ -484,7 +471,7 @@ def test_what_a_layer_computes_is_not_folded_away() -> None:
     assert lab is not None
     kinds = {node.op for node in lab.graph}
     assert "PlaceholderWithDefault" in kinds
-    with measure.runtime.Session(lab.graph) as session:
+    with latency.runtime.Session(lab.graph) as session:
         first = session.run({}, [lab.targets[0][-1]])[0]
         given = {name: value for name, value in _stand_ins(lab.graph).items()}
         second = session.run(given, [lab.targets[0][-1]])[0]

@@ -11,7 +11,7 @@ from oracles import check_identity, check_masked, kinds
 
 import graphslim as gs
 from graphslim.errors import VerifyError
-from graphslim.feeds import random_feeds
+from graphslim.measure.feeds import random_feeds
 from graphslim.runtime import Session
 from graphslim.testing import assert_equivalent, random_plan, round_trip
 

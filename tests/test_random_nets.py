@@ -13,9 +13,9 @@ from random_nets import Layer, Recipe, build, feeds_for, recipes
 from random_spread import SPREADS
 
 import graphslim as gs
-from graphslim.compare import runnable
-from graphslim.fidelity import difference
 from graphslim.ir.verify import check
+from graphslim.measure.fidelity import difference
+from graphslim.measure.verify import runnable
 from graphslim.plans import plan_given
 from graphslim.runtime import Session, version
 from graphslim.testing import random_plan, round_trip, to_text

@@ -17,7 +17,8 @@ from graphslim import report, show
 from graphslim.analysis.cost import cost
 from graphslim.cli import main
 from graphslim.errors import EmitError
-from graphslim.fidelity import Agreement, OutputDifference
+from graphslim.measure.agreement import Agreement
+from graphslim.measure.fidelity import OutputDifference
 from graphslim.plans.plan import Achieved
 from graphslim.report.charts import cut_between, differences, histogram
 from graphslim.report.names import Names

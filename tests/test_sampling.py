@@ -12,8 +12,8 @@ from tiny import groups, tiny
 
 import graphslim as gs
 from graphslim.errors import GraphslimError
-from graphslim.sampling import Examples, Place, Samples, places_of
-from graphslim.sampling.measure import laid_out
+from graphslim.measure.sampled_scores import Place, laid_out, places_of
+from graphslim.measure.samples import Examples, Samples
 
 
 def places(graph: gs.Graph, group: str) -> List[Tuple[str, int]]:

@@ -17,9 +17,9 @@ from tiny import prune, tiny
 
 import graphslim as gs
 from graphslim import cli
-from graphslim.compare import runnable
 from graphslim.ir.verify import check
 from graphslim.layout import needs_nhwc
+from graphslim.measure.verify import runnable
 from graphslim.runtime import Session, version
 from graphslim.testing import assert_mask_equivalent, check_pass, random_plan, round_trip
 

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import graphslim as gs
-from graphslim.bench import bench
+from graphslim.measure.bench import bench
 
 OUTPUT = "probabilities"
 RUNS = 200

@@ -19,11 +19,11 @@ from graphslim.checkpoint.folding import folded, with_values
 from graphslim.checkpoint.model import Trained
 from graphslim.checkpoint.rate import Summary, summary_of, summary_tree
 from graphslim.checkpoint.slim import Slim, cut_checkpoint
-from graphslim.compare import verify
 from graphslim.errors import VerifyError
-from graphslim.fidelity import Agreement
 from graphslim.folders import check_folder, replacing_folder
 from graphslim.ir import Graph
+from graphslim.measure.agreement import Agreement
+from graphslim.measure.verify import verify
 from graphslim.plans import DEAD_BELOW, Plan
 from graphslim.plans.make import folds_of
 from graphslim.rewrite import apply

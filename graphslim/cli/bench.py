@@ -8,11 +8,11 @@ from typing import Optional
 import click
 
 from graphslim import progress, runtime
-from graphslim.bench import RUNS, WARMUP
-from graphslim.bench import bench as measure
 from graphslim.cli import console
 from graphslim.cli.data import tell_data
-from graphslim.feeds import Images
+from graphslim.measure.bench import RUNS, WARMUP
+from graphslim.measure.bench import bench as measure
+from graphslim.measure.images import Images
 from graphslim.options import Reading, model_options, sample_options
 from graphslim.show.bench import print_bench
 

@@ -6,9 +6,9 @@ from typing import Optional
 
 from graphslim.analysis.switches import switches
 from graphslim.cli import console
-from graphslim.feeds import Images
 from graphslim.ir import Graph
-from graphslim.sampling import Examples, Samples, switch_line
+from graphslim.measure.images import Images
+from graphslim.measure.samples import Examples, Samples, switch_line
 
 
 def path_of(data: Optional[Images]) -> Optional[str]:

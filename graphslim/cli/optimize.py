@@ -19,10 +19,9 @@ from graphslim.cli.files import (
     output_option,
     placing,
 )
-from graphslim.fidelity import Agreement
-from graphslim.fidelity.words import lost
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
+from graphslim.measure.agreement import Agreement, lost
 from graphslim.options import (
     Command,
     Reading,

@@ -21,8 +21,8 @@ from graphslim.cli.files import (
     output_option,
     placing,
 )
-from graphslim.feeds import Images
 from graphslim.graphdef.endings import check_ending
+from graphslim.measure.images import Images
 from graphslim.options import Reading, Running, model_options, run_options, sample_options
 from graphslim.planning import cautions_of, is_sampled, make_plan
 from graphslim.plans import fit, read_plan

@@ -8,8 +8,8 @@ import click
 
 from graphslim import report
 from graphslim.cli import console
-from graphslim.fidelity import Agreement
 from graphslim.ir import Graph
+from graphslim.measure.agreement import Agreement
 from graphslim.plans import Plan
 from graphslim.progress import bar
 

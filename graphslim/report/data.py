@@ -8,9 +8,9 @@ import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
 from graphslim.analysis.cost import NOTHING, Cost, cost
-from graphslim.fidelity import Agreement
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph, Port
+from graphslim.measure.agreement import Agreement
 from graphslim.plans import GroupPlan, Plan
 from graphslim.plans.plan import Achieved
 from graphslim.remedies import remedy

@@ -8,8 +8,7 @@ from string import Template
 from typing import List, Optional, Sequence, Tuple
 
 from graphslim._version import __version__
-from graphslim.fidelity import Agreement
-from graphslim.fidelity.words import columns_of, rows_of, surgery_verdict, verdict
+from graphslim.measure.agreement import Agreement, columns_of, rows_of, surgery_verdict, verdict
 from graphslim.plans import GroupPlan
 from graphslim.progress import Tick, silent
 from graphslim.report import charts

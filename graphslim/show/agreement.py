@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from graphslim.fidelity import Agreement
-from graphslim.fidelity.words import columns_of, lost, rows_of, surgery_verdict, verdict
+from graphslim.measure.agreement import (
+    Agreement,
+    columns_of,
+    lost,
+    rows_of,
+    surgery_verdict,
+    verdict,
+)
 from graphslim.show.console import Console, print_table
 
 

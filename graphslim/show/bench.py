@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphslim.bench import Bench, Spread
+from graphslim.measure.bench import Bench, Spread
 from graphslim.show.console import Console, print_table
 from graphslim.words import plural
 

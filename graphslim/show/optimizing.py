@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Optional
 
-from graphslim.fidelity import Agreement
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
+from graphslim.measure.agreement import Agreement
 from graphslim.show.agreement import print_agreement
 from graphslim.show.console import Console, print_table
 from graphslim.words import count, share

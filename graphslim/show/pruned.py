@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional
 
 from graphslim.analysis.cost import Cost, cost
-from graphslim.fidelity import Agreement
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
+from graphslim.measure.agreement import Agreement
 from graphslim.plans import Plan
 from graphslim.plans.plan import Achieved
 from graphslim.report.data import Pair, Part, find_parts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -11,15 +11,15 @@ from graphslim.analysis.cautions import random_node
 from graphslim.analysis.channels import analyse
 from graphslim.analysis.precision import tolerance_of
 from graphslim.errors import GraphslimError, VerifyError
-from graphslim.fidelity import Agreement, Measures, decision_of
 from graphslim.ir import Graph, Port
 from graphslim.layout import needs_nhwc, to_nhwc
+from graphslim.measure.agreement import Agreement
+from graphslim.measure.fidelity import Measures, decision_of
+from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.plans import Plan
 from graphslim.progress import Tick, silent
 from graphslim.rewrite import zero_consumers
 from graphslim.runtime import Session, known_part, unknown_ops
-from graphslim.sampling.about import About
-from graphslim.sampling.examples import Data, Examples, Samples
 
 
 def verify(
@@ -35,7 +35,7 @@ def verify(
     force: bool = False,
     progress: Tick = silent,
 ) -> Agreement:
-    """Runs two graphs on the same inputs and compares their outputs.
+    """Runs two graphs on the same inputs and compares them, output by output.
 
     A graph that holds NCHW ops without a CPU kernel is run as a twin in NHWC. Where an output
     needs an op that TensorFlow does not know, what that op reads is compared instead.
@@ -45,27 +45,40 @@ def verify(
         second: what should compute the same.
         plan: if given, the original is run with the weights that read the plan's channels set to
             zero (mask equivalence), which is what a graph pruned by any plan has to compute.
-        data: sample inputs, all of which are used: a path (.npz, .npy, an image or a folder of
-            images), `Images`, or arrays by input name; by default seeded random ones.
-        feeds: by input name, what is fed in one run as it is, instead of `data`.
+        data: sample inputs, as for `plan`, all of which are used: a path (.npz, .npy, an image or
+            a folder of images), `Images`, or arrays by input name. Without them, and without
+            `feeds`, random ones are made up.
+        feeds: what one run takes, by input name; instead of `data`.
         seed: for random inputs.
         batch: examples per run, where the graph leaves that open.
-        tolerance: largest difference allowed, as a share of each output's range; by default 0.0001,
-            and more where a graph magnifies rounding; see `analysis.precision.tolerance_of`.
+        tolerance: the largest difference allowed, as a share of each output's range; by default
+            0.0001, 0.004 and 0.03 where a graph computes in float16 and bfloat16, and 0.01 where
+            batch norms were frozen in the training phase.
         force: allow a plan that was made for another checkpoint.
         progress: told how many runs are done; see `graphslim.progress`.
 
+    Returns:
+        what was measured of each output, over all inputs.
+
     Raises:
-        GraphslimError: the graphs differ in inputs, outputs or the shapes of those, or the data do
-            not fit them.
         VerifyError: outputs differ in shape, a graph does not run, or what it computes is random.
+        GraphslimError: the graphs differ in inputs, outputs or the shapes of those, the sample
+            inputs do not fit, or both `data` and `feeds` are given.
         RuntimeUnavailable: TensorFlow is not there.
     """
+    if data is not None and feeds is not None:
+        raise GraphslimError("the inputs are given twice", "data and feeds", "leave one out")
     _same_signature(first, second)
     _refuse_random(first)
     against = "original" if plan is None else "masked original"
     reference = first if plan is None else zero_consumers(first, plan, force)
-    runs = _runs(first, data, feeds, batch, seed, progress)
+    runs: Runs
+    if feeds is None:
+        runs = Examples(first, Samples(data, batch=batch, tick=progress), seed)
+    else:
+        # A run is of as many examples as the first axes agree on.
+        sizes = {np.shape(array)[0] for array in feeds.values() if np.ndim(array)}
+        runs = [(feeds, max(1, sizes.pop()) if len(sizes) == 1 else 1)]
     return _compare({against: reference}, second, runs, tolerance)[0]
 
 
@@ -92,41 +105,17 @@ def check(
     _same_signature(first, second)
     _refuse_random(first)
     references = {"masked original": zero_consumers(first, plan, force), "original": first}
-    runs = _runs(first, data, None, batch, seed, progress)
+    runs = Examples(first, Samples(data, batch=batch, tick=progress), seed)
     surgery, change = _compare(references, second, runs, tolerance)
     return surgery, change
 
 
-class _Runs(NamedTuple):
-    """What is fed run by run, each with its number of examples; how many runs; and what it is."""
-
-    feeds: Iterable[Tuple[Mapping[str, np.ndarray], int]]
-    number: int
-    about: Optional[About] = None
-
-
-def _runs(
-    graph: Graph,
-    data: Data,
-    feeds: Optional[Mapping[str, np.ndarray]],
-    batch: int,
-    seed: int,
-    progress: Tick,
-) -> _Runs:
-    if feeds is not None:
-        return _Runs([(feeds, _examples(feeds))], 1)
-    examples = Examples(graph, Samples(data, batch=batch, tick=progress), seed)
-    return _Runs(examples, examples.runs, examples.about)
-
-
-def _examples(feeds: Mapping[str, np.ndarray]) -> int:
-    """How many examples a run is of: what the first axes agree on."""
-    sizes = {np.shape(array)[0] for array in feeds.values() if np.ndim(array)}
-    return max(1, sizes.pop()) if len(sizes) == 1 else 1
+Runs = Union[Examples, Sequence[Tuple[Mapping[str, np.ndarray], int]]]
+"""What is fed run by run, each with its number of examples."""
 
 
 def _compare(
-    references: Mapping[str, Graph], second: Graph, runs: _Runs, tolerance: Optional[float]
+    references: Mapping[str, Graph], second: Graph, runs: Runs, tolerance: Optional[float]
 ) -> List[Agreement]:
     """Runs all graphs on the same inputs, and holds the second against each of the references.
 
@@ -141,21 +130,23 @@ def _compare(
     parts = [known_part(graph) for graph in (*references.values(), second)]
     # By the names of the first: the second may list the same outputs in another order.
     outputs, graphs = parts[0].outputs, [runnable(part) for part in parts]
-    measures = [[_measures(graphs, port, runs.number) for port in outputs] for _ in references]
+    about = runs.about if isinstance(runs, Examples) else None
+    number = runs.runs if isinstance(runs, Examples) else len(runs)
+    measures = [[_measures(graphs, port, number) for port in outputs] for _ in references]
     sources = [measure.source for measure in measures[0]]
     fetches = [str(port) for port in (*outputs, *filter(None, sources))]
     examples = 0
     with ExitStack() as stack:
         # As they stand: TensorFlow's own optimizer takes longer than the run that it is for.
         sessions = [stack.enter_context(Session(graph, optimize=False)) for graph in graphs]
-        for feeds, count in runs.feeds:
+        for feeds, count in runs:
             *expected, values = [session.run(feeds, fetches) for session in sessions]
             for row, reference in zip(measures, expected):
                 pairs = dict(zip(fetches, zip(reference, values)))
                 for measure, port, source in zip(row, outputs, sources):
                     measure.add(*pairs[str(port)], count, pairs.get(str(source)))
             examples += count
-    data = None if runs.about is None else runs.about.as_dict()
+    data = None if about is None else about.as_dict()
     return [
         Agreement(
             tuple([measure.result() for measure in row]),
@@ -204,19 +195,24 @@ def _same_signature(first: Graph, second: Graph) -> None:
         ("outputs", [str(port) for port in first.outputs], [str(port) for port in second.outputs]),
     ):
         if sorted(names) != sorted(others):
+            mine, theirs = (", ".join(listed) or "none" for listed in (names, others))
             raise GraphslimError(
-                f"its {what} are {_names(others)}, and those of {first.name} are {_names(names)}",
+                f"its {what} are {theirs}, and those of {first.name} are {mine}",
                 second.name,
                 f"these are not two versions of one network; if they are, name the {what} of both "
                 f"with --{what}",
             )
         for name in names:
             port = Port.parse(name)
-            shape, other = (analyse(graph).fact(port).shape for graph in (first, second))
-            if not _may_be_equal(shape, other):
+            shapes = [analyse(graph).fact(port).shape for graph in (first, second)]
+            if not _may_be_equal(*shapes):
+                mine, theirs = [
+                    ",".join(["?" if size is None else str(size) for size in shape or ()])
+                    for shape in shapes
+                ]
                 raise GraphslimError(
-                    f"its {what[:-1]} {name} has the shape {_sizes(other)}, and that of "
-                    f"{first.name} {_sizes(shape)}",
+                    f"its {what[:-1]} {name} has the shape [{theirs}], and that of "
+                    f"{first.name} [{mine}]",
                     second.name,
                     "compare two versions of one network",
                 )
@@ -230,10 +226,6 @@ def _may_be_equal(shape: Any, other: Any) -> bool:
     return len(shape) == len(other) and all(a is None or b is None or a == b for a, b in pairs)
 
 
-def _sizes(shape: Any) -> str:
-    return "[" + ",".join(["?" if size is None else str(size) for size in shape]) + "]"
-
-
 def _refuse_random(graph: Graph) -> None:
     name = random_node(graph)
     if name is not None:
@@ -242,7 +234,3 @@ def _refuse_random(graph: Graph) -> None:
             graph.name,
             "freeze it for inference to compare it; prune works on it with --no-verify",
         )
-
-
-def _names(names: Sequence[str]) -> str:
-    return ", ".join(names) or "none"

@@ -7,12 +7,12 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
-from graphslim.bench import Spread
-from graphslim.compare import runnable
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.ir import Graph
-from graphslim.latency.layers import layers_of
-from graphslim.latency.table import Table
+from graphslim.measure.bench import Spread
+from graphslim.measure.latency import Table
+from graphslim.measure.timed_layers import layers_of
+from graphslim.measure.verify import runnable
 from graphslim.plans import Plan
 from graphslim.words import percent
 
@@ -89,14 +89,14 @@ class Predictor:
 
     def cost_of(self, gone: Optional[np.ndarray] = None) -> float:
         """Milliseconds without some channels; `gone` is bool per channel of the graph."""
-        there = np.zeros(self._twin.count, bool)
+        removed = np.zeros(self._twin.count, bool)
         if gone is not None and self._moved is None:
-            there = gone
+            removed = gone
         elif gone is not None and self._moved is not None:
             mine, theirs = self._moved
-            there[theirs] = gone[mine]
-            self._twin.completed(there)
-        return self._table.predict(self._layers, there)
+            removed[theirs] = gone[mine]
+            self._twin.completed(removed)
+        return self._table.predict(self._layers, removed)
 
     def share(self, gone: np.ndarray) -> float:
         """The share of the time that remains without some channels."""
@@ -117,11 +117,9 @@ def _moved(graph: Graph, mine: Channels, theirs: Channels) -> Tuple[np.ndarray, 
                     "run it through --pass to-nhwc first",
                 )
             pairs.append((group.channels, twin.channels))
-    none = np.zeros(0, np.int64)
-    return (
-        np.concatenate([one for one, _ in pairs] or [none]),
-        np.concatenate([other for _, other in pairs] or [none]),
-    )
+    labels = zip(*pairs) if pairs else [[np.zeros(0, np.int64)]] * 2
+    first, second = [np.concatenate(parts) for parts in labels]
+    return first, second
 
 
 def noise_of(alone: Spread, runs: int) -> float:
@@ -166,7 +164,7 @@ def refuse_impossible(asked: float) -> None:
     """Refuses what is no share of the time.
 
     Raises:
-        PlanError: so.
+        PlanError: it is 0 or less, or more than 1.
     """
     if not 0 < asked <= 1:
         raise PlanError("must be above 0 and at most 1", "--latency", "0.5 is half the time")
@@ -207,7 +205,8 @@ def reach(
     """
     refuse_impossible(asked)
     tried: List[_Try] = []
-    target = asked
+    right: List[_Try] = []
+    target, within = asked, max(WITHIN, noise)
     for _ in range(2 * tries):
         try:
             plan, predicted = plan_for(target)
@@ -216,50 +215,39 @@ def reach(
                 raise
             break
         # Plans come in steps, and the same one needs no second look.
-        fresh = plan.groups not in [one.plan.groups for one in tried]
+        fresh = plan.groups not in [attempt.plan.groups for attempt in tried]
         if fresh:
-            tried.append(_Try(plan, predicted, measure(plan)))
-            if _promise(tried[-1], asked, tried, noise).kept:
-                again = measure(plan)
-                tried[-1] = tried[-1]._replace(measured=_mean(tried[-1].measured, again))
-                if _promise(tried[-1], asked, tried, noise).kept:
-                    return plan, _promise(tried[-1], asked, tried, noise)
-            if len(tried) == tries:
+            measured = measure(plan)
+            if abs(measured.median - asked) <= within:
+                pairs = zip(measured, measure(plan))
+                measured = Spread(*[(first + second) / 2 for first, second in pairs])
+            tried.append(_Try(plan, predicted, measured))
+            if abs(measured.median - asked) <= within:
+                right = tried[-1:]
+            if right or len(tried) == tries:
                 break
         target = min(1.0, _next(asked, tried, target, fresh))
-    enough = [one for one in tried if one.measured.median >= asked - max(WITHIN, noise)]
-    best = (
-        min(enough, key=lambda one: one.measured.median)
-        if enough
-        else max(tried, key=lambda one: one.measured.median)
-    )
-    return best.plan, _promise(best, asked, tried, noise)
+    tried.sort(key=lambda attempt: attempt.measured.median)
+    medians = [attempt.measured.median for attempt in tried]
+    enough = [attempt for attempt in tried if attempt.measured.median >= asked - within]
+    best = (right or enough or tried[-1:])[0]
+    below = max([median for median in medians if median < asked], default=None)
+    return best.plan, Promise(asked, best.predicted, best.measured, len(tried), noise, below)
 
 
 def _next(asked: float, tried: Sequence[_Try], target: float, fresh: bool) -> float:
     """The share of the table's time to aim at next."""
-    fast = [one for one in tried if one.measured.median <= asked]
-    slow = [one for one in tried if one.measured.median > asked]
+    fast = [attempt for attempt in tried if attempt.measured.median <= asked]
+    slow = [attempt for attempt in tried if attempt.measured.median > asked]
     if fast and slow:
-        below = max(fast, key=lambda one: one.predicted)
-        above = min(slow, key=lambda one: one.predicted)
+        below = max(fast, key=lambda attempt: attempt.predicted)
+        above = min(slow, key=lambda attempt: attempt.predicted)
         if below.predicted < above.predicted:
             if not fresh:
                 # A line led to a plan that is known: halve the way to the other side instead.
-                known = min((below, above), key=lambda one: abs(one.predicted - target))
+                known = min((below, above), key=lambda end: abs(end.predicted - target))
                 other = above if known is below else below
                 return (target + other.predicted) / 2
             part = (asked - below.measured.median) / (above.measured.median - below.measured.median)
             return below.predicted + part * (above.predicted - below.predicted)
     return target * asked / tried[-1].measured.median
-
-
-def _mean(one: Spread, other: Spread) -> Spread:
-    return Spread(*[(first + second) / 2 for first, second in zip(one, other)])
-
-
-def _promise(best: _Try, asked: float, tried: Sequence[_Try], noise: float) -> Promise:
-    below = [one.measured.median for one in tried if one.measured.median < asked]
-    return Promise(
-        asked, best.predicted, best.measured, len(tried), noise, max(below) if below else None
-    )

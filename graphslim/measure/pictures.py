@@ -12,12 +12,25 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.errors import GraphslimError
-from graphslim.feeds.images import Images, Preprocessing
+from graphslim.measure.images import Images, Preprocessing
 from graphslim.words import plural
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+_DECODED = {
+    **{"DecodeWav": (".wav",), "DecodeBmp": (".bmp",)},
+    **dict.fromkeys(
+        ("DecodeJpeg", "DecodePng", "DecodeImage", "DecodeAndCropJpeg"),
+        (".png", ".jpg", ".jpeg", ".gif"),
+    ),
+}
+"""By the op that decodes files, the endings of their names."""
 _FINER = 2
 """A JPEG may be decoded at a fraction of its size, but for this many times what is wanted."""
+_REASONS = {
+    "UnidentifiedImageError": "no known image format",
+    "DecompressionBombError": "more pixels than Pillow takes for sound",
+}
+"""By the name of Pillow's error, what is told of it."""
 
 
 class Files(NamedTuple):
@@ -64,13 +77,14 @@ class Pictures:
             raise GraphslimError(
                 f"cannot be read any more: {_reason(error)}", path, "leave the data as they are"
             ) from error
-        image = opened.convert("L" if channels == 1 else "RGB")
-        if self._preprocessing.crop:
-            from PIL import ImageOps
+        from PIL import Image, ImageOps
 
-            image = ImageOps.fit(image, (width, height), method=_bicubic())
+        image = opened.convert("L" if channels == 1 else "RGB")
+        bicubic: Any = getattr(Image, "BICUBIC")  # noqa: B009  # which not every version declares
+        if self._preprocessing.crop:
+            image = ImageOps.fit(image, (width, height), method=bicubic)
         else:
-            image = image.resize((width, height), _bicubic())
+            image = image.resize((width, height), bicubic)
         return np.asarray(image, np.uint8).reshape(height, width, channels)
 
 
@@ -105,11 +119,10 @@ def open_files(images: Images, endings: Sequence[str], multiple: int, decoded: b
     Raises:
         GraphslimError: there are none, too few, or none that can be read.
     """
-    found = _found(images.path, endings)
-    limit, chosen = images.limit, found
-    if limit is not None and len(found) > limit:
-        chosen = [found[place * len(found) // limit] for place in range(limit)]
-    files = _checked(tuple([_identity(path) for path in chosen]), decoded)
+    paths, limit = _listed(images.path, endings), images.limit
+    if limit is not None and len(paths) > limit:
+        paths = [paths[place * len(paths) // limit] for place in range(limit)]
+    files = _checked(paths, decoded)
     cautions = list(files.cautions)
     if len(files.paths) < multiple:
         raise GraphslimError(
@@ -123,26 +136,29 @@ def open_files(images: Images, endings: Sequence[str], multiple: int, decoded: b
             f"the last {len(files.paths) - whole} of {len(files.paths)} are left out: the graph "
             f"takes {multiple} at once"
         )
-        files = _checked(tuple([_identity(path) for path in files.paths[:whole]]), decoded)
+        files = _checked(files.paths[:whole], decoded)
     return files._replace(cautions=tuple(cautions))
 
 
-def _found(path: str, endings: Sequence[str]) -> List[str]:
-    """A file, or the files of a folder and its folders, sorted."""
-    wanted = tuple(endings)
+def _listed(path: str, endings: Sequence[str]) -> List[str]:
+    """A file, or the files of a folder and its folders, sorted.
+
+    Raises:
+        GraphslimError: the folder holds no file with such an ending.
+    """
     if not os.path.isdir(path):
         return [path]
-    found = []
+    paths: List[str] = []
     for folder, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
+        paths += [
             os.path.join(folder, name)
             for name in names
-            if name.lower().endswith(wanted) and not name.startswith(".")
+            if name.lower().endswith(tuple(endings)) and not name.startswith(".")
         ]
-    if not found:
-        raise GraphslimError("holds no images", path, f"their names end with {', '.join(wanted)}")
-    return sorted(found)
+    if not paths:
+        raise GraphslimError("holds no images", path, f"their names end with {', '.join(endings)}")
+    return sorted(paths)
 
 
 def _identity(path: str) -> Tuple[str, int, int]:
@@ -154,18 +170,26 @@ def _identity(path: str) -> Tuple[str, int, int]:
     return path, status.st_size, status.st_mtime_ns
 
 
+def _checked(paths: Sequence[str], decoded: bool) -> Files:
+    return _read(tuple([_identity(path) for path in paths]), decoded)
+
+
 @functools.lru_cache(maxsize=8)
-def _checked(files: Tuple[Tuple[str, int, int], ...], decoded: bool) -> Files:
+def _read(files: Tuple[Tuple[str, int, int], ...], decoded: bool) -> Files:
     """Reads every file once: which are broken, and the digest of the others.
 
-    Several parts of a command use the same files, so what was found is remembered while the files
-    stay the same.
+    Several parts of a command use the same files, so the result is remembered while the files stay
+    the same.
 
     Raises:
         GraphslimError: none can be read, or Pillow is not there.
     """
     if decoded:
-        _need_pillow(files[0][0])
+        try:
+            import PIL.Image  # noqa: F401
+        except ImportError:
+            missing = "reading images needs Pillow"
+            raise GraphslimError(missing, files[0][0], "pip install pillow") from None
     digest, paths, sizes, broken = hashlib.sha256(), [], set(), []
     for path, _, _ in files:
         try:
@@ -178,10 +202,14 @@ def _checked(files: Tuple[Tuple[str, int, int], ...], decoded: bool) -> Files:
             continue
         digest.update(hashlib.sha256(content).digest())
         paths.append(path)
-    if not paths:
+    cautions = []
+    if broken:
         path, reason = broken[0]
-        raise GraphslimError(f"not an image that Pillow reads: {reason}", path, "mend the data")
-    return Files(tuple(paths), len(sizes), digest.hexdigest(), _told(broken, len(files)))
+        if not paths:
+            raise GraphslimError(f"not an image that Pillow reads: {reason}", path, "mend the data")
+        such = path if len(broken) == 1 else f"such as {path}"
+        cautions = [f"{len(broken)} of {len(files)} images could not be read: {such} ({reason})"]
+    return Files(tuple(paths), len(sizes), digest.hexdigest(), tuple(cautions))
 
 
 def _content(path: str) -> bytes:
@@ -190,21 +218,6 @@ def _content(path: str) -> bytes:
         raise OSError("no regular file")
     with open(path, "rb") as file:
         return file.read()
-
-
-def _told(broken: Sequence[Tuple[str, str]], count: int) -> Tuple[str, ...]:
-    if not broken:
-        return ()
-    path, reason = broken[0]
-    such = path if len(broken) == 1 else f"such as {path}"
-    return (f"{len(broken)} of {count} images could not be read: {such} ({reason})",)
-
-
-def _need_pillow(path: str) -> None:
-    try:
-        import PIL.Image  # noqa: F401
-    except ImportError:
-        raise GraphslimError("reading images needs Pillow", path, "pip install pillow") from None
 
 
 def _opened(content: bytes, side: int, sizes_only: bool = False) -> Any:
@@ -227,22 +240,10 @@ def _opened(content: bytes, side: int, sizes_only: bool = False) -> Any:
             if sizes_only:
                 return size
             upright = ImageOps.exif_transpose(image)
-    return _of_bytes(upright)
-
-
-def _of_bytes(image: Any) -> Any:
-    """An image of 16 bits per pixel as one of 8; others as they are."""
-    if not image.mode.startswith("I"):
-        return image
-    from PIL import Image
-
-    return Image.fromarray((np.clip(np.asarray(image), 0, 65535) // 257).astype(np.uint8))
-
-
-def _bicubic() -> Any:
-    from PIL import Image
-
-    return getattr(Image, "BICUBIC")  # noqa: B009  # which not every version declares
+    if not upright.mode.startswith("I"):
+        return upright
+    # 16 bits per pixel become 8.
+    return Image.fromarray((np.clip(np.asarray(upright), 0, 65535) // 257).astype(np.uint8))
 
 
 def _reason(error: Exception) -> str:
@@ -250,19 +251,9 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     name = type(error).__name__
-    if name == "UnidentifiedImageError":
-        return "no known image format"
-    if name == "DecompressionBombError":
-        return "more pixels than Pillow takes for sound"
-    return " ".join(str(error).split())[:80] or name
+    return _REASONS.get(name) or " ".join(str(error).split())[:80] or name
 
 
 def endings_of(decoder: Optional[str]) -> Tuple[str, ...]:
     """The endings of files that a decoding op takes, or of images in general."""
-    if decoder == "DecodeWav":
-        return (".wav",)
-    if decoder == "DecodeBmp":
-        return (".bmp",)
-    if decoder in ("DecodeJpeg", "DecodePng", "DecodeImage", "DecodeAndCropJpeg"):
-        return (".png", ".jpg", ".jpeg", ".gif")
-    return IMAGE_ENDINGS
+    return _DECODED.get(decoder or "", IMAGE_ENDINGS)

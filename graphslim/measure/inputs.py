@@ -1,4 +1,4 @@
-"""What a graph itself says of the numbers that it is made for: how it scales what it is fed.
+"""What a graph says of its inputs: their shapes, element types and the range of their numbers.
 
 A graph that begins by dividing by 127.5 and subtracting 1 wants numbers from 0 to 255: these are
 the ones that it brings to a range that networks are trained on. The steps behind the input are
@@ -8,15 +8,110 @@ range is the answer. Which mean is subtracted from which channel tells the order
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Optional, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from graphslim.analysis.channels import analyse
 from graphslim.analysis.probe import Probe
-from graphslim.feeds.shapes import dtype_of
+from graphslim.errors import GraphslimError
 from graphslim.ir import DType, Graph, Node, Port
-from graphslim.match.vocabulary import NORMS
+from graphslim.ir.families import BATCH_NORMS, RESIZES
+
+# --- Shapes and element types.
+
+STAND_IN = 224
+"""Size that stands in for an open height or width."""
+_TYPE_ATTRS = ("dtype", "DstT", "out_type", "T")
+"""Attributes that name the element type of an output, the most telling first."""
+
+
+def dtype_of(node: Node) -> DType:
+    """The element type of a node's first output; float32 where no attribute states it."""
+    if node.op in RESIZES - {"ResizeNearestNeighbor"}:
+        return DType.float32
+    if node.op.startswith("Decode") and node.op not in ("DecodeWav", "DecodeRaw"):
+        return node.attrs.get("dtype", DType.uint8)
+    stated = (node.attrs.get(name) for name in _TYPE_ATTRS)
+    return next((dtype for dtype in stated if isinstance(dtype, DType)), DType.float32)
+
+
+def holds_numbers(dtype: DType) -> bool:
+    """Whether inputs of an element type can be made up, or read from images."""
+    return (dtype.is_integral or dtype.is_floating) and dtype is not DType.bfloat16
+
+
+def input_shape(graph: Graph, name: str, batch: int = 1) -> Tuple[int, ...]:
+    """The shape of an input in one run; an open height or width becomes 224.
+
+    Args:
+        graph: the graph.
+        name: the input.
+        batch: the size of the first axis where it is open.
+
+    Raises:
+        GraphslimError: more than batch, height and width is open.
+    """
+    dims = analyse(graph).fact(Port(name)).shape
+    if dims is None:
+        if graph[name].attrs.get("shape") is not None and graph[name].attrs["shape"].dims == ():
+            return ()
+        raise GraphslimError(
+            "its shape is open", f"input {name}", f"give it with --input-shape {name}=1,224,224,3"
+        )
+    sizes = list(dims)
+    if sizes and sizes[0] is None:
+        sizes[0] = batch
+    if len(sizes) == 4:
+        for axis in (1, 2) if sizes[3] is not None else (2, 3):
+            sizes[axis] = STAND_IN if sizes[axis] is None else sizes[axis]
+    if None in sizes:
+        raise GraphslimError(
+            f"its shape {list(dims)} is open",
+            f"input {name}",
+            f"give it with --input-shape {name}=...",
+        )
+    return tuple([size or 0 for size in sizes])
+
+
+def switch_array(graph: Graph, name: str, value: Union[bool, float], batch: int = 1) -> np.ndarray:
+    """What an input is fed that tells training from inference; a scalar where its shape is open."""
+    dims = analyse(graph).fact(Port(name)).shape
+    shape = () if dims is None else input_shape(graph, name, batch)
+    return np.full(shape, value, dtype_of(graph[name]).storage)
+
+
+class Layout(NamedTuple):
+    """How an input holds an image.
+
+    Attributes:
+        height, width: in pixels.
+        channels: 1 or 3.
+        channels_first: whether they come before height and width.
+        batched: whether there is an axis for several images.
+    """
+
+    height: int
+    width: int
+    channels: int
+    channels_first: bool
+    batched: bool
+
+
+def image_layout(shape: Sequence[int]) -> Optional[Layout]:
+    """The layout of an input of rank 3 or 4 with one or three channels, None if it has none."""
+    if len(shape) not in (3, 4):
+        return None
+    first, second, last = shape[-3:]
+    batched = len(shape) == 4
+    if last in (1, 3):
+        return Layout(first, second, last, False, batched)
+    if first in (1, 3) and min(second, last) > 1:
+        return Layout(second, last, first, True, batched)
+    return None
+
+
+# --- The range of numbers.
 
 _RANGES = ((0.0, 255.0), (0.0, 1.0), (-1.0, 1.0))
 """What images are usually scaled to before they are fed."""
@@ -45,6 +140,38 @@ class Evidence(NamedTuple):
     reason: Optional[str] = None
 
 
+def range_of(graph: Graph, name: str) -> Evidence:
+    """The range of numbers that an input is made for.
+
+    Bytes and wider integers are pixels from 0 to 255, signed bytes from -128 to 127. Floats go by
+    what the graph does to them first; where that tells nothing, -1 to 1 is assumed.
+    """
+    return graph.memo(f"range of {name}", lambda graph: _range_of(graph, name))
+
+
+def _range_of(graph: Graph, name: str) -> Evidence:
+    dtype = dtype_of(graph[name])
+    if dtype is DType.int8:
+        return Evidence(-128.0, 127.0, None, "the input is of int8")
+    telling = [scaled for scaled in _all_scaled(graph, name) if _tells(scaled)]
+    if not dtype.is_floating:
+        order = next(filter(None, [_order(scaled, 0.0, 255.0) for scaled in telling]), None)
+        return Evidence(0.0, 255.0, order, f"the input is of {dtype.name}")
+    for scaled in telling:
+        stated = _quantised(graph, scaled)
+        if stated is not None:
+            return Evidence(*stated, None, f"{scaled.reader.name} states it")
+        scaled = _standardised(graph, scaled)
+        penalties = [_penalty(scaled, low, high) for low, high in _RANGES]
+        best = int(np.argmin(penalties))
+        if penalties[best] < _FAR:
+            low, high = _RANGES[best]
+            ends = np.array([scaled.slope * end + scaled.offset for end in (low, high)])
+            reason = f"{scaled.last} brings it to {ends.min():.3g}..{ends.max():.3g}"
+            return Evidence(low, high, _order(scaled, low, high), reason)
+    return Evidence(-1.0, 1.0)
+
+
 class _Scaled(NamedTuple):
     """What the linear ops behind an input make of it, where a node reads the result.
 
@@ -62,47 +189,15 @@ class _Scaled(NamedTuple):
     offset: np.ndarray
 
 
-def range_of(graph: Graph, name: str) -> Evidence:
-    """The range of numbers that an input is made for.
-
-    Bytes and wider integers are pixels from 0 to 255, signed bytes from -128 to 127. Floats go by
-    what the graph does to them first; where that tells nothing, -1 to 1 is assumed.
-    """
-    return graph.memo(f"range of {name}", lambda graph: _range_of(graph, name))
-
-
-def _range_of(graph: Graph, name: str) -> Evidence:
-    dtype = dtype_of(graph[name])
-    if dtype is DType.int8:
-        return Evidence(-128.0, 127.0, None, "the input is of int8")
-    found = [one for one in _scaled(graph, name) if _tells(one)]
-    order = next(filter(None, [_order(one, 0.0, 255.0) for one in found]), None)
-    if not dtype.is_floating:
-        return Evidence(0.0, 255.0, order, f"the input is of {dtype.name}")
-    for scaled in found:
-        stated = _quantised(graph, scaled)
-        if stated is not None:
-            return Evidence(*stated, None, f"{scaled.reader.name} states it")
-        scaled = _standardised(graph, scaled)
-        is_norm = scaled.reader.op in NORMS
-        penalties = [_penalty(scaled, low, high, is_norm) for low, high in _RANGES]
-        best = int(np.argmin(penalties))
-        if penalties[best] < _FAR:
-            low, high = _RANGES[best]
-            reason = f"{scaled.last} brings it to {_result(scaled, low, high)}"
-            return Evidence(low, high, _order(scaled, low, high), reason)
-    return Evidence(-1.0, 1.0)
-
-
-def _scaled(graph: Graph, name: str) -> List[_Scaled]:
+def _all_scaled(graph: Graph, name: str) -> List[_Scaled]:
     """What the nodes read that follow the linear ops behind an input, each once."""
     width, shape = _channels(graph, name)
     zero = Probe(graph, {name: np.zeros(shape)})
-    units = [_unit(shape, channel) for channel in range(width)] if width > 1 else [np.ones(shape)]
-    probes = [Probe(graph, {name: unit}) for unit in units]
+    units = np.eye(width) if width > 1 else np.ones((1, 1))
+    probes = [Probe(graph, {name: unit.reshape(shape)}) for unit in units]
     ends = [(reader, port) for reader in zero.readers for port in graph.data_inputs(reader)]
     ends += [(port.node, port) for port in graph.outputs]
-    found: List[_Scaled] = []
+    results: List[_Scaled] = []
     for reader, port in ends:
         offset, values = zero.at(port), [probe.at(port) for probe in probes]
         if offset is None or any(value is None for value in values):
@@ -111,8 +206,10 @@ def _scaled(graph: Graph, name: str) -> List[_Scaled]:
         source = np.abs(slopes).argmax(0)
         slope = slopes[source, np.arange(slopes.shape[1])]
         if slope.all():
-            found.append(_Scaled(graph[reader], port.node, source, slope, np.ravel(offset).copy()))
-    return found
+            results.append(
+                _Scaled(graph[reader], port.node, source, slope, np.ravel(offset).copy())
+            )
+    return results
 
 
 def _channels(graph: Graph, name: str) -> Tuple[int, Tuple[int, ...]]:
@@ -128,24 +225,23 @@ def _channels(graph: Graph, name: str) -> Tuple[int, Tuple[int, ...]]:
     return 1, tuple(shape)
 
 
-def _unit(shape: Tuple[int, ...], channel: int) -> np.ndarray:
-    unit = np.zeros(int(np.prod(shape)))
-    unit[channel] = 1
-    return unit.reshape(shape)
-
-
 def _tells(scaled: _Scaled) -> bool:
     """Whether anything was done to the input, or is about to be, that says what it is."""
     is_moved = bool((scaled.slope != 1).any() or scaled.offset.any())
-    return is_moved or scaled.reader.op in NORMS or scaled.reader.op.startswith("FakeQuant")
+    return is_moved or scaled.reader.op in BATCH_NORMS or scaled.reader.op.startswith("FakeQuant")
+
+
+def _vectors(graph: Graph, node: Node, first: int, last: int) -> List[np.ndarray]:
+    """The constants among some inputs of a node; float64, flat."""
+    values = [graph[port.node].attrs.get("value") for port in graph.data_inputs(node)[first:last]]
+    return [value.numbers().astype(np.float64).ravel() for value in values if value is not None]
 
 
 def _quantised(graph: Graph, scaled: _Scaled) -> Optional[Tuple[float, float]]:
     """The range that a node of quantisation-aware training states."""
     node = scaled.reader
     if node.op == "FakeQuantWithMinMaxVars":
-        values = [graph[port.node].attrs.get("value") for port in graph.data_inputs(node)[1:3]]
-        bounds = [float(value.numbers().ravel()[0]) for value in values if value is not None]
+        bounds = [float(vector[0]) for vector in _vectors(graph, node, 1, 3)]
     elif node.op == "FakeQuantWithMinMaxArgs":
         bounds = [node.attrs.get("min", -6.0), node.attrs.get("max", 6.0)]
     else:
@@ -159,30 +255,21 @@ def _quantised(graph: Graph, scaled: _Scaled) -> Optional[Tuple[float, float]]:
 def _standardised(graph: Graph, scaled: _Scaled) -> _Scaled:
     """With the mean and the deviation of a batch norm that reads the input, if one does."""
     node = scaled.reader
-    if node.op not in NORMS:
-        return scaled
-    values = [graph[port.node].attrs.get("value") for port in graph.data_inputs(node)[3:5]]
-    vectors = [value.numbers().astype(np.float64).ravel() for value in values if value is not None]
+    vectors = _vectors(graph, node, 3, 5) if node.op in BATCH_NORMS else []
     if len(vectors) < 2 or any(len(vector) != len(scaled.slope) for vector in vectors):
         return scaled
     mean, deviation = vectors[0], np.sqrt(np.maximum(vectors[1], 1e-12))
     return scaled._replace(
-        last=node.name,
-        slope=scaled.slope / deviation,
-        offset=(scaled.offset - mean) / deviation,
+        last=node.name, slope=scaled.slope / deviation, offset=(scaled.offset - mean) / deviation
     )
 
 
-def _penalty(scaled: _Scaled, low: float, high: float, is_norm: bool) -> float:
+def _penalty(scaled: _Scaled, low: float, high: float) -> float:
     """How far what a range becomes is from what networks are trained on; at its worst channel.
 
     Below 1 for such a range, centred or from 0 on; from 1 to 2 for pixels without their mean or
-    standardised, the less the better centred; more than `_FAR` for others.
-
-    Args:
-        scaled: what becomes of the input.
-        low, high: the range.
-        is_norm: whether that is known to be standardised.
+    standardised, the less the better centred; more than `_FAR` for others. What a batch norm reads
+    is known to be standardised.
     """
     first, last = scaled.slope * low + scaled.offset, scaled.slope * high + scaled.offset
     width, centre = np.abs(last - first), np.abs(first + last) / 2
@@ -193,18 +280,13 @@ def _penalty(scaled: _Scaled, low: float, high: float, is_norm: bool) -> float:
     penalty = np.full(width.shape, 2 * _FAR)
     standard = (width > _STANDARDISED[0]) & (width < _STANDARDISED[1]) & (share < 0.4)
     penalty[standard] = 1 + share[standard]
-    if not is_norm:
+    if scaled.reader.op not in BATCH_NORMS:
         shifted = exact & (share < 0.2)
         penalty[shifted] = 1 + share[shifted]
         usual = exact & ((from_zero < 0.002) | (share < 0.02))
         misplaced = np.abs(width / nearest - 1) + np.minimum(from_zero, share)
         penalty[usual] = misplaced[usual]
     return float(penalty.max())
-
-
-def _result(scaled: _Scaled, low: float, high: float) -> str:
-    ends = np.array([scaled.slope * low + scaled.offset, scaled.slope * high + scaled.offset])
-    return f"{ends.min():.3g}..{ends.max():.3g}"
 
 
 def _order(scaled: _Scaled, low: float, high: float) -> Optional[str]:

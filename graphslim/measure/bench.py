@@ -10,13 +10,13 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Seq
 import numpy as np
 
 from graphslim import runtime
-from graphslim.compare import runnable
 from graphslim.errors import GraphslimError, VerifyError
-from graphslim.feeds import random_feeds
 from graphslim.ir import Graph, Port
 from graphslim.layout import needs_nhwc
+from graphslim.measure.feeds import random_feeds
+from graphslim.measure.samples import Data, Examples, Samples
+from graphslim.measure.verify import runnable
 from graphslim.progress import Tick, silent
-from graphslim.sampling import Data, Examples, Samples
 
 RUNS, WARMUP = 50, 5
 """How often each graph is timed by default, and how often it is run before that."""
@@ -66,10 +66,8 @@ class Bench(NamedTuple):
 
     def as_dict(self) -> Dict[str, Any]:
         """For `--json`; times in milliseconds."""
-        tree = dict(self._asdict(), names=list(self.names))
-        for key in ("first", "second", "ratio"):
-            tree[key] = dict(getattr(self, key)._asdict())
-        return tree
+        spreads = {key: dict(getattr(self, key)._asdict()) for key in ("first", "second", "ratio")}
+        return {**self._asdict(), "names": list(self.names), **spreads}
 
 
 def spread(numbers: Sequence[float]) -> Spread:
@@ -96,19 +94,16 @@ def take_turns(
         progress: told of each round.
 
     Returns:
-        Seconds, shape (runs, len(actions)).
+        Seconds, float64 of shape (runs, len(actions)).
     """
-    seconds = np.zeros((runs, len(actions)))
+    seconds = np.zeros((warmup + runs, len(actions)))
     for number in range(warmup + runs):
-        order = range(len(actions)) if number % 2 == 0 else range(len(actions) - 1, -1, -1)
-        for index in order:
+        for index in list(range(len(actions)))[:: 1 if number % 2 == 0 else -1]:
             started = clock()
             actions[index]()
-            taken = clock() - started
-            if number >= warmup:
-                seconds[number - warmup, index] = taken
+            seconds[number, index] = clock() - started
         progress(number + 1, warmup + runs, "timing")
-    return seconds
+    return seconds[warmup:]
 
 
 def bench(
@@ -135,7 +130,7 @@ def bench(
         runs: how often each is timed.
         warmup: how often each is run before that.
         seed: for random inputs.
-        data: sample inputs, of which the first run is timed; see `sampling.Examples`. By default
+        data: sample inputs, of which the first run is timed; see `samples.Examples`. By default
             random ones.
         progress: told of each round.
 
@@ -147,15 +142,24 @@ def bench(
         if number < least:
             raise GraphslimError(f"must be {least} or more", option)
     runtime.run_as_shipped()
-    feeds = [_feeds(graph, data, seed, batch) for graph in (first, second)]
-    examples = _examples((first, second), feeds, batch)
-    with _prepared((first, second), feeds, threads) as actions:
-        one, other = take_turns(actions, runs, warmup, progress=progress).T * 1e3
+    graphs = (first, second)
+    feeds: List[Mapping[str, np.ndarray]] = [
+        random_feeds(graph, seed, batch)
+        if data is None
+        else next(iter(Examples(graph, Samples(data, batch=batch))))[0]
+        for graph in graphs
+    ]
+    examples = _examples(graphs, feeds, batch)
+    with contextlib.ExitStack() as stack:
+        actions = [
+            stack.enter_context(prepared(graph, fed, threads)) for graph, fed in zip(graphs, feeds)
+        ]
+        milliseconds = take_turns(actions, runs, warmup, progress=progress).T * 1e3
     return Bench(
         (first.name, second.name),
-        spread(one),
-        spread(other),
-        spread(other / one),
+        spread(milliseconds[0]),
+        spread(milliseconds[1]),
+        spread(milliseconds[1] / milliseconds[0]),
         runs,
         warmup,
         threads,
@@ -167,30 +171,22 @@ def bench(
     )
 
 
-def _feeds(graph: Graph, data: Data, seed: int, batch: int) -> Mapping[str, np.ndarray]:
-    """Random inputs, or the first run of sample inputs."""
-    if data is None:
-        return random_feeds(graph, seed, batch)
-    feeds, _ = next(iter(Examples(graph, Samples(data, batch=batch))))
-    return feeds
-
-
 @contextlib.contextmanager
-def _prepared(
-    graphs: Sequence[Graph], feeds: Sequence[Mapping[str, np.ndarray]], threads: int
-) -> Iterator[List[Callable[[], Any]]]:
-    """For each graph a function that runs it once, all its outputs included."""
-    with contextlib.ExitStack() as opened:
-        try:
-            actions = []
-            for graph, data in zip(graphs, feeds):
-                session = opened.enter_context(runtime.Session(runnable(graph), threads))
-                session.run(data)
-                actions.append(session.prepare(data, [full_name(port) for port in graph.outputs]))
-            yield actions
-        except VerifyError as error:
-            # Nothing was compared: a graph that does not run is bad input.
-            raise GraphslimError(error.what, error.where, error.hint) from error
+def prepared(
+    graph: Graph, feeds: Mapping[str, np.ndarray], threads: int
+) -> Iterator[Callable[[], Any]]:
+    """A function that runs a graph once, all its outputs included; it ran once already.
+
+    Raises:
+        GraphslimError: the graph does not run.
+    """
+    try:
+        with runtime.Session(runnable(graph), threads) as session:
+            session.run(feeds)
+            yield session.prepare(feeds, [full_name(port) for port in graph.outputs])
+    except VerifyError as error:
+        # Nothing was compared: a graph that does not run is bad input.
+        raise GraphslimError(error.what, error.where, error.hint) from error
 
 
 def full_name(port: Port) -> str:
@@ -206,13 +202,10 @@ def _examples(
     Raises:
         GraphslimError: the two graphs differ, or a batch was asked for that one does not take.
     """
-    sizes = []
-    for graph, data in zip(graphs, feeds):
-        sizes.append(next((len(value) for value in data.values() if value.ndim), 1))
-        if batch not in (1, sizes[-1]):
-            raise GraphslimError(
-                f"its batch is fixed at {sizes[-1]}", graph.name, "leave out --batch"
-            )
+    sizes = [next((len(value) for value in data.values() if value.ndim), 1) for data in feeds]
+    for graph, size in zip(graphs, sizes):
+        if batch not in (1, size):
+            raise GraphslimError(f"its batch is fixed at {size}", graph.name, "leave out --batch")
     if sizes[0] != sizes[1]:
         raise GraphslimError(
             f"takes {sizes[1]} examples at once, and {graphs[0].name} takes {sizes[0]}",

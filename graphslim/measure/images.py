@@ -8,15 +8,21 @@ import numpy as np
 
 from graphslim.analysis.channels import analyse
 from graphslim.errors import GraphslimError
-from graphslim.feeds.evidence import range_of
-from graphslim.feeds.shapes import Layout, dtype_of, image_layout, input_shape
 from graphslim.ir import DType, Graph, Port
+from graphslim.measure.inputs import (
+    Layout,
+    dtype_of,
+    holds_numbers,
+    image_layout,
+    input_shape,
+    range_of,
+)
 
 
 class Images(NamedTuple):
     """Sample inputs from files, and how images are to be preprocessed.
 
-    What is left out goes by what the graph says (see `feeds.range_of`), and else by what is usual.
+    What is left out goes by what the graph says (see `inputs.range_of`), and else by what is usual.
 
     Attributes:
         path: an image, a folder of images (and of folders of images), an `.npz` or an `.npy`.
@@ -84,7 +90,7 @@ class Preprocessing(NamedTuple):
     open_size: bool
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """One image as the input takes it.
+        """One image as the input takes it, in its layout and element type.
 
         Args:
             pixels: uint8 of shape (height, width, channels), red first.
@@ -128,7 +134,7 @@ def preprocessing_for(graph: Graph, name: str, images: Images) -> Preprocessing:
     """
     shape, dtype = input_shape(graph, name), dtype_of(graph[name])
     layout = image_layout(shape)
-    if layout is None or not (dtype.is_integral or dtype.is_floating) or dtype is DType.bfloat16:
+    if layout is None or not holds_numbers(dtype):
         raise GraphslimError(
             f"an input of shape {list(shape)} and type {dtype.name} is no image",
             f"input {name}",
@@ -136,27 +142,29 @@ def preprocessing_for(graph: Graph, name: str, images: Images) -> Preprocessing:
         )
     _check_numbers(images)
     dims = analyse(graph).fact(Port(name)).shape or ()
-    evidence = range_of(graph, name)
-    width = layout.channels
+    evidence, width = range_of(graph, name), layout.channels
     ones: np.ndarray = np.ones(width)
+    reason = "as given"
     if images.mean is not None or images.scale is not None:
         if images.image_range is not None:
             raise GraphslimError("excludes --mean and --scale", "--image-range", "leave one out")
         scale = 1.0 if images.scale is None else images.scale
         mean = _means(images.mean, width)
         slope, offset = ones * scale, -mean * scale
-        formula = f"(pixels of 0..255 - {_shown(mean)}) * {scale:.6g}"
-        reason = "as given"
+        texts = [f"{number:g}" for number in mean]
+        shown = texts[0] if len(set(texts)) == 1 else f"({', '.join(texts)})"
+        formula = f"(pixels of 0..255 - {shown}) * {scale:.6g}"
     else:
         low, high = images.image_range or (evidence.low, evidence.high)
         slope, offset = ones * ((high - low) / 255), ones * low
         formula = f"pixels scaled to {low:g}..{high:g}"
-        if images.image_range is not None:
-            reason = "as given"
-        elif evidence.reason is not None:
+        if images.image_range is None and evidence.reason is not None:
             reason = f"by the graph: {evidence.reason}"
-        else:
+        elif images.image_range is None:
             reason = "assumed: the graph does not say; --image-range 0,1 changes it"
+    order = evidence.order or "RGB"
+    if images.bgr is not None:
+        order = "BGR" if images.bgr else "RGB"
     return Preprocessing(
         layout,
         dtype,
@@ -164,7 +172,7 @@ def preprocessing_for(graph: Graph, name: str, images: Images) -> Preprocessing:
         tuple(offset.tolist()),
         formula,
         reason,
-        "grey" if width == 1 else _order(images.bgr, evidence.order),
+        "grey" if width == 1 else order,
         images.crop,
         None in dims[-3:],
     )
@@ -174,7 +182,7 @@ def _check_numbers(images: Images) -> None:
     """Refuses numbers that no image could be told apart by.
 
     Raises:
-        GraphslimError: there are such.
+        GraphslimError: a number is not finite, or would make all pixels the same.
     """
     for name in ("image_range", "mean", "scale"):
         given = getattr(images, name)
@@ -184,12 +192,6 @@ def _check_numbers(images: Images) -> None:
         raise GraphslimError("is one number twice", "--image-range", "give black and white")
     if images.scale == 0:
         raise GraphslimError("is 0, which makes every image the same", "--scale")
-
-
-def _order(bgr: Optional[bool], told: Optional[str]) -> str:
-    if bgr is None:
-        return told or "RGB"
-    return "BGR" if bgr else "RGB"
 
 
 def _means(given: Union[None, float, Sequence[float]], width: int) -> np.ndarray:
@@ -206,8 +208,3 @@ def _means(given: Union[None, float, Sequence[float]], width: int) -> np.ndarray
             "give one number, or one for each channel",
         )
     return np.array(np.broadcast_to(mean, (width,)))
-
-
-def _shown(mean: np.ndarray) -> str:
-    texts = list(dict.fromkeys([f"{number:g}" for number in mean]))
-    return texts[0] if len(texts) == 1 else "(" + ", ".join([f"{one:g}" for one in mean]) + ")"

@@ -1,0 +1,359 @@
+"""What each layer takes at several widths on this machine: measured, kept, and interpolated."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import json
+import os
+import time
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
+
+import numpy as np
+
+from graphslim import runtime
+from graphslim.analysis.channels import analyse
+from graphslim.errors import EmitError, LoadError, PlanError, VerifyError
+from graphslim.graphdef import serialize
+from graphslim.ir import Graph
+from graphslim.measure.bench import cpu_name, prepared, take_turns
+from graphslim.measure.feeds import random_feeds
+from graphslim.measure.timed_layers import NOTHING, Lab, TimedLayer, cut_out, layers_of
+from graphslim.measure.verify import runnable
+from graphslim.plans import check_sizes
+from graphslim.progress import Tick, silent
+from graphslim.reading import read_text
+from graphslim.writing import replacing
+
+MULTIPLE = 8
+"""Widths that a CPU's kernels are filled by; what is between takes as long as the next of them."""
+SHARES = (0.75, 0.5, 0.25)
+"""Of a layer's channels, the widths that are measured, beside all of them and the fewest."""
+VERSION = 2
+"""Grows when tables come to mean something else."""
+_ROUNDS, _LEAST, _SECONDS = 15, 5, 1.5
+"""How often each width is timed, or less often, where all that would take longer than so long."""
+
+
+class Row(NamedTuple):
+    """One layer of a table.
+
+    Attributes:
+        reads, makes: the widths measured, growing; `makes` has one entry, how many channels there
+            are, where a layer reads and makes the same channels.
+        ms: milliseconds; shape (len(reads), len(makes)).
+    """
+
+    reads: Tuple[int, ...]
+    makes: Tuple[int, ...]
+    ms: Tuple[Tuple[float, ...], ...]
+
+    def at(self, reads: int, makes: int) -> float:
+        """Milliseconds at a width, interpolated; beyond the widths measured, as at the nearest."""
+        along = [np.interp(makes, self.makes, line) for line in self.ms]
+        return float(np.interp(reads, self.reads, along))
+
+    @classmethod
+    def from_json(cls, tree: Mapping[str, Any]) -> Row:
+        """A row of what `Table.to_json` wrote.
+
+        Raises:
+            ValueError: it has not as many times as widths.
+        """
+        reads, makes = [tuple([int(width) for width in tree[key]]) for key in ("reads", "makes")]
+        ms = tuple([tuple([float(number) for number in line]) for line in tree["ms"]])
+        if not reads or not makes or [len(line) for line in ms] != [len(makes)] * len(reads):
+            raise ValueError("a row has not as many times as widths")
+        return cls(reads, makes, ms)
+
+
+class Table(NamedTuple):
+    """What a network takes on this machine, layer by layer.
+
+    Attributes:
+        rows: by the layer's name.
+        rest: milliseconds of the whole that no layer accounts for, which stay whatever goes.
+    """
+
+    rows: Mapping[str, Row]
+    rest: float
+
+    def predict(self, layers: Sequence[TimedLayer], gone: np.ndarray) -> float:
+        """Milliseconds that the network should take without some channels.
+
+        Args:
+            layers: the layers of the graph that the table was made for.
+            gone: which channels go; bool of shape (channels.count,).
+        """
+        timed = [layer for layer in layers if layer.name in self.rows]
+        return sum([self.rows[layer.name].at(*_width(layer, gone)) for layer in timed], self.rest)
+
+    def to_json(self) -> str:
+        """The table as text."""
+        rows = {name: row._asdict() for name, row in self.rows.items()}
+        return json.dumps({"rest": self.rest, "rows": rows}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Table:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ValueError: it is something else, or damaged.
+        """
+        try:
+            tree = json.loads(text)
+            rows = {name: Row.from_json(item) for name, item in tree["rows"].items()}
+            return cls(rows, float(tree["rest"]))
+        except (LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise ValueError(f"no latency table: {error}") from None
+
+
+# --- The cache: one file for each network, machine and setting.
+
+
+def folder() -> str:
+    """The cache folder: below `XDG_CACHE_HOME`, or where the system keeps such things."""
+    local = os.environ.get("LOCALAPPDATA") if os.name == "nt" else None
+    home = os.environ.get("XDG_CACHE_HOME") or local or os.path.expanduser("~/.cache")
+    return os.path.join(home, "graphslim", "latency")
+
+
+def path_of(key: Sequence[object]) -> str:
+    """The file for a key: all that a table depends on."""
+    digest = hashlib.sha256("\n".join([str(part) for part in (VERSION, *key)]).encode("utf-8"))
+    return os.path.join(folder(), f"{digest.hexdigest()[:32]}.json")
+
+
+def read(path: str) -> Optional[Table]:
+    """The table in a file; None where there is none, or it is damaged."""
+    try:
+        return Table.from_json(read_text(path))
+    except (LoadError, ValueError):
+        return None
+
+
+def write(path: str, table: Table) -> bool:
+    """Keeps a table; gives whether it could: without a cache all works, only slower."""
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with replacing(path) as file:
+            file.write(table.to_json().encode("utf-8"))
+    except (OSError, EmitError):
+        return False
+    return True
+
+
+# --- Measuring.
+
+
+class Setting(NamedTuple):
+    """How the network will run.
+
+    Attributes:
+        threads: threads within an op; 0 for as many as there are cores.
+        batch: stands in for an open batch.
+        multiple: the widths that are measured are multiples of this.
+    """
+
+    threads: int = 1
+    batch: int = 1
+    multiple: int = MULTIPLE
+
+
+Timer = Callable[[Graph, Sequence[Sequence[str]], Setting], Optional[List[float]]]
+"""Gives the milliseconds of each target of a graph, or None where TensorFlow does not run it."""
+
+
+def table_of(
+    graph: Graph, setting: Setting, *, progress: Tick = silent, cached: bool = True
+) -> Table:
+    """The latency table of a graph: that in the cache, or else measured now and kept.
+
+    Args:
+        graph: the graph.
+        setting: how it will run.
+        progress: told of each layer.
+        cached: whether a table in the cache will do.
+
+    Raises:
+        PlanError: sizes are open, or no layer of it can be timed.
+        GraphslimError: it does not run.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+    runtime.run_as_shipped()
+    machine = (runtime.version(), runtime.without_onednn(), cpu_name())
+    digest = hashlib.sha256(serialize(graph)).hexdigest()
+    path = path_of([digest, graph.inputs, graph.outputs, graph.input_shapes, *machine, *setting])
+    table = read(path) if cached else None
+    if table is None:
+        with timed_whole(runnable(graph), setting) as whole:
+            table = build(runnable(graph), setting, time_targets, whole, progress)
+        write(path, table)
+    return table
+
+
+def build(
+    graph: Graph,
+    setting: Setting,
+    timer: Timer,
+    whole: Callable[[], float],
+    progress: Tick = silent,
+) -> Table:
+    """Times every layer of a graph at several widths; equal layers once.
+
+    Args:
+        graph: the graph, which a CPU can run.
+        setting: how it will run.
+        timer: times the copies of a layer.
+        whole: times the graph once, in milliseconds; called beside each layer, so that the least
+            of these is as little disturbed as the least of theirs.
+        progress: told of each layer.
+
+    Raises:
+        PlanError: sizes are open, or no layer can be timed.
+    """
+    check_sizes(graph, "--latency")
+    channels = analyse(graph)
+    layers = layers_of(graph, channels)
+    rows: Dict[str, Row] = {}
+    timed: Dict[str, Optional[Row]] = {}
+    least = whole()
+    for number, layer in enumerate(layers):
+        sides = _widths_of(layer, channels.pinned(), setting.multiple)
+        gone = [without(layer, channels.pinned(), *sizes) for sizes in itertools.product(*sides)]
+        lab = cut_out(channels, layer, gone, setting.batch)
+        text = "not measured"
+        if lab is not None:
+            digest = _digest(lab)
+            if digest not in timed:
+                timed[digest] = _row(sides, timer(lab.graph, lab.targets, setting))
+            row = timed[digest]
+            if row is not None:
+                rows[layer.name] = row
+                text = f"{row.ms[-1][-1]:.3g} ms"
+        least = min(least, whole())
+        progress(number + 1, len(layers), f"latency of {layer.name}: {text}")
+    if not rows:
+        raise PlanError(
+            "none of its layers can be timed", graph.name, "choose another budget, such as --params"
+        )
+    full = sum([row.ms[-1][-1] for row in rows.values()])
+    return Table(rows, max(0.0, least - full))
+
+
+def widths(labels: np.ndarray, pinned: np.ndarray, multiple: int) -> List[int]:
+    """The widths to measure along one side of a layer, growing.
+
+    Args:
+        labels: its channels; int of shape (n,).
+        pinned: which channels of the graph stay; bool of shape (channels.count,).
+        multiple: widths but the full one are multiples of this, rounded up, as plans keep them.
+    """
+    full, least = len(labels), int(np.count_nonzero(pinned[labels]))
+    if full in (0, least):
+        return [full]
+    rounded = [-(-int(full * share) // multiple) * multiple for share in SHARES]
+    return sorted({full, *[min(full, max(least, width, multiple)) for width in (0, *rounded)]})
+
+
+def without(layer: TimedLayer, pinned: np.ndarray, reads: int, makes: int) -> np.ndarray:
+    """The channels that go for a layer to have a width: the last ones that may.
+
+    Returns:
+        bool of the shape of `pinned`.
+    """
+    gone = np.zeros(len(pinned), bool)
+    for labels, kept in zip(layer.sides, (reads, makes)):
+        free = labels[~pinned[labels]]
+        gone[free[max(0, len(free) - (len(labels) - kept)) :]] = True
+    return gone
+
+
+def _width(layer: TimedLayer, gone: np.ndarray) -> Tuple[int, int]:
+    """How many channels a layer reads and makes without some channels; as in its row."""
+    reads, *makes = [int(np.count_nonzero(~gone[labels])) for labels in layer.sides]
+    return reads, makes[0] if makes else len(layer.sides[0])
+
+
+def _widths_of(layer: TimedLayer, pinned: np.ndarray, multiple: int) -> List[List[int]]:
+    """The widths to measure of what a layer reads and of what it makes; all of these if tied."""
+    sides = [widths(labels, pinned, multiple) for labels in layer.sides]
+    return sides if len(sides) > 1 else [*sides, [len(layer.sides[0])]]
+
+
+def _row(sides: Sequence[Sequence[int]], ms: Optional[Sequence[float]]) -> Optional[Row]:
+    if ms is None:
+        return None
+    reads, makes = sides
+    lines = np.reshape(ms, (len(reads), len(makes)))
+    return Row(tuple(reads), tuple(makes), tuple([tuple(line) for line in lines.tolist()]))
+
+
+def _digest(lab: Lab) -> str:
+    """The same for layers that take the same time: ops, attributes and shapes, but no numbers."""
+    parts: List[str] = []
+    number: Dict[str, int] = {}
+    for node in lab.graph.order():
+        number[node.name] = len(number)
+        attrs = [
+            f"{key}={getattr(value, 'shape', value)!r}" for key, value in sorted(node.attrs.items())
+        ]
+        inputs = [(number[port.node], port.port) for port in lab.graph.inputs_of(node)]
+        parts.append(f"{node.op} {inputs} {attrs}")
+    parts.append(str([[number[name] for name in names] for names in lab.targets]))
+    return "\n".join(parts)
+
+
+def clock_for(setting: Setting) -> Callable[[], float]:
+    """What tells the time of layers: with one thread, the processor's time of this process.
+
+    Other programs on the machine do not change it, and they would disturb a long run more than a
+    short one. With more threads it would add up what runs at once.
+    """
+    return time.process_time if setting.threads == 1 else time.perf_counter
+
+
+def time_targets(
+    graph: Graph, targets: Sequence[Sequence[str]], setting: Setting
+) -> Optional[List[float]]:
+    """Milliseconds of each target, the least of several runs: what disturbs only ever adds.
+
+    What a run takes that does nothing is left out.
+    """
+    try:
+        with runtime.Session(graph, setting.threads) as session:
+            actions = [session.prepare({}, names) for names in [[NOTHING], *targets]]
+            started = time.perf_counter()
+            take_turns(actions, 1, 1)
+            once = (time.perf_counter() - started) / 2
+            rounds = int(min(_ROUNDS, max(_LEAST, _SECONDS / once)))
+            seconds = take_turns(actions, rounds, clock=clock_for(setting))
+    except VerifyError:
+        return None
+    least = seconds.min(axis=0) * 1e3
+    above: List[float] = np.maximum(least[1:] - least[0], 0).tolist()
+    return above
+
+
+@contextlib.contextmanager
+def timed_whole(graph: Graph, setting: Setting) -> Iterator[Callable[[], float]]:
+    """A function that runs a whole graph on random inputs and gives the milliseconds.
+
+    Raises:
+        GraphslimError: it does not run.
+    """
+    with prepared(graph, random_feeds(graph, 0, setting.batch), setting.threads) as action:
+        take_turns([action], 1, 1)
+        yield lambda: float(take_turns([action], 2, clock=clock_for(setting)).min() * 1e3)

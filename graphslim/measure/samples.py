@@ -1,0 +1,317 @@
+"""Sample inputs: from a file, a folder or an array, or made up; handed out run by run."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+
+import numpy as np
+
+from graphslim.analysis.cautions import Caution
+from graphslim.analysis.channels import analyse
+from graphslim.analysis.switches import switches
+from graphslim.arrays import read_arrays
+from graphslim.errors import GraphslimError
+from graphslim.ir import DType, Graph, Port
+from graphslim.measure.feeds import decoder_of, digest_of, matched, random_feeds
+from graphslim.measure.images import Images, Preprocessing, preprocessing_for
+from graphslim.measure.inputs import dtype_of, range_of, switch_array
+from graphslim.measure.pictures import Encoded, Pictures, endings_of, open_files
+from graphslim.progress import Tick, silent
+from graphslim.reading import require_regular
+from graphslim.words import plural
+
+Data = Union[None, str, "os.PathLike[str]", Images, Mapping[str, np.ndarray]]
+"""A path (.npz, .npy, an image, a folder of images), `Images` of a path with what to do to them,
+arrays by input name, or None for random inputs."""
+
+Columns = Dict[str, Union[np.ndarray, Pictures, Encoded]]
+"""By input name: all examples, of which slices are taken."""
+
+RANDOM_EXAMPLES = 8
+"""So many random inputs are made up where no data are given."""
+_HINT = "give an .npz, an .npy, an image or a folder of images"
+_FILE_ENDINGS = (*endings_of(None), *endings_of("DecodeWav"))
+
+
+class Samples(NamedTuple):
+    """What to run a graph on, and where its loss is taken from.
+
+    Attributes:
+        data: sample inputs.
+        loss_output: for gradients, a tensor (`node` or `node:port`) to take the loss from instead
+            of the outputs; see `sampled_scores.measure`.
+        batch: examples per run, where the graph leaves that open.
+        tick: told how many runs are done; see `graphslim.progress`.
+    """
+
+    data: Data = None
+    loss_output: Optional[str] = None
+    batch: int = 1
+    tick: Tick = silent
+
+
+class About(NamedTuple):
+    """What a graph is fed, for people, for `--json` and for the settings of plans.
+
+    Attributes:
+        kind: `random`, `arrays`, `images`, or `files` that the graph decodes itself.
+        where: the path, or what else the data came from.
+        examples: how many there are.
+        digest: gives the SHA-256 of the contents of the files, or of the arrays, which takes a
+            while; None for random inputs.
+        shapes: by input, the shape in one run.
+        sizes: how many different sizes images have.
+        preprocessing: what is done to images.
+        made_for: for random inputs, the range of their numbers, and what tells it.
+        switches: inputs that tell training from inference, and what they are fed.
+        cautions: what was left out, one line each.
+    """
+
+    kind: str
+    where: str
+    examples: int = 0
+    digest: Optional[Callable[[], str]] = None
+    shapes: Tuple[Tuple[str, Tuple[int, ...]], ...] = ()
+    sizes: int = 0
+    preprocessing: Optional[Preprocessing] = None
+    made_for: str = ""
+    switches: Tuple[Tuple[str, Union[bool, float]], ...] = ()
+    cautions: Tuple[str, ...] = ()
+
+    def lines(self) -> List[str]:
+        """What to print before the data are used."""
+        return [
+            f"data: {self._summary()}",
+            *[switch_line(name, value) for name, value in self.switches],
+            *[f"caution: {text}" for text in self.cautions],
+        ]
+
+    def _summary(self) -> str:
+        shapes = ", ".join([f"{name} {'x'.join(map(str, shape))}" for name, shape in self.shapes])
+        if self.kind == "images":
+            of_sizes = "" if self.sizes == 1 else f" of {self.sizes} sizes"
+            images = plural(self.examples, "image")
+            return f"{images}{of_sizes} from {self.where}, {self.preprocessing}"
+        if self.kind == "files":
+            return f"{plural(self.examples, 'file')} from {self.where}, which the graph decodes"
+        if self.kind == "arrays":
+            examples = plural(self.examples, "example")
+            return f"{examples} from {self.where} as they are ({shapes or 'no shape'} in one run)"
+        return f"{plural(self.examples, 'random input')} ({shapes}), {self.made_for}"
+
+    def as_dict(self) -> Dict[str, Any]:
+        """What makes the data these, wherever they lie; for `--json` and the settings of plans."""
+        tree: Dict[str, Any] = {
+            "kind": self.kind,
+            "examples": self.examples,
+            "sha256": None if self.digest is None else self.digest(),
+        }
+        if self.preprocessing is not None:
+            tree["preprocessing"] = self.preprocessing.as_dict()
+        if self.switches:
+            tree["switches"] = dict(self.switches)
+        return tree
+
+
+def switch_line(name: str, value: Union[bool, float]) -> str:
+    """What to say of an input that tells training from inference."""
+    why = "inference" if isinstance(value, bool) else "dropout lets everything through"
+    return f"input {name} is fed with {value} ({why})"
+
+
+def caution(graph: Graph, data: Data) -> Optional[Caution]:
+    """What is to be said of scores that were measured without real data."""
+    if data is not None:
+        return None
+    return Caution(
+        f"the scores were measured on {RANDOM_EXAMPLES} random inputs, "
+        "which tell little of real ones",
+        "give some tens of typical inputs with --data",
+        graph.inputs[0] if graph.inputs else graph.name,
+    )
+
+
+class Examples:
+    """Sample inputs of a graph, to be fed a few at a time, as often as wanted.
+
+    Each run takes as many examples as the graph has room for: the size of the first axis where it
+    is fixed, else `samples.batch`. So more data can be given than the graph takes at once. Where
+    that size is fixed and the number of examples is no multiple of it, the last ones are left out.
+    Images are decoded run by run: no more of them are held than a run takes.
+
+    Args:
+        graph: the graph.
+        samples: where they come from.
+        seed: for random ones.
+
+    Attributes:
+        runs: how many runs there are.
+        count: how many examples there are in all runs.
+        about: what there is to say of them.
+
+    Raises:
+        GraphslimError: the data cannot be read, or do not fit the inputs or each other.
+    """
+
+    def __init__(self, graph: Graph, samples: Samples, seed: int = 0) -> None:
+        self._tick, self._graph = samples.tick, graph
+        self._types = {name: dtype_of(graph[name]).storage for name in graph.inputs}
+        self._columns, about = _opened(graph, samples.data, seed)
+        fixed = switches(graph)
+        self._switches = {name: fixed[name] for name in fixed if name not in self._columns}
+        cautions, sizes = list(about.cautions), {}
+        for name in self._columns:
+            size = _per_run(graph, name, self._columns[name], samples.batch)
+            if size is not None:
+                sizes[name] = size
+                cautions += self._leave_out(name, size)
+        counts = {
+            name: max(1, math.ceil(len(self._columns[name]) / size)) for name, size in sizes.items()
+        }
+        self.runs = max(counts.values(), default=1)
+        self._sizes = {
+            name: size
+            for name, size in sizes.items()
+            if counts[name] > 1 or not isinstance(self._columns[name], np.ndarray)
+        }
+        self._check(counts)
+        lengths = [len(self._columns[name]) for name in self._sizes or counts]
+        self.count = max(1, lengths[0]) if lengths else 1
+        self.about = about._replace(
+            examples=self.count, switches=tuple(self._switches.items()), cautions=tuple(cautions)
+        )
+
+    def __iter__(self) -> Iterator[Tuple[Dict[str, np.ndarray], int]]:
+        """Run by run: inputs by name, and how many examples they hold."""
+        for run in range(self.runs):
+            part = {}
+            for name, column in self._columns.items():
+                size = self._sizes.get(name)
+                if size is not None:
+                    column = column[run * size : (run + 1) * size]
+                part[name] = np.asarray(column).astype(self._types[name], copy=False)
+            count = self._examples_in(run, part)
+            for name, value in self._switches.items():
+                part[name] = switch_array(self._graph, name, value, count)
+            yield part, count
+            self._tick(run + 1, self.runs, "sample inputs")
+
+    def _examples_in(self, run: int, part: Mapping[str, np.ndarray]) -> int:
+        for name, size in self._sizes.items():
+            return min(size, len(self._columns[name]) - run * size)
+        return max(1, next((len(array) for array in part.values() if array.ndim), 1))
+
+    def _leave_out(self, name: str, size: int) -> List[str]:
+        """Shortens an array to a multiple of a fixed batch; says so."""
+        column = self._columns[name]
+        shape = analyse(self._graph).fact(Port(name)).shape
+        if not shape or not shape[0] or not len(column) % size:
+            return []
+        whole = len(column) // size * size
+        self._columns[name] = column[:whole]
+        return [
+            f"the last {len(column) - whole} of {len(column)} examples are left out: the graph "
+            f"takes {size} at once"
+        ]
+
+    def _check(self, counts: Mapping[str, int]) -> None:
+        """Refuses arrays that hold different numbers of examples.
+
+        Raises:
+            GraphslimError: two arrays hold different numbers of examples, both more than a run's.
+        """
+        fullest = max(counts, key=lambda name: counts[name], default="")
+        for name, count in counts.items():
+            if count not in (1, self.runs):
+                raise GraphslimError(
+                    f"its array holds {len(self._columns[name])} examples, that of {fullest!r} "
+                    f"{len(self._columns[fullest])}",
+                    f"input {name}",
+                    "give as many of each",
+                )
+
+
+def _per_run(graph: Graph, name: str, column: Any, batch: int) -> Optional[int]:
+    """How many examples an input takes at once; None where it has no axis for them."""
+    shape = analyse(graph).fact(Port(name)).shape
+    is_array = isinstance(column, np.ndarray)
+    if not is_array and not column.batched:
+        return 1
+    if shape == () or (is_array and not column.ndim):
+        return None
+    return batch if not shape or not shape[0] else shape[0]
+
+
+def _opened(graph: Graph, data: Data, seed: int) -> Tuple[Columns, About]:
+    """The examples by input, and what there is to say of them."""
+    if data is None:
+        return _random(graph, seed)
+    if isinstance(data, Mapping):
+        return _given(graph, data, "arrays")
+    images = data if isinstance(data, Images) else Images(os.fspath(data))
+    images = images._replace(path=os.fspath(images.path))
+    if not os.path.isdir(images.path):
+        require_regular(images.path, _HINT, GraphslimError)
+        if not images.path.lower().endswith(_FILE_ENDINGS):
+            images.refuse_options("these are arrays")
+            return _given(graph, read_arrays(images.path), images.path)
+    return _from_files(graph, images)
+
+
+def _given(graph: Graph, arrays: Mapping[str, np.ndarray], where: str) -> Tuple[Columns, About]:
+    columns = matched(graph, arrays, where, list(switches(graph)))
+    shapes = []
+    for name, array in columns.items():
+        dims = analyse(graph).fact(Port(name)).shape
+        size = (dims[0] if dims else None) or 1
+        shapes.append((name, (size, *array.shape[1:]) if array.ndim else ()))
+    about = About("arrays", where, 0, lambda: digest_of(list(columns.items())), tuple(shapes))
+    return dict(columns), about
+
+
+def _from_files(graph: Graph, images: Images) -> Tuple[Columns, About]:
+    """Image files for the one input that takes them."""
+    names = [name for name in graph.inputs if name not in switches(graph)]
+    if len(names) != 1:
+        raise GraphslimError(
+            f"the graph has {len(names)} inputs", images.path, "give an .npz with all of them"
+        )
+    (name,) = names
+    shape = analyse(graph).fact(Port(name)).shape
+    multiple = (shape[0] or 1) if shape else 1
+    if dtype_of(graph[name]) is DType.string:
+        images.refuse_options("the graph decodes the files itself")
+        endings = endings_of(decoder_of(graph, name))
+        files = open_files(images, endings, multiple, decoded=False)
+        stated = graph[name].attrs.get("shape")
+        batched = bool(shape) if shape is not None else stated is None or stated.dims != ()
+        column: Union[Encoded, Pictures] = Encoded(files, batched)
+        about = About("files", images.path)
+    else:
+        preprocessing = preprocessing_for(graph, name, images)
+        multiple = multiple if preprocessing.layout.batched else 1
+        files = open_files(images, endings_of(None), multiple, decoded=True)
+        column = Pictures(files, preprocessing)
+        about = About("images", images.path, sizes=files.sizes, preprocessing=preprocessing)
+    return {name: column}, about._replace(digest=lambda: files.sha256, cautions=files.cautions)
+
+
+def _random(graph: Graph, seed: int) -> Tuple[Columns, About]:
+    """Several draws of what `random_feeds` makes up, one after the other."""
+    draws = [random_feeds(graph, seed + draw) for draw in range(RANDOM_EXAMPLES)]
+    fixed = switches(graph)
+    columns: Columns = {
+        name: np.concatenate([draw[name] for draw in draws]) if first.ndim else first
+        for name, first in draws[0].items()
+        if name not in fixed
+    }
+    ranges = [range_of(graph, name) for name in columns]
+    texts = [
+        f"{numbers.low:g}..{numbers.high:g} ({numbers.reason or 'assumed: the graph does not say'})"
+        for numbers in ranges
+    ]
+    made_for = ", ".join(dict.fromkeys(texts)) or "no numbers"
+    shapes = tuple([(name, draws[0][name].shape) for name in columns])
+    return columns, About("random", "a seed", shapes=shapes, made_for=made_for)
