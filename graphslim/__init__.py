@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphslim._version import __version__
-from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.analysis.cost import Cost, cost
 from graphslim.analysis.values import Values
 from graphslim.api import (
@@ -17,6 +16,9 @@ from graphslim.api import (
     summary,
     verify,
 )
+from graphslim.channels.facts import Fact, channel_axis
+from graphslim.channels.groups import Channels, Group, analyse
+from graphslim.channels.visit import OpVisit
 from graphslim.criteria import criteria, criterion
 from graphslim.errors import GraphslimError
 from graphslim.graphdef import drop_functions, serialize, to_graph_def
@@ -38,7 +40,7 @@ from graphslim.ir.query import needed as needed_nodes
 from graphslim.layout import to_nhwc
 from graphslim.lazy import names_of
 from graphslim.match import Match, Matcher
-from graphslim.ops.table import channel_axis, channel_rule, cost_rule, value_rule
+from graphslim.ops import channel_rule, cost_rule, value_rule
 from graphslim.optimizing import optimize
 from graphslim.pattern import Pattern, Var, block_pattern
 from graphslim.pipeline import Dump, FindBlocks, Outcome, Pass, Pipeline, Timing, Verify, register
@@ -79,6 +81,7 @@ __all__ = [
     "Cost",
     "DType",
     "Dump",
+    "Fact",
     "FindBlocks",
     "Graph",
     "GraphslimError",
@@ -88,6 +91,7 @@ __all__ = [
     "Match",
     "Matcher",
     "Node",
+    "OpVisit",
     "Outcome",
     "Pass",
     "Pattern",
