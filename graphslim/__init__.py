@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphslim._version import __version__
-from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.analysis.cost import Cost, cost
 from graphslim.analysis.values import Values
 from graphslim.api import (
@@ -16,6 +15,9 @@ from graphslim.api import (
     strip,
     summary,
 )
+from graphslim.channels.facts import Fact, channel_axis
+from graphslim.channels.groups import Channels, Group, analyse
+from graphslim.channels.visit import OpVisit
 from graphslim.criteria import criteria, criterion
 from graphslim.errors import GraphslimError
 from graphslim.graphdef import drop_functions, serialize, to_graph_def
@@ -40,7 +42,7 @@ from graphslim.match import Match, Matcher
 from graphslim.measure.images import Images
 from graphslim.measure.samples import Samples
 from graphslim.measure.verify import verify
-from graphslim.ops.table import channel_axis, channel_rule, cost_rule, value_rule
+from graphslim.ops import channel_rule, cost_rule, value_rule
 from graphslim.optimizing import optimize
 from graphslim.pattern import Pattern, Var, block_pattern
 from graphslim.pipeline import Dump, FindBlocks, Outcome, Pass, Pipeline, Timing, Verify, register
@@ -80,6 +82,7 @@ __all__ = [
     "Cost",
     "DType",
     "Dump",
+    "Fact",
     "FindBlocks",
     "Graph",
     "GraphslimError",
@@ -89,6 +92,7 @@ __all__ = [
     "Match",
     "Matcher",
     "Node",
+    "OpVisit",
     "Outcome",
     "Pass",
     "Pattern",

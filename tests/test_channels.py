@@ -13,6 +13,7 @@ from tiny import groups, pins, tiny
 
 import graphslim as gs
 from graphslim.channels import joints
+from graphslim.channels.groups import copies_needed
 from graphslim.channels.joints import connected
 from graphslim.channels.rules import CHANNEL_RULES
 from graphslim.channels.visit import OpVisit
@@ -306,6 +307,32 @@ def test_analysis_is_kept_until_the_graph_changes() -> None:
     assert gs.analyse(graph) is first
     graph.set_attr("a", "padding", b"VALID")
     assert gs.analyse(graph) is not first
+
+
+# ------------------------------------------------------------------ numbers, and shared vectors
+
+
+def test_one_number_that_says_several_sizes_stays() -> None:
+    """Tile repeats the 4: rewritten for the channels, it would be wrong for height and width."""
+    text = X.replace("8,8,4", "4,4,3") + conv("a", "x", 3, 4)
+    text += "n = i32[1]{4}\nt = i32[1]{3}\nhwc = Tile(n, t)\nbatch = i32[1]{1}\naxis = i32[]{0}\n"
+    text += "shape = ConcatV2(batch, hwc, axis)\ny = Reshape(a, shape)\n" + conv("z", "y", 4, 2)
+    assert pins(tiny(text), "a") == "its size is computed from numbers that stay @ y"
+
+
+@pytest.mark.parametrize("cut", ["a", "b"])
+def test_of_a_shared_vector_the_original_is_for_those_that_lose_nothing(cut: str) -> None:
+    text = X + "bias = f32[6]{random 1}\n"
+    for name in ("a", "b"):
+        text += conv(name, "x", 4, 6) + f"{name}/y = BiasAdd({name}, bias)\n"
+        text += conv(f"{name}/z", f"{name}/y", 6, 2)
+    graph = tiny(text)
+    channels = gs.analyse(graph)
+    gone = np.zeros(channels.count, bool)
+    gone[groups(graph)[cut].channels[:2]] = True
+    original, copy = copies_needed(channels, gone)["bias"]
+    assert not original[0].any() and copy[0].tolist() == [True] * 2 + [False] * 4
+    assert [use.node for use in copy[1]] == [f"{cut}/y"]
 
 
 # ------------------------------------------------------------------ connected components

@@ -289,3 +289,28 @@ def test_chain_held_up_by_rounding_stays_exact() -> None:
     plan = gs.plan(graph, min_channels=3)
     assert {group.id: len(group.removed) for group in plan.groups} == {"a": 1, "m": 1}
     assert_equivalent(graph, round_trip(gs.apply(graph, plan)))
+
+
+FUSED = """
+x = input 1,6,6,2
+a/w = f32[1,1,2,5]{random 1}
+a = Conv2D(x, a/w)
+a/b = f32[5]{0.5 -1 2 1 3}
+y = BiasAdd(a, a/b)
+m/w = f32[1,1,5,4]{random 5}
+m = _FusedConv2D(y, m/w) num_args=0 fused_ops=["Relu"] padding="SAME" strides=[1,1,1,1]
+z/w = f32[1,1,4,3]{random 2}
+z = Conv2D(m, z/w)
+o = Relu(z)
+"""
+
+
+def test_what_makes_a_constant_stays_as_long_as_the_constant_does() -> None:
+    """`m` has no offset to fold into: channel 3 of it is a constant because channel 0 of `a` is."""
+    graph = zero_filters(tiny(FUSED), "a/w", 3, [0])
+    weights = np.array(constant(graph, "m/w"))
+    weights[0, 0, 0], weights[0, 0, :, 3] = 0, 0
+    weights[0, 0, 0, 3] = 1
+    graph.set_attr("m/w", "value", graph["m/w"].attrs["value"].with_numbers(weights))
+    assert dead(graph, min_channels=3) == {"m": [3]}
+    assert dead(graph, min_channels=4) == {}

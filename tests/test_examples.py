@@ -15,11 +15,12 @@ from networks import Net
 from spellings import NORMS
 
 import graphslim as gs
+from graphslim.channels import rules
 from graphslim.criteria import registry as criteria_registry
 from graphslim.criteria import score
 from graphslim.match import PATTERNS
 from graphslim.pipeline import registry
-from graphslim.testing import assert_equivalent, check_drawing, check_pass
+from graphslim.testing import assert_equivalent, check_drawing, check_pass, from_text
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
 
@@ -163,6 +164,44 @@ def test_the_custom_criterion_scores(model: Path, monkeypatch: pytest.MonkeyPatc
     filters = graph[graph.data_inputs("block_1/pointwise")[1].node].attrs["value"].array
     assert found.own["block_1/pointwise"] == pytest.approx(abs(filters).max(axis=(0, 1, 2)))
     assert "largest" in gs.criteria()
+
+
+# ---------------------------------------------------------------------- custom_op.py
+
+
+SCALED = """
+x = Placeholder() dtype=float32 shape=<1,8,8,3>
+a/w = Const() dtype=float32 value=float32[1,1,3,6]{random 1}
+a = Conv2D(x, a/w) T=float32 padding="SAME" strides=[1,1,1,1]
+scale = Const() dtype=float32 value=float32[6]{random 1}
+y = ScaleChannels(a, scale)
+z/w = Const() dtype=float32 value=float32[1,1,6,2]{random 1}
+z = Conv2D(y, z/w) T=float32 padding="SAME" strides=[1,1,1,1]
+output z
+"""
+
+
+def test_the_custom_op_lets_channels_go(tmp_path: Path) -> None:
+    path = tmp_path / "scaled.pb"
+    gs.save(from_text(SCALED), str(path))
+    assert run(EXAMPLES / "custom_op.py", path).splitlines() == [
+        "a: 6 channels may go",
+        "z: 2 channels stay: it is a graph output",
+    ]
+    before = gs.analyse(gs.load(str(path))).groups  # without the rule, which ran elsewhere
+    assert before[0].pinned_by == "graphslim has no rule for the op ScaleChannels"
+
+
+def test_the_custom_op_is_cut_with_its_channels(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = rules.CHANNEL_RULES
+    monkeypatch.setitem(table, "ScaleChannels", table["Relu"])  # so that it goes after the test
+    del table["ScaleChannels"]
+    load_example("custom_op")
+    graph = from_text(SCALED)
+    plan = gs.plan(graph, criterion="l1", ratio=0.5, multiple_of=1)
+    slim = gs.apply(graph, plan)
+    assert slim["scale"].attrs["value"].shape == (3,)
+    assert slim["z/w"].attrs["value"].shape == (1, 1, 3, 2)
 
 
 # ---------------------------------------------------------------------- library.py

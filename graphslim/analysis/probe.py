@@ -10,24 +10,17 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Union
 import numpy as np
 
 from graphslim.channels.groups import analyse
-from graphslim.channels.rules import VALUE_RULES, ValueVisit, value_outputs
+from graphslim.channels.rules import STRUCTURAL, VALUE_RULES, ValueVisit, value_outputs
 from graphslim.errors import AnalysisError
-from graphslim.ir import IDENTITIES, DType, Graph, Node, Port, Shape
+from graphslim.ir import DType, Graph, Node, Port, Shape
 from graphslim.ir.families import MEASURES, QUOTIENTS, RESIZES, SUMS, UNIFORM_DRAWS
 
-_MOVES = frozenset(
-    ("Cast", "Concat", "ConcatV2", "ExpandDims", "Gather", "GatherV2", "Pack", "Reshape")
-    + ("ReverseV2", "Slice", "Split", "SplitV", "Squeeze", "StridedSlice", "Transpose", "Unpack")
-)
 _ARITHMETIC: Dict[str, Callable[..., np.ndarray]] = {
-    "Add": np.add,
-    "AddV2": np.add,
-    "BiasAdd": np.add,
+    **dict.fromkeys(SUMS | {"BiasAdd"}, np.add),
+    **dict.fromkeys(QUOTIENTS, np.divide),
     "Sub": np.subtract,
     "Neg": np.negative,
     "Mul": np.multiply,
-    "Div": np.divide,
-    "RealDiv": np.divide,
 }
 _KEEPS_RANGE = RESIZES | {"MirrorPad", "Pad", "PadV2"}
 """Ops whose numbers are those of their input, or between them, but for a border."""
@@ -72,7 +65,7 @@ class Probe:
         ports = self._graph.data_inputs(node)
         if node.op in _KEEPS_RANGE and ports[0] in self._values:
             self._values[Port(node.name)] = self._values[ports[0]]
-        elif node.op in _ARITHMETIC or node.op in _MOVES or node.op in IDENTITIES:
+        elif node.op in _ARITHMETIC or node.op in STRUCTURAL:
             values = [
                 self.at(port) if port in self._values else self._constant(port) for port in ports
             ]

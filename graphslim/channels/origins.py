@@ -1,9 +1,9 @@
 """Where the numbers of a graph come from, and which of them count channels.
 
-Beside the numbers of a small integer tensor (`Fact.value`) go their origins (`Fact.atoms`), floats:
-0 and up for an element of a constant, which can be rewritten when a width changes; `COMPUTED` and
-`FIXED` for numbers that never change; and from `FIRST` down for the size of an axis, either of one
-that has ids, which changes with them, or of the open first axis of a batch.
+Beside the numbers of a small integer tensor (`Fact.value`) go their origins, floats: 0 and up for
+an element of a constant, which can be rewritten when a width changes; `COMPUTED` and `FIXED` for
+numbers that never change; and from `FIRST` down for the size of an axis, either of one that has
+ids, which changes with them, or of the open first axis of a batch.
 """
 
 from __future__ import annotations

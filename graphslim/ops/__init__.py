@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from graphslim.channels.rules import channel_rule, cost_rule, value_rule
 from graphslim.ops import (  # noqa: F401
     activation,
     control,
@@ -27,6 +28,5 @@ from graphslim.ops import (  # noqa: F401
     sources,
     transposed,
 )
-from graphslim.ops.table import channel_rule, cost_rule, value_rule
 
 __all__ = ["channel_rule", "cost_rule", "value_rule"]
