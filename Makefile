@@ -11,7 +11,7 @@ OUT ?= build/digits
 SECONDS ?= 3600
 SEED ?=
 
-pytest = -m pytest -n $(JOBS) $(MARKS) $(ARGS)
+pytest = -m pytest -n $(JOBS) --dist worksteal $(MARKS) $(ARGS)
 
 help:
 	@echo 'make demo       prune a small network and show what became of it'
