@@ -12,7 +12,7 @@ SECONDS ?= 3600
 COUNT ?= 400
 SEED ?=
 
-pytest = -m pytest -n $(JOBS) $(MARKS) $(ARGS)
+pytest = -m pytest -n $(JOBS) --dist worksteal $(MARKS) $(ARGS)
 
 help:
 	@echo 'make demo       prune a small network and show what became of it'

@@ -47,7 +47,7 @@ EXTRAS_REQUIRE = {
         "matplotlib>=3.4",
         "pillow>=6.0",
         "pytest>=7.0",
-        "pytest-xdist>=2.5",
+        "pytest-xdist>=3.2",
     ],
     # Exact versions, so that `make check` says the same today and tomorrow. numpy and
     # click are here for their type hints, which change from release to release.

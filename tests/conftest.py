@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 # The helpers that stand beside the tests, wherever pytest is started.
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import once  # noqa: E402
 
 # Timing leaves TensorFlow's kernels as shipped, if it comes first; other tests compare exactly.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
@@ -39,3 +43,15 @@ def model_files() -> list:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "model_file" in metafunc.fixturenames:
         metafunc.parametrize("model_file", model_files())
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A folder for what is made once in a test run; workers inherit the variable that names it."""
+    if once.VARIABLE not in os.environ:
+        config.made_once = os.environ[once.VARIABLE] = tempfile.mkdtemp(prefix="graphslim-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if hasattr(config, "made_once"):
+        del os.environ[once.VARIABLE]
+        shutil.rmtree(config.made_once)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 import graphslim as gs
+from graphslim.runtime import unoptimized
 
 _RANGES = {
     "gamma": (0.8, 1.4),
@@ -60,6 +61,14 @@ def freeze(name: str, folder: Path, size: int = 224, way: str = "frozen") -> Net
     The outputs are its own and the logits: the softmax of a random network is nearly flat and would
     hide any difference.
     """
+    path, params = write_network(name, folder, size, way)
+    return Network(load(path), path, params)
+
+
+def write_network(
+    name: str, folder: Path, size: int = 224, way: str = "frozen"
+) -> Tuple[Path, int]:
+    """Writes a network with random weights; gives what was written, and its parameters by Keras."""
     import tensorflow as tf
 
     how = WAYS[way]
@@ -68,6 +77,8 @@ def freeze(name: str, folder: Path, size: int = 224, way: str = "frozen") -> Net
     if _is_first(tf):
         tf.compat.v1.reset_default_graph()
         keras.backend.clear_session()
+        v1 = tf.compat.v1
+        v1.keras.backend.set_session(v1.Session(config=unoptimized(v1)))
         if not how.training:
             keras.backend.set_learning_phase(0)
     keras.backend.set_image_data_format("channels_first" if how.channels_first else "channels_last")
@@ -75,11 +86,10 @@ def freeze(name: str, folder: Path, size: int = 224, way: str = "frozen") -> Net
     try:
         model = getattr(keras.applications, name)(weights=None, input_shape=shape)
         randomise(model)
-        path, params = how.write(tf, model, folder), model.count_params()
+        return how.write(tf, model, folder), model.count_params()
     finally:
         keras.backend.set_image_data_format("channels_last")
         keras.backend.clear_session()
-    return Network(load(path), path, params)
 
 
 def load(path: Path) -> gs.Graph:
@@ -171,7 +181,7 @@ def _function_2(tf: Any, model: Any, batch: int = 1, **options: Any) -> Any:
     )
 
     shape = (batch, *model.input_shape[1:])
-    call = tf.function(lambda image: model(image, training=False))
+    call = tf.function(lambda image: model(image, training=False), autograph=False)
     function = call.get_concrete_function(tf.TensorSpec(shape, tf.float32, name="image"))
     return convert_variables_to_constants_v2(function, **options).graph.as_graph_def()
 

@@ -11,7 +11,8 @@ from typing import Any, List, Set
 
 import pytest
 from architectures import ARCHITECTURES, LARGE, Architecture, ways_of
-from freezing import WAYS, freeze
+from freezing import WAYS
+from keras_networks import freeze
 from oracles import check_dead, check_identity, check_masked, kinds, run
 
 import graphslim as gs

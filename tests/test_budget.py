@@ -221,9 +221,9 @@ def test_half_the_macs_of_keras_networks(name: str, tmp_path: Path) -> None:
     tf = pytest.importorskip("tensorflow")
     if not hasattr(tf.keras.applications, name):
         pytest.skip(f"TensorFlow {tf.__version__} has no {name}")
-    from freezing import freeze
+    from keras_networks import freeze
 
-    _half(freeze(name, tmp_path, size=96).graph, check=False)
+    _half(freeze(name, tmp_path, size=64).graph, check=False)
 
 
 def _half(graph: gs.Graph, check: bool) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import trained
 from command import Run
+from sessions import plain_config
 
 import graphslim as gs
 from graphslim import runtime
@@ -62,7 +63,7 @@ def write(tmp_path: Path, build: Callable[[Any], Any], **saver: Any) -> str:
     """Saves a graph of one's own making, initialised; `build` gives the variables to save."""
     tf = runtime.plain_tensorflow()
     prefix = str(tmp_path / "own")
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=plain_config(tf)) as session:
         saved = build(tf)
         for variable in tf.global_variables():  # a moving average begins with the variable's value
             session.run(variable.initializer)
@@ -312,7 +313,7 @@ def test_functions_of_the_input_pipeline_are_left_behind(tmp_path: Path) -> None
 
 def test_a_checkpoint_of_objects(tmp_path: Path) -> None:
     tf = runtime.plain_tensorflow()
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=plain_config(tf)) as session:
         w = tf.get_variable("w", [2], use_resource=True)
         session.run(w.initializer)
         prefix = tf.train.Checkpoint(w=w).save(str(tmp_path / "model"), session=session)
@@ -539,7 +540,7 @@ def test_the_forward_outputs_are_proposed_where_all_that_is_unread_are_gradients
 ) -> None:
     """A MetaGraph that was saved before, or after, the optimizer was added."""
     tf = runtime.tensorflow()
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=plain_config(tf)) as session:
         x = tf.placeholder(tf.float32, [None, 4], name="x")
         labels = tf.placeholder(tf.int32, [None], name="labels")
         hidden = tf.nn.relu(tf.matmul(x, tf.get_variable("v", [4, 5])))

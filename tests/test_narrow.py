@@ -7,6 +7,7 @@ from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 import numpy as np
 import pytest
 import training_nets as nets
+from sessions import plain_config
 from training_nets import Setting
 
 from graphslim.checkpoint.narrow import narrow
@@ -97,18 +98,18 @@ def imported(tf: Any, graph: Graph) -> Any:
 
 def values(graph: Any, session: Any) -> Dict[str, np.ndarray]:
     """What the variables hold, by name."""
-    found = {}
+    tensors = {}
     for op in graph.get_operations():
         if op.type == "VariableV2":
-            found[op.name] = session.run(op.outputs[0])
+            tensors[op.name] = op.outputs[0]
         elif op.type == "VarHandleOp":
-            found[op.name] = session.run(f"{op.name}/Read/ReadVariableOp:0")
-    return found
+            tensors[op.name] = f"{op.name}/Read/ReadVariableOp:0"
+    return session.run(tensors)
 
 
 def trained(tf: Any, graph: Any, start: Mapping[str, np.ndarray]) -> Any:
     """Initial values (those given, or the graph's own), losses and values after two steps."""
-    with tf.Session(graph=graph) as session:
+    with tf.Session(graph=graph, config=plain_config(tf)) as session:
         for op in graph.get_operations():
             if op.type in VARIABLE_OPS:
                 # One by one: TensorFlow does not wait with an average for what it averages.
@@ -230,7 +231,7 @@ def test_initial_values_have_the_new_shape(tf: Any, initial: str) -> None:
         tf.get_variable("w", [3, 3, 4, 4], initializer=make, use_resource=True)
         tf.group(tf.global_variables_initializer(), name="init")
     slim = imported(tf, narrow(load(graph), {"w": {2: [0], 3: [1, 3]}}).graph)
-    with tf.Session(graph=slim) as session:
+    with tf.Session(graph=slim, config=plain_config(tf)) as session:
         session.run("init")
         value = values(slim, session)["w"]
     assert value.shape == (3, 3, 3, 2)

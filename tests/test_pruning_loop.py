@@ -10,6 +10,7 @@ from typing import Any, List, NamedTuple
 import naive_method as naive
 import numpy as np
 import pytest
+from sessions import plain_config
 
 import graphslim as gs
 from graphslim.graphdef import parse
@@ -205,7 +206,7 @@ class TestLoop:
         last, results = run.steps[-1], []
         for folder in ("Rebuild_CKPT", "Stripped_Dir"):
             prefix = tf.train.latest_checkpoint(os.path.join(last.folder, folder))
-            with tf.Graph().as_default(), tf.Session() as session:
+            with tf.Graph().as_default(), tf.Session(config=plain_config(tf)) as session:
                 saver = tf.train.import_meta_graph(prefix + ".meta")
                 session.run(tf.global_variables_initializer())
                 saver.restore(session, prefix)

@@ -12,6 +12,7 @@ from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Seque
 
 import numpy as np
 import pytest
+from sessions import plain_config
 
 import graphslim as gs
 from graphslim import runtime
@@ -513,10 +514,7 @@ def run_signature(
     """By the names of its tensors, what TensorFlow computes for a signature of a SavedModel."""
     tf = runtime.tensorflow()
     # Not optimised: what TensorFlow folds of constants it calculates in another order.
-    config = tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
-    config.graph_options.rewrite_options.disable_meta_optimizer = True
-    config.graph_options.optimizer_options.opt_level = -1
-    with tf.Session(graph=tf.Graph(), config=config) as session:
+    with tf.Session(graph=tf.Graph(), config=plain_config(tf)) as session:
         loaded = tf.saved_model.loader.load(session, list(tags), str(folder))
         signature = loaded.signature_def[name]
         names = [signature.inputs[key].name for key in sorted(signature.inputs)]
@@ -541,7 +539,7 @@ Built = Tuple[Dict[str, Any], Dict[str, Any]]
 def save_tf1(folder: Path, build: Callable[[Any], Built], **more: Callable[[Any], Built]) -> Path:
     """Saves a TF1 SavedModel whose signature is what `build` gives, and others by their names."""
     tf = runtime.tensorflow()
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=plain_config(tf)) as session:
         tf.set_random_seed(3)
         signatures = {}
         for name, make in {DEFAULT: build, **more}.items():
@@ -596,7 +594,7 @@ def test_variables_of_tf1(tmp_path: Path, resource: bool) -> None:
 def test_signatures_and_tags(tmp_path: Path) -> None:
     tf = runtime.tensorflow()
     folder = tmp_path / "net"
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=plain_config(tf)) as session:
         x = tf.placeholder(tf.float32, [None, 8, 8, 3], name="x")
         scale = tf.get_variable("scale", [3], initializer=tf.ones_initializer())
         logits = tf.multiply(x, scale, name="logits")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Optional, Tuple
 
 import pytest
+from sessions import plain_config
 from tiny import groups, tiny
 
 import graphslim as gs
@@ -79,7 +80,9 @@ def test_shapes_of_sound_are_those_of_tensorflow() -> None:
     import tensorflow as tf
 
     raw = getattr(tf, "raw_ops", None) or tf.compat.v1.raw_ops
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+    with tf.Graph().as_default(), tf.compat.v1.Session(
+        config=plain_config(tf.compat.v1)
+    ) as session:
         for window, stride, samples in ((640, 640, 16000), (480, 160, 16000), (512, 512, 500)):
             sound = tf.zeros([samples, 1])
             power = raw.AudioSpectrogram(input=sound, window_size=window, stride=stride)

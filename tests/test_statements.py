@@ -7,6 +7,7 @@ from typing import Any, Callable
 
 import numpy as np
 import pytest
+from sessions import plain_config
 from tiny import tiny
 
 import graphslim as gs
@@ -133,7 +134,7 @@ def test_a_graph_that_nobody_changed_is_written_as_it_came(tmp_path: Path) -> No
 def test_a_checkpoint_whose_layers_share_a_bias_is_stripped(tmp_path: Path) -> None:
     """A MetaGraph always states the shapes of all outputs."""
     tf = runtime.tensorflow()
-    with tf.Graph().as_default(), tf.Session() as session:
+    with tf.Graph().as_default(), tf.Session(config=plain_config(tf)) as session:
         kernel, bias, head = [
             tf.get_variable(name, shape, initializer=tf.random_normal_initializer(seed=1))
             for name, shape in (("k", (3, 3, 3, 16)), ("b", (16,)), ("h", (1, 1, 16, 4)))

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple
 import numpy as np
 import pytest
 import trained
+from sessions import plain_config
 
 import graphslim as gs
 from graphslim.checkpoint.model import Trained, open_checkpoint
@@ -68,6 +69,10 @@ def restored(tf: Any, case: Case) -> Any:
     return scaffold, step
 
 
+def chief(tf: Any, scaffold: Any) -> Any:
+    return tf.train.ChiefSessionCreator(scaffold, config=plain_config(tf))
+
+
 def at_zero(values: Mapping[str, np.ndarray], case: Case, where: str) -> None:
     """Checks that the plan's slices are zero in weights, slots and averages, and nothing else."""
     for name, axes in case.slices().items():
@@ -96,6 +101,7 @@ def test_every_checkpoint_of_a_monitored_session_has_the_zeros(
     with tf.train.MonitoredTrainingSession(
         checkpoint_dir=str(tmp_path),
         scaffold=scaffold,
+        config=plain_config(tf),
         chief_only_hooks=[hook],
         save_checkpoint_steps=1,
         save_summaries_steps=None,  # the network's own need images
@@ -127,9 +133,7 @@ def test_the_listener_sets_zeros_before_a_saver_that_comes_first(
     saver = tf.train.CheckpointSaverHook(
         str(tmp_path), save_steps=1, scaffold=scaffold, listeners=[hook.listener()]
     )
-    with tf.train.MonitoredSession(
-        tf.train.ChiefSessionCreator(scaffold), hooks=[saver, hook]
-    ) as session:
+    with tf.train.MonitoredSession(chief(tf, scaffold), hooks=[saver, hook]) as session:
         for _ in range(2):
             session.run(step)
     saved = steps_saved(tmp_path)
@@ -143,7 +147,7 @@ def test_between_two_times_channels_are_left_alone(tf: Any, case: Case) -> None:
     hook = gs.training.SoftPruningHook(case.plan, every_n_steps=2)
     name, axes = next(iter(case.slices().items()))
     found: List[bool] = []
-    with tf.train.MonitoredSession(tf.train.ChiefSessionCreator(scaffold), hooks=[hook]) as session:
+    with tf.train.MonitoredSession(chief(tf, scaffold), hooks=[hook]) as session:
         for _ in range(4):
             session.run(step)
             raw = session._tf_sess()
@@ -160,7 +164,7 @@ def test_the_failed_rate_is_that_of_the_summary(tf: Any, case: Case) -> None:
     hook = gs.training.SoftPruningHook(case.plan, summary_every_n_steps=1)
     nothing = tf.no_op()
     gone = next(iter(case.slices().items()))
-    with tf.train.MonitoredSession(tf.train.ChiefSessionCreator(scaffold), hooks=[hook]) as session:
+    with tf.train.MonitoredSession(chief(tf, scaffold), hooks=[hook]) as session:
         session.run(nothing)
         assert hook.failed_rate == 0.0
         variable = [one for one in tf.global_variables() if one.op.name == gone[0]][0]
@@ -178,7 +182,7 @@ def test_replicas_are_set_to_zero_too(tf: Any, case: Case) -> None:
     copy = tf.Variable(np.ones(shape, np.float32), name=f"{name}/replica_1", trainable=False)
     hook = gs.training.SoftPruningHook(case.plan)
     hook.begin()
-    with tf.Session() as session:
+    with tf.Session(config=plain_config(tf)) as session:
         scaffold.saver.restore(session, case.model.prefix)
         session.run(copy.initializer)
         hook.after_create_session(session, None)
@@ -213,7 +217,7 @@ def penalty(case: Case) -> float:
 def test_group_lasso_is_what_numpy_says(tf: Any, case: Case) -> None:
     scaffold, _ = restored(tf, case)
     term = gs.training.group_lasso(case.model, case.plan, 0.5)
-    with tf.Session() as session:
+    with tf.Session(config=plain_config(tf)) as session:
         scaffold.saver.restore(session, case.model.prefix)
         found = session.run(term)
     assert term.shape.as_list() == []
@@ -226,7 +230,7 @@ def test_its_gradient_is_finite_at_zero(tf: Any, case: Case) -> None:
     name = case.plan.groups[0].cuts[0].param
     variable = [one for one in tf.trainable_variables() if one.op.name == name][0]
     (gradient,) = tf.gradients(term, [variable])
-    with tf.Session() as session:
+    with tf.Session(config=plain_config(tf)) as session:
         session.run([one.initializer for one in tf.trainable_variables()])
         for one in tf.trainable_variables():
             one.load(np.zeros(one.shape.as_list(), np.float32), session)
@@ -252,7 +256,7 @@ def test_the_proximal_step_makes_channels_exactly_zero(tf: Any, case: Case) -> N
         for binding in gs.analyse(case.model.graph).bindings(one)
         if binding.param not in case.model.statistics
     }
-    with tf.Session() as session:
+    with tf.Session(config=plain_config(tf)) as session:
         scaffold.saver.restore(session, case.model.prefix)
         before: Dict[str, np.ndarray] = {}
         for variable in tf.trainable_variables():
@@ -299,7 +303,7 @@ def test_what_was_trained_with_it_can_be_stripped(tf: Any, tmp_path: Path) -> No
     saver = tf.train.import_meta_graph(prefix + ".meta")
     hook = gs.training.SoftPruningHook(plan)
     hook.begin()
-    with tf.Session() as session:
+    with tf.Session(config=plain_config(tf)) as session:
         saver.restore(session, prefix)
         hook.zero(session)
         last = saver.save(session, str(tmp_path / "held"))

@@ -7,9 +7,12 @@ from the MetaGraph or from the same code at the sizes of the checkpoint.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
+from once import made_once
+from sessions import plain_config
 
 CLASSES = 4
 OUTPUT = "logits/BiasAdd"
@@ -47,19 +50,35 @@ def train(
     Returns:
         the checkpoint's prefix.
     """
+    how = (variables, optimizer, averages, steps, dropout)
+    made_once(
+        f"trained {name} {how}", lambda place: _train(str(place / name), *how), Path(str(folder))
+    )
+    prefix = os.path.join(str(folder), name)
+    state = {"model_checkpoint_path": prefix, "all_model_checkpoint_paths": prefix}
+    with open(os.path.join(str(folder), "checkpoint"), "w", encoding="utf-8") as file:
+        file.writelines([f'{key}: "{path}"\n' for key, path in state.items()])
+    return prefix
+
+
+def _train(
+    prefix: str,
+    variables: str,
+    optimizer: Optional[str],
+    averages: bool,
+    steps: int,
+    dropout: bool,
+) -> None:
     import tensorflow.compat.v1 as tf
 
-    os.makedirs(str(folder), exist_ok=True)
-    prefix = os.path.join(str(folder), name)
     with tf.Graph().as_default() as graph:
         tf.set_random_seed(0)
         _training_graph(tf, variables, optimizer, averages, dropout, {})
         saver = tf.train.Saver()
-        with tf.Session(graph=graph, config=_one_thread(tf)) as session:
+        with tf.Session(graph=graph, config=plain_config(tf)) as session:
             _initialise(tf, session)
             _run(session, graph, steps)
             saver.save(session, prefix)
-    return prefix
 
 
 def train_on(prefix: str, steps: int = 2, to: Optional[str] = None, rebuild: bool = False) -> float:
@@ -86,7 +105,7 @@ def train_on(prefix: str, steps: int = 2, to: Optional[str] = None, rebuild: boo
             saver = tf.train.Saver()
         else:
             saver = tf.train.import_meta_graph(prefix + ".meta")
-        with tf.Session(graph=graph, config=_one_thread(tf)) as session:
+        with tf.Session(graph=graph, config=plain_config(tf)) as session:
             saver.restore(session, prefix)
             loss = _run(session, graph, steps)
             saver.save(session, to or prefix)
@@ -289,8 +308,3 @@ def _run(session: Any, graph: Any, steps: int) -> float:
     for _ in range(steps):
         session.run(train_op, feeds)
     return float(session.run("loss:0", feeds))
-
-
-def _one_thread(tf: Any) -> Any:
-    """One thread, so that sums have one order."""
-    return tf.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)

@@ -25,7 +25,7 @@ def check_restores(prefix: str) -> None:
         RuntimeUnavailable: TensorFlow is not there.
     """
     tf = runtime.tensorflow("the stripped checkpoint is tried with it")
-    config = tf.ConfigProto(allow_soft_placement=True, device_count={"GPU": 0})
+    config = runtime.unoptimized(tf, allow_soft_placement=True, device_count={"GPU": 0})
     with tf.Graph().as_default() as graph:
         try:
             saver = tf.train.import_meta_graph(prefix + ".meta", clear_devices=True)

@@ -10,6 +10,7 @@ from graphslim.runtime.library import (
     plain_tensorflow,
     run_as_shipped,
     tensorflow,
+    unoptimized,
     version,
     without_onednn,
 )
@@ -28,6 +29,7 @@ __all__ = [
     "saved_variables",
     "tensorflow",
     "unknown_ops",
+    "unoptimized",
     "version",
     "without_onednn",
     "write_checkpoint",

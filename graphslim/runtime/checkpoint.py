@@ -14,7 +14,7 @@ from graphslim.errors import EmitError, LoadError
 from graphslim.ir import DType, Tensor
 from graphslim.reading import require_regular
 from graphslim.runtime.failures import first_line
-from graphslim.runtime.library import plain_tensorflow
+from graphslim.runtime.library import plain_tensorflow, unoptimized
 
 _PURPOSE = "checkpoints are read and written with it"
 _OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -173,7 +173,7 @@ def write_checkpoint(prefix: str, values: Mapping[str, np.ndarray]) -> None:
     tf = plain_tensorflow(_PURPOSE)
     keys = sorted(values)
     # No GPU: a training in the same process may own them all.
-    config = tf.ConfigProto(device_count={"GPU": 0})
+    config = unoptimized(tf, device_count={"GPU": 0})
     with tf.Graph().as_default(), tf.device("/cpu:0"), tf.Session(config=config) as session:
         feeds: Dict[Any, np.ndarray] = {}
         for key in keys:

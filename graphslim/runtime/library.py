@@ -122,3 +122,18 @@ def has_op(op: str) -> bool:
     except tf.errors.NotFoundError:
         return False
     return True
+
+
+def unoptimized(tf: Any, **options: Any) -> Any:
+    """A configuration by which a session runs graphs as they stand, for what runs only once.
+
+    TensorFlow's rewriting of a graph takes longer than one run of it.
+
+    Args:
+        tf: TensorFlow, as `tensorflow` gives it.
+        **options: further fields of the ConfigProto.
+    """
+    config = tf.ConfigProto(**options)
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    config.graph_options.optimizer_options.opt_level = -1
+    return config

@@ -10,7 +10,7 @@ import numpy as np
 from graphslim.errors import LoadError
 from graphslim.reading import require_regular
 from graphslim.runtime.failures import first_line
-from graphslim.runtime.library import tensorflow
+from graphslim.runtime.library import tensorflow, unoptimized
 
 
 def saved_variables(
@@ -34,7 +34,7 @@ def saved_variables(
             require_regular(os.path.join(place, name))
     tf = tensorflow("the variables of a SavedModel are read with it")
     holder = tf.Graph()
-    config = tf.ConfigProto(allow_soft_placement=True)
+    config = unoptimized(tf, allow_soft_placement=True)
     failures = (tf.errors.OpError, ValueError, KeyError, TypeError, RuntimeError, OSError)
     with tf.Session(graph=holder, config=config) as session:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Callable, List, Mapping, Optional, Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 from graphslim.runtime.failures import first_line
 from graphslim.runtime.known import known_part, unknown_ops
-from graphslim.runtime.library import tensorflow
+from graphslim.runtime.library import tensorflow, unoptimized
 
 
 class Session:
@@ -43,14 +44,12 @@ class Session:
                 "is it from a newer TensorFlow? --no-verify prunes without running it",
             ) from error
         # Soft placement: a graph may name the GPU that it was trained on.
-        config = tf.ConfigProto(
+        configure = tf.ConfigProto if optimize else partial(unoptimized, tf)
+        config = configure(
             allow_soft_placement=True,
             intra_op_parallelism_threads=threads,
             inter_op_parallelism_threads=1,
         )
-        if not optimize:
-            config.graph_options.rewrite_options.disable_meta_optimizer = True
-            config.graph_options.optimizer_options.opt_level = -1
         self._errors = tf.errors.OpError
         self._session = tf.Session(graph=holder, config=config)
 
