@@ -36,7 +36,6 @@ from graphslim.ir import (
 from graphslim.ir.query import bypass, remove_unread
 from graphslim.ir.query import needed as needed_nodes
 from graphslim.layout import to_nhwc
-from graphslim.lazy import names_of
 from graphslim.match import Match, Matcher
 from graphslim.ops.table import channel_axis, channel_rule, cost_rule, value_rule
 from graphslim.optimizing import optimize
@@ -51,8 +50,9 @@ from graphslim.rewrite import (
     fold_conditionals,
     zero_consumers,
 )
+from graphslim.rewrite.save import save
 from graphslim.sampling import Images, Samples
-from graphslim.saving import save
+from graphslim.support.importing import names_of
 
 if TYPE_CHECKING:
     from graphslim.checkpoint import open_checkpoint

@@ -14,9 +14,9 @@ import numpy as np
 from graphslim.analysis.components import scramble
 from graphslim.analysis.joints import first_pins, resolved
 from graphslim.analysis.walk import ParamAxis, Walk
-from graphslim.garbage import held_back
 from graphslim.ir import Graph, Port
 from graphslim.ops.table import Fact
+from graphslim.support.garbage import pause_gc
 
 ROLES = ("follower", "consumer", "producer", "shape", "index")
 
@@ -300,7 +300,7 @@ class Channels(Labels):
         return found
 
 
-@held_back()
+@pause_gc()
 def analyse(graph: Graph) -> Channels:
     """The channels of a graph, kept until it changes.
 

@@ -22,13 +22,13 @@ from graphslim.checkpoint.slim import Slim, cut_checkpoint
 from graphslim.compare import verify
 from graphslim.errors import VerifyError
 from graphslim.fidelity import Agreement
-from graphslim.folders import check_folder, replacing_folder
 from graphslim.ir import Graph
 from graphslim.plans import DEAD_BELOW, Plan
 from graphslim.plans.make import folds_of
 from graphslim.rewrite import apply
+from graphslim.rewrite.save import save
 from graphslim.runtime import write_checkpoint
-from graphslim.saving import save
+from graphslim.support.writing import check_folder, replacing_folder
 from graphslim.words import plural
 
 SUMMARY = "summary.json"

@@ -9,7 +9,7 @@ from graphslim.analysis.cautions import random_node
 from graphslim.cli import console
 from graphslim.errors import VerifyError
 from graphslim.fidelity import Agreement
-from graphslim.graphdef.library import endless_call
+from graphslim.graphdef.inline import endless_call
 from graphslim.ir import Graph
 from graphslim.options import Running
 from graphslim.plans import Plan

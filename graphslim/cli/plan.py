@@ -22,7 +22,7 @@ from graphslim.cli.files import (
     placing,
 )
 from graphslim.feeds import Images
-from graphslim.graphdef.endings import check_ending
+from graphslim.graphdef.kinds import check_ending
 from graphslim.options import Reading, Running, model_options, run_options, sample_options
 from graphslim.planning import cautions_of, is_sampled, make_plan
 from graphslim.plans import fit, read_plan

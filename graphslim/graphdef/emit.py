@@ -8,11 +8,11 @@ from typing import Any, Dict, Iterator, List, Optional, Set
 import numpy as np
 
 from graphslim.graphdef import wire
-from graphslim.graphdef.endings import check_graph_ending, is_text
+from graphslim.graphdef.kinds import check_graph_ending, is_text
 from graphslim.graphdef.protos import GraphDef, NodeDef, text_format
 from graphslim.graphdef.values import encode_attr, encode_tensor
 from graphslim.ir import Graph, Node, Tensor
-from graphslim.writing import replacing
+from graphslim.support.writing import replacing
 
 _NODE_TAG = bytes([1 << 3 | wire.LENGTH])
 _NAME, _OP, _DEVICE, _ATTR = 1, 2, 4, 5

@@ -8,9 +8,8 @@ import networkx as nx
 
 from graphslim.errors import LoadError
 from graphslim.graphdef import wire
-from graphslim.graphdef.nodes import DamagedNode, decode_node
 from graphslim.graphdef.protos import DecodeError, FunctionDef
-from graphslim.graphdef.values import decode_attr, decode_dtype
+from graphslim.graphdef.values import DamagedNode, decode_attr, decode_dtype, decode_node
 from graphslim.ir import DType, Func, Node, Opaque
 
 _LIBRARY, _FUNCTION, _GRADIENT, _REGISTERED_GRADIENT = 2, 1, 2, 3

@@ -9,18 +9,17 @@ from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence,
 import numpy as np
 
 from graphslim.errors import IRError, LoadError, RuntimeUnavailable
-from graphslim.garbage import held_back
 from graphslim.graphdef import saved_model, wire
 from graphslim.graphdef.emit import serialize
-from graphslim.graphdef.endings import is_text
-from graphslim.graphdef.foreign import foreign
 from graphslim.graphdef.freeze import freeze
 from graphslim.graphdef.inline import inline_calls
-from graphslim.graphdef.nodes import DamagedNode, decode_node
+from graphslim.graphdef.kinds import foreign, is_text
 from graphslim.graphdef.protos import DecodeError, GraphDef, text_format
 from graphslim.graphdef.signature import ShapesLike, settle
+from graphslim.graphdef.values import DamagedNode, decode_node
 from graphslim.ir import Graph, Node, Port
-from graphslim.reading import read_bytes
+from graphslim.support.garbage import pause_gc
+from graphslim.support.reading import read_bytes
 from graphslim.words import plural
 
 _NODE = 1
@@ -48,7 +47,7 @@ class Source(NamedTuple):
     extras: Tuple[bytes, ...]
 
 
-@held_back()
+@pause_gc()
 def load(
     model: Any,
     *,

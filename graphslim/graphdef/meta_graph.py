@@ -11,7 +11,7 @@ from graphslim.graphdef.freeze import VARIABLES
 from graphslim.graphdef.protos import DecodeError, MetaGraphDef, SignatureDef, text_format
 from graphslim.ir import IDENTITIES, Graph, Port, Tensor
 from graphslim.ir.query import upstream
-from graphslim.reading import read_bytes
+from graphslim.support.reading import read_bytes
 
 _INFO, _GRAPH, _SAVER, _COLLECTIONS, _SIGNATURES = 1, 2, 3, 4, 5
 """Numbers in `MetaGraphDef`."""

@@ -1,4 +1,4 @@
-"""Families of ops: the sets of names by which the rest of the compiler asks what kind of op it sees.
+"""Families of ops: the sets of names by which the compiler asks what kind of op it sees.
 
 Each family is declared here alone. What an op *does* stands in its rules, in `ops/`.
 """

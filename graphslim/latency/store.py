@@ -8,8 +8,8 @@ from typing import Optional, Sequence
 
 from graphslim.errors import EmitError, LoadError
 from graphslim.latency.table import Table
-from graphslim.reading import read_text
-from graphslim.writing import replacing
+from graphslim.support.reading import read_text
+from graphslim.support.writing import replacing
 
 VERSION = 1
 """Grows when tables come to mean something else."""

@@ -11,10 +11,10 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 import numpy as np
 
 from graphslim.errors import AnalysisError
-from graphslim.importing import definition
 from graphslim.ir import IDENTITIES, Node, Port, Tensor
 from graphslim.ops.facts import UNKNOWN, Dims, Fact, Ids, fact
 from graphslim.ops.joints import Joint
+from graphslim.support.importing import definition
 
 
 def axes_of(rank: Optional[int]) -> Fact:

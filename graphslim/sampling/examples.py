@@ -11,7 +11,6 @@ import numpy as np
 from graphslim.analysis.cautions import Caution
 from graphslim.analysis.channels import analyse
 from graphslim.analysis.switches import switches
-from graphslim.arrays import read_arrays
 from graphslim.errors import GraphslimError
 from graphslim.feeds import (
     Encoded,
@@ -30,8 +29,8 @@ from graphslim.feeds import (
 )
 from graphslim.ir import DType, Graph, Port
 from graphslim.progress import Tick, silent
-from graphslim.reading import require_regular
 from graphslim.sampling.about import About
+from graphslim.support.reading import read_arrays, require_regular
 
 Data = Union[None, str, "os.PathLike[str]", Images, Mapping[str, np.ndarray]]
 """A path (.npz, .npy, an image, a folder of images), `Images` of a path with what to do to them,
