@@ -8,11 +8,8 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, 
 from graphslim.graphdef.body import Body, Call, Constants, Entry, passing
 from graphslim.graphdef.functions import Library, Unmapped, referred, without_functions
 from graphslim.ir import CONTROL, IDENTITIES, DType, Func, Graph, Node, Port
+from graphslim.ir.families import CALLS, CONDITIONALS, PLACEHOLDERS, SWITCHES
 
-_CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
-_IFS = frozenset(("If", "StatelessIf"))
-_CASES = frozenset(("Case", "StatelessCase"))
-_INPUTS = frozenset(("Placeholder", "PlaceholderV2", "PlaceholderWithDefault"))
 _MOST_NODES, _BYTES_PER_NODE = 30_000, 8
 """How many nodes functions may add: so many, and one for so many bytes of the function library.
 Functions that call others twice double them at every level; a call that comes to more than may
@@ -149,9 +146,9 @@ class _Inliner:
         skip = 0
         if node.op in self._library:
             func: Any = Func(node.op, tuple(node.attrs.items()))
-        elif node.op in _CALLS:
+        elif node.op in CALLS:
             func = node.attrs.get("f")
-        elif node.op in _IFS or node.op in _CASES:
+        elif node.op in CONDITIONALS:
             func, skip = self._chosen(node, inputs, table), 1
         else:
             return None
@@ -171,7 +168,7 @@ class _Inliner:
         number = self._number(inputs[0], table) if inputs else None
         if number is None:
             return None
-        if node.op in _IFS:
+        if node.op.endswith("If"):
             return node.attrs.get("then_branch" if number else "else_branch")
         branches = node.attrs.get("branches") or [None]
         return branches[number if 0 <= number < len(branches) else -1]
@@ -259,7 +256,7 @@ def _swept(flat: List[Entry], before: Sequence[Entry], kept: Set[str]) -> List[E
     while unread:
         name = unread.pop()
         node, inputs = table[name]
-        if name in ends or node.op in _INPUTS:
+        if name in ends or node.op in PLACEHOLDERS:
             continue
         gone.add(name)
         for port in inputs:
@@ -269,7 +266,6 @@ def _swept(flat: List[Entry], before: Sequence[Entry], kept: Set[str]) -> List[E
     return [entry for entry in flat if entry[0].name not in gone]
 
 
-SWITCHES = frozenset(("Switch", "RefSwitch"))
 _ENTER = frozenset(("Enter", "RefEnter"))
 _EXIT = frozenset(("Exit", "RefExit"))
 

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.errors import EmitError, LoadError
-from graphslim.graphdef import wire
+from graphslim.graphdef import fields, wire
 from graphslim.graphdef.protos import (
     AttrValue,
     DecodeError,
@@ -273,14 +273,6 @@ def _encode_shape(shape: Shape) -> TensorShapeProto:
     return proto
 
 
-NODE_ATTR = 5
-"""Number of `NodeDef.attr`."""
-_KEY, _VALUE = 1, 2
-"""Numbers in an entry of `NodeDef.attr`."""
-_TENSOR = 8
-"""Number of `AttrValue.tensor`."""
-_CONTENT = 4
-"""Number of `TensorProto.tensor_content`."""
 _LARGE = 4096
 """Fields with more bytes than this are not parsed as they are: their tensors are views of the
 file."""
@@ -318,7 +310,7 @@ def _rest(span: memoryview, large: List[memoryview]) -> bytes:
     """The bytes of a node but for large attributes, whose bytes are put into `large`."""
     kept = []
     for field in wire.fields(span):
-        if field.number == NODE_ATTR and field.end - field.start > _LARGE:
+        if field.number == fields.NodeDef.attr and field.end - field.start > _LARGE:
             large.append(span[field.start : field.end])
         else:
             kept.append(span[field.tag : field.end])
@@ -339,14 +331,23 @@ def _attrs(message: NodeDef, large: Sequence[memoryview]) -> Attrs:
 def _large(entry: memoryview) -> Tuple[str, Any]:
     """A large attribute; a tensor's elements stay where they are."""
     try:
-        key, value = wire.find(entry, _KEY), wire.find(entry, _VALUE) or memoryview(b"")
+        key, value = (
+            wire.find(entry, fields.MapEntry.key),
+            wire.find(entry, fields.MapEntry.value) or memoryview(b""),
+        )
         text = "" if key is None else bytes(key).decode()
-        tensor = wire.find(value, _TENSOR)
+        tensor = wire.find(value, fields.AttrValue.tensor)
         if tensor is None:
             return text, decode_attr(AttrValue.FromString(value.tobytes()))
         inner = list(wire.fields(tensor))
-        small = b"".join([tensor[one.tag : one.end] for one in inner if one.number != _CONTENT])
-        content = wire.find(tensor, _CONTENT)
+        small = b"".join(
+            [
+                tensor[one.tag : one.end]
+                for one in inner
+                if one.number != fields.TensorProto.tensor_content
+            ]
+        )
+        content = wire.find(tensor, fields.TensorProto.tensor_content)
         return text, decode_tensor(TensorProto.FromString(small), content)
     except (DecodeError, ValueError, wire.Truncated, wire.Malformed):
         raise LoadError("a damaged attribute") from None

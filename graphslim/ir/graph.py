@@ -41,7 +41,10 @@ class Use(NamedTuple):
 
 
 class Graph:
-    """A dataflow graph over a `networkx.MultiDiGraph` that holds the only copy of the edges.
+    """A dataflow graph whose edges stand in a `networkx.MultiDiGraph`.
+
+    Beside them it keeps, by node, the tuple that `inputs_of` gives, which is made from the edges
+    and changes with them; `Verify` compares the two.
 
     In `graph.nx`, a read-only view, a node's key is its name and its `node` attribute the `Node`;
     an edge's key is the index of the input that it feeds and its `port` the output that it comes

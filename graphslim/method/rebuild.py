@@ -11,10 +11,10 @@ from graphslim.checkpoint.beside import write_state
 from graphslim.checkpoint.inference import inference_part
 from graphslim.errors import LoadError
 from graphslim.graphdef import parse, save, serialize
-from graphslim.graphdef.freeze import VARIABLES
 from graphslim.graphdef.meta_graph import keys_of, read_meta
 from graphslim.graphdef.signature import settle
 from graphslim.ir import CONTROL, Graph, Port
+from graphslim.ir.families import VARIABLES
 from graphslim.runtime import plain_tensorflow, write_checkpoint
 from graphslim.support.writing import replacing_folder
 
