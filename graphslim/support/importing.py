@@ -99,7 +99,7 @@ def import_named(name: str, attribute: str) -> ModuleType:
     if key not in _refused_in or key not in sys.modules:
         refused = collecting(lambda: _load(name, key))
         wanted = getattr(sys.modules[key], attribute, None)
-        warn_of([one for one in refused if one[0] is not wanted], name)
+        warn_of([(defined, error) for defined, error in refused if defined is not wanted], name)
         _refused_in[key] = refused
     module = sys.modules[key]
     for defined, error in _refused_in[key]:

@@ -42,20 +42,20 @@ def require_regular(
         its size in bytes.
 
     Raises:
-        GraphslimError: of the kind given: there is none, or it is none.
+        GraphslimError: of the kind given: there is no such file, or it is no regular one.
     """
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
         if path == "-":
             raise error("no such file", path, "standard input is not read: give a file") from None
         raise error("no such file", path, hint) from None
     except (OSError, ValueError) as failure:
         raise error(f"cannot be read: {reason(failure)}", path, hint) from None
-    if stat.S_ISREG(found.st_mode):
-        return found.st_size
+    if stat.S_ISREG(status.st_mode):
+        return status.st_size
     for is_kind, kind, remedy in _KINDS:
-        if is_kind(found.st_mode):
+        if is_kind(status.st_mode):
             raise error(f"{kind}, no regular file", path, remedy)
     raise error("a device, no regular file", path, "give a file")
 
@@ -135,12 +135,12 @@ def require_shallow(tree: Any) -> None:
     """Refuses dicts and lists that are nested deeper than `DEEPEST`, or in themselves.
 
     Raises:
-        ValueError: so.
+        ValueError: they are nested deeper, or in themselves.
     """
     level = [tree]
     for _ in range(DEEPEST):
         boxes = [item for item in level if isinstance(item, (dict, list))]
-        level = [one for box in boxes for one in (box.values() if isinstance(box, dict) else box)]
+        level = [item for box in boxes for item in (box.values() if isinstance(box, dict) else box)]
         if not level:
             return
     raise ValueError(f"nested deeper than {DEEPEST} levels")
@@ -191,34 +191,34 @@ def read_arrays(path: str) -> Dict[str, np.ndarray]:
         with open(path, "rb") as file:
             is_zip = file.read(2) == _START_OF_ZIP
         if is_zip:
-            found = _zipped(path, size)
+            arrays = _zipped(path, size)
         else:
             with open(path, "rb") as file:
                 _header(file, size)
-            found = {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+            arrays = {"": np.load(path, mmap_mode="r", allow_pickle=False)}
     except _Refused as error:
         raise GraphslimError(str(error), path, _HINT) from None
     except OSError as error:
         raise GraphslimError(f"cannot be read: {error.strerror or error}", path, _HINT) from None
     except Exception:  # numpy and its decompressors raise whatever damaged bytes lead them to
         raise GraphslimError("not an array of numbers that numpy saved", path, _HINT) from None
-    if not found:
+    if not arrays:
         raise GraphslimError("holds no array", path, _HINT)
-    return found
+    return arrays
 
 
 def _zipped(path: str, size: int) -> Dict[str, np.ndarray]:
     """The arrays of an `.npz`, if they do not come to far more than its size."""
     with zipfile.ZipFile(path) as archive:
-        entries = [one for one in archive.infolist() if one.filename.endswith(".npy")]
-        total = sum([one.file_size for one in entries])
+        entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+        total = sum([entry.file_size for entry in entries])
         if total > _FREE + _TIMES * size:
             raise _Refused(f"states {total:,} bytes of arrays, in a file of {size:,}")
-        found = {}
-        for one in entries:
-            with archive.open(one) as stream:
-                found[one.filename[: -len(".npy")]] = _array(stream, one.file_size)
-    return found
+        arrays = {}
+        for entry in entries:
+            with archive.open(entry) as stream:
+                arrays[entry.filename[: -len(".npy")]] = _array(stream, entry.file_size)
+    return arrays
 
 
 def _array(stream: IO[bytes], size: int) -> np.ndarray:

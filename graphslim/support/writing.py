@@ -76,7 +76,7 @@ def check_target(target: str) -> None:
     """Refuses a path that no file can be written to.
 
     Raises:
-        EmitError: so.
+        EmitError: the path cannot be written to; the message says why.
     """
     if not target:
         raise EmitError("an empty file name", "output", "give a path to write to")
@@ -141,7 +141,7 @@ def check_folder(target: str, force: bool = False) -> None:
         force: whether it may hold something already.
 
     Raises:
-        EmitError: so.
+        EmitError: the path cannot be written to; the message says why.
     """
     if not target:
         raise EmitError("an empty folder name", "output", "give a folder to write to")
@@ -158,14 +158,14 @@ def check_folder(target: str, force: bool = False) -> None:
     if not os.path.isdir(path):
         return
     try:
-        held = os.listdir(path)
+        names = os.listdir(path)
     except OSError as error:
         raise EmitError(
             f"cannot be read: {error.strerror}", target, "check its permissions"
         ) from None
-    if held and not force:
+    if names and not force:
         raise EmitError(
-            f"the folder is not empty, it holds {sorted(held)[0]}",
+            f"the folder is not empty, it holds {sorted(names)[0]}",
             target,
             "choose another, or give --force to replace what has the same name",
         )
@@ -202,7 +202,7 @@ def _sync(folder: str) -> None:
     """Waits until all that is in a folder is on the disk."""
     for place, _, names in os.walk(folder, topdown=False):
         paths: List[str] = [os.path.join(place, name) for name in names]
-        for path in [one for one in paths if os.path.isfile(one) and not os.path.islink(one)]:
+        for path in [path for path in paths if os.path.isfile(path) and not os.path.islink(path)]:
             _sync_one(path)
         _sync_one(place)
 
@@ -231,13 +231,13 @@ def _put(part: str, target: str) -> None:
         os.rename(aside, part)
 
 
-def _exchange(one: str, other: str) -> bool:
+def _exchange(first: str, second: str) -> bool:
     """Exchanges two names in one step; False where the system cannot do that."""
     try:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError, TypeError):
         return False
-    given = [os.fsencode(one), os.fsencode(other)]
+    given = [os.fsencode(first), os.fsencode(second)]
     if rename(_HERE, given[0], _HERE, given[1], ctypes.c_uint(_EXCHANGE)) == 0:
         return True
     number = ctypes.get_errno()
