@@ -300,10 +300,11 @@ def _refuse_bombs(nodes: Sequence[Tuple[Node, List[Port]]], held: int, name: str
 
 
 def _refuse_variables(graph: Graph, name: str) -> None:
-    found = [node.name for node in graph if node.op in VARIABLES | {"ReadVariableOp"}]
-    if found:
+    ops = VARIABLES | {"ReadVariableOp"}
+    variables = [node.name for node in graph if node.op in ops]
+    if variables:
         raise LoadError(
-            f"the graph is not frozen: {plural(len(found), 'variable')}, such as {found[0]}",
+            f"the graph is not frozen: {plural(len(variables), 'variable')}, such as {variables[0]}",
             name,
             "give its SavedModel, or its checkpoint with the .meta beside it",
         )
