@@ -301,10 +301,10 @@ def _refuse_bombs(nodes: Sequence[Tuple[Node, List[Port]]], held: int, name: str
 
 def _refuse_variables(graph: Graph, name: str) -> None:
     ops = VARIABLES | {"ReadVariableOp"}
-    variables = [node.name for node in graph if node.op in ops]
-    if variables:
+    names = [node.name for node in graph if node.op in ops]
+    if names:
         raise LoadError(
-            f"the graph is not frozen: {plural(len(variables), 'variable')}, such as {variables[0]}",
+            f"the graph is not frozen: {plural(len(names), 'variable')}, such as {names[0]}",
             name,
             "give its SavedModel, or its checkpoint with the .meta beside it",
         )
