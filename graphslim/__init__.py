@@ -37,7 +37,6 @@ from graphslim.ir import (
 from graphslim.ir.query import bypass, remove_unread
 from graphslim.ir.query import needed as needed_nodes
 from graphslim.layout import to_nhwc
-from graphslim.lazy import names_of
 from graphslim.match import Match, Matcher
 from graphslim.measure.images import Images
 from graphslim.measure.samples import Samples
@@ -55,7 +54,8 @@ from graphslim.rewrite import (
     fold_conditionals,
     zero_consumers,
 )
-from graphslim.saving import save
+from graphslim.rewrite.save import save
+from graphslim.support.importing import names_of
 
 if TYPE_CHECKING:
     from graphslim.checkpoint import open_checkpoint

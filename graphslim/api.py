@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Union
 from graphslim import graphdef, runtime
 from graphslim.checkpoint import prefix_of
 from graphslim.errors import LoadError
-from graphslim.garbage import held_back
 from graphslim.graphdef.signature import ShapesLike
 from graphslim.ir import Block, Graph
 from graphslim.pipeline import FindBlocks, Pipeline, passes
 from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_given, read_settings, settings_of
 from graphslim.progress import Tick, silent
+from graphslim.support.garbage import pause_gc
 
 if TYPE_CHECKING:
     from graphslim.checkpoint import Trained
@@ -95,7 +95,7 @@ def load(
     )
 
 
-@held_back()
+@pause_gc()
 def find_blocks(graph: Graph) -> Graph:
     """Fills `graph.blocks` by every pass that recognises blocks, plug-ins too; gives the graph."""
     names = finders()

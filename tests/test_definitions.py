@@ -12,10 +12,10 @@ from tiny import tiny
 import graphslim as gs
 from graphslim.criteria import find_criterion, registry
 from graphslim.errors import PlanError
-from graphslim.importing import DefinitionWarning
 from graphslim.match import PATTERNS
 from graphslim.ops.table import CHANNEL_RULES
 from graphslim.pipeline import registry as passes
+from graphslim.support.importing import DefinitionWarning
 
 MIXED = '''
 import graphslim as gs
@@ -97,7 +97,7 @@ def test_what_is_well_defined_is_found_and_the_rest_is_told(mixed: str) -> None:
     assert "second_rule" not in [rule.__name__ for rule in CHANNEL_RULES.values()]
 
 
-@pytest.mark.filterwarnings("ignore::graphslim.importing.DefinitionWarning")
+@pytest.mark.filterwarnings("ignore::graphslim.support.importing.DefinitionWarning")
 def test_what_is_asked_for_and_badly_defined_is_refused(mixed: str) -> None:
     for _ in range(2):
         with pytest.raises(PlanError, match="silent: a criterion needs a name and a docstring"):

@@ -20,19 +20,16 @@ import pytest
 from command import Run
 
 import graphslim as gs
-from graphslim import parts
-from graphslim.arrays import read_arrays
 from graphslim.errors import EmitError, GraphslimError, LoadError, PlanError
-from graphslim.folders import replacing_folder
-from graphslim.graphdef.endings import check_graph_ending
+from graphslim.graphdef.kinds import check_graph_ending
 from graphslim.graphdef.meta_graph import read_meta
 from graphslim.method.dictionaries import read_dictionary
 from graphslim.plans import read_plan
 from graphslim.plans.settings import LARGEST, read_settings
-from graphslim.reading import read_bytes
+from graphslim.support.reading import read_arrays, read_bytes
+from graphslim.support.writing import clear_parts, part_prefix, replacing, replacing_folder
 from graphslim.testing import from_text
 from graphslim.words import elided, is_finite, visible
-from graphslim.writing import replacing
 
 NETWORK = """
 x = Placeholder() dtype=float32 shape=<1,4,4,3>
@@ -409,7 +406,7 @@ def test_a_process_that_is_told_to_end_leaves_nothing(run: Run, name: str, statu
 @posix
 def test_parts_are_told_apart(tmp_path: Path) -> None:
     """Of a dead process, of another with its id, of another machine, and of nobody."""
-    own = parts.prefix()
+    own = part_prefix()
     machine, pid, start = own[len(".graphslim-") : -1].split("-")
     child = python("-c", "")
     child.wait()
@@ -430,7 +427,7 @@ def test_parts_are_told_apart(tmp_path: Path) -> None:
     aside = tmp_path / f".graphslim-{machine}-{child.pid}-{start}-z.part"
     aside.mkdir()
     (tmp_path / (aside.name + ".old")).mkdir()
-    parts.clear(str(tmp_path))
+    clear_parts(str(tmp_path))
     kept = [name for name, stays in names.items() if stays] + [aside.name, aside.name + ".old"]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 
@@ -438,7 +435,7 @@ def test_parts_are_told_apart(tmp_path: Path) -> None:
 @posix
 def test_a_folder_that_a_killed_process_left_goes_too(tmp_path: Path) -> None:
     code = (
-        "import os, sys\nfrom graphslim.folders import replacing_folder\n"
+        "import os, sys\nfrom graphslim.support.writing import replacing_folder\n"
         "with replacing_folder(sys.argv[1]) as part:\n"
         "    open(os.path.join(part, 'x'), 'w').close()\n    os.kill(os.getpid(), 9)\n"
     )
@@ -452,7 +449,7 @@ def test_a_folder_that_a_killed_process_left_goes_too(tmp_path: Path) -> None:
 @posix
 def test_two_that_write_the_same_file_leave_one_whole(tmp_path: Path) -> None:
     code = (
-        "import sys\nfrom graphslim.writing import replacing\n"
+        "import sys\nfrom graphslim.support.writing import replacing\n"
         "for _ in range(30):\n"
         "    with replacing(sys.argv[1]) as file:\n"
         "        for _ in range(50):\n            file.write(sys.argv[2].encode() * 1000)\n"

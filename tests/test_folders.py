@@ -14,9 +14,9 @@ from typing import Any, Dict
 
 import pytest
 
-from graphslim import folders
 from graphslim.errors import EmitError
-from graphslim.folders import replacing_folder
+from graphslim.support import writing as folders
+from graphslim.support.writing import replacing_folder
 
 OLD = {"a": "old a", "b": "old b", "sub/c": "old c"}
 
@@ -222,7 +222,7 @@ def test_a_folder_that_cannot_be_written_in(target: Path) -> None:
 
 _KILLED = """
 import os, signal, sys
-from graphslim import folders
+from graphslim.support import writing as folders
 
 target, place = sys.argv[1:]
 
@@ -262,7 +262,7 @@ def test_killed_at_any_moment(target: Path, place: str, expected: Dict[str, str]
 
 _FOREVER = """
 import itertools, os, sys
-from graphslim.folders import replacing_folder
+from graphslim.support.writing import replacing_folder
 
 for round in itertools.count():
     with replacing_folder(sys.argv[1], force=True) as part:

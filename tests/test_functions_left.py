@@ -19,7 +19,7 @@ from tiny import pins
 import graphslim as gs
 from graphslim.errors import LoadError
 from graphslim.graphdef import inline, load, serialize
-from graphslim.graphdef.ports import FIRST, OUTPUTS, port_of
+from graphslim.graphdef.body import FIRST, OUTPUTS, port_of
 from graphslim.ir import Func
 
 # ---------------------------------------------------------------------- calls that stay

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, List
+from typing import Any, Dict, List
 
 import numpy as np
 import pytest
 
 from graphslim.errors import EmitError, LoadError
-from graphslim.graphdef import load, parse, save, serialize, to_graph_def
-from graphslim.graphdef.protos import GraphDef, text_format
+from graphslim.graphdef import fields, load, parse, save, serialize, to_graph_def
+from graphslim.graphdef.protos import GraphDef, MetaGraphDef, saved_model_class, text_format
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Opaque, Port, Shape, Tensor
 from graphslim.ir.text import from_text, to_text
 
@@ -298,3 +298,86 @@ def test_names_and_shapes_that_do_not_fit_are_refused(given: Any, told: str) -> 
 
 def test_control_edges_are_read_as_such() -> None:
     assert load(message()).inputs_of("y")[-1] == Port("x", CONTROL)
+
+
+def descriptors() -> Dict[str, Any]:
+    """The descriptors of the messages that a SavedModel may hold, by name."""
+    from tensorboard.compat.proto.variable_pb2 import VariableDef
+
+    known: Dict[str, Any] = {}
+    waiting = [saved_model_class().DESCRIPTOR, MetaGraphDef.DESCRIPTOR, VariableDef.DESCRIPTOR]
+    while waiting:
+        message = waiting.pop()
+        if message.full_name not in known:
+            known[message.full_name] = message
+            waiting.extend([field.message_type for field in message.fields if field.message_type])
+    return {
+        "MapEntry" if message.GetOptions().map_entry else message.name: message
+        for message in known.values()
+    }
+
+
+def test_field_numbers_are_those_of_the_messages() -> None:
+    known = descriptors()
+    tables = [table for table in vars(fields).values() if isinstance(table, type)]
+    assert len(tables) > 10
+    for table in tables:
+        stated = {key: number for key, number in vars(table).items() if not key.startswith("__")}
+        real = {field.name: field.number for field in known[table.__name__].fields}
+        if "RegisteredGradient" not in known:  # older messages have neither it nor its field
+            stated.pop("registered_gradients", None)
+        assert stated == {name: real.get(name) for name in stated}, table.__name__
+    if "RegisteredGradient" in known:
+        numbers = [field.number for field in known["RegisteredGradient"].fields]
+        named = (fields.GradientDef.function_name, fields.GradientDef.gradient_func)
+        assert sorted(numbers) == sorted(named)
+
+
+def colocated(*homes: bytes) -> bytes:
+    """The bytes of a graph whose last node wants to be placed with others."""
+    graph = GraphDef()
+    graph.node.add(name="x", op="Placeholder").attr["dtype"].type = 1
+    for name in ("a", "b"):
+        graph.node.add(name=name, op="Relu", input=["x"]).attr["T"].type = 1
+    node = graph.node.add(name="y", op="Relu6", input=["x"])
+    node.attr["T"].type = 1
+    node.attr["_class"].list.s.extend(homes)
+    return bytes(graph.SerializeToString(deterministic=True))
+
+
+@pytest.mark.parametrize("change", ["nothing", "attribute", "input"])
+@pytest.mark.parametrize(
+    ("homes", "kept"),
+    [
+        ([b"loc:@a"], []),
+        ([b"loc:@a", b"loc:@b"], [b"loc:@b"]),
+        ([b"loc:@b"], [b"loc:@b"]),
+        ([b"other"], [b"other"]),
+    ],
+)
+def test_nobody_is_placed_with_a_node_that_is_gone(
+    homes: List[bytes], kept: List[bytes], change: str
+) -> None:
+    """A node that was read has bytes, which would be written as they are."""
+    data = colocated(*homes)
+    graph = parse(data, "g.pb")
+    assert serialize(graph) == data
+    graph.remove("a")
+    if change == "attribute":
+        graph.set_attr("y", "more", 1)
+    elif change == "input":
+        graph.rewire("y", 0, Port("b"))
+    result = GraphDef.FromString(serialize(graph))
+    assert [node.name for node in result.node] == ["x", "b", "y"]
+    written = result.node[2]
+    assert list(written.attr["_class"].list.s if "_class" in written.attr else []) == kept
+    assert ("_class" in written.attr) == bool(kept)
+    assert list(written.input) == (["b"] if change == "input" else ["x"])
+    assert ("more" in written.attr) == (change == "attribute")
+
+
+def test_a_node_that_loses_no_home_keeps_its_bytes() -> None:
+    graph = parse(colocated(b"loc:@b"), "g.pb")
+    before = bytes(graph["y"].origin)
+    graph.remove("a")
+    assert before in serialize(graph)

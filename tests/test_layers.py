@@ -10,15 +10,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: Tuple[Tuple[str, ...], ...] = (
-    ("_version", "garbage", "lazy", "parts", "progress", "words"),
+    ("_version", "progress", "words"),
     ("errors",),
-    ("importing", "ir", "folders", "reading", "writing"),
-    ("arrays",),
+    ("support",),
+    ("ir",),
     ("graphdef", "channels"),
     ("ops",),
     ("analysis",),
     ("match", "layout", "criteria", "remedies"),
-    ("pattern", "plans", "saving"),
+    ("pattern", "plans"),
     ("rewrite",),
     ("runtime",),
     ("pipeline",),

@@ -10,7 +10,6 @@ import pytest
 
 from graphslim.errors import GraphslimError, PassError
 from graphslim.graphdef import load
-from graphslim.importing import DefinitionWarning
 from graphslim.ir import DType, Graph, Port
 from graphslim.pipeline import (
     Dump,
@@ -26,6 +25,7 @@ from graphslim.pipeline import (
     register,
     registry,
 )
+from graphslim.support.importing import DefinitionWarning
 from graphslim.testing import from_text, to_text
 
 

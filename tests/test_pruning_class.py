@@ -17,8 +17,8 @@ from networks import Net
 import graphslim as gs
 from graphslim.errors import LoadError, PlanError, VerifyError
 from graphslim.graphdef import parse
-from graphslim.graphdef.freeze import VARIABLES
 from graphslim.graphdef.meta_graph import read_meta
+from graphslim.ir.families import VARIABLES
 from graphslim.method.scopes import Scopes
 
 ARGUMENTS = [

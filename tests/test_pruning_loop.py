@@ -14,8 +14,8 @@ from sessions import plain_config
 
 import graphslim as gs
 from graphslim.graphdef import parse
-from graphslim.graphdef.freeze import VARIABLES
 from graphslim.graphdef.meta_graph import read_meta
+from graphslim.ir.families import VARIABLES
 
 BLOCKS = naive.TRAINED
 SCOPES = list(BLOCKS)

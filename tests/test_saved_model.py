@@ -19,9 +19,10 @@ from graphslim import runtime
 from graphslim.cli import main
 from graphslim.errors import LoadError, RuntimeUnavailable
 from graphslim.graphdef import serialize
-from graphslim.graphdef.freeze import VARIABLES, freeze
+from graphslim.graphdef.freeze import freeze
 from graphslim.graphdef.protos import GraphDef, saved_model_class, text_format
 from graphslim.graphdef.saved_model import choose
+from graphslim.ir.families import VARIABLES
 from graphslim.testing import assert_mask_equivalent, from_text, random_plan, to_text
 
 IMAGE = np.random.RandomState(5).uniform(-1, 1, (2, 8, 8, 3)).astype(np.float32)

@@ -14,9 +14,9 @@ import numpy as np
 from graphslim.channels.facts import Fact
 from graphslim.channels.joints import first_pins, resolved
 from graphslim.channels.walk import ParamAxis, Walk
-from graphslim.garbage import held_back
 from graphslim.ir import Graph, Port, Use
 from graphslim.ir.query import behind
+from graphslim.support.garbage import pause_gc as held_back
 
 ROLES = ("follower", "consumer", "producer", "shape", "index")
 

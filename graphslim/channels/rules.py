@@ -13,9 +13,9 @@ import numpy as np
 from graphslim.channels.facts import Fact, fact
 from graphslim.channels.visit import OpVisit
 from graphslim.errors import AnalysisError, GraphslimError
-from graphslim.importing import definition
 from graphslim.ir import Func, Graph, Node, Shape
 from graphslim.ir.families import CALLS, CONDITIONALS, LOOP_OPS, OPAQUE_OPS, WHILE_LOOPS
+from graphslim.support.importing import definition
 
 
 class ValueVisit:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from graphslim.checkpoint.locate import files_of, prefix_of
-from graphslim.lazy import names_of
+from graphslim.support.importing import names_of
 
 if TYPE_CHECKING:
     from graphslim.checkpoint.model import Trained, open_checkpoint

@@ -7,8 +7,8 @@ from typing import Dict, Iterable, List, Optional, Set
 from graphslim.checkpoint.averages import after_gradients
 from graphslim.checkpoint.entries import PLACEHOLDERS, is_pipeline
 from graphslim.checkpoint.variables import KINDS, behind
-from graphslim.graphdef.freeze import VARIABLES
 from graphslim.ir import DType, Graph, Node, Port
+from graphslim.ir.families import VARIABLES
 
 _CROSS_ENTROPY = frozenset(
     ("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits", "CTCLoss", "CTCLossV2")

@@ -7,7 +7,7 @@ from typing import Any
 
 from graphslim import runtime
 from graphslim.errors import VerifyError
-from graphslim.runtime.failures import first_line
+from graphslim.runtime.library import first_line
 
 _HINT = "--no-meta writes the checkpoint and the .pb alone; please report it"
 _NODE = re.compile(r"node (?:\{\{node )?'?([\w./>-]+)|([\w./>-]+) = \w+\[|\[\[\{\{node ([\w./>-]+)")

@@ -10,8 +10,8 @@ from graphslim.checkpoint.averages import QUOTIENTS
 from graphslim.checkpoint.edits import become_identity
 from graphslim.checkpoint.numbers import calculate
 from graphslim.checkpoint.variables import behind, shape_of, variable_at
-from graphslim.graphdef.freeze import VARIABLES
 from graphslim.ir import Graph, Node, Port, Shape
+from graphslim.ir.families import VARIABLES
 
 _UNIFORM = frozenset(("RandomUniform", "StatelessRandomUniform", "StatelessRandomUniformV2"))
 _SELECTS = frozenset(("Select", "SelectV2"))

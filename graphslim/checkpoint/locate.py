@@ -10,8 +10,8 @@ from typing import List, Optional
 
 from graphslim.errors import LoadError
 from graphslim.graphdef import saved_model
-from graphslim.reading import read_text
 from graphslim.runtime import checkpoint_files
+from graphslim.support.reading import read_text
 
 _STATE = "checkpoint"
 """The file in a folder of checkpoints that says which is the latest."""

@@ -16,9 +16,9 @@ from graphslim.checkpoint.cuts import Places, fitting, places
 from graphslim.checkpoint.folding import folded
 from graphslim.checkpoint.model import Trained
 from graphslim.checkpoint.values import window
-from graphslim.folders import replacing_folder
 from graphslim.plans import Plan
 from graphslim.runtime import write_checkpoint
+from graphslim.support.writing import replacing_folder
 
 
 def slices_to_zero(plan: Plan, statistics: Collection[str]) -> Places:

@@ -20,15 +20,15 @@ from graphslim.checkpoint.model import Trained
 from graphslim.checkpoint.rate import Summary, summary_of, summary_tree
 from graphslim.checkpoint.slim import Slim, cut_checkpoint
 from graphslim.errors import VerifyError
-from graphslim.folders import check_folder, replacing_folder
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement
 from graphslim.measure.verify import verify
 from graphslim.plans import DEAD_BELOW, Plan
 from graphslim.plans.make import folds_of
 from graphslim.rewrite import apply
+from graphslim.rewrite.save import save
 from graphslim.runtime import write_checkpoint
-from graphslim.saving import save
+from graphslim.support.writing import check_folder, replacing_folder
 from graphslim.words import plural
 
 SUMMARY = "summary.json"

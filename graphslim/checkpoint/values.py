@@ -7,9 +7,9 @@ from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 import numpy as np
 
 from graphslim.errors import LoadError
-from graphslim.graphdef.freeze import VARIABLES
 from graphslim.graphdef.meta_graph import Kept
 from graphslim.ir import Graph, Shape, Tensor
+from graphslim.ir.families import VARIABLES
 from graphslim.runtime import Checkpoint
 from graphslim.words import plural
 

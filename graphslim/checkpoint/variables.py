@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import Dict, List, NamedTuple, Optional, Tuple
 
-from graphslim.graphdef.freeze import VARIABLES
 from graphslim.ir import IDENTITIES, Graph, Port, Shape
+from graphslim.ir.families import VARIABLES
 
 SWITCHES = frozenset(("Switch", "RefSwitch"))
 _WITHIN = SWITCHES | {"Enter", "RefEnter", "RefIdentity"}

@@ -18,7 +18,7 @@ from graphslim._version import __version__
 from graphslim.cli import console
 from graphslim.cli.console import BAD_INPUT, FAILED, INTERRUPTED, OK, PIPE
 from graphslim.errors import GraphslimError, VerifyError
-from graphslim.importing import DefinitionWarning
+from graphslim.support.importing import DefinitionWarning
 from graphslim.words import elided, meant, visible
 
 _LONGEST = 1500

@@ -8,7 +8,7 @@ from graphslim import progress, runtime, show
 from graphslim.analysis.cautions import random_node
 from graphslim.cli import console
 from graphslim.errors import VerifyError
-from graphslim.graphdef.library import endless_call
+from graphslim.graphdef.inline import endless_call
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement
 from graphslim.options import Running

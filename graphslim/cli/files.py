@@ -12,12 +12,12 @@ from graphslim import checkpoint
 from graphslim.errors import EmitError, GraphslimError
 from graphslim.graphdef import saved_model
 from graphslim.graphdef.emit import encoded
-from graphslim.graphdef.endings import check_ending, check_graph_ending
+from graphslim.graphdef.kinds import check_ending, check_graph_ending
 from graphslim.ir import Graph
 from graphslim.options import Reading
 from graphslim.plans import Plan
-from graphslim.saving import check_consistent
-from graphslim.writing import check_target, replacing
+from graphslim.rewrite.save import check_consistent
+from graphslim.support.writing import check_target, replacing
 
 _ENDINGS: Mapping[str, Tuple[Sequence[str], str]] = {
     "--plan-out": ((".json",), "a plan"),

@@ -21,7 +21,7 @@ from graphslim.cli.files import (
     output_option,
     placing,
 )
-from graphslim.graphdef.endings import check_ending
+from graphslim.graphdef.kinds import check_ending
 from graphslim.measure.images import Images
 from graphslim.options import Reading, Running, model_options, run_options, sample_options
 from graphslim.planning import cautions_of, is_sampled, make_plan

@@ -43,7 +43,7 @@ from graphslim.pipeline import (
 )
 from graphslim.planning import Means, RemoveChannels, cautions_of
 from graphslim.plans import Selection
-from graphslim.reading import read_bytes
+from graphslim.support.reading import read_bytes
 
 _DEAD = (
     *("scope", "only", "exclude", "multiple_of", "min_channels"),

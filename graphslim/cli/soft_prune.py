@@ -19,11 +19,11 @@ from graphslim.cli import console
 from graphslim.cli.check import tell
 from graphslim.cli.data import tell_data
 from graphslim.errors import PlanError
-from graphslim.folders import check_folder
 from graphslim.measure.images import Images
 from graphslim.options import Reading, model_options, sample_options
 from graphslim.planning import cautions_of, is_sampled, make_plan
 from graphslim.plans import Plan, read_plan
+from graphslim.support.writing import check_folder
 
 
 @click.command("soft-prune", short_help="Set channels of a checkpoint to zero, to train on.")

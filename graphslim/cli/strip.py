@@ -11,9 +11,9 @@ from graphslim import show
 from graphslim.api import find_blocks
 from graphslim.cli import console
 from graphslim.errors import GraphslimError
-from graphslim.folders import check_folder
 from graphslim.options import Reading, model_options
 from graphslim.plans import read_plan
+from graphslim.support.writing import check_folder
 
 
 @click.command(short_help="Cut a plan's channels from a checkpoint; write the .pb too.")

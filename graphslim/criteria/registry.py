@@ -7,7 +7,7 @@ import os
 from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple, TypeVar
 
 from graphslim.errors import GraphslimError, PlanError
-from graphslim.importing import definition, import_named
+from graphslim.support.importing import definition, import_named
 from graphslim.words import meant
 
 KINDS = ("weights", "responses", "gradients")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphslim.graphdef.emit import save, serialize, to_graph_def
-from graphslim.graphdef.library import drop_functions
+from graphslim.graphdef.inline import drop_functions
 from graphslim.graphdef.load import load, parse
 
 __all__ = ["drop_functions", "load", "parse", "save", "serialize", "to_graph_def"]

@@ -7,20 +7,12 @@ from typing import Any, Dict, Iterator, List, Optional, Set
 
 import numpy as np
 
-from graphslim.graphdef import wire
-from graphslim.graphdef.endings import check_graph_ending, is_text
+from graphslim.graphdef import fields, wire
+from graphslim.graphdef.kinds import check_graph_ending, is_text
 from graphslim.graphdef.protos import GraphDef, NodeDef, text_format
 from graphslim.graphdef.values import encode_attr, encode_tensor
 from graphslim.ir import Graph, Node, Tensor
-from graphslim.writing import replacing
-
-_NODE_TAG = bytes([1 << 3 | wire.LENGTH])
-_NAME, _OP, _DEVICE, _ATTR = 1, 2, 4, 5
-"""Numbers of fields of `NodeDef`."""
-_KEY, _VALUE = 1, 2
-"""Numbers in an entry of `NodeDef.attr`."""
-_TENSOR, _CONTENT = 8, 4
-"""Numbers of `AttrValue.tensor` and `TensorProto.tensor_content`."""
+from graphslim.support.writing import replacing
 
 
 def serialize(graph: Graph) -> bytes:
@@ -62,7 +54,7 @@ def _chunks(graph: Graph) -> Iterator[Any]:
             payload = [_message(graph, node)] if spliced is None else spliced
         else:
             payload = [node.origin]
-        yield _NODE_TAG + wire.encode_varint(sum([len(part) for part in payload]))
+        yield wire.header(fields.GraphDef.node, sum([len(part) for part in payload]))
         yield from payload
     if graph.origin is not None:
         yield from graph.origin.extras
@@ -109,30 +101,36 @@ def _spliced(node: Node) -> Optional[List[Any]]:
     What is large is not copied. None for a node that differs in more than its attributes.
     """
     origin, changed = node.origin, node.attrs.changed
-    fields = {_NAME: node.name, _OP: node.op, _DEVICE: node.device}
+    stated = {
+        fields.NodeDef.name: node.name,
+        fields.NodeDef.op: node.op,
+        fields.NodeDef.device: node.device,
+    }
     parts: List[Any] = []
     for field in wire.fields(origin):
         content = origin[field.start : field.end]
-        if field.number == _ATTR:
-            named = wire.find(content, _KEY)
+        if field.number == fields.NodeDef.attr:
+            named = wire.find(content, fields.MapEntry.key)
             if (b"" if named is None else bytes(named)).decode() in changed:
                 continue
-        elif field.number in fields and bytes(content) != fields.pop(field.number).encode():
+        elif field.number in stated and bytes(content) != stated.pop(field.number).encode():
             return None
         parts.append(origin[field.tag : field.end])
-    if any(fields.values()):
+    if any(stated.values()):
         return None
     for key in sorted(changed):
         if key in node.attrs:
             value = _value(node.attrs[key])
-            parts += _field(_ATTR, _field(_KEY, [key.encode()]) + _field(_VALUE, value))
+            parts += _field(
+                fields.NodeDef.attr,
+                _field(fields.MapEntry.key, [key.encode()]) + _field(fields.MapEntry.value, value),
+            )
     return parts
 
 
 def _field(number: int, content: List[Any]) -> List[Any]:
     """A field with a length, in parts; what they hold is not copied."""
-    length = wire.encode_varint(sum([len(part) for part in content]))
-    return [bytes([number << 3 | wire.LENGTH]) + length, *content]
+    return [wire.header(number, sum([len(part) for part in content])), *content]
 
 
 def _value(value: Any) -> List[Any]:
@@ -141,7 +139,9 @@ def _value(value: Any) -> List[Any]:
         return [encode_attr(value).SerializeToString(deterministic=True)]
     header = encode_tensor(value, content=False).SerializeToString(deterministic=True)
     elements = np.ascontiguousarray(value.array).reshape(-1).view(np.uint8).data
-    return _field(_TENSOR, [header, *_field(_CONTENT, [elements])])
+    return _field(
+        fields.AttrValue.tensor, [header, *_field(fields.TensorProto.tensor_content, [elements])]
+    )
 
 
 def _message(graph: Graph, node: Node) -> bytes:

@@ -20,23 +20,15 @@ import networkx as nx
 import numpy as np
 
 from graphslim.errors import LoadError
-from graphslim.graphdef.freeze_functions import CALLS, ELSEWHERE, LOOPS, Bodies
+from graphslim.graphdef.freeze_functions import CALLS, ELSEWHERE, Bodies
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Shape, Tensor
+from graphslim.ir.families import ASSIGNMENTS, VARIABLES, WHILE_LOOPS
 
 Value = Union[np.ndarray, Tensor]
 Values = Callable[[Sequence[str]], Mapping[str, Value]]
 """Gives the values of variables by the names of their nodes; a `Tensor` stays unread."""
 
-_REFERENCES = frozenset(("VariableV2", "Variable", "AutoReloadVariable"))
-VARIABLES = _REFERENCES | {"VarHandleOp"}
-"""Ops that stand for a variable."""
-_ASSIGNMENTS = frozenset(
-    [f"Assign{what}" for what in ("", "Add", "Sub")]
-    + [f"Assign{what}VariableOp" for what in ("", "Add", "Sub")]
-    + [f"{kind}Scatter{what}" for kind in ("", "Resource") for what in ("Update", "Add", "Sub")]
-    + ["CountUpTo", "ResourceCountUpTo"]
-)
-"""Ops that change the variable which is their first input."""
+_REFERENCES = VARIABLES - {"VarHandleOp"}
 _PASSING = frozenset(
     ("Identity", "IdentityN", "Switch", "Merge", "Enter", "Exit", "NextIteration", "StopGradient")
 )
@@ -120,13 +112,13 @@ def _follow(graph: Graph) -> Dict[Port, _Variable]:
             dtype = node.attrs.get("dtype", DType.invalid)
             is_handle = node.op not in _REFERENCES
             carried[Port(node.name)] = _Variable(frozenset((node.name,)), dtype, is_handle)
-        if node.op not in _PASSING and node.op not in _OF_REFERENCES and node.op not in LOOPS:
+        if node.op not in _PASSING and node.op not in _OF_REFERENCES and node.op not in WHILE_LOOPS:
             continue
         inputs = enumerate([carried.get(port) for port in graph.data_inputs(node)])
         # An Identity of a reference is a value.
         is_value = node.op not in _OF_REFERENCES
         passed = [(at, one) for at, one in inputs if one and one.is_handle == is_value]
-        if node.op == "IdentityN" or node.op in LOOPS:
+        if node.op == "IdentityN" or node.op in WHILE_LOOPS:
             carried.update({Port(node.name, at): one for at, one in passed})
         elif passed:
             names: FrozenSet[str] = frozenset().union(*[one.names for _, one in passed])
@@ -147,7 +139,7 @@ def _needed(graph: Graph) -> Tuple[Set[str], Set[str]]:
     while waiting:
         port = waiting.pop()
         node = graph[port.node]
-        if node.op in _ASSIGNMENTS:
+        if node.op in ASSIGNMENTS:
             if port.port != CONTROL:
                 raise LoadError(
                     f"the outputs depend on this {node.op}, which changes a variable",

@@ -7,13 +7,12 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Sequence, Tup
 import numpy as np
 
 from graphslim.errors import LoadError
-from graphslim.graphdef import wire
+from graphslim.graphdef import fields, wire
 from graphslim.graphdef.protos import FunctionDef
 from graphslim.graphdef.values import decode_attr, encode_attr
 from graphslim.ir import DType, Func, Shape, Tensor
+from graphslim.ir.families import WHILE_LOOPS
 
-_LIBRARY, _FUNCTION = 2, 1
-"""Numbers of `GraphDef.library` and `FunctionDefLibrary.function`."""
 ELSEWHERE = "freeze it with TensorFlow's convert_variables_to_constants_v2, and give the .pb"
 
 
@@ -27,8 +26,6 @@ class _Kind(NamedTuple):
 
 _IF = _Kind(("then_branch", "else_branch"), 1, "Tin")
 _CALL = _Kind(("f",), 0, "Tin")
-LOOPS = frozenset(("While", "StatelessWhile"))
-"""Calls whose results are their arguments after some rounds."""
 CALLS = {
     "If": _IF,
     "StatelessIf": _IF,
@@ -36,7 +33,7 @@ CALLS = {
     "StatelessCase": _Kind(("branches",), 1, "Tin"),
     "PartitionedCall": _CALL,
     "StatefulPartitionedCall": _CALL,
-    **dict.fromkeys(LOOPS, _Kind(("cond", "body"), 0, "T")),
+    **dict.fromkeys(WHILE_LOOPS, _Kind(("cond", "body"), 0, "T")),
 }
 """Ops that call functions of the library."""
 
@@ -56,8 +53,15 @@ class Bodies:
 
     def extras(self) -> Tuple[bytes, ...]:
         """What stands beside the nodes, with the copies; protobuf merges the two libraries."""
-        library = b"".join([_field(_FUNCTION, one.SerializeToString()) for one in self._made])
-        return (*self._extras, _field(_LIBRARY, library)) if library else self._extras
+        library = b"".join(
+            [
+                _field(fields.FunctionDefLibrary.function, one.SerializeToString())
+                for one in self._made
+            ]
+        )
+        return (
+            (*self._extras, _field(fields.GraphDef.library, library)) if library else self._extras
+        )
 
     def retarget(
         self, op: str, attr: Callable[[str], Any], handles: Mapping[int, DType]
@@ -84,7 +88,7 @@ class Bodies:
             else:
                 changed[key] = [one._replace(name=self._copy(one.name, at)) for one in called]
         shapes = attr("output_shapes")
-        if op in LOOPS and shapes:
+        if op in WHILE_LOOPS and shapes:
             # Those of a handle are a scalar's.
             changed["output_shapes"] = [
                 Shape(None) if index in at else one for index, one in enumerate(shapes)
@@ -105,7 +109,7 @@ class Bodies:
     def _function(self, name: str) -> Any:
         if not self._functions:
             for extra in self._extras:
-                for function in _payloads(_payloads([memoryview(extra)], _LIBRARY), _FUNCTION):
+                for function in _declared(extra):
                     message = FunctionDef.FromString(bytes(function))
                     self._functions[message.signature.name] = message
         if name not in self._functions:
@@ -170,7 +174,7 @@ def _follow(function: Any, carried: Dict[str, DType]) -> None:
     while size != len(carried):
         size = len(carried)
         for node in function.node_def:
-            if node.op in LOOPS or node.op == "Identity":
+            if node.op in WHILE_LOOPS or node.op == "Identity":
                 for index, one in enumerate(node.input):
                     if one in carried:
                         carried[f"{node.name}:output:{index}"] = carried[one]
@@ -198,15 +202,14 @@ def _refused(op: str, function: Any) -> LoadError:
     )
 
 
-def _payloads(views: Sequence[memoryview], number: int) -> List[memoryview]:
-    """What stands in the fields of that number."""
+def _declared(extra: bytes) -> List[memoryview]:
+    """The functions that a field beside the nodes declares."""
     return [
-        view[field.start : field.end]
-        for view in views
-        for field in wire.fields(view)
-        if field.number == number and field.wire_type == wire.LENGTH
+        function
+        for library in wire.payloads(memoryview(extra), fields.GraphDef.library)
+        for function in wire.payloads(library, fields.FunctionDefLibrary.function)
     ]
 
 
 def _field(number: int, payload: bytes) -> bytes:
-    return bytes([number << 3 | wire.LENGTH]) + wire.encode_varint(len(payload)) + payload
+    return wire.header(number, len(payload)) + payload

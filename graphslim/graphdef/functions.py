@@ -7,16 +7,20 @@ from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set
 import networkx as nx
 
 from graphslim.errors import LoadError
-from graphslim.graphdef import wire
-from graphslim.graphdef.nodes import DamagedNode, decode_node
+from graphslim.graphdef import fields, wire
 from graphslim.graphdef.protos import DecodeError, FunctionDef
-from graphslim.graphdef.values import decode_attr, decode_dtype
+from graphslim.graphdef.values import DamagedNode, decode_attr, decode_dtype, decode_node
 from graphslim.ir import DType, Func, Node, Opaque
 
-_LIBRARY, _FUNCTION, _GRADIENT, _REGISTERED_GRADIENT = 2, 1, 2, 3
-"""Numbers of `GraphDef.library` and of the fields of `FunctionDefLibrary`."""
-_NODE_DEF = 3
-"""Number of `FunctionDef.node_def`."""
+_LIBRARY = fields.GraphDef.library
+_FUNCTION = fields.FunctionDefLibrary.function
+_GRADIENT = fields.FunctionDefLibrary.gradient
+_REGISTERED_GRADIENT = fields.FunctionDefLibrary.registered_gradients
+_NAMED_BY: Dict[int, Tuple[int, ...]] = {
+    _FUNCTION: (fields.FunctionDef.signature, fields.OpDef.name),
+    _GRADIENT: (fields.GradientDef.function_name,),
+}
+"""Where in an entry of the library the name of the function stands."""
 
 
 class Unmapped(Exception):
@@ -257,9 +261,18 @@ def _entries(extras: Sequence[bytes]) -> Iterable[Tuple[int, memoryview, str, st
             for field in wire.fields(library):
                 entry = library[field.start : field.end]
                 if field.number == _FUNCTION:
-                    yield field.number, entry, _text(entry, 1, 1), ""
+                    yield (
+                        field.number,
+                        entry,
+                        _text(entry, fields.FunctionDef.signature, fields.OpDef.name),
+                        "",
+                    )
                 elif field.number in (_GRADIENT, _REGISTERED_GRADIENT):
-                    yield field.number, entry, _text(entry, 1), _text(entry, 2)
+                    function, gradient = (
+                        fields.GradientDef.function_name,
+                        fields.GradientDef.gradient_func,
+                    )
+                    yield field.number, entry, _text(entry, function), _text(entry, gradient)
     except (wire.Truncated, wire.Malformed):
         raise LoadError(
             "the file is damaged", "its function library", "download or copy it again"
@@ -289,19 +302,19 @@ def _filtered(extra: bytes, gone: Set[str]) -> bytes:
     kept = []
     for one in wire.fields(library):
         entry = library[one.start : one.end]
-        path = {_FUNCTION: (1, 1), _GRADIENT: (1,)}.get(one.number)
+        path = _NAMED_BY.get(one.number)
         if path is None or _text(entry, *path) not in gone:
             kept.append(bytes(library[one.tag : one.end]))
     body = b"".join(kept)
     if not body:
         return b""
-    return wire.encode_varint(_LIBRARY << 3 | wire.LENGTH) + wire.encode_varint(len(body)) + body
+    return wire.header(_LIBRARY, len(body)) + body
 
 
 def _decode(span: memoryview) -> Function:
     spans, rest = [], []
     for field in wire.fields(span):
-        if field.number == _NODE_DEF:
+        if field.number == fields.FunctionDef.node_def:
             spans.append(span[field.start : field.end])
         else:
             rest.append(bytes(span[field.tag : field.end]))

@@ -1,19 +1,15 @@
-"""Replaces calls of functions by what the functions do, so that the analyses see one flat graph."""
+"""Replaces calls of functions by what they do, so that the analyses see one flat graph."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from graphslim.graphdef.body import Body, Call, Constants, Entry, passing
-from graphslim.graphdef.functions import Library, Unmapped, referred
-from graphslim.graphdef.regions import Regions
-from graphslim.ir import CONTROL, IDENTITIES, DType, Func, Node, Port
+from graphslim.graphdef.functions import Library, Unmapped, referred, without_functions
+from graphslim.ir import CONTROL, IDENTITIES, DType, Func, Graph, Node, Port
+from graphslim.ir.families import CALLS, CONDITIONALS, PLACEHOLDERS, SWITCHES
 
-_CALLS = frozenset(("PartitionedCall", "StatefulPartitionedCall"))
-_IFS = frozenset(("If", "StatelessIf"))
-_CASES = frozenset(("Case", "StatelessCase"))
-_INPUTS = frozenset(("Placeholder", "PlaceholderV2", "PlaceholderWithDefault"))
 _MOST_NODES, _BYTES_PER_NODE = 30_000, 8
 """How many nodes functions may add: so many, and one for so many bytes of the function library.
 Functions that call others twice double them at every level; a call that comes to more than may
@@ -150,9 +146,9 @@ class _Inliner:
         skip = 0
         if node.op in self._library:
             func: Any = Func(node.op, tuple(node.attrs.items()))
-        elif node.op in _CALLS:
+        elif node.op in CALLS:
             func = node.attrs.get("f")
-        elif node.op in _IFS or node.op in _CASES:
+        elif node.op in CONDITIONALS:
             func, skip = self._chosen(node, inputs, table), 1
         else:
             return None
@@ -172,7 +168,7 @@ class _Inliner:
         number = self._number(inputs[0], table) if inputs else None
         if number is None:
             return None
-        if node.op in _IFS:
+        if node.op.endswith("If"):
             return node.attrs.get("then_branch" if number else "else_branch")
         branches = node.attrs.get("branches") or [None]
         return branches[number if 0 <= number < len(branches) else -1]
@@ -260,7 +256,7 @@ def _swept(flat: List[Entry], before: Sequence[Entry], kept: Set[str]) -> List[E
     while unread:
         name = unread.pop()
         node, inputs = table[name]
-        if name in ends or node.op in _INPUTS:
+        if name in ends or node.op in PLACEHOLDERS:
             continue
         gone.add(name)
         for port in inputs:
@@ -268,3 +264,78 @@ def _swept(flat: List[Entry], before: Sequence[Entry], kept: Set[str]) -> List[E
             if not uses[port.node] and port.node in table:
                 unread.append(port.node)
     return [entry for entry in flat if entry[0].name not in gone]
+
+
+_ENTER = frozenset(("Enter", "RefEnter"))
+_EXIT = frozenset(("Exit", "RefExit"))
+
+
+class Regions:
+    """The nodes of a graph that run otherwise than once.
+
+    Args:
+        nodes: the graph's nodes with their inputs.
+
+    Attributes:
+        looped: nodes in a loop; where loops are nested, all that follows one counts.
+        chosen: nodes that depend on a Switch, which may keep them from running.
+    """
+
+    def __init__(self, nodes: Sequence[Tuple[Node, Sequence[Port]]]) -> None:
+        enters = [node.name for node, _ in nodes if node.op in _ENTER]
+        switches = [node.name for node, _ in nodes if node.op in SWITCHES]
+        self.looped: Set[str] = set()
+        self.chosen: Set[str] = set()
+        if not enters and not switches:
+            return
+        readers: Dict[str, List[str]] = {}
+        for node, inputs in nodes:
+            for port in inputs:
+                readers.setdefault(port.node, []).append(node.name)
+        self.chosen = _behind(switches, readers, set())
+        exits = {node.name for node, _ in nodes if node.op in _EXIT}
+        self.looped = _behind(enters, readers, exits)
+        if any(name in self.looped for name in enters):
+            self.looped = _behind(enters, readers, set())
+
+
+def _behind(names: Iterable[str], readers: Dict[str, List[str]], stops: Set[str]) -> Set[str]:
+    """What depends on nodes, no further than `stops`."""
+    found: Set[str] = set()
+    waiting = list(names)
+    while waiting:
+        for name in readers.get(waiting.pop(), ()):
+            if name not in found and name not in stops:
+                found.add(name)
+                waiting.append(name)
+    return found
+
+
+def drop_functions(graph: Graph) -> List[str]:
+    """Drops the library functions that no node refers to, itself or through others.
+
+    Returns:
+        the names of those that went.
+
+    Raises:
+        LoadError: the library is damaged.
+    """
+    if graph.origin is None:
+        return []
+    unused = Library(graph.origin.extras).unused(graph)
+    if unused:
+        extras = without_functions(graph.origin.extras, unused)
+        graph.set_origin(graph.origin._replace(extras=extras))
+    return sorted(unused)
+
+
+def endless_call(graph: Graph) -> Optional[str]:
+    """A node whose call comes to more nodes than would be inlined: TensorFlow may never end it."""
+    if graph.origin is None:
+        return None
+    library = Library(graph.origin.extras)
+    most = most_nodes(library)
+    for node in graph:
+        if any(library.extent(name).nodes > most for name in referred([node], library)):
+            return node.name
+    return None

@@ -9,25 +9,19 @@ from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence,
 import numpy as np
 
 from graphslim.errors import IRError, LoadError, RuntimeUnavailable
-from graphslim.garbage import held_back
-from graphslim.graphdef import saved_model, wire
+from graphslim.graphdef import fields, saved_model, wire
 from graphslim.graphdef.emit import serialize
-from graphslim.graphdef.endings import is_text
-from graphslim.graphdef.foreign import foreign
 from graphslim.graphdef.freeze import freeze
 from graphslim.graphdef.inline import inline_calls
-from graphslim.graphdef.nodes import DamagedNode, decode_node
+from graphslim.graphdef.kinds import foreign, is_text
 from graphslim.graphdef.protos import DecodeError, GraphDef, text_format
 from graphslim.graphdef.signature import ShapesLike, settle
+from graphslim.graphdef.values import DamagedNode, decode_node
 from graphslim.ir import Graph, Node, Port
-from graphslim.reading import read_bytes
+from graphslim.ir.families import VARIABLES
+from graphslim.support.garbage import pause_gc
+from graphslim.support.reading import read_bytes
 from graphslim.words import plural
-
-_NODE = 1
-"""Number of `GraphDef.node`."""
-_VARIABLE_OPS = frozenset(
-    ("VariableV2", "Variable", "VarHandleOp", "AutoReloadVariable", "ReadVariableOp")
-)
 
 _STATED, _TIMES = 1 << 28, 16
 """How many bytes the constants of a file may state, for one that repeats a value is stated in a few
@@ -48,7 +42,7 @@ class Source(NamedTuple):
     extras: Tuple[bytes, ...]
 
 
-@held_back()
+@pause_gc()
 def load(
     model: Any,
     *,
@@ -230,14 +224,14 @@ def _spans(data: bytes, name: str) -> Tuple[List[memoryview], Tuple[bytes, ...]]
     extras: List[bytes] = []
     try:
         for field in wire.fields(view):
-            if field.number == _NODE and field.wire_type == wire.LENGTH:
+            if field.number == fields.GraphDef.node and field.wire_type == wire.LENGTH:
                 nodes.append(view[field.start : field.end])
             else:
                 extras.append(bytes(view[field.tag : field.end]))
     except wire.Truncated as error:
         if not nodes and not _BEGINNING.match(data):
             raise LoadError(*_not_a_graph(data, name)) from None
-        inside = error.number in (_NODE, 0)
+        inside = error.number in (fields.GraphDef.node, 0)
         place = f"in the middle of node {len(nodes) + 1}" if inside else "behind its nodes"
         raise LoadError(f"the file is cut off {place}", name, "download or copy it again") from None
     except wire.Malformed:
@@ -306,10 +300,11 @@ def _refuse_bombs(nodes: Sequence[Tuple[Node, List[Port]]], held: int, name: str
 
 
 def _refuse_variables(graph: Graph, name: str) -> None:
-    found = [node.name for node in graph if node.op in _VARIABLE_OPS]
-    if found:
+    ops = VARIABLES | {"ReadVariableOp"}
+    names = [node.name for node in graph if node.op in ops]
+    if names:
         raise LoadError(
-            f"the graph is not frozen: {plural(len(found), 'variable')}, such as {found[0]}",
+            f"the graph is not frozen: {plural(len(names), 'variable')}, such as {names[0]}",
             name,
             "give its SavedModel, or its checkpoint with the .meta beside it",
         )

@@ -6,23 +6,13 @@ import re
 from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 from graphslim.errors import LoadError
-from graphslim.graphdef import wire
-from graphslim.graphdef.freeze import VARIABLES
+from graphslim.graphdef import fields, wire
 from graphslim.graphdef.protos import DecodeError, MetaGraphDef, SignatureDef, text_format
 from graphslim.ir import IDENTITIES, Graph, Port, Tensor
+from graphslim.ir.families import VARIABLES
 from graphslim.ir.query import upstream
-from graphslim.reading import read_bytes
+from graphslim.support.reading import read_bytes
 
-_INFO, _GRAPH, _SAVER, _COLLECTIONS, _SIGNATURES = 1, 2, 3, 4, 5
-"""Numbers in `MetaGraphDef`."""
-_RESTORE_OP = 3
-"""Number of `SaverDef.restore_op_name`."""
-_KEY, _VALUE = 1, 2
-"""Numbers in the entry of a map."""
-_BYTES_LIST = 2
-"""Number of `CollectionDef.bytes_list`."""
-_VARIABLE_NAME = 1
-"""Number of `VariableDef.variable_name`."""
 _TEXT = re.compile(
     rb"\s*(#[^\n]*\s+)*(meta_info_def|graph_def|saver_def|collection_def|signature_def)\s*:?\s*\{"
 )
@@ -95,8 +85,8 @@ def _binary(data: bytes, path: str) -> bytes:
 
 def _decoded(data: bytes, path: str) -> MetaGraph:
     view = memoryview(data)
-    graphs = [one for one in _payloads(view, _GRAPH) if len(one)]
-    infos = list(_payloads(view, _INFO))
+    graphs = [one for one in wire.payloads(view, fields.MetaGraphDef.graph_def) if len(one)]
+    infos = wire.payloads(view, fields.MetaGraphDef.meta_info_def)
     if len(infos) > 1:  # these are nodes
         raise LoadError("a GraphDef, not a MetaGraph", path, "give the .meta of a checkpoint")
     if not graphs:
@@ -109,33 +99,37 @@ def _decoded(data: bytes, path: str) -> MetaGraph:
         bytes(graphs[-1]),
         dict(_signatures(view)),
         _trainable(view),
-        bytes(wire.find(view, _SAVER, _RESTORE_OP) or b"").decode(),
+        bytes(
+            wire.find(view, fields.MetaGraphDef.saver_def, fields.SaverDef.restore_op_name) or b""
+        ).decode(),
     )
-
-
-def _payloads(view: memoryview, number: int) -> Iterator[memoryview]:
-    for field in wire.fields(view):
-        if field.number == number and field.wire_type == wire.LENGTH:
-            yield view[field.start : field.end]
 
 
 def _signatures(
     view: memoryview,
 ) -> Iterator[Tuple[str, Tuple[Tuple[str, ...], Tuple[str, ...]]]]:
-    for entry in _payloads(view, _SIGNATURES):
-        signature = SignatureDef.FromString(bytes(wire.find(entry, _VALUE) or b""))
+    for entry in wire.payloads(view, fields.MetaGraphDef.signature_def):
+        signature = SignatureDef.FromString(bytes(wire.find(entry, fields.MapEntry.value) or b""))
         sides = [
             dict.fromkeys([str(Port.parse(infos[key].name)) for key in sorted(infos)])
             for infos in (signature.inputs, signature.outputs)
         ]
-        yield bytes(wire.find(entry, _KEY) or b"").decode(), (tuple(sides[0]), tuple(sides[1]))
+        yield (
+            bytes(wire.find(entry, fields.MapEntry.key) or b"").decode(),
+            (tuple(sides[0]), tuple(sides[1])),
+        )
 
 
 def _trainable(view: memoryview) -> Optional[FrozenSet[str]]:
-    for entry in _payloads(view, _COLLECTIONS):
-        if bytes(wire.find(entry, _KEY) or b"") == b"trainable_variables":
-            held = wire.find(entry, _VALUE, _BYTES_LIST) or memoryview(b"")
-            names = [wire.find(one, _VARIABLE_NAME) or b"" for one in _payloads(held, 1)]
+    for entry in wire.payloads(view, fields.MetaGraphDef.collection_def):
+        if bytes(wire.find(entry, fields.MapEntry.key) or b"") == b"trainable_variables":
+            held = wire.find(
+                entry, fields.MapEntry.value, fields.CollectionDef.bytes_list
+            ) or memoryview(b"")
+            names = [
+                wire.find(one, fields.VariableDef.variable_name) or b""
+                for one in wire.payloads(held, fields.BytesList.value)
+            ]
             return frozenset([Port.parse(bytes(name).decode()).node for name in names])
     return None
 
@@ -148,10 +142,10 @@ def with_graph(meta: MetaGraph, graph: bytes) -> bytes:
         graph: the bytes of the GraphDef that takes the place of its own.
     """
     view = memoryview(meta.data)
-    new = bytes([_GRAPH << 3 | wire.LENGTH]) + wire.encode_varint(len(graph)) + graph
+    new = wire.header(fields.MetaGraphDef.graph_def, len(graph)) + graph
     made: List[bytes] = []
     for field in wire.fields(view):
-        if field.number != _GRAPH:
+        if field.number != fields.MetaGraphDef.graph_def:
             made.append(bytes(view[field.tag : field.end]))
         else:
             made.append(new)

@@ -6,7 +6,7 @@ import os
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from graphslim.errors import LoadError
-from graphslim.graphdef import wire
+from graphslim.graphdef import fields, wire
 from graphslim.graphdef.protos import (
     DecodeError,
     SignatureDef,
@@ -18,14 +18,6 @@ from graphslim.ir import Port
 
 FILES = ("saved_model.pb", "saved_model.pbtxt")
 """What a SavedModel folder holds one of."""
-_META_GRAPHS = 2
-"""Number of `SavedModel.meta_graphs`."""
-_META_INFO, _GRAPH, _SIGNATURES = 1, 2, 5
-"""Numbers in `MetaGraphDef`."""
-_TAGS = 4
-"""Number of `MetaGraphDef.MetaInfoDef.tags`."""
-_KEY, _VALUE = 1, 2
-"""Numbers in the entry of a map."""
 _SERVE = "serve"
 _DEFAULT = "serving_default"
 _INTERNAL = "__saved_model_"
@@ -124,7 +116,11 @@ def choose(
     """
     try:
         view = memoryview(_binary(data, file) if file.endswith(".pbtxt") else data)
-        graph = _by_tags([_meta_graph(one) for one in _payloads(view, _META_GRAPHS)], tags, file)
+        graph = _by_tags(
+            [_meta_graph(one) for one in wire.payloads(view, fields.SavedModel.meta_graphs)],
+            tags,
+            file,
+        )
         name = _by_name(graph.signatures, signature, need_signature, file)
         chosen = SignatureDef.FromString(bytes(graph.signatures[name]) if name else b"")
     except (wire.Truncated, wire.Malformed, DecodeError, UnicodeDecodeError):
@@ -155,24 +151,18 @@ def _binary(data: bytes, file: str) -> bytes:
     return serialized
 
 
-def _payloads(view: memoryview, number: int) -> List[memoryview]:
-    """What stands in the fields of that number."""
-    return [
-        view[field.start : field.end]
-        for field in wire.fields(view)
-        if field.number == number and field.wire_type == wire.LENGTH
-    ]
-
-
 def _meta_graph(view: memoryview) -> _MetaGraph:
-    info = (_payloads(view, _META_INFO) or [memoryview(b"")])[-1]
-    entries = _payloads(view, _SIGNATURES)
+    info = (wire.payloads(view, fields.MetaGraphDef.meta_info_def) or [memoryview(b"")])[-1]
+    entries = wire.payloads(view, fields.MetaGraphDef.signature_def)
     empty = memoryview(b"")
     return _MetaGraph(
-        tuple([bytes(tag).decode() for tag in _payloads(info, _TAGS)]),
-        (_payloads(view, _GRAPH) or [empty])[-1],
+        tuple([bytes(tag).decode() for tag in wire.payloads(info, fields.MetaInfoDef.tags)]),
+        (wire.payloads(view, fields.MetaGraphDef.graph_def) or [empty])[-1],
         {
-            bytes(wire.find(entry, _KEY) or b"").decode(): wire.find(entry, _VALUE) or empty
+            bytes(wire.find(entry, fields.MapEntry.key) or b"").decode(): wire.find(
+                entry, fields.MapEntry.value
+            )
+            or empty
             for entry in entries
         },
     )

@@ -6,7 +6,7 @@ and wire type, then a varint, 4 or 8 bytes, or a length and that many bytes.
 
 from __future__ import annotations
 
-from typing import Iterator, NamedTuple, Optional, Tuple
+from typing import Iterator, List, NamedTuple, Optional, Tuple
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
@@ -59,6 +59,11 @@ def encode_varint(value: int) -> bytes:
     return bytes(out)
 
 
+def header(number: int, length: int) -> bytes:
+    """The tag and the length that stand before a payload of so many bytes."""
+    return encode_varint(number << 3 | LENGTH) + encode_varint(length)
+
+
 def fields(data: memoryview, start: int = 0, end: Optional[int] = None) -> Iterator[Field]:
     """The fields of the message that stands at `data[start:end]`, in order.
 
@@ -90,14 +95,20 @@ def fields(data: memoryview, start: int = 0, end: Optional[int] = None) -> Itera
         at += length
 
 
+def payloads(data: memoryview, number: int) -> List[memoryview]:
+    """The payloads of all fields of that number that have a length, in order."""
+    return [
+        data[field.start : field.end]
+        for field in fields(data)
+        if field.number == number and field.wire_type == LENGTH
+    ]
+
+
 def find(data: memoryview, *path: int) -> Optional[memoryview]:
     """The payload of the last field `path[0]`, inside it of the last `path[1]`, and so on."""
     for number in path:
-        last = None
-        for field in fields(data):
-            if field.number == number and field.wire_type == LENGTH:
-                last = field
-        if last is None:
+        matches = payloads(data, number)
+        if not matches:
             return None
-        data = data[last.start : last.end]
+        data = matches[-1]
     return data

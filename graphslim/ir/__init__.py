@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from graphslim.ir.dtype import DType
 from graphslim.ir.families import IDENTITIES
 from graphslim.ir.graph import Block, Graph, Use
 from graphslim.ir.node import (
@@ -15,7 +14,7 @@ from graphslim.ir.node import (
     Shape,
     is_float_cast,
 )
-from graphslim.ir.tensor import Tensor
+from graphslim.ir.tensor import DType, Tensor
 
 __all__ = [
     "CONTROL",

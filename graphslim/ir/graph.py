@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import (
     Any,
     Callable,
@@ -24,10 +25,8 @@ from typing import (
 import networkx as nx
 
 from graphslim.errors import IRError
-from graphslim.ir.block import Block
 from graphslim.ir.fixed import FixedDict, FixedList
-from graphslim.ir.node import CONTROL, Attrs, Node, Port
-from graphslim.ir.order import topological
+from graphslim.ir.node import CONTROL, Attrs, Block, Node, Port
 from graphslim.ir.tensor import Tensor
 
 T = TypeVar("T")
@@ -42,7 +41,10 @@ class Use(NamedTuple):
 
 
 class Graph:
-    """A dataflow graph over a `networkx.MultiDiGraph` that holds the only copy of the edges.
+    """A dataflow graph whose edges stand in a `networkx.MultiDiGraph`.
+
+    Beside them it keeps, by node, the tuple that `inputs_of` gives, which is made from the edges
+    and changes with them; `Verify` compares the two.
 
     In `graph.nx`, a read-only view, a node's key is its name and its `node` attribute the `Node`;
     an edge's key is the index of the input that it feeds and its `port` the output that it comes
@@ -389,3 +391,47 @@ def _refuse_edit(*_: Any, **__: Any) -> NoReturn:
 
 def _name(node: NodeLike) -> str:
     return node.name if isinstance(node, Node) else node
+
+
+def topological(view: nx.MultiDiGraph) -> List[Node]:
+    """Kahn's algorithm, stable in the order of the file; back edges of loops are left out.
+
+    Args:
+        view: a graph's nodes and edges, as `Graph.nx` has them.
+
+    Raises:
+        IRError: there is a cycle that is not a loop of TensorFlow's.
+    """
+    nodes = view._node
+    waiting: Dict[str, int] = {}
+    ready = deque()  # type: deque[str]
+    for name in nodes:
+        count = sum(
+            len(edges)
+            for source, edges in view._pred[name].items()
+            if nodes[source]["node"].op not in ("NextIteration", "RefNextIteration")
+        )
+        waiting[name] = count
+        if count == 0:
+            ready.append(name)
+    done: List[Node] = []
+    while ready:
+        name = ready.popleft()
+        node = nodes[name]["node"]
+        done.append(node)
+        if node.op in ("NextIteration", "RefNextIteration"):
+            continue
+        for target, edges in view._succ[name].items():
+            waiting[target] -= len(edges)
+            if waiting[target] == 0:
+                ready.append(target)
+    if len(done) != len(nodes):
+        stuck = [name for name, count in waiting.items() if count > 0]
+        cycle = nx.find_cycle(view.subgraph(stuck))
+        path = " -> ".join([edge[0] for edge in cycle[:6]])
+        raise IRError(
+            f"the graph has a cycle: {path}{' -> ...' if len(cycle) > 6 else f' -> {cycle[0][0]}'}",
+            cycle[0][0],
+            "a frozen graph has none; the file is damaged",
+        )
+    return done

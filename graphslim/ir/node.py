@@ -1,4 +1,4 @@
-"""One operation of a graph: its name, its type and its attributes."""
+"""One operation of a graph: its name, its type and its attributes; and blocks of operations."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from typing import (
 )
 
 from graphslim.errors import IRError
-from graphslim.ir.dtype import DType
 from graphslim.ir.fixed import FixedFields, FixedList, put
+from graphslim.ir.tensor import DType
 
 CONTROL = -1
 """The port number of a control edge, which carries order but no data."""
@@ -198,3 +198,29 @@ def is_float_cast(node: Node) -> bool:
     """
     types = [node.attrs.get(key) for key in ("SrcT", "DstT")]
     return node.op == "Cast" and all(isinstance(t, DType) and t.is_floating for t in types)
+
+
+class Block(NamedTuple):
+    """A recognised piece of architecture.
+
+    Attributes:
+        kind: the pattern's name, such as `inverted_residual`.
+        name: the name scope that its nodes share, made unique.
+        nodes: the nodes inside, in topological order.
+        channels_of: the port whose channels are the block's own (its scoring layer's output).
+        roles: what the pattern called its nodes (`expand`, `depthwise`, ...).
+    """
+
+    kind: str
+    name: str
+    nodes: Tuple[str, ...]
+    channels_of: Port
+    roles: Tuple[Tuple[str, str], ...]
+
+    def role(self, name: str) -> str:
+        """The node that the pattern called `name`.
+
+        Raises:
+            KeyError: the pattern has no such name.
+        """
+        return dict(self.roles)[name]

@@ -16,10 +16,9 @@ from typing import Any, Dict, Iterable, List, Tuple
 import numpy as np
 
 from graphslim.errors import IRError
-from graphslim.ir.dtype import DType
 from graphslim.ir.graph import Graph
 from graphslim.ir.node import Attrs, Func, Node, Port, Shape
-from graphslim.ir.tensor import Tensor
+from graphslim.ir.tensor import DType, Tensor
 
 _SHOWN = 16
 _LINE = re.compile(r"^(?P<name>\S+)\s*=\s*(?P<op>[\w>]+)\((?P<inputs>[^)]*)\)\s*(?P<attrs>.*)$")

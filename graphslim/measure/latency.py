@@ -34,8 +34,8 @@ from graphslim.measure.timed_layers import NOTHING, Lab, TimedLayer, cut_out, la
 from graphslim.measure.verify import runnable
 from graphslim.plans import check_sizes
 from graphslim.progress import Tick, silent
-from graphslim.reading import read_text
-from graphslim.writing import replacing
+from graphslim.support.reading import read_text
+from graphslim.support.writing import replacing
 
 MULTIPLE = 8
 """Widths that a CPU's kernels are filled by; what is between takes as long as the next of them."""

@@ -11,7 +11,6 @@ import numpy as np
 from graphslim.analysis.cautions import Caution
 from graphslim.analysis.channels import analyse
 from graphslim.analysis.switches import switches
-from graphslim.arrays import read_arrays
 from graphslim.errors import GraphslimError
 from graphslim.ir import DType, Graph, Port
 from graphslim.measure.feeds import decoder_of, digest_of, matched, random_feeds
@@ -19,7 +18,7 @@ from graphslim.measure.images import Images, Preprocessing, preprocessing_for
 from graphslim.measure.inputs import dtype_of, range_of, switch_array
 from graphslim.measure.pictures import Encoded, Pictures, endings_of, open_files
 from graphslim.progress import Tick, silent
-from graphslim.reading import require_regular
+from graphslim.support.reading import read_arrays, require_regular
 from graphslim.words import plural
 
 Data = Union[None, str, "os.PathLike[str]", Images, Mapping[str, np.ndarray]]

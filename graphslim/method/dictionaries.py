@@ -10,8 +10,8 @@ import numpy as np
 
 from graphslim.errors import LoadError
 from graphslim.method.pickles import read_pickle
-from graphslim.reading import parse_json, read_text
-from graphslim.writing import replacing
+from graphslim.support.reading import parse_json, read_text
+from graphslim.support.writing import replacing
 
 Filters = Dict[str, List[int]]
 """By scope, the filters that go, in rising order."""

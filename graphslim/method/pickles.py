@@ -12,7 +12,7 @@ import re
 from typing import Any, Callable, Dict, List, Optional
 
 from graphslim.errors import LoadError
-from graphslim.reading import DEEPEST, read_bytes
+from graphslim.support.reading import DEEPEST, read_bytes
 
 LARGEST = 1 << 20
 """Bytes of the largest file that is read; lists of filters are a hundred times smaller."""

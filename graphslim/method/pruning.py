@@ -10,7 +10,6 @@ from graphslim.checkpoint.rate import summarise
 from graphslim.checkpoint.soft import soft_prune
 from graphslim.checkpoint.strip import strip
 from graphslim.errors import EmitError, LoadError
-from graphslim.folders import replacing_folder
 from graphslim.method import texts
 from graphslim.method.dictionaries import (
     read_dictionary,
@@ -22,6 +21,7 @@ from graphslim.method.filters import choose_filters, plan_filters
 from graphslim.method.opening import DEFAULT_OUTPUTS, latest, names_of, opened
 from graphslim.method.rebuild import feeds_of, rebuild
 from graphslim.method.scopes import Scope, Scopes
+from graphslim.support.writing import replacing_folder
 
 TOLERATED = 0.1
 """The failed rate up to which the published method takes pruning for done."""

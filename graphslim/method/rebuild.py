@@ -10,13 +10,13 @@ from graphslim.checkpoint import Trained, open_checkpoint
 from graphslim.checkpoint.beside import write_state
 from graphslim.checkpoint.inference import inference_part
 from graphslim.errors import LoadError
-from graphslim.folders import replacing_folder
 from graphslim.graphdef import parse, save, serialize
-from graphslim.graphdef.freeze import VARIABLES
 from graphslim.graphdef.meta_graph import keys_of, read_meta
 from graphslim.graphdef.signature import settle
 from graphslim.ir import CONTROL, Graph, Port
+from graphslim.ir.families import VARIABLES
 from graphslim.runtime import plain_tensorflow, write_checkpoint
+from graphslim.support.writing import replacing_folder
 
 _PURPOSE = "MetaGraphs are made with it"
 _COLLECTIONS = ("variables", "trainable_variables")

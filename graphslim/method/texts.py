@@ -7,8 +7,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 import numpy as np
 
 from graphslim.checkpoint import Trained
-from graphslim.graphdef.freeze import VARIABLES
 from graphslim.ir import Graph, Tensor
+from graphslim.ir.families import VARIABLES
 from graphslim.method.dictionaries import Filters
 from graphslim.method.scopes import Scope
 from graphslim.plans import DEAD_BELOW

@@ -7,8 +7,8 @@ import os
 from typing import Any, Dict, List, Type, TypeVar
 
 from graphslim.errors import GraphslimError, PassError
-from graphslim.importing import collecting, definition, import_named, metadata, warn_of
 from graphslim.pipeline.base import Pass
+from graphslim.support.importing import collecting, definition, import_named, metadata, warn_of
 from graphslim.words import meant
 
 ENTRY_POINTS = "graphslim.passes"

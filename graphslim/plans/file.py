@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphslim.errors import PlanError
 from graphslim.plans.plan import Plan
-from graphslim.reading import read_text
+from graphslim.support.reading import read_text
 
 
 def read_plan(path: str) -> Plan:

@@ -13,19 +13,19 @@ from graphslim.analysis.cost import Cost, cost, cost_without
 from graphslim.analysis.dead import Constant, constants_left, constants_of, consumers_of, find_dead
 from graphslim.analysis.values import Values
 from graphslim.errors import PlanError
-from graphslim.garbage import held_back
 from graphslim.ir import Graph
 from graphslim.plans.budget import CostOf, meet
 from graphslim.plans.choose import ranking
 from graphslim.plans.layers import layers_of
 from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Plan
 from graphslim.plans.select import Selection, block_of, in_scope, limit, rules_of
+from graphslim.support.garbage import pause_gc
 
 DEAD_BELOW = 1e-9
 """Weights of smaller magnitude count as zero by default: the threshold of the published method."""
 
 
-@held_back()
+@pause_gc()
 def plan_dead(
     graph: Graph, selection: Optional[Selection] = None, dead_below: float = DEAD_BELOW
 ) -> Plan:
@@ -56,7 +56,7 @@ def plan_dead(
     return _plan(graph, channels, removed, "dead", settings, folds)
 
 
-@held_back()
+@pause_gc()
 def plan_scored(
     graph: Graph, selection: Selection, scores: Any, cost_of: Optional[CostOf] = None
 ) -> Plan:

@@ -12,7 +12,7 @@ from typing import Any, Dict, List, Tuple
 import yaml
 
 from graphslim.errors import PlanError
-from graphslim.reading import DEEPEST, LONGEST_NUMBER, require_shallow
+from graphslim.support.reading import DEEPEST, LONGEST_NUMBER, require_shallow
 
 _TAGS = ("null", "bool", "int", "float", "str", "seq", "map")
 _INTEGER = re.compile(rf"[-+]?[0-9]{{1,{LONGEST_NUMBER}}}$")

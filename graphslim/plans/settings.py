@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from graphslim.errors import PlanError
-from graphslim.reading import parse_json, read_text
+from graphslim.support.reading import parse_json, read_text
 from graphslim.words import is_count, is_finite, is_share, meant
 
 LARGEST = 1 << 17

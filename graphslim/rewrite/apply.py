@@ -12,7 +12,6 @@ from graphslim.analysis.statements import is_stated, restate
 from graphslim.analysis.values import Values
 from graphslim.analysis.walk import ParamAxis
 from graphslim.errors import PlanError
-from graphslim.garbage import held_back
 from graphslim.ir import Graph, Node, Port, Shape
 from graphslim.ir.query import remove_unread
 from graphslim.ops.table import Contraction
@@ -21,9 +20,10 @@ from graphslim.plans.plan import Plan
 from graphslim.rewrite.computed import store_computed
 from graphslim.rewrite.fold import fold_shift
 from graphslim.rewrite.resize import resize
+from graphslim.support.garbage import pause_gc
 
 
-@held_back()
+@pause_gc()
 def apply(graph: Graph, plan: Plan, force: bool = False) -> Graph:
     """The graph without the channels of a plan; the graph given stays as it is.
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from graphslim.runtime.checkpoint import Checkpoint, checkpoint_files, write_checkpoint
-from graphslim.runtime.known import known_part, unknown_ops
+from graphslim.runtime.checkpoint import (
+    Checkpoint,
+    checkpoint_files,
+    saved_variables,
+    write_checkpoint,
+)
 from graphslim.runtime.library import (
     INSTALL,
     available,
@@ -14,8 +18,7 @@ from graphslim.runtime.library import (
     version,
     without_onednn,
 )
-from graphslim.runtime.saved import saved_variables
-from graphslim.runtime.session import Session
+from graphslim.runtime.session import Session, known_part, unknown_ops
 
 __all__ = [
     "INSTALL",

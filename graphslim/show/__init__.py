@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphslim.lazy import names_of
+from graphslim.support.importing import names_of
 
 if TYPE_CHECKING:
     from graphslim.show.agreement import print_agreement

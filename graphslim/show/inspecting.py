@@ -8,12 +8,12 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from graphslim.analysis.cautions import cautions
 from graphslim.analysis.channels import ROLES, Channels, Group, analyse
 from graphslim.analysis.cost import cost
-from graphslim.garbage import held_back
 from graphslim.ir import Block, DType, Graph, Node, Port
 from graphslim.match import PATTERNS, Matcher
 from graphslim.plans import open_input, plan_dead, why_not
 from graphslim.remedies import remedy
 from graphslim.show.console import Console, print_pairs, print_table
+from graphslim.support.garbage import pause_gc
 from graphslim.words import exact, plural
 
 _GIVES_BOOL = frozenset(
@@ -23,7 +23,7 @@ _GIVES_BOOL = frozenset(
 """Ops whose attribute T is the type of what they read, and not of what they give."""
 
 
-@held_back()
+@pause_gc()
 def inspection(graph: Graph) -> Dict[str, Any]:
     """What `inspect --json` prints; the blocks must have been found."""
     channels, total = analyse(graph), cost(graph)

@@ -8,9 +8,9 @@ from typing import Any, Dict, Mapping
 
 from graphslim.checkpoint.model import Trained
 from graphslim.errors import EmitError, GraphslimError
-from graphslim.reading import parse_json, read_text
+from graphslim.support.reading import parse_json, read_text
+from graphslim.support.writing import replacing
 from graphslim.training.step import Step
-from graphslim.writing import replacing
 
 _SCHEDULE, _OUTCOME = "schedule.json", "step.json"
 

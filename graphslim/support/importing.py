@@ -1,8 +1,9 @@
-"""Imports what users and other packages bring, and lets one bad definition not block the others.
+"""Imports what users and other packages bring, and names of packages when they are asked for.
 
-A file may define several passes, criteria, block patterns and rules for ops. While one is imported
-here, a definition that is refused (see `definition`) is noted, and the rest of the file goes on. Of
-those that nobody asked for, a `DefinitionWarning` tells; the one that was asked for is raised.
+One bad definition does not block the others: a file may define several passes, criteria, block
+patterns and rules for ops. While one is imported here, a definition that is refused (see
+`definition`) is noted, and the rest of the file goes on. Of those that nobody asked for, a
+`DefinitionWarning` tells; the one that was asked for is raised.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import os
 import sys
 import warnings
 from contextlib import contextmanager
+from importlib import import_module
 from types import ModuleType
-from typing import Any, Callable, Dict, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
 
 from graphslim.errors import GraphslimError
 
@@ -97,7 +99,7 @@ def import_named(name: str, attribute: str) -> ModuleType:
     if key not in _refused_in or key not in sys.modules:
         refused = collecting(lambda: _load(name, key))
         wanted = getattr(sys.modules[key], attribute, None)
-        warn_of([one for one in refused if one[0] is not wanted], name)
+        warn_of([(defined, error) for defined, error in refused if defined is not wanted], name)
         _refused_in[key] = refused
     module = sys.modules[key]
     for defined, error in _refused_in[key]:
@@ -129,3 +131,20 @@ def _load(name: str, key: str) -> None:
     except BaseException:
         del sys.modules[key]
         raise
+
+
+def names_of(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package (PEP 562).
+
+    Args:
+        package: its name.
+        places: by name, the module that has it, or is it.
+    """
+
+    def find(name: str) -> Any:
+        if name not in places:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        module = import_module(places[name])
+        return module if places[name] == f"{package}.{name}" else getattr(module, name)
+
+    return find

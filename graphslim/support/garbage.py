@@ -1,4 +1,4 @@
-"""Holds Python's cyclic garbage collector back while a graph is built or analysed."""
+"""Pauses Python's cyclic garbage collector while a graph is built or analysed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Iterator
 
 
 @contextlib.contextmanager
-def held_back() -> Iterator[None]:
+def pause_gc() -> Iterator[None]:
     """Turns the collector off for a while, and on again if it was on; also a decorator.
 
     Loading and analysing make a hundred thousand small objects that all stay alive: the collector

@@ -1,12 +1,17 @@
-"""Reads files whole: regular ones alone, and JSON that costs no more than its size."""
+"""Reads files whole: regular ones alone, JSON and arrays that cost no more than their size."""
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
+import zipfile
 from collections import Counter
-from typing import Any, Dict, List, Optional, Tuple, Type
+from typing import IO, Any, Dict, List, Optional, Tuple, Type
+
+import numpy as np
+from numpy.lib import format as npy
 
 from graphslim.errors import GraphslimError, LoadError
 
@@ -37,20 +42,20 @@ def require_regular(
         its size in bytes.
 
     Raises:
-        GraphslimError: of the kind given: there is none, or it is none.
+        GraphslimError: of the kind given: there is no such file, or it is no regular one.
     """
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except FileNotFoundError:
         if path == "-":
             raise error("no such file", path, "standard input is not read: give a file") from None
         raise error("no such file", path, hint) from None
     except (OSError, ValueError) as failure:
         raise error(f"cannot be read: {reason(failure)}", path, hint) from None
-    if stat.S_ISREG(found.st_mode):
-        return found.st_size
+    if stat.S_ISREG(status.st_mode):
+        return status.st_size
     for is_kind, kind, remedy in _KINDS:
-        if is_kind(found.st_mode):
+        if is_kind(status.st_mode):
             raise error(f"{kind}, no regular file", path, remedy)
     raise error("a device, no regular file", path, "give a file")
 
@@ -130,12 +135,12 @@ def require_shallow(tree: Any) -> None:
     """Refuses dicts and lists that are nested deeper than `DEEPEST`, or in themselves.
 
     Raises:
-        ValueError: so.
+        ValueError: they are nested deeper, or in themselves.
     """
     level = [tree]
     for _ in range(DEEPEST):
         boxes = [item for item in level if isinstance(item, (dict, list))]
-        level = [one for box in boxes for one in (box.values() if isinstance(box, dict) else box)]
+        level = [item for box in boxes for item in (box.values() if isinstance(box, dict) else box)]
         if not level:
             return
     raise ValueError(f"nested deeper than {DEEPEST} levels")
@@ -162,3 +167,85 @@ def _without_doubles(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
 def reason(error: Exception) -> str:
     """What an error of the system says, without number and path."""
     return str(getattr(error, "strerror", None) or error)
+
+
+_HINT = "give an .npz, an .npy, an image or a folder of images"
+_LONGEST_HEADER = 1 << 16
+_FREE, _TIMES = 1 << 28, 16
+"""Bytes that a compressed file may come to whatever its size, and times its size beyond."""
+_START_OF_ZIP = b"PK"
+
+
+class _Refused(Exception):
+    """What is wrong with a file of arrays."""
+
+
+def read_arrays(path: str) -> Dict[str, np.ndarray]:
+    """The arrays of an `.npz` by name, or that of an `.npy`, which stays on disk, by the name "".
+
+    Raises:
+        GraphslimError: it cannot be read, is damaged, or states more than it holds.
+    """
+    size = require_regular(path, _HINT, GraphslimError)
+    try:
+        with open(path, "rb") as file:
+            is_zip = file.read(2) == _START_OF_ZIP
+        if is_zip:
+            arrays = _zipped(path, size)
+        else:
+            with open(path, "rb") as file:
+                _header(file, size)
+            arrays = {"": np.load(path, mmap_mode="r", allow_pickle=False)}
+    except _Refused as error:
+        raise GraphslimError(str(error), path, _HINT) from None
+    except OSError as error:
+        raise GraphslimError(f"cannot be read: {error.strerror or error}", path, _HINT) from None
+    except Exception:  # numpy and its decompressors raise whatever damaged bytes lead them to
+        raise GraphslimError("not an array of numbers that numpy saved", path, _HINT) from None
+    if not arrays:
+        raise GraphslimError("holds no array", path, _HINT)
+    return arrays
+
+
+def _zipped(path: str, size: int) -> Dict[str, np.ndarray]:
+    """The arrays of an `.npz`, if they do not come to far more than its size."""
+    with zipfile.ZipFile(path) as archive:
+        entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
+        total = sum([entry.file_size for entry in entries])
+        if total > _FREE + _TIMES * size:
+            raise _Refused(f"states {total:,} bytes of arrays, in a file of {size:,}")
+        arrays = {}
+        for entry in entries:
+            with archive.open(entry) as stream:
+                arrays[entry.filename[: -len(".npy")]] = _array(stream, entry.file_size)
+    return arrays
+
+
+def _array(stream: IO[bytes], size: int) -> np.ndarray:
+    """An array from a stream of so many bytes, if it states no other size."""
+    shape, by_columns, dtype, stated, head = _header(stream, size)
+    data = bytearray(head.read(stated))
+    data += stream.read(stated - len(data))
+    array = np.frombuffer(data, dtype)
+    return array.reshape(shape[::-1]).T if by_columns else array.reshape(shape)
+
+
+def _header(stream: IO[bytes], size: int) -> Tuple[Tuple[int, ...], bool, np.dtype, int, IO[bytes]]:
+    """What the header of an array states, and what was read of the stream, behind the header.
+
+    Returns:
+        the shape, whether it is stored by columns, the element type, the bytes of all elements,
+        and the bytes that were read beyond the header.
+    """
+    head = io.BytesIO(stream.read(min(size, _LONGEST_HEADER)))
+    version = npy.read_magic(head)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, by_columns, dtype = read(head)
+    if dtype.hasobject or not dtype.itemsize:
+        raise _Refused(f"not an array of numbers, but of {dtype}")
+    stated, there = dtype.itemsize, size - head.tell()
+    for length in shape:  # as Python's integers, which do not wrap around
+        stated *= length
+    if min(shape, default=0) < 0 or stated > there:
+        raise _Refused(f"states {stated:,} bytes of elements, and holds {there:,}")
+    return shape, by_columns, dtype, stated, head

@@ -1,0 +1,1 @@
+"""What the rest of the compiler stands on: files, imports, and Python itself."""
