@@ -23,7 +23,7 @@ from typing import (
 
 from graphslim.errors import GraphslimError, PatternError
 from graphslim.importing import definition, place_of
-from graphslim.ops.padded import PADDED_CONVOLUTIONS
+from graphslim.ops.fused import PADDED_CONVOLUTIONS
 
 Condition = Callable[[Any, Any], Optional[str]]
 """Given the matcher and the node, says why the node does not do, or None."""

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from graphslim.ops import (  # noqa: F401
-    activation,
-    control,
     conv,
-    decode,
-    einsum,
     elementwise,
-    formats,
     fused,
     gather,
     image,
     join,
     matmul,
     norm,
-    pad,
-    padded,
     pool,
     quant,
     reduce,
     reshape,
-    sized,
     slice,
     sources,
-    transposed,
 )
 from graphslim.ops.table import channel_rule, cost_rule, value_rule
 

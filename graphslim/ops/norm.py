@@ -8,7 +8,7 @@ import numpy as np
 
 from graphslim.ir import Attrs, Node
 from graphslim.ops.elementwise import broadcast
-from graphslim.ops.sums import on_axis
+from graphslim.ops.numeric import on_axis
 from graphslim.ops.table import (
     UNKNOWN,
     VALUE_RULES,

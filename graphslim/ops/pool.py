@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
+from graphslim.ops.conv import PACKED, is_packed, slid, window
 from graphslim.ops.guard import LONGEST, fits
 from graphslim.ops.table import (
     UNKNOWN,
@@ -20,7 +21,6 @@ from graphslim.ops.table import (
     spatial_axes,
     value_rule,
 )
-from graphslim.ops.window import PACKED, is_packed, slid, window
 
 
 @channel_rule("AvgPool", "MaxPool", "AvgPool3D", "MaxPool3D")

@@ -7,8 +7,7 @@ from typing import Any, List, Optional, Tuple
 import numpy as np
 
 from graphslim.ir import DType, Tensor
-from graphslim.ops.elementwise import along
-from graphslim.ops.rounding import noise, settled, stepwise
+from graphslim.ops.numeric import noise, on_axis, settled, stepwise
 from graphslim.ops.table import Fact, OpVisit, ValueVisit, channel_rule, known, value_rule
 
 Array = np.ndarray
@@ -79,10 +78,10 @@ def _range(op: ValueVisit, axis: Optional[int]) -> Optional[Tuple[Array, Array]]
     if low is None or high is None or rank is None or not (low < high).all():
         return None
     if axis is not None and low.ndim == 1:
-        return along(axis, rank, low), along(axis, rank, high)
+        return on_axis(low, axis, rank), on_axis(high, axis, rank)
     if low.size != 1 or high.size != 1:
         return None
-    return along(0, max(rank, 1), low.ravel()), along(0, max(rank, 1), high.ravel())
+    return on_axis(low.ravel(), 0, max(rank, 1)), on_axis(high.ravel(), 0, max(rank, 1))
 
 
 # ------------------------------------------------------------------ from and to integers

@@ -7,7 +7,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.ir import Node
-from graphslim.ops.sized import stated_alone
+from graphslim.ops.sources import stated_alone
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
