@@ -8,6 +8,7 @@ import numpy as np
 
 from graphslim.errors import AnalysisError
 from graphslim.ir import Node
+from graphslim.ir.families import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 from graphslim.ops.guard import LONGEST, fits
 from graphslim.ops.numeric import on_axis, stacked, summed, tie_weights, whole
 from graphslim.ops.table import (
@@ -98,7 +99,8 @@ def groups_of(op: OpVisit, rank: int) -> int:
     """How many groups a convolution has: its channels by those that one filter reads.
 
     Raises:
-        AnalysisError: the one is no multiple of the other.
+        AnalysisError: the channels are no multiple of those that one filter reads, or the filters
+            cannot be dealt out evenly among the groups.
     """
     width, per_group = op[0].size(channel_axis(op.node)), op[1].size(rank - 2)
     if width is None or not per_group:
@@ -169,7 +171,7 @@ def require_rank(op: OpVisit, index: int, rank: int) -> None:
     """Refuses an input of another rank.
 
     Raises:
-        AnalysisError: so.
+        AnalysisError: input `index` has a known rank that is not `rank`.
     """
     if op[index].rank not in (None, rank):
         raise AnalysisError(
@@ -192,7 +194,7 @@ def convolution_output(op: OpVisit, ids: Ids, rank: int = 4) -> Fact:
     )
 
 
-@channel_rule("Conv2D", "Conv3D")
+@channel_rule(*CONVOLUTIONS)
 def convolution(op: OpVisit) -> Fact:
     """Input channels are the last axis but one of the filter (times groups), outputs the last."""
     rank = 5 if op.node.op == "Conv3D" else 4
@@ -228,7 +230,7 @@ def convolution(op: OpVisit) -> Fact:
     return convolution_output(op, out, rank)
 
 
-@value_rule("Conv2D", "Conv3D")
+@value_rule(*CONVOLUTIONS)
 def convolution_value(op: ValueVisit) -> Any:
     """Zero filters give zero; known inputs give a sum where no border is seen."""
     weights, channel = whole(op, 1), channel_axis(op.node)
@@ -243,7 +245,7 @@ def convolution_value(op: ValueVisit) -> Any:
     return on_axis(np.concatenate(sums), channel, weights.ndim)
 
 
-@cost_rule("Conv2D", "Conv3D")
+@cost_rule(*CONVOLUTIONS)
 def convolution_cost(node: Node, facts: Sequence[Fact], outs: Sequence[Fact]) -> Optional[int]:
     """One product per tap, input channel of a group and output position."""
     return product([*(outs[0].shape or [None])[1:], *(facts[1].shape or [None])[:-1]])
@@ -303,7 +305,7 @@ def swapped(weights: np.ndarray) -> np.ndarray:
     return stacked(weights, *weights.shape[-2:]).swapaxes(1, 2)
 
 
-@channel_rule("Conv2DBackpropInput", "Conv3DBackpropInputV2")
+@channel_rule(*TRANSPOSED_CONVOLUTIONS)
 def transposed(op: OpVisit) -> Fact:
     """The filter ends in (out, in); `input_sizes` (input 0) states the output's channel count."""
     rank = 5 if op.node.op.startswith("Conv3D") else 4
@@ -356,7 +358,7 @@ def _stated(op: OpVisit, rank: int) -> List[Optional[int]]:
     return shape
 
 
-@value_rule("Conv2DBackpropInput", "Conv3DBackpropInputV2")
+@value_rule(*TRANSPOSED_CONVOLUTIONS)
 def transposed_value(op: ValueVisit) -> Any:
     """Zero filters and zero inputs give zero; other constants leave a pattern."""
     weights, channel, out = whole(op, 1), channel_axis(op.node), op.outs[0]
@@ -366,7 +368,7 @@ def transposed_value(op: ValueVisit) -> Any:
     return on_axis(summed(inside, swapped(weights), False), channel, weights.ndim)
 
 
-@cost_rule("Conv2DBackpropInput", "Conv3DBackpropInputV2")
+@cost_rule(*TRANSPOSED_CONVOLUTIONS)
 def transposed_cost(node: Node, facts: Sequence[Fact], outs: Sequence[Fact]) -> Optional[int]:
     """One product per tap, output channel and input position."""
     return product([*(facts[2].shape or [None])[1:], *(facts[1].shape or [None])[:-1]])

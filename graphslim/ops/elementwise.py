@@ -9,8 +9,9 @@ import numpy as np
 
 from graphslim.errors import AnalysisError
 from graphslim.ir import DType
+from graphslim.ir.families import BIASES
 from graphslim.ops.guard import LAID_OUT, fits
-from graphslim.ops.numeric import apart, noise, settled, stepwise
+from graphslim.ops.numeric import apart, noise, on_axis, settled, stepwise
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -146,7 +147,7 @@ def _merge_axis(op: OpVisit, facts: Sequence[Fact], axis: int) -> Tuple[Optional
     return len(first), (first if all(ids is not None for ids in arrays) else None)
 
 
-@channel_rule("BiasAdd", "BiasAddV1")
+@channel_rule(*BIASES)
 def bias_add(op: OpVisit) -> Fact:
     """Ties the bias with the channel axis."""
     axis = channel_axis(op.node)
@@ -264,20 +265,14 @@ def select_value(op: ValueVisit) -> Any:
     return np.where(np.isnan(choice), either, np.where(choice != 0, yes, no))
 
 
-def along(axis: int, rank: int, vector: np.ndarray) -> np.ndarray:
-    """A vector laid along one axis of a tensor of that rank."""
-    shape = [1] * rank
-    shape[axis] = -1
-    return np.asarray(vector, np.float64).reshape(shape)
-
-
-@value_rule("BiasAdd", "BiasAddV1")
+@value_rule(*BIASES)
 def bias_add_value(op: ValueVisit) -> Any:
     """Known where tensor and bias are."""
     bias, rank = op[1], op.outs[0].rank
     if op[0] is None or bias is None or rank is None:
         return None
-    return settled(op, np.asarray(op[0]) + along(channel_axis(op.node), rank, bias))
+    offset = np.asarray(bias, np.float64).ravel()
+    return settled(op, np.asarray(op[0]) + on_axis(offset, channel_axis(op.node), rank))
 
 
 _SELU_ALPHA = 1.6732632423543772
@@ -287,7 +282,7 @@ _SELU_SCALE = 1.0507009873554805  # Klambauer et al. 2017, arXiv 1706.02515
 def _each(function: Callable[[float], float]) -> Function:
     """A function of single numbers, for arrays; NaN where it has no value."""
 
-    def one(number: float) -> float:
+    def value_at(number: float) -> float:
         try:
             return function(number)
         except (ValueError, OverflowError):
@@ -295,8 +290,8 @@ def _each(function: Callable[[float], float]) -> Function:
 
     def every(x: np.ndarray) -> np.ndarray:
         distinct, where = np.unique(x, return_inverse=True)
-        found = np.array([one(number) for number in distinct.tolist()], np.float64)
-        return found[where].reshape(x.shape)
+        results = np.array([value_at(number) for number in distinct.tolist()], np.float64)
+        return results[where].reshape(x.shape)
 
     return every
 

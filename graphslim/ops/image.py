@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence
 import numpy as np
 
 from graphslim.ops.conv import slid, window
-from graphslim.ops.pool import even_map
+from graphslim.ops.pool import even_map, stated_sizes
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -24,14 +24,6 @@ _DRAWN = ("DrawBoundingBoxes", "DrawBoundingBoxesV2")
 _WARPS = ("ImageProjectiveTransformV2", "ImageProjectiveTransformV3")
 
 
-def _sizes(op: OpVisit, index: int) -> List[Optional[int]]:
-    """The height and width that an input states; None where they are open."""
-    numbers = op[index].value
-    if numbers is None or numbers.shape != (2,):
-        return [None, None]
-    return [None if np.isnan(number) else int(number) for number in numbers]
-
-
 def _placed(op: OpVisit, first: int, why: str) -> None:
     """Pins what the inputs from `first` on hold: where something is taken from."""
     for known in op.facts[first:]:
@@ -44,7 +36,7 @@ def crop_and_resize(op: OpVisit) -> Fact:
     """As many crops as there are boxes, each with the channels of the image."""
     _placed(op, 1, "it says what is cropped")
     op.pin_others(0, (3,), "it is cropped")
-    shape = (op[1].size(0), *_sizes(op, 3), op[0].size(3))
+    shape = (op[1].size(0), *stated_sizes(op, 3), op[0].size(3))
     return fact(shape, {3: op[0].channels(3)})
 
 
@@ -97,7 +89,7 @@ def warped(op: OpVisit) -> Fact:
     if op[0].shape is None:
         return UNKNOWN
     op.pin_others(0, (0, 3), "it is warped")
-    shape = (op[0].size(0), *_sizes(op, size), op[0].size(3))
+    shape = (op[0].size(0), *stated_sizes(op, size), op[0].size(3))
     return fact(shape, {0: op[0].channels(0), 3: op[0].channels(3)})
 
 

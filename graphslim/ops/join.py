@@ -224,8 +224,8 @@ def pad(op: OpVisit) -> Fact:
     if data.shape is None:
         op.pin_all("it is padded at an unknown rank")
         return axes_of(op[1].size(0))
-    found = [_padded(op, axis) for axis in range(len(data.shape))]
-    return Fact(tuple([size for size, _ in found]), tuple([ids for _, ids in found]))
+    padded = [_padded(op, axis) for axis in range(len(data.shape))]
+    return Fact(tuple([size for size, _ in padded]), tuple([ids for _, ids in padded]))
 
 
 def _padded(op: OpVisit, axis: int) -> Tuple[Optional[int], Ids]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from graphslim.errors import AnalysisError
 from graphslim.ir import Node
+from graphslim.ir.families import MATRIX_PRODUCTS
 from graphslim.ops.guard import LAID_OUT, fits
 from graphslim.ops.numeric import on_axis, stacked, summed, tie_weights, whole
 from graphslim.ops.table import (
@@ -24,7 +25,6 @@ from graphslim.ops.table import (
     value_rule,
 )
 
-_BATCHED = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
 Terms = Tuple[List[List[str]], List[str]]
 
 
@@ -55,33 +55,33 @@ def labels_of(node: Node, ranks: Sequence[Optional[int]]) -> Optional[Terms]:
     return terms, [*outer, "row", "column"]
 
 
-@channel_rule("MatMul", "SparseMatMul", *_BATCHED)
+@channel_rule("SparseMatMul", *MATRIX_PRODUCTS)
 def matmul(op: OpVisit) -> Fact:
     """Ties the contracted axes, keeps rows and columns, aligns the batch."""
-    found = labels_of(op.node, [op[0].rank, op[1].rank])
-    if found is None:
+    labelled = labels_of(op.node, [op[0].rank, op[1].rank])
+    if labelled is None:
         op.pin_all("it enters a matrix product at an unknown rank")
         return UNKNOWN
-    return multiply(op, *found)
+    return multiply(op, *labelled)
 
 
-@value_rule("MatMul", "SparseMatMul", *_BATCHED)
+@value_rule("SparseMatMul", *MATRIX_PRODUCTS)
 def matmul_value(op: ValueVisit) -> Any:
     """Known rows times known weights."""
-    found = labels_of(op.node, [known.rank for known in op.facts])
-    return None if found is None else multiply_value(op, *found)
+    labelled = labels_of(op.node, [known.rank for known in op.facts])
+    return None if labelled is None else multiply_value(op, *labelled)
 
 
-@cost_rule("MatMul", "SparseMatMul", *_BATCHED)
+@cost_rule("SparseMatMul", *MATRIX_PRODUCTS)
 def matmul_cost(node: Node, facts: Sequence[Fact], outs: Sequence[Fact]) -> Optional[int]:
     """The first axis of a batch is left out; rows are positions where their number is known.
 
     An open number of rows is that of the examples.
     """
-    found = labels_of(node, [known.rank for known in facts])
-    if found is None:
+    labelled = labels_of(node, [known.rank for known in facts])
+    if labelled is None:
         return None
-    terms, result = found
+    terms, result = labelled
     examples = result[:1] if len(result) > 2 or outs[0].size(0) is None else []
     return multiply_cost(facts, terms, result, examples)
 
@@ -127,27 +127,27 @@ def _expanded(part: str, covered: int) -> List[str]:
 @channel_rule("Einsum")
 def einsum(op: OpVisit) -> Fact:
     """Ties axes with one label; a label that one operand alone has, and not the result, pins."""
-    found = read_equation(op.node, [known.rank for known in op.facts])
-    if found is None:
+    labelled = read_equation(op.node, [known.rank for known in op.facts])
+    if labelled is None:
         op.pin_all(f"the Einsum {op.node.text('equation')} is not followed")
         return UNKNOWN
-    return multiply(op, *found)
+    return multiply(op, *labelled)
 
 
 @value_rule("Einsum")
 def einsum_value(op: ValueVisit) -> Any:
     """Known rows times known weights."""
-    found = read_equation(op.node, [known.rank for known in op.facts])
-    return None if found is None else multiply_value(op, *found)
+    labelled = read_equation(op.node, [known.rank for known in op.facts])
+    return None if labelled is None else multiply_value(op, *labelled)
 
 
 @cost_rule("Einsum")
 def einsum_cost(node: Node, facts: Sequence[Fact], outs: Sequence[Fact]) -> Optional[int]:
     """The first axis of the result is left out: it is that of the examples."""
-    found = read_equation(node, [known.rank for known in facts])
-    if found is None:
+    labelled = read_equation(node, [known.rank for known in facts])
+    if labelled is None:
         return None
-    terms, result = found
+    terms, result = labelled
     return multiply_cost(facts, terms, result, result[:1]) if len(terms) == 2 else 0
 
 
@@ -238,14 +238,14 @@ def _sum_over(
 
 def _target(op: OpVisit, terms: Sequence[Labels], result: Labels, weights: int) -> Optional[str]:
     """The label of the weights that stands for the channels produced: the last in the result."""
-    found = [
+    produced = [
         label
         for label in result
         if label in terms[weights]
         and label not in terms[1 - weights]
         and op[weights].channels(terms[weights].index(label)) is not None
     ]
-    return found[-1] if found else None
+    return produced[-1] if produced else None
 
 
 def _is_even(op: OpVisit, terms: Sequence[Labels], result: Labels, weights: int) -> bool:
@@ -332,7 +332,7 @@ def _zeros(op: ValueVisit, terms: Sequence[Labels], result: Labels) -> Any:
             order = sorted(range(len(kept)), key=lambda place: result.index(kept[place]))
             rows = np.all(value == 0, axis=gone).transpose(order)
             sizes = iter(rows.shape)
-            zero = zero | rows.reshape([next(sizes) if one in kept else 1 for one in result])
+            zero = zero | rows.reshape([next(sizes) if label in kept else 1 for label in result])
     return np.where(zero, 0.0, np.nan) if zero.any() else None
 
 
@@ -341,13 +341,13 @@ def _constant_product(
 ) -> Optional[np.ndarray]:
     """The whole product where all of both operands is known and nothing broadcasts."""
     operands = [whole(op, index) for index in range(len(terms))]
-    if any(one is None or np.isnan(one).any() for one in operands):
+    if any(operand is None or np.isnan(operand).any() for operand in operands):
         return None
     sizes: Dict[str, Set[int]] = {}
     for operand, labels in zip(operands, terms):
         for size, label in zip(np.shape(operand), labels):  # type: ignore[arg-type]
             sizes.setdefault(label, set()).add(size)
-    if any(len(some) > 1 for some in sizes.values()):
+    if any(len(widths) > 1 for widths in sizes.values()):
         return None
     made = [size for label in result for size in sizes[label]]
     if np.prod(made, dtype=float) > _LARGEST:

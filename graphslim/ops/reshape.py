@@ -48,8 +48,8 @@ def segments(
         if rest is None:
             return None
         return [Segment((0,), (0,))] + [
-            Segment(tuple([i + 1 for i in one.before]), tuple([i + 1 for i in one.after]))
-            for one in rest
+            Segment(tuple([i + 1 for i in piece.before]), tuple([i + 1 for i in piece.after]))
+            for piece in rest
         ]
     head, i, j = _matching(old, new)
     if i == len(old) and j == len(new):
@@ -60,10 +60,10 @@ def segments(
     last, end = len(old) - back, len(new) - forth
     turned = [
         Segment(
-            tuple([len(old) - 1 - axis for axis in reversed(one.before)]),
-            tuple([len(new) - 1 - axis for axis in reversed(one.after)]),
+            tuple([len(old) - 1 - axis for axis in reversed(piece.before)]),
+            tuple([len(new) - 1 - axis for axis in reversed(piece.after)]),
         )
-        for one in reversed(tail)
+        for piece in reversed(tail)
     ]
     if not (None in old[i:last] or None in new[j:end]):
         return None
@@ -74,7 +74,7 @@ def _matching(
     old: Sequence[Optional[int]], new: Sequence[Optional[int]]
 ) -> Tuple[List[Segment], int, int]:
     """The pieces that match from the left on, and how many axes of either side they take."""
-    found: List[Segment] = []
+    matching: List[Segment] = []
     low, high = 0, 0
     while low < len(old) or high < len(new):
         i, j, left, right = low, high, 1, 1
@@ -91,9 +91,9 @@ def _matching(
                 break
         if left != right or not left:
             break
-        found.append(Segment(tuple(range(low, i)), tuple(range(high, j))))
+        matching.append(Segment(tuple(range(low, i)), tuple(range(high, j))))
         low, high = i, j
-    return found, low, high
+    return matching, low, high
 
 
 def move(
@@ -149,8 +149,8 @@ def _move_segment(
         apart = Fact(joint.sizes, joint.factors)
         pieces = segments(joint.sizes, widths) or [_whole(joint.sizes, widths)]
         parts: List[Ids] = [None] * len(targets)
-        for one in pieces:
-            _move_segment(op, apart, tuple(widths), one, parts)
+        for inner in pieces:
+            _move_segment(op, apart, tuple(widths), inner, parts)
         for place, axis in enumerate(targets):
             ids[axis] = parts[place]
         return

@@ -6,7 +6,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.ir import IDENTITIES
+from graphslim.ir.families import IDENTITIES, MERGES, PLACEHOLDERS, SWITCHES
 from graphslim.ops.guard import LONGEST
 from graphslim.ops.table import (
     UNKNOWN,
@@ -44,7 +44,7 @@ def const_value(op: ValueVisit) -> Any:
     return numbers.astype(np.float64) if tensor.size <= 1 << 16 else numbers
 
 
-@channel_rule("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
+@channel_rule(*PLACEHOLDERS)
 def placeholder(op: OpVisit) -> Fact:
     """A graph input: its ids belong to no parameter."""
     given = op.given_shape()
@@ -57,13 +57,13 @@ def placeholder(op: OpVisit) -> Fact:
     return fact(shape, {axis: op.fresh(size) for axis, size in followed})
 
 
-@channel_rule(*sorted(IDENTITIES))
+@channel_rule(*IDENTITIES)
 def identity(op: OpVisit) -> Fact:
     """Passes everything on."""
     return op[0]
 
 
-@value_rule(*sorted(IDENTITIES), structural=True)
+@value_rule(*IDENTITIES, structural=True)
 def identity_value(op: ValueVisit) -> Any:
     """Passes everything on."""
     return op[0]
@@ -148,8 +148,8 @@ def _sizes(known: Fact) -> Optional[np.ndarray]:
 @value_rule("Shape", "ShapeN")
 def shape_value(op: ValueVisit) -> Any:
     """The sizes, NaN where they are open."""
-    found = tuple([_sizes(known) for known in op.facts])
-    return found[0] if op.node.op == "Shape" else found
+    sizes = tuple([_sizes(known) for known in op.facts])
+    return sizes[0] if op.node.op == "Shape" else sizes
 
 
 @value_rule("Size")
@@ -255,7 +255,7 @@ def broadcast_shapes_value(op: ValueVisit) -> Any:
     if left is None or right is None:
         return None
     rank = max(left.size, right.size)
-    both = [np.concatenate([np.ones(rank - one.size), one.ravel()]) for one in (left, right)]
+    both = [np.concatenate([np.ones(rank - side.size), side.ravel()]) for side in (left, right)]
     return np.where(both[0] == 1, both[1], both[0])
 
 
@@ -263,7 +263,7 @@ _MEETS = "it meets a tensor of unknown shape in a Merge"
 _DIFFERS = "the branches that meet in a Merge give it different sizes"
 
 
-@channel_rule("Switch", "RefSwitch")
+@channel_rule(*SWITCHES)
 def switch(op: OpVisit) -> List[Fact]:
     """Passes its data on at both outputs; the condition may be anything.
 
@@ -274,13 +274,13 @@ def switch(op: OpVisit) -> List[Fact]:
     return [op[0]._replace(atoms=None)] * 2
 
 
-@value_rule("Switch", "RefSwitch")
+@value_rule(*SWITCHES)
 def switch_value(op: ValueVisit) -> Any:
     """Passes its data on."""
     return op[0], op[0]
 
 
-@channel_rule("Merge", "RefMerge")
+@channel_rule(*MERGES)
 def merge(op: OpVisit) -> List[Fact]:
     """Ties all its inputs axis by axis: whichever branch ran, the readers are the same."""
     index = fact(())
@@ -308,7 +308,7 @@ def _merge_axis(op: OpVisit, axis: int) -> Tuple[Optional[int], Ids]:
     return size, None if any(ids is None for ids in arrays) else arrays[0]
 
 
-@value_rule("Merge", "RefMerge")
+@value_rule(*MERGES)
 def merge_value(op: ValueVisit) -> Any:
     """Known where all branches agree."""
     return _agreed(op.values), None
