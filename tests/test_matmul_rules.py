@@ -11,7 +11,7 @@ from tiny import constant, groups, pins, prune, tiny, value, zero_filters
 import graphslim as gs
 from graphslim.errors import VerifyError
 from graphslim.ir.node import Attrs, Node
-from graphslim.ops.einsum import read_equation
+from graphslim.ops.matmul import read_equation
 from graphslim.plans import plan_given
 from graphslim.runtime import Session
 from graphslim.testing import assert_mask_equivalent, random_plan

@@ -13,7 +13,7 @@ from graphslim.ir import IDENTITIES, Graph, Node, Port, is_float_cast
 from graphslim.ir.query import constant_nodes
 from graphslim.match.branches import MERGES, SWITCHES, inference_branch
 from graphslim.match.pattern import BlockPattern, Chain, Ending, OneOf, Op, Param, Pattern, Var
-from graphslim.ops.padded import operands
+from graphslim.ops.fused import operands
 from graphslim.ops.table import integers
 
 _SAME_OPS = IDENTITIES | {

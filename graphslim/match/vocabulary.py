@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional
 from graphslim.ir import Node, Port
 from graphslim.match.activations import ADD, DIV, MUL, act, sigmoid
 from graphslim.match.pattern import Chain, OneOf, Op, Param, Pattern
-from graphslim.ops.padded import PADDED_CONVOLUTIONS
+from graphslim.ops.fused import PADDED_CONVOLUTIONS
 
 CONV = ("Conv2D", "_FusedConv2D", *PADDED_CONVOLUTIONS)
 DEPTHWISE = ("DepthwiseConv2dNative", "_FusedDepthwiseConv2dNative")

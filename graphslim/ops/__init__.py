@@ -4,29 +4,20 @@ from __future__ import annotations
 
 from graphslim.channels.rules import channel_rule, cost_rule, value_rule
 from graphslim.ops import (  # noqa: F401
-    activation,
-    control,
     conv,
-    decode,
-    einsum,
     elementwise,
-    formats,
     fused,
     gather,
     image,
     join,
     matmul,
     norm,
-    pad,
-    padded,
     pool,
     quant,
     reduce,
     reshape,
-    sized,
     slice,
     sources,
-    transposed,
 )
 
 __all__ = ["channel_rule", "cost_rule", "value_rule"]

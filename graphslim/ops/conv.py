@@ -1,16 +1,16 @@
-"""Convolutions: plain, in groups, depthwise, in two and three dimensions."""
+"""Convolutions: plain, in groups, depthwise and transposed, in two and three dimensions."""
 
 from __future__ import annotations
 
-from typing import Any, Optional, Sequence
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphslim.errors import AnalysisError
 from graphslim.ir import Node
-from graphslim.ops.grouped import grouped, groups_of
+from graphslim.ir.families import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
 from graphslim.ops.guard import LONGEST, fits
-from graphslim.ops.sums import on_axis, stacked, summed, tie_weights, whole
+from graphslim.ops.numeric import on_axis, stacked, summed, tie_weights, whole
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -25,14 +25,153 @@ from graphslim.ops.table import (
     product,
     value_rule,
 )
-from graphslim.ops.window import PACKED, is_packed, sees_all, slid, window
+
+PACKED = "its channels lie in packs of four (NCHW_VECT_C)"
+
+
+class Window(NamedTuple):
+    """How a window slides, per axis of space.
+
+    Attributes:
+        axes: the axes of space.
+        strides, dilations: along each of them.
+        pads: `SAME`, `VALID` or the total explicit padding along each of them.
+    """
+
+    axes: Tuple[int, ...]
+    strides: List[int]
+    dilations: List[int]
+    pads: List[Any]
+
+
+def window(node: Node, rank: int = 4) -> Window:
+    """What the attributes of a convolution or pool say; `rank` is that of its data."""
+    axes = tuple(range(2, rank)) if channel_axis(node) == 1 else tuple(range(1, rank - 1))
+    strides, dilations = node.ints("strides") or [1] * rank, node.ints("dilations") or [1] * rank
+    if len(dilations) == 1:
+        dilations = dilations * rank
+    padding, explicit = node.text("padding"), node.ints("explicit_paddings")
+    pads: List[Any] = [padding] * len(axes)
+    if padding == "EXPLICIT":
+        pads = [explicit[2 * axis] + explicit[2 * axis + 1] for axis in axes]
+    return Window(axes, [strides[axis] for axis in axes], [dilations[axis] for axis in axes], pads)
+
+
+def slid(
+    shape: Sequence[Optional[int]], kernel: Sequence[Optional[int]], how: Window
+) -> List[Optional[int]]:
+    """A shape with the sizes that a window leaves along the axes of space; None where open."""
+    sizes = list(shape)
+    for place, axis in enumerate(how.axes):
+        sizes[axis] = conv_size(
+            sizes[axis], kernel[place], how.strides[place], how.dilations[place], how.pads[place]
+        )
+    return sizes
+
+
+def conv_size(
+    size: Optional[int], kernel: Optional[int], stride: int, dilation: int, pad: Any
+) -> Optional[int]:
+    """Output size along one axis; `pad` is `SAME`, `VALID` or the total explicit padding."""
+    if size is None:
+        return None
+    if pad == "SAME":
+        return -(-size // stride)
+    if kernel is None:
+        return None
+    total = 0 if pad == "VALID" else pad
+    return int((size + total - (kernel - 1) * dilation - 1) // stride + 1)
+
+
+def sees_all(node: Node, kernel: Sequence[Optional[int]]) -> bool:
+    """Whether every output position sees every tap on real data, never on padding."""
+    if node.text("padding") == "EXPLICIT":
+        return not any(node.ints("explicit_paddings"))
+    return all(size == 1 for size in kernel) or node.text("padding") == "VALID"
+
+
+def is_packed(node: Node) -> bool:
+    """Whether the channels lie in packs of four, NCHW_VECT_C, for which there are no rules."""
+    return node.text("data_format").endswith("VECT_C")
+
+
+def groups_of(op: OpVisit, rank: int) -> int:
+    """How many groups a convolution has: its channels by those that one filter reads.
+
+    Raises:
+        AnalysisError: the channels are no multiple of those that one filter reads, or the filters
+            cannot be dealt out evenly among the groups.
+    """
+    width, per_group = op[0].size(channel_axis(op.node)), op[1].size(rank - 2)
+    if width is None or not per_group:
+        return 1
+    groups, rest = divmod(width, per_group)
+    if rest or (op[1].size(rank - 1) or 0) % max(groups, 1):
+        filters = "" if rest else f" in {groups} groups that make {op[1].size(rank - 1)}"
+        raise AnalysisError(
+            f"{width} channels meet a filter for {per_group}{filters}", op.node.name
+        )
+    return groups
+
+
+def grouped(op: OpVisit, groups: int, rank: int) -> Ids:
+    """The ids that leave a convolution in groups.
+
+    All groups have to stay equally wide. Of what goes in, channel j of each goes or whole groups,
+    whichever there are more of; of what comes out, either may. Where each group reads a single
+    channel, as a depthwise convolution does, whole groups go: a channel with its filters.
+    """
+    channel = channel_axis(op.node)
+    entering, inside, out = op[0].channels(channel), op[1].channels(rank - 2), op[1].channels(-1)
+    if inside is None or out is None:
+        for ids in (entering, inside, out):
+            op.pin(ids, f"it is convolved in {groups} groups with filters that are not followed")
+        return out
+    if len(inside) == 1:
+        op.tie(entering, out[:: len(out) // groups])
+        op.tie(np.repeat(out[:: len(out) // groups], len(out) // groups), out)
+        op.pin(inside, "each group reads one channel")
+        return out
+    group, _ = op.split(out, (groups, len(out) // groups), None)
+    if entering is None:
+        op.tie(None, inside)
+        op.pin(group, "it is convolved in groups of channels that are not followed")
+    else:
+        longer = 0 if groups > len(inside) else 1
+        whole, of_each = op.split(entering, (groups, len(inside)), longer)
+        op.tie(whole, group)
+        op.tie(of_each, inside)
+    op.mark(inside, "consumer")
+    op.mark(out, "producer")
+    # No constant is folded: TensorFlow would fuse a new BiasAdd with the convolution, and its fused
+    # kernels take no groups.
+    op.contract(
+        data=0,
+        weights=1,
+        axis=channel,
+        into=np.tile(inside, groups) if entering is None else entering,
+        out=out,
+        matrix=lambda weights: spread(weights, groups),
+        uniform=False,
+    )
+    return out
+
+
+def spread(weights: np.ndarray, groups: int) -> np.ndarray:
+    """Filters in groups as those of one convolution: (taps, c_in, c_out), zero between groups."""
+    per_group, c_out = weights.shape[-2:]
+    filters = stacked(weights, per_group, groups, c_out // groups)
+    wide = np.zeros((len(filters), groups, per_group, groups, c_out // groups), weights.dtype)
+    for group in range(groups):
+        wide[:, group, :, group, :] = filters[:, :, group, :]
+    return wide.reshape(len(filters), groups * per_group, c_out)
 
 
 def require_rank(op: OpVisit, index: int, rank: int) -> None:
     """Refuses an input of another rank.
 
     Raises:
-        AnalysisError: so.
+        AnalysisError: input `index` has a known rank that is not `rank`.
     """
     if op[index].rank not in (None, rank):
         raise AnalysisError(
@@ -55,7 +194,7 @@ def convolution_output(op: OpVisit, ids: Ids, rank: int = 4) -> Fact:
     )
 
 
-@channel_rule("Conv2D", "Conv3D")
+@channel_rule(*CONVOLUTIONS)
 def convolution(op: OpVisit) -> Fact:
     """Input channels are the last axis but one of the filter (times groups), outputs the last."""
     rank = 5 if op.node.op == "Conv3D" else 4
@@ -91,7 +230,7 @@ def convolution(op: OpVisit) -> Fact:
     return convolution_output(op, out, rank)
 
 
-@value_rule("Conv2D", "Conv3D")
+@value_rule(*CONVOLUTIONS)
 def convolution_value(op: ValueVisit) -> Any:
     """Zero filters give zero; known inputs give a sum where no border is seen."""
     weights, channel = whole(op, 1), channel_axis(op.node)
@@ -106,7 +245,7 @@ def convolution_value(op: ValueVisit) -> Any:
     return on_axis(np.concatenate(sums), channel, weights.ndim)
 
 
-@cost_rule("Conv2D", "Conv3D")
+@cost_rule(*CONVOLUTIONS)
 def convolution_cost(node: Node, facts: Sequence[Fact], outs: Sequence[Fact]) -> Optional[int]:
     """One product per tap, input channel of a group and output position."""
     return product([*(outs[0].shape or [None])[1:], *(facts[1].shape or [None])[:-1]])
@@ -159,3 +298,77 @@ def transposed_depthwise(op: OpVisit) -> Fact:
     if sizes is None or sizes.shape != (4,):
         return UNKNOWN
     return fact(tuple([None if np.isnan(size) else int(size) for size in sizes]))
+
+
+def swapped(weights: np.ndarray) -> np.ndarray:
+    """Filters that end in (c_out, c_in) as (taps, c_in, c_out)."""
+    return stacked(weights, *weights.shape[-2:]).swapaxes(1, 2)
+
+
+@channel_rule(*TRANSPOSED_CONVOLUTIONS)
+def transposed(op: OpVisit) -> Fact:
+    """The filter ends in (out, in); `input_sizes` (input 0) states the output's channel count."""
+    rank = 5 if op.node.op.startswith("Conv3D") else 4
+    filters, data, channel = op[1], op[2], channel_axis(op.node)
+    out, inside = filters.channels(rank - 2), filters.channels(rank - 1)
+    stated = _stated(op, rank)
+    width = stated[channel]
+    if is_packed(op.node) or (width is not None and width != filters.size(rank - 2)):
+        op.pin_all("it enters a transposed convolution in groups")
+        return fact(tuple(stated))
+    if width is None:
+        for ids in (inside, out):  # it could be any number of groups
+            op.pin(ids, "how many channels leave its transposed convolution is not known")
+    tie_weights(op, data.channels(channel), inside)
+    op.mark(inside, "consumer")
+    op.mark(out, "producer")
+    op.pin_others(2, (0, channel), "it is convolved over")
+    counted = {0: data.channels(0), channel % rank: out}
+    length = op[0].size(0)
+    if length is None:
+        for ids in counted.values():
+            op.pin(ids, "its size is computed in a way that is not followed")
+    for place in range(length or 0):
+        op.resize(0, place, counted.get(place) if length == rank else None)
+    if inside is not None and out is not None:
+        op.contract(
+            data=2,
+            weights=1,
+            axis=channel,
+            into=inside,
+            out=out,
+            matrix=swapped,
+            uniform=False,
+        )
+    return fact(tuple(stated), counted)
+
+
+def _stated(op: OpVisit, rank: int) -> List[Optional[int]]:
+    """The output's shape as `input_sizes` states it, which may be the axes of space alone."""
+    sizes = op[0].value
+    if sizes is None or sizes.shape not in ((rank,), (rank - 2,)):
+        return [None] * rank
+    numbers = [None if np.isnan(size) else int(size) for size in sizes]
+    if len(numbers) == rank:
+        return numbers
+    shape: List[Optional[int]] = [op[2].size(0), *[None] * (rank - 1)]
+    for axis, number in zip(window(op.node, rank).axes, numbers):
+        shape[axis] = number
+    shape[channel_axis(op.node)] = op[1].size(rank - 2)
+    return shape
+
+
+@value_rule(*TRANSPOSED_CONVOLUTIONS)
+def transposed_value(op: ValueVisit) -> Any:
+    """Zero filters and zero inputs give zero; other constants leave a pattern."""
+    weights, channel, out = whole(op, 1), channel_axis(op.node), op.outs[0]
+    if weights is None or out.size(channel) != weights.shape[-2]:
+        return None
+    inside = per_channel(op[2], channel, weights.shape[-1])
+    return on_axis(summed(inside, swapped(weights), False), channel, weights.ndim)
+
+
+@cost_rule(*TRANSPOSED_CONVOLUTIONS)
+def transposed_cost(node: Node, facts: Sequence[Fact], outs: Sequence[Fact]) -> Optional[int]:
+    """One product per tap, output channel and input position."""
+    return product([*(facts[2].shape or [None])[1:], *(facts[1].shape or [None])[:-1]])

@@ -1,15 +1,17 @@
-"""Functions of several tensors, position by position: arithmetic, choices and bias."""
+"""Functions position by position: arithmetic, choices and bias, activations and mathematics."""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphslim.errors import AnalysisError
 from graphslim.ir import DType
+from graphslim.ir.families import BIASES
 from graphslim.ops.guard import LAID_OUT, fits
-from graphslim.ops.rounding import apart, noise, settled, stepwise
+from graphslim.ops.numeric import apart, noise, on_axis, settled, stepwise
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -21,7 +23,7 @@ from graphslim.ops.table import (
     value_rule,
 )
 
-Function = Callable[[Any, Any], Any]
+Function = Callable[..., Any]
 
 _SMOOTH: Dict[str, Function] = {
     "Add": np.add,
@@ -145,7 +147,7 @@ def _merge_axis(op: OpVisit, facts: Sequence[Fact], axis: int) -> Tuple[Optional
     return len(first), (first if all(ids is not None for ids in arrays) else None)
 
 
-@channel_rule("BiasAdd", "BiasAddV1")
+@channel_rule(*BIASES)
 def bias_add(op: OpVisit) -> Fact:
     """Ties the bias with the channel axis."""
     axis = channel_axis(op.node)
@@ -263,17 +265,150 @@ def select_value(op: ValueVisit) -> Any:
     return np.where(np.isnan(choice), either, np.where(choice != 0, yes, no))
 
 
-def along(axis: int, rank: int, vector: np.ndarray) -> np.ndarray:
-    """A vector laid along one axis of a tensor of that rank."""
-    shape = [1] * rank
-    shape[axis] = -1
-    return np.asarray(vector, np.float64).reshape(shape)
-
-
-@value_rule("BiasAdd", "BiasAddV1")
+@value_rule(*BIASES)
 def bias_add_value(op: ValueVisit) -> Any:
     """Known where tensor and bias are."""
     bias, rank = op[1], op.outs[0].rank
     if op[0] is None or bias is None or rank is None:
         return None
-    return settled(op, np.asarray(op[0]) + along(channel_axis(op.node), rank, bias))
+    offset = np.asarray(bias, np.float64).ravel()
+    return settled(op, np.asarray(op[0]) + on_axis(offset, channel_axis(op.node), rank))
+
+
+_SELU_ALPHA = 1.6732632423543772
+_SELU_SCALE = 1.0507009873554805  # Klambauer et al. 2017, arXiv 1706.02515
+
+
+def _each(function: Callable[[float], float]) -> Function:
+    """A function of single numbers, for arrays; NaN where it has no value."""
+
+    def value_at(number: float) -> float:
+        try:
+            return function(number)
+        except (ValueError, OverflowError):
+            return math.nan
+
+    def every(x: np.ndarray) -> np.ndarray:
+        distinct, where = np.unique(x, return_inverse=True)
+        results = np.array([value_at(number) for number in distinct.tolist()], np.float64)
+        return results[where].reshape(x.shape)
+
+    return every
+
+
+def _where_known(test: Function) -> Function:
+    """A test as 0 or 1, NaN where what is tested is unknown."""
+    return lambda x: np.where(np.isnan(x), np.nan, test(x))
+
+
+SMOOTH: Dict[str, Function] = {
+    "Relu": lambda x: np.maximum(x, 0),
+    "Relu6": lambda x: np.clip(x, 0, 6),
+    "Elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
+    "Selu": lambda x: _SELU_SCALE * np.where(x > 0, x, _SELU_ALPHA * np.expm1(np.minimum(x, 0))),
+    "Softplus": lambda x: np.logaddexp(x, 0),
+    "Softsign": lambda x: x / (1 + np.abs(x)),
+    "Sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "Neg": np.negative,
+    "Abs": np.abs,
+    "Square": np.square,
+    "Sqrt": np.sqrt,
+    "Rsqrt": lambda x: 1 / np.sqrt(x),
+    "Reciprocal": lambda x: 1 / x,
+    "Inv": lambda x: 1 / x,
+    "Exp": np.exp,
+    "Expm1": np.expm1,
+    "Log": np.log,
+    "Log1p": np.log1p,
+    "Sin": np.sin,
+    "Cos": np.cos,
+    "Tan": np.tan,
+    "Asin": np.arcsin,
+    "Acos": np.arccos,
+    "Atan": np.arctan,
+    "Sinh": np.sinh,
+    "Cosh": np.cosh,
+    "Tanh": np.tanh,
+    "Asinh": np.arcsinh,
+    "Acosh": np.arccosh,
+    "Atanh": np.arctanh,
+    "Erf": _each(math.erf),
+    "Erfc": _each(math.erfc),
+    "Lgamma": _each(math.lgamma),
+    "LogicalNot": lambda x: 1 - x,
+}
+"""Functions that rounding barely moves."""
+_CONSTANT = {"ZerosLike": 0.0, "OnesLike": 1.0}
+"""Ops that ask a tensor for its shape alone."""
+STEPS: Dict[str, Function] = {
+    "Floor": np.floor,
+    "Ceil": np.ceil,
+    "Round": np.round,
+    "Rint": np.round,
+    "Sign": np.sign,
+    "IsNan": _where_known(lambda x: np.zeros_like(x)),
+    "IsInf": _where_known(np.isinf),
+    "IsFinite": _where_known(np.isfinite),
+}
+"""Functions that jump."""
+_UNKNOWN_UNARY = (
+    *("Bucketize", "Invert", "PopulationCount", "Digamma", "Erfinv", "Ndtri", "CheckNumericsV2"),
+    *("BesselI0", "BesselI1", "BesselI0e", "BesselI1e", "BesselJ0", "BesselJ1", "BesselK0"),
+    *("BesselK1", "BesselK0e", "BesselK1e", "BesselY0", "BesselY1", "Dawsn", "Expint", "Spence"),
+    *("FresnelCos", "FresnelSin", "Real", "Imag", "Conj", "Angle", "ComplexAbs"),
+)
+"""Ops of which only the shape is known."""
+
+
+@channel_rule(*SMOOTH, *STEPS, *_CONSTANT, *_UNKNOWN_UNARY, "LeakyRelu", "_UnaryOpsComposition")
+def unary(op: OpVisit) -> Fact:
+    """Keeps shape and channels."""
+    return op[0]._replace(value=None, atoms=None)
+
+
+def _apply(name: str, op: ValueVisit, x: np.ndarray) -> Optional[np.ndarray]:
+    with np.errstate(all="ignore"):
+        if name in STEPS:
+            return stepwise(STEPS[name], x, noise(op))
+        if name in SMOOTH:
+            return settled(op, np.asarray(SMOOTH[name](x)))
+    return None
+
+
+@value_rule(*SMOOTH, *STEPS)
+def unary_value(op: ValueVisit) -> Any:
+    """Computes it in double precision."""
+    return None if op[0] is None else _apply(op.node.op, op, np.asarray(op[0], np.float64))
+
+
+@value_rule(*_CONSTANT)
+def constant_like_value(op: ValueVisit) -> Any:
+    """Known whatever it reads."""
+    rank, numbers = op.outs[0].rank, op.facts[0].value
+    if rank is None:
+        return None
+    return np.full((1,) * rank if numbers is None else numbers.shape, _CONSTANT[op.node.op])
+
+
+@value_rule("_UnaryOpsComposition")
+def composition_value(op: ValueVisit) -> Any:
+    """Several functions, one after the other, as grappler joins them."""
+    x = None if op[0] is None else np.asarray(op[0], np.float64)
+    for name in op.node.attrs["op_names"]:
+        if x is None:
+            return None
+        x = _apply(name.decode() if isinstance(name, bytes) else str(name), op, x)
+    return x
+
+
+@value_rule("LeakyRelu")
+def leaky_relu_value(op: ValueVisit) -> Any:
+    """Its slope below zero is an attribute, 0.2 by default."""
+    x = op[0]
+    return None if x is None else np.where(x > 0, x, x * op.node.attrs.get("alpha", 0.2))
+
+
+@value_rule("CheckNumericsV2")
+def checked_value(op: ValueVisit) -> Any:
+    """Passes its input on, or stops the run."""
+    return op[0]

@@ -214,7 +214,7 @@ def one_hot(op: OpVisit) -> Fact:
 @channel_rule("Range")
 def numbers_in_a_row(op: OpVisit) -> Fact:
     """A vector of numbers."""
-    values = [known(one.value) for one in op.facts]
+    values = [known(given.value) for given in op.facts]
     if any(value is None for value in values):
         return fact((None,))
     return fact((_steps(values),))

@@ -1,4 +1,4 @@
-"""Ops on images: crops, patches, warps and colours."""
+"""Ops on images and sound: crops, patches, warps and colours, and what is read from files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
-from graphslim.ops.pool import even_map
+from graphslim.ops.conv import slid, window
+from graphslim.ops.pool import even_map, stated_sizes
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -17,19 +18,10 @@ from graphslim.ops.table import (
     product,
     value_rule,
 )
-from graphslim.ops.window import slid, window
 
 _COLOURS = ("AdjustHue", "AdjustSaturation", "RGBToHSV", "HSVToRGB")
 _DRAWN = ("DrawBoundingBoxes", "DrawBoundingBoxesV2")
 _WARPS = ("ImageProjectiveTransformV2", "ImageProjectiveTransformV3")
-
-
-def _sizes(op: OpVisit, index: int) -> List[Optional[int]]:
-    """The height and width that an input states; None where they are open."""
-    numbers = op[index].value
-    if numbers is None or numbers.shape != (2,):
-        return [None, None]
-    return [None if np.isnan(number) else int(number) for number in numbers]
 
 
 def _placed(op: OpVisit, first: int, why: str) -> None:
@@ -44,7 +36,7 @@ def crop_and_resize(op: OpVisit) -> Fact:
     """As many crops as there are boxes, each with the channels of the image."""
     _placed(op, 1, "it says what is cropped")
     op.pin_others(0, (3,), "it is cropped")
-    shape = (op[1].size(0), *_sizes(op, 3), op[0].size(3))
+    shape = (op[1].size(0), *stated_sizes(op, 3), op[0].size(3))
     return fact(shape, {3: op[0].channels(3)})
 
 
@@ -97,7 +89,7 @@ def warped(op: OpVisit) -> Fact:
     if op[0].shape is None:
         return UNKNOWN
     op.pin_others(0, (0, 3), "it is warped")
-    shape = (op[0].size(0), *_sizes(op, size), op[0].size(3))
+    shape = (op[0].size(0), *stated_sizes(op, size), op[0].size(3))
     return fact(shape, {0: op[0].channels(0), 3: op[0].channels(3)})
 
 
@@ -171,3 +163,54 @@ def pool_by_fractions(op: OpVisit) -> Sequence[Fact]:
 def pool_by_fractions_value(op: ValueVisit) -> Any:
     """A constant map stays what it is."""
     return even_map(op[0]), None, None
+
+
+def _stated(op: OpVisit, key: str, absent: int) -> Optional[int]:
+    """A size that an attribute states; None where it has the number that leaves it open."""
+    number = int(op.node.attrs.get(key, absent))
+    return None if number == absent else number
+
+
+@channel_rule("DecodeWav")
+def decode_wav(op: OpVisit) -> List[Fact]:
+    """Samples by channels, and the sample rate."""
+    sizes = (_stated(op, "desired_samples", -1), _stated(op, "desired_channels", -1))
+    return [fact(sizes), fact(())]
+
+
+@channel_rule("AudioSpectrogram")
+def spectrogram(op: OpVisit) -> Fact:
+    """Of (samples, channels): channels, windows, and frequencies up to half the next power of 2."""
+    op.pin_all("a spectrogram is made of it")
+    window, stride = int(op.node.attrs["window_size"]), int(op.node.attrs["stride"])
+    length, frequencies = op[0].size(0), 1 + (1 << max(window - 1, 0).bit_length()) // 2
+    windows = None if length is None else max(0, 1 + (length - window) // stride)
+    return fact((op[0].size(1), windows, frequencies))
+
+
+@channel_rule("Mfcc")
+def mel_coefficients(op: OpVisit) -> Fact:
+    """As many coefficients as an attribute says, for each channel and window."""
+    op.pin_all("mel-frequency coefficients are made of it")
+    count = int(op.node.attrs.get("dct_coefficient_count", 13))
+    return fact((op[0].size(0), op[0].size(1), count))
+
+
+@channel_rule("DecodeJpeg", "DecodePng", "DecodeBmp", "DecodeAndCropJpeg")
+def decode_image(op: OpVisit) -> Fact:
+    """Height, width and colours."""
+    return fact((None, None, _stated(op, "channels", 0)))
+
+
+@channel_rule("DecodeGif")
+def decode_frames(op: OpVisit) -> Fact:
+    """Frames of height, width and three colours."""
+    return fact((None, None, None, 3))
+
+
+@channel_rule("DecodeImage")
+def decode_any_image(op: OpVisit) -> Fact:
+    """An image or, unless that is ruled out, the frames of an animation."""
+    if op.node.attrs.get("expand_animations", True):
+        return UNKNOWN
+    return fact((None, None, _stated(op, "channels", 0)))

@@ -7,8 +7,9 @@ from typing import Any, List, Optional, Sequence
 import numpy as np
 
 from graphslim.ir import Attrs, Node
+from graphslim.ir.families import BATCH_NORMS
 from graphslim.ops.elementwise import broadcast
-from graphslim.ops.sums import on_axis
+from graphslim.ops.numeric import on_axis
 from graphslim.ops.table import (
     UNKNOWN,
     VALUE_RULES,
@@ -21,7 +22,7 @@ from graphslim.ops.table import (
     value_rule,
 )
 
-_FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "_FusedBatchNormEx")
+_FUSED = (*BATCH_NORMS, "_FusedBatchNormEx")
 
 
 @channel_rule(*_FUSED)

@@ -6,6 +6,8 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
+from graphslim.ir.families import RESIZES
+from graphslim.ops.conv import PACKED, is_packed, slid, window
 from graphslim.ops.guard import LONGEST, fits
 from graphslim.ops.table import (
     UNKNOWN,
@@ -20,7 +22,6 @@ from graphslim.ops.table import (
     spatial_axes,
     value_rule,
 )
-from graphslim.ops.window import PACKED, is_packed, slid, window
 
 
 @channel_rule("AvgPool", "MaxPool", "AvgPool3D", "MaxPool3D")
@@ -92,7 +93,7 @@ def dilation(op: OpVisit) -> Fact:
     return fact(tuple(shape), {0: data.channels(0), 3: data.channels(3)})
 
 
-@channel_rule("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea")
+@channel_rule(*RESIZES)
 def resize(op: OpVisit) -> Fact:
     """Keeps the channels; the size may be a constant."""
     return resized(op)
@@ -100,15 +101,23 @@ def resize(op: OpVisit) -> Fact:
 
 def resized(op: OpVisit) -> Fact:
     """Input 0 at the height and width that input 1 states."""
-    data, size = op[0], op[1].value
-    spatial: List[Optional[int]] = [None, None]
-    if size is not None and size.shape == (2,):
-        spatial = [None if np.isnan(number) else int(number) for number in size]
+    data = op[0]
     op.pin_others(0, (0, 3), "it is resized")
-    return fact((data.size(0), *spatial, data.size(3)), {0: data.channels(0), 3: data.channels(3)})
+    return fact(
+        (data.size(0), *stated_sizes(op, 1), data.size(3)),
+        {0: data.channels(0), 3: data.channels(3)},
+    )
 
 
-@value_rule("ResizeBilinear", "ResizeNearestNeighbor", "ResizeBicubic", "ResizeArea")
+def stated_sizes(op: OpVisit, index: int) -> List[Optional[int]]:
+    """The height and width that an input states; None where they are open."""
+    numbers = op[index].value
+    if numbers is None or numbers.shape != (2,):
+        return [None, None]
+    return [None if np.isnan(number) else int(number) for number in numbers]
+
+
+@value_rule(*RESIZES)
 def resize_value(op: ValueVisit) -> Any:
     """A constant map stays constant: what weighs its neighbours adds up to one."""
     return even_map(op[0])

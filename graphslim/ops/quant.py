@@ -7,17 +7,19 @@ from typing import Any, List, Optional, Tuple
 import numpy as np
 
 from graphslim.ir import DType, Tensor
-from graphslim.ops.elementwise import along
-from graphslim.ops.rounding import noise, settled, stepwise
+from graphslim.ir.families import FAKE_QUANTIZERS
+from graphslim.ops.numeric import noise, on_axis, settled, stepwise
 from graphslim.ops.table import Fact, OpVisit, ValueVisit, channel_rule, known, value_rule
 
 Array = np.ndarray
+_BY_DATA = frozenset(name for name in FAKE_QUANTIZERS if name.startswith("QuantizeAnd"))
+"""Those fake quantisations whose range may be taken from the data."""
 
 
 # ------------------------------------------------------------------ casts
 
 
-@channel_rule("Cast")
+@channel_rule("Cast", "FakeQuantWithMinMaxArgs")
 def cast(op: OpVisit) -> Fact:
     """Keeps shape and channels."""
     return op[0]._replace(value=None, atoms=None)
@@ -79,10 +81,10 @@ def _range(op: ValueVisit, axis: Optional[int]) -> Optional[Tuple[Array, Array]]
     if low is None or high is None or rank is None or not (low < high).all():
         return None
     if axis is not None and low.ndim == 1:
-        return along(axis, rank, low), along(axis, rank, high)
+        return on_axis(low, axis, rank), on_axis(high, axis, rank)
     if low.size != 1 or high.size != 1:
         return None
-    return along(0, max(rank, 1), low.ravel()), along(0, max(rank, 1), high.ravel())
+    return on_axis(low.ravel(), 0, max(rank, 1)), on_axis(high.ravel(), 0, max(rank, 1))
 
 
 # ------------------------------------------------------------------ from and to integers
@@ -139,29 +141,14 @@ def quantized(op: OpVisit) -> List[Fact]:
 # ------------------------------------------------------------------ fake quantisation
 
 
-@channel_rule("FakeQuantWithMinMaxArgs")
-def fake_quant_args(op: OpVisit) -> Fact:
-    """Keeps shape and channels."""
-    return op[0]._replace(value=None, atoms=None)
-
-
-@channel_rule("FakeQuantWithMinMaxVars")
+@channel_rule("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel")
 def fake_quant(op: OpVisit) -> Fact:
-    """Keeps shape and channels; one range for all."""
-    _tie_ranges(op, None)
+    """Keeps shape and channels; one range for all, or one for each position of the last axis."""
+    _tie_ranges(op, -1 if op.node.op.endswith("PerChannel") else None)
     return op[0]._replace(value=None, atoms=None)
 
 
-@channel_rule("FakeQuantWithMinMaxVarsPerChannel")
-def fake_quant_per_channel(op: OpVisit) -> Fact:
-    """Keeps shape and channels; a range for each position of the last axis."""
-    _tie_ranges(op, -1)
-    return op[0]._replace(value=None, atoms=None)
-
-
-@value_rule(
-    "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel"
-)
+@value_rule(*(FAKE_QUANTIZERS - _BY_DATA))
 def fake_quant_value(op: ValueVisit) -> Any:
     """Rounded to a step of the range, which is moved so that zero is a step: zero stays zero."""
     attrs = op.node.attrs
@@ -197,10 +184,7 @@ def _nudged(low: Array, high: Array, first: int, last: int) -> Tuple[Array, Arra
     return zero, scale.astype(np.float64)
 
 
-@channel_rule(
-    *("QuantizeAndDequantize", "QuantizeAndDequantizeV2"),
-    *("QuantizeAndDequantizeV3", "QuantizeAndDequantizeV4"),
-)
+@channel_rule(*_BY_DATA)
 def quantize_and_dequantize(op: OpVisit) -> Fact:
     """Keeps the channels; a range that is taken from the data needs all that it is taken over."""
     axis = _axis(op)
@@ -213,10 +197,7 @@ def quantize_and_dequantize(op: OpVisit) -> Fact:
     return op[0]._replace(value=None, atoms=None)
 
 
-@value_rule(
-    *("QuantizeAndDequantize", "QuantizeAndDequantizeV2"),
-    *("QuantizeAndDequantizeV3", "QuantizeAndDequantizeV4"),
-)
+@value_rule(*_BY_DATA)
 def quantize_and_dequantize_value(op: ValueVisit) -> Any:
     """Steps are symmetric around zero, which stays zero where the range is given."""
     if op[0] is None or not op.node.attrs.get("range_given"):

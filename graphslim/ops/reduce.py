@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Optional
 import numpy as np
 
 from graphslim.ops.guard import laid_out
-from graphslim.ops.rounding import settled
+from graphslim.ops.numeric import settled
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,

@@ -6,9 +6,10 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
+from graphslim.ir import Node
 from graphslim.ops.guard import LONGEST, fits, laid_out
 from graphslim.ops.joints import spread
-from graphslim.ops.sized import stated_alone
+from graphslim.ops.sources import stated_alone
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -47,8 +48,8 @@ def segments(
         if rest is None:
             return None
         return [Segment((0,), (0,))] + [
-            Segment(tuple([i + 1 for i in one.before]), tuple([i + 1 for i in one.after]))
-            for one in rest
+            Segment(tuple([i + 1 for i in piece.before]), tuple([i + 1 for i in piece.after]))
+            for piece in rest
         ]
     head, i, j = _matching(old, new)
     if i == len(old) and j == len(new):
@@ -59,10 +60,10 @@ def segments(
     last, end = len(old) - back, len(new) - forth
     turned = [
         Segment(
-            tuple([len(old) - 1 - axis for axis in reversed(one.before)]),
-            tuple([len(new) - 1 - axis for axis in reversed(one.after)]),
+            tuple([len(old) - 1 - axis for axis in reversed(piece.before)]),
+            tuple([len(new) - 1 - axis for axis in reversed(piece.after)]),
         )
-        for one in reversed(tail)
+        for piece in reversed(tail)
     ]
     if not (None in old[i:last] or None in new[j:end]):
         return None
@@ -73,7 +74,7 @@ def _matching(
     old: Sequence[Optional[int]], new: Sequence[Optional[int]]
 ) -> Tuple[List[Segment], int, int]:
     """The pieces that match from the left on, and how many axes of either side they take."""
-    found: List[Segment] = []
+    matching: List[Segment] = []
     low, high = 0, 0
     while low < len(old) or high < len(new):
         i, j, left, right = low, high, 1, 1
@@ -90,9 +91,9 @@ def _matching(
                 break
         if left != right or not left:
             break
-        found.append(Segment(tuple(range(low, i)), tuple(range(high, j))))
+        matching.append(Segment(tuple(range(low, i)), tuple(range(high, j))))
         low, high = i, j
-    return found, low, high
+    return matching, low, high
 
 
 def move(
@@ -148,8 +149,8 @@ def _move_segment(
         apart = Fact(joint.sizes, joint.factors)
         pieces = segments(joint.sizes, widths) or [_whole(joint.sizes, widths)]
         parts: List[Ids] = [None] * len(targets)
-        for one in pieces:
-            _move_segment(op, apart, tuple(widths), one, parts)
+        for inner in pieces:
+            _move_segment(op, apart, tuple(widths), inner, parts)
         for place, axis in enumerate(targets):
             ids[axis] = parts[place]
         return
@@ -328,3 +329,58 @@ def transpose_value(op: ValueVisit) -> Any:
         if op[0] is None or order is None
         else np.transpose(op[0], [int(axis) for axis in order])
     )
+
+
+def _order(node: Node, count: Optional[int]) -> Optional[List[int]]:
+    """For each axis of the new format, its place in the old one.
+
+    Args:
+        node: the op.
+        count: how many numbers there are, of all axes or of those of space alone.
+
+    Returns:
+        the places; None where the formats do not have so many axes, or not the same ones.
+    """
+    source, target = node.text("src_format", "NHWC"), node.text("dst_format", "NCHW")
+    if count == len(source) - 2:
+        source, target = [text.replace("N", "").replace("C", "") for text in (source, target)]
+    if count != len(source) or sorted(source) != sorted(target):
+        return None
+    return [source.index(axis) for axis in target]
+
+
+@channel_rule("DataFormatDimMap")
+def map_axis(op: OpVisit) -> Fact:
+    """Names the same axes in the other format."""
+    return op[0]._replace(value=None, atoms=None)
+
+
+@value_rule("DataFormatDimMap")
+def map_axis_value(op: ValueVisit) -> Any:
+    """The place of each axis in the other format; of no axis, nothing is known."""
+    rank = len(op.node.text("src_format", "NHWC"))
+    order = _order(op.node, rank)
+    if op[0] is None or order is None:
+        return None
+    axes = np.where(np.abs(op[0] + 0.5) < rank, op[0], np.nan)  # from -rank to rank - 1
+    places = np.append(np.argsort(order).astype(np.float64), np.nan)
+    return places[np.where(np.isnan(axes), rank, axes % rank).astype(np.int64)]
+
+
+@channel_rule("DataFormatVecPermute")
+def permute_vector(op: OpVisit) -> Fact:
+    """Lists what belongs to each axis in the order of the other format."""
+    data = op[0]
+    order, numbers = _order(op.node, data.size(0)), data.channels(0)
+    if order is None or numbers is None:
+        return data._replace(value=None, atoms=None)
+    return data._replace(value=None, atoms=None).with_ids({0: numbers[order]})
+
+
+@value_rule("DataFormatVecPermute", structural=True)
+def permute_vector_value(op: ValueVisit) -> Any:
+    """Moves the numbers in the same way."""
+    order = _order(op.node, op.facts[0].size(0))
+    if op[0] is None or order is None:
+        return None
+    return op[0] if op[0].shape[0] == 1 else op[0][order]

@@ -7,7 +7,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.ir import Node
-from graphslim.ops.sized import stated_alone
+from graphslim.ops.sources import stated_alone
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -58,7 +58,7 @@ def split_v(op: OpVisit) -> List[Fact]:
         return [UNKNOWN] * parts
     axis = axes[0] % len(data.shape)
     ids, sizes = data.channels(axis), _part_sizes(op[1].value, data.size(axis), parts)
-    found = []
+    parts_made = []
     start = 0
     for place, size in enumerate(sizes):
         shape = (*data.shape[:axis], size, *data.shape[axis + 1 :])
@@ -66,10 +66,10 @@ def split_v(op: OpVisit) -> List[Fact]:
         if op[1].value is not None and op[1].value[place] != -1:
             op.resize(1, place, piece)
         start += size or 0
-        found.append(Fact(shape, data.ids).with_ids({axis: piece}))
+        parts_made.append(Fact(shape, data.ids).with_ids({axis: piece}))
     if None in sizes:
         op.pin(ids, "it is split into parts of unknown sizes")
-    return found
+    return parts_made
 
 
 def _part_sizes(
@@ -144,28 +144,30 @@ def bounds_of(op_facts: Sequence[Fact], node: Node, rank: int) -> Optional[List[
     steps = known(numbers[2])
     if count is None or steps is None:
         return None
-    low, high = [np.full(count, np.nan) if one is None else one.ravel() for one in numbers[:2]]
+    low, high = [
+        np.full(count, np.nan) if bound is None else bound.ravel() for bound in numbers[:2]
+    ]
     mask = {
         key: int(node.attrs.get(f"{key}_mask", 0))
         for key in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
     }
-    found: List[Bounds] = []
+    taken: List[Bounds] = []
     fresh = sum([1 for place in range(count) if mask["new_axis"] >> place & 1])
     for place in range(count):
         bit = 1 << place
         if mask["ellipsis"] & bit:
             spread = rank - (count - 1 - fresh)
-            found.extend([Bounds(slice(None), None)] * spread)
+            taken.extend([Bounds(slice(None), None)] * spread)
         elif mask["new_axis"] & bit:
-            found.append(Bounds(None, place))
+            taken.append(Bounds(None, place))
         elif mask["shrink_axis"] & bit:
-            found.append(Bounds(float(low[place]), place))
+            taken.append(Bounds(float(low[place]), place))
         else:
             begin = None if mask["begin"] & bit else float(low[place])
             end = None if mask["end"] & bit else float(high[place])
-            found.append(Bounds(slice(begin, end, int(steps.ravel()[place])), place))
-    named = len([one for one in found if one.index is not None])
-    return found + [Bounds(slice(None), None)] * (rank - named)
+            taken.append(Bounds(slice(begin, end, int(steps.ravel()[place])), place))
+    named = len([bounds for bounds in taken if bounds.index is not None])
+    return taken + [Bounds(slice(None), None)] * (rank - named)
 
 
 def _whole(bounds: Bounds) -> Any:
@@ -197,16 +199,16 @@ def strided_slice(op: OpVisit) -> Fact:
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
     axis = 0
-    for one in chosen:
-        if one.index is None:
+    for bounds in chosen:
+        if bounds.index is None:
             shape.append(1)
             ids.append(None)
             continue
         size, array = data.shape[axis], data.ids[axis]
         axis += 1
-        array = follow_bounds(op, one, array)
-        if isinstance(one.index, slice):
-            taken = _whole(one) if _is_known(one) else None
+        array = follow_bounds(op, bounds, array)
+        if isinstance(bounds.index, slice):
+            taken = _whole(bounds) if _is_known(bounds) else None
             everything = taken in (slice(None), slice(None, None, 1))
             length = size if everything else None
             if size is not None and taken is not None:
@@ -216,16 +218,16 @@ def strided_slice(op: OpVisit) -> Fact:
     return Fact(tuple(shape), tuple(ids))
 
 
-def follow_bounds(op: OpVisit, one: Bounds, array: Ids) -> Ids:
+def follow_bounds(op: OpVisit, bounds: Bounds, array: Ids) -> Ids:
     """What is left of the ids of an axis, its bounds being bound to them; None if pinned."""
-    index, place = one.index, one.place
+    index, place = bounds.index, bounds.place
     if place is None:
         return array
     if array is None:
         op.resize(1, place, None)
         op.resize(2, place, None)
         return None
-    if not _is_known(one):
+    if not _is_known(bounds):
         op.pin(array, "it is sliced at places that are not constant")
         return None
     size = len(array)
@@ -240,7 +242,7 @@ def follow_bounds(op: OpVisit, one: Bounds, array: Ids) -> Ids:
                 _bind(op, slot, place, int(bound), array)
     elif not (index.step == -1 and index.start is None and index.stop is None):
         op.pin(array, "it is sliced in steps over channels")
-    return array[_whole(one)]
+    return array[_whole(bounds)]
 
 
 def _bind(op: OpVisit, slot: int, place: int, bound: int, array: np.ndarray) -> None:
@@ -268,14 +270,14 @@ def strided_slice_value(op: ValueVisit) -> Any:
 def _cut(value: np.ndarray, data: Fact, chosen: Sequence[Bounds]) -> Any:
     places: List[Any] = []
     axis = 0
-    for one in chosen:
-        if one.index is None:
+    for bounds in chosen:
+        if bounds.index is None:
             places.append(None)
             continue
         if value.shape[axis] == 1 and data.size(axis) != 1:
-            places.append(slice(None) if isinstance(one.index, slice) else 0)
-        elif _is_known(one):
-            places.append(_whole(one))
+            places.append(slice(None) if isinstance(bounds.index, slice) else 0)
+        elif _is_known(bounds):
+            places.append(_whole(bounds))
         else:
             return None
         axis += 1

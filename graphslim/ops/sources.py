@@ -1,16 +1,17 @@
-"""Ops that begin, pass on or end a tensor: constants, inputs, identities, debris."""
+"""Ops that begin, fill, pass on, choose or end a tensor: constants, inputs, fills, switches."""
 
 from __future__ import annotations
 
-from typing import Any, List, Optional
+from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.ir import IDENTITIES
+from graphslim.ir.families import IDENTITIES, MERGES, PLACEHOLDERS, SWITCHES
 from graphslim.ops.guard import LONGEST
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
+    Ids,
     OpVisit,
     ValueVisit,
     axes_of,
@@ -43,7 +44,7 @@ def const_value(op: ValueVisit) -> Any:
     return numbers.astype(np.float64) if tensor.size <= 1 << 16 else numbers
 
 
-@channel_rule("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
+@channel_rule(*PLACEHOLDERS)
 def placeholder(op: OpVisit) -> Fact:
     """A graph input: its ids belong to no parameter."""
     given = op.given_shape()
@@ -56,13 +57,13 @@ def placeholder(op: OpVisit) -> Fact:
     return fact(shape, {axis: op.fresh(size) for axis, size in followed})
 
 
-@channel_rule(*sorted(IDENTITIES))
+@channel_rule(*IDENTITIES)
 def identity(op: OpVisit) -> Fact:
     """Passes everything on."""
     return op[0]
 
 
-@value_rule(*sorted(IDENTITIES), structural=True)
+@value_rule(*IDENTITIES, structural=True)
 def identity_value(op: ValueVisit) -> Any:
     """Passes everything on."""
     return op[0]
@@ -113,7 +114,7 @@ def identity_n_value(op: ValueVisit) -> Any:
     return tuple(op.values)
 
 
-@channel_rule("NoOp", "Assert")
+@channel_rule("NoOp", "Assert", "ControlTrigger", "Abort")
 def nothing(op: OpVisit) -> List[Fact]:
     """Ops without outputs."""
     return []
@@ -147,8 +148,8 @@ def _sizes(known: Fact) -> Optional[np.ndarray]:
 @value_rule("Shape", "ShapeN")
 def shape_value(op: ValueVisit) -> Any:
     """The sizes, NaN where they are open."""
-    found = tuple([_sizes(known) for known in op.facts])
-    return found[0] if op.node.op == "Shape" else found
+    sizes = tuple([_sizes(known) for known in op.facts])
+    return sizes[0] if op.node.op == "Shape" else sizes
 
 
 @value_rule("Size")
@@ -163,3 +164,161 @@ def rank_value(op: ValueVisit) -> Any:
     """How many axes there are."""
     rank = op.facts[0].rank
     return None if rank is None else np.array(float(rank))
+
+
+_RANDOM = (
+    *("RandomUniform", "RandomStandardNormal", "TruncatedNormal", "RandomUniformInt"),
+    *("StatelessRandomUniform", "StatelessRandomNormal", "StatelessTruncatedNormal"),
+    *("StatelessRandomUniformV2", "StatelessRandomNormalV2", "StatelessTruncatedNormalV2"),
+    *("StatelessRandomUniformInt", "StatelessRandomUniformIntV2"),
+)
+
+
+@channel_rule("Fill", *_RANDOM)
+def filled(op: OpVisit) -> Fact:
+    """Numbers of the shape count the channels that they make."""
+    for known in op.facts[1:]:
+        for ids in known.ids:
+            op.pin(ids, "random numbers are drawn by it")
+    return op.sized(0)
+
+
+@value_rule("Fill")
+def fill_value(op: ValueVisit) -> Any:
+    """One value everywhere."""
+    rank = op.outs[0].rank
+    return None if op[1] is None or rank is None else np.reshape(op[1], (1,) * rank)
+
+
+def stated_alone(op: OpVisit, index: int) -> Fact:
+    """The fact of a tensor of the shape that input `index` holds, -1 being open, without ids.
+
+    For what has that shape whatever else is read. The numbers may not change.
+    """
+    numbers = op[index].value
+    if numbers is None:
+        return axes_of(op[index].size(0))
+    for element in range(numbers.size):
+        op.resize(index, element, None)
+    return fact(tuple([int(n) if n >= 0 else None for n in numbers.ravel()]))
+
+
+@channel_rule("BroadcastTo")
+def broadcast_to(op: OpVisit) -> Fact:
+    """Keeps the ids of what is wide; what becomes wide has as many as the number counts."""
+    data, wanted = op[0], op[1].value
+    if data.shape is None or wanted is None:
+        op.pin_all("it is broadcast to a shape that is not known")
+        return stated_alone(op, 1)
+    shape: List[Optional[int]] = []
+    ids: List[Ids] = []
+    for element in range(wanted.size):
+        axis = element - wanted.size
+        size, array = data.size(axis), data.channels(axis)
+        if size == 1 or -axis > len(data.shape):
+            if wanted[element] == 1:
+                op.resize(1, element, None)
+                shape.append(1)
+                ids.append(array)
+                continue
+            op.pin(array, "it is broadcast")
+            size, array = op.counted(1, element)
+        else:
+            op.resize(1, element, array)
+            if size is None and not np.isnan(wanted[element]):
+                size = int(wanted[element])
+        shape.append(size)
+        ids.append(array)
+    return Fact(tuple(shape), tuple(ids))
+
+
+@value_rule("BroadcastTo")
+def broadcast_to_value(op: ValueVisit) -> Any:
+    """The value, with more axes."""
+    rank = op.outs[0].rank
+    if op[0] is None or rank is None:
+        return None
+    return op[0].reshape((1,) * (rank - op[0].ndim) + op[0].shape)
+
+
+@channel_rule("BroadcastArgs", "BroadcastDynamicShape")
+def broadcast_shapes(op: OpVisit) -> Fact:
+    """The shape that two shapes are broadcast to."""
+    sizes = [known.size(0) for known in op.facts]
+    return fact((None,)) if None in sizes else fact((max([size or 0 for size in sizes]),))
+
+
+@value_rule("BroadcastArgs", "BroadcastDynamicShape")
+def broadcast_shapes_value(op: ValueVisit) -> Any:
+    """The larger size of each axis."""
+    left, right = op[0], op[1]
+    if left is None or right is None:
+        return None
+    rank = max(left.size, right.size)
+    both = [np.concatenate([np.ones(rank - side.size), side.ravel()]) for side in (left, right)]
+    return np.where(both[0] == 1, both[1], both[0])
+
+
+_MEETS = "it meets a tensor of unknown shape in a Merge"
+_DIFFERS = "the branches that meet in a Merge give it different sizes"
+
+
+@channel_rule(*SWITCHES)
+def switch(op: OpVisit) -> List[Fact]:
+    """Passes its data on at both outputs; the condition may be anything.
+
+    Numbers are passed on without their origin: a constant is not rewritten through a Switch.
+    """
+    for ids in op[1].ids:
+        op.pin(ids, "it is the condition of a Switch")
+    return [op[0]._replace(atoms=None)] * 2
+
+
+@value_rule(*SWITCHES)
+def switch_value(op: ValueVisit) -> Any:
+    """Passes its data on."""
+    return op[0], op[0]
+
+
+@channel_rule(*MERGES)
+def merge(op: OpVisit) -> List[Fact]:
+    """Ties all its inputs axis by axis: whichever branch ran, the readers are the same."""
+    index = fact(())
+    facts = op.facts
+    ranks = {known.rank for known in facts}
+    if len(ranks) != 1 or None in ranks:
+        op.pin_all(_MEETS if None in ranks else _DIFFERS)
+        return [UNKNOWN, index]
+    merged = [_merge_axis(op, axis) for axis in range(len(facts[0].ids))]
+    return [Fact(tuple([size for size, _ in merged]), tuple([ids for _, ids in merged])), index]
+
+
+def _merge_axis(op: OpVisit, axis: int) -> Tuple[Optional[int], Ids]:
+    """Size and ids of one axis of what a Merge gives."""
+    sizes = {known.size(axis) for known in op.facts}
+    arrays = [known.channels(axis) for known in op.facts]
+    if len(sizes - {None}) > 1:
+        for ids in arrays:
+            op.pin(ids, _DIFFERS)
+        return None, None
+    for ids in arrays[1:]:
+        if ids is not None or arrays[0] is not None:
+            op.tie(arrays[0], ids)
+    size = None if None in sizes else sizes.pop()
+    return size, None if any(ids is None for ids in arrays) else arrays[0]
+
+
+@value_rule(*MERGES)
+def merge_value(op: ValueVisit) -> Any:
+    """Known where all branches agree."""
+    return _agreed(op.values), None
+
+
+def _agreed(values: Sequence[Optional[np.ndarray]]) -> Optional[np.ndarray]:
+    agreed: Optional[np.ndarray] = None
+    for value in values:
+        if value is None or value.dtype.kind not in "fiub":
+            return None
+        number = np.asarray(value, np.float64)
+        agreed = number if agreed is None else np.where(agreed == number, agreed, np.nan)
+    return agreed
