@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from graphslim.checkpoint import Trained
-    from graphslim.checkpoint.rate import Summary
+    from graphslim.checkpoint.soft import Summary
     from graphslim.fidelity import Agreement
     from graphslim.sampling.examples import Data
 
@@ -319,7 +319,7 @@ def summary(
         LoadError, PlanError: the checkpoint or the plan will not do.
         RuntimeUnavailable: TensorFlow is not there.
     """
-    from graphslim.checkpoint.rate import summarise
+    from graphslim.checkpoint.soft import summarise
 
     return summarise(_opened(checkpoint, reading), plan, below)
 

@@ -5,23 +5,22 @@ The names of all nodes stay; `tf.train.import_meta_graph` and the cut checkpoint
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphslim.analysis.channels import Labels
 from graphslim.analysis.statements import check_counts, check_shapes, restate
-from graphslim.checkpoint.means import mend_mean
-from graphslim.checkpoint.walk import TrainingWalk
+from graphslim.checkpoint import shape_rules, training_rules  # noqa: F401  (registers rules)
+from graphslim.checkpoint.training_walk import TrainingWalk
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Shape, Tensor
+from graphslim.ir.families import PLACEHOLDERS, VARIABLES
 from graphslim.ir.query import downstream
-from graphslim.ops.variables import VARIABLE_OPS
 from graphslim.rewrite.apply import cut
 
 Cuts = Mapping[str, Mapping[int, Sequence[int]]]
 """For axes of variables, by node, the positions that go."""
-_INPUTS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
 _OTHER = "the checkpoint and the MetaGraph are not of the same network, or the plan is of another"
 
 
@@ -64,7 +63,7 @@ def narrow(whole: Graph, cuts: Cuts) -> Narrowed:
     cut(slim, labels, gone)
     _loosen(slim, labels, found)
     for node in whole:
-        if node.op in _INPUTS:
+        if node.op in PLACEHOLDERS:
             _mend_input(slim, node, labels, gone)
         elif node.op == "RealDiv":
             mend_mean(slim, node, labels, gone)
@@ -80,7 +79,7 @@ def _gone(labels: Labels, cuts: Cuts) -> np.ndarray:
     start = {(axis.param, axis.axis): axis for axis in labels.axes if axis.use is None}
     gone = np.zeros(labels.count, bool)
     for name, by_axis in cuts.items():
-        if name not in labels.graph or labels.graph[name].op not in VARIABLE_OPS:
+        if name not in labels.graph or labels.graph[name].op not in VARIABLES:
             raise PlanError("the training graph has no such variable", name, _OTHER)
         for place, positions in by_axis.items():
             axis = start.get((name, place))
@@ -96,7 +95,7 @@ def _cut_variables(labels: Labels, gone: np.ndarray) -> Dict[str, Dict[int, np.n
     found: Dict[str, Dict[int, np.ndarray]] = {}
     for axis in labels.axes:
         dead = np.flatnonzero(gone[labels.label[axis.start : axis.start + axis.size]])
-        if len(dead) and labels.graph[axis.param].op in VARIABLE_OPS:
+        if len(dead) and labels.graph[axis.param].op in VARIABLES:
             found.setdefault(axis.param, {})[axis.axis] = dead
     return found
 
@@ -233,3 +232,75 @@ def _loose(labels: Labels, port: Port, stated: Shape) -> Shape:
     return Shape(
         tuple([size if size == 1 or some is not None else None for size, some in zip(sizes, array)])
     )
+
+
+# ------------------------------------------------------------------ means
+_REPEATS = ("Tile", "BroadcastTo")
+_TO_RESULT = {"Cast": 0, "FloorDiv": 1, "Maximum": 0, "Prod": 0}
+"""The ops from the number that is divided by to the sizes of the result, with the input to take."""
+
+
+class _Sizes(NamedTuple):
+    """The sizes of a tensor before and after the cut; all are known."""
+
+    old: List[int]
+    new: List[int]
+
+
+def mend_mean(graph: Graph, node: Node, labels: Labels, gone: np.ndarray) -> None:
+    """Lets a gradient of a mean divide by how many numbers are averaged after the cut.
+
+    Args:
+        graph: the graph, whose parameters are cut; changed in place.
+        node: a RealDiv, maybe of such a gradient.
+        labels: what the walk found before the cut.
+        gone: which channels go.
+    """
+    spread, divisor = graph.data_inputs(node.name)
+    if graph[spread.node].op not in _REPEATS:
+        return
+    before = _sizes(labels, graph.data_inputs(spread.node)[0], gone)
+    reader, slot = node.name, 1
+    while graph[divisor.node].op in _TO_RESULT:
+        reader, slot = divisor.node, _TO_RESULT[graph[divisor.node].op]
+        divisor = graph.data_inputs(reader)[slot]
+    if before is None or graph[divisor.node].op != "Const":
+        return
+    numbers = graph[divisor.node].attrs["value"].numbers()
+    if reader == node.name:
+        after = _sizes(labels, spread, gone)
+        if after is None or numbers.size != 1:
+            return
+        old, new = [
+            [int(np.prod(many)) // max(int(np.prod(few)), 1)] for many, few in zip(after, before)
+        ]
+    else:
+        places = [axis for axis, size in enumerate(before.old) if size != 1]
+        old, new = [[sizes[axis] for axis in places] for sizes in before]
+    wide = np.flatnonzero(numbers.ravel() != 1)
+    if old != new and numbers.ravel()[wide].tolist() == old:
+        fresh = np.array(numbers)
+        fresh.reshape(-1)[wide] = new
+        _set(graph, reader, slot, fresh)
+
+
+def _sizes(labels: Labels, port: Port, gone: np.ndarray) -> Optional[_Sizes]:
+    known = labels.fact(port)
+    if known.shape is None or None in known.shape:
+        return None
+    old = [size or 0 for size in known.shape]
+    lost = [
+        0 if ids is None else int(np.count_nonzero(gone[labels.label[ids]])) for ids in known.ids
+    ]
+    return _Sizes(old, [size - less for size, less in zip(old, lost)])
+
+
+def _set(graph: Graph, reader: str, slot: int, numbers: np.ndarray) -> None:
+    """Gives a reader of a constant other numbers, in a copy where others read it too."""
+    name = graph.data_inputs(reader)[slot].node
+    tensor = graph[name].attrs["value"]
+    if len(graph.uses_of(name)) != 1:
+        copy = Node(graph.fresh_name(f"{name}/resized"), "Const", graph[name].attrs.copy())
+        name = graph.add(copy).name
+        graph.rewire(reader, slot, Port(name))
+    graph.set_attr(name, "value", tensor.with_numbers(numbers))

@@ -5,29 +5,32 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
+import re
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from graphslim import runtime
 from graphslim.analysis.dead import constants_of, consumers_of, find_dead
 from graphslim.analysis.precision import TOLERANCE, tolerance_of
 from graphslim.analysis.values import Values
-from graphslim.checkpoint.beside import write_bytes, write_plan, write_state, write_text
-from graphslim.checkpoint.check import check_restores
-from graphslim.checkpoint.cuts import Fitting, fitting, places
-from graphslim.checkpoint.folding import folded, with_values
+from graphslim.checkpoint.files import PLAN, write_bytes, write_state, write_text
+from graphslim.checkpoint.fitting import Fitting, Places, fitting, folded, places, with_values
 from graphslim.checkpoint.model import Trained
-from graphslim.checkpoint.rate import Summary, summary_of, summary_tree
-from graphslim.checkpoint.slim import Slim, cut_checkpoint
+from graphslim.checkpoint.narrow import Narrowed, narrow
+from graphslim.checkpoint.soft import Summary, pruned_values, summary_of, summary_tree
 from graphslim.compare import verify
-from graphslim.errors import VerifyError
+from graphslim.errors import PlanError, VerifyError
 from graphslim.fidelity import Agreement
 from graphslim.folders import check_folder, replacing_folder
-from graphslim.ir import Graph
+from graphslim.graphdef import serialize
+from graphslim.graphdef.meta_graph import keys_of, with_graph
+from graphslim.ir import Graph, Tensor
 from graphslim.plans import DEAD_BELOW, Plan
 from graphslim.plans.make import folds_of
 from graphslim.rewrite import apply
 from graphslim.runtime import write_checkpoint
+from graphslim.runtime.failures import first_line
 from graphslim.saving import save
 from graphslim.words import plural
 
@@ -133,7 +136,7 @@ def _write(slim: Slim, prefix: str, graph: Graph, plan: Plan, summary: Summary) 
         write_bytes(prefix + ".meta", slim.meta)
     save(graph, prefix + ".pb")
     write_state(folder, name)
-    write_plan(plan, folder)
+    write_text(os.path.join(folder, PLAN), plan.to_json())
     text = json.dumps(summary_tree(summary), indent=1, allow_nan=False) + "\n"
     write_text(os.path.join(folder, SUMMARY), text)
 
@@ -204,3 +207,139 @@ def _compared(before: Graph, after: Graph, plan: Plan, fold: bool, summary: Summ
             "nothing was written; please report it",
         )
     return agreement
+
+
+# ------------------------------------------------------------------ slim
+Axes = Mapping[int, np.ndarray]
+"""By axis, the positions that go."""
+
+
+class Slim(NamedTuple):
+    """What a stripped checkpoint holds.
+
+    Attributes:
+        values: by key.
+        meta: the bytes of its MetaGraph; None if none is wanted.
+    """
+
+    values: Dict[str, np.ndarray]
+    meta: Optional[bytes]
+
+
+def cut_checkpoint(
+    trained: Trained, cuts: Places, offsets: Mapping[str, Tensor], meta: bool
+) -> Slim:
+    """A checkpoint without some positions of its variables; names stay as they are.
+
+    Optimizer slots and moving averages are cut with their variables: those that the MetaGraph has
+    by what it does with them, others by their keys (`Trained.companions`).
+
+    Args:
+        trained: the checkpoint.
+        cuts: by variable of the inference graph and axis, the positions that go; what is no
+            variable is passed over.
+        offsets: variables that have other values.
+        meta: whether the MetaGraph is wanted.
+
+    Raises:
+        PlanError: a variable cannot be cut where it stands.
+    """
+    wanted = {name: axes for name, axes in cuts.items() if name in trained.keys}
+    for name in wanted:
+        if name in trained.parts:
+            raise PlanError(
+                "the checkpoint holds it as one part of a larger tensor, and such parts cannot be "
+                "cut",
+                name,
+                "train without a partitioner, or --exclude its group",
+            )
+    gone: Dict[str, Axes] = {}
+    for name, axes in wanted.items():
+        key = trained.keys[name]
+        for one in (key, *trained.companions.get(key, ())):
+            if trained.values.shapes.get(one) == trained.values.shapes[key]:
+                gone[one] = {axis: np.asarray(cut, int) for axis, cut in axes.items()}
+    data: Optional[bytes] = None
+    if meta:
+        keys = keys_of(trained.whole, trained.meta)
+        narrowed = _narrowed(trained, _in_whole(trained, keys, wanted))
+        gone.update({keys[node]: axes for node, axes in narrowed.cuts.items() if node in keys})
+        data = with_graph(trained.meta, serialize(narrowed.graph))
+    values = pruned_values(trained, {}, offsets)
+    for key in values:
+        values[key] = _cut(values[key], gone.get(key, {}))
+    return Slim(values, data)
+
+
+def _narrowed(trained: Trained, cuts: Places) -> Narrowed:
+    try:
+        return narrow(trained.whole, cuts)
+    except PlanError as error:
+        hint = f"{error.hint}; --no-meta writes the checkpoint and the .pb alone"
+        raise PlanError(error.what, error.where, hint) from None
+
+
+def _in_whole(trained: Trained, keys: Mapping[str, str], cuts: Places) -> Places:
+    """The cuts in the names of the MetaGraph's own variables.
+
+    Those of the inference graph may be others: its MetaGraph may be another one, and moving
+    averages may stand for the variables.
+    """
+    nodes = {key: node for node, key in keys.items()}
+    found: Places = {}
+    for name, axes in cuts.items():
+        key = trained.keys[name]
+        own = [name] if name in keys else []
+        own += [nodes[one] for one in (*trained.companions.get(key, ()), key) if one in nodes]
+        if own:
+            found[own[0]] = axes
+    return found
+
+
+def _cut(array: np.ndarray, axes: Axes) -> np.ndarray:
+    """An array without some positions along some axes."""
+    for axis, gone in axes.items():
+        array = np.delete(array, np.asarray(gone, int), axis)
+    return array
+
+
+# ------------------------------------------------------------------ check
+_HINT = "--no-meta writes the checkpoint and the .pb alone; please report it"
+_NODE = re.compile(r"node (?:\{\{node )?'?([\w./>-]+)|([\w./>-]+) = \w+\[|\[\[\{\{node ([\w./>-]+)")
+"""How TensorFlow's messages name a node."""
+
+
+def check_restores(prefix: str) -> None:
+    """Imports the MetaGraph beside a checkpoint, and restores the checkpoint into it.
+
+    Args:
+        prefix: of the checkpoint; `.meta` is appended for the MetaGraph.
+
+    Raises:
+        VerifyError: TensorFlow refuses one of them; the message names the node if TensorFlow does.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+    tf = runtime.tensorflow("the stripped checkpoint is tried with it")
+    config = tf.ConfigProto(allow_soft_placement=True, device_count={"GPU": 0})
+    with tf.Graph().as_default() as graph:
+        try:
+            saver = tf.train.import_meta_graph(prefix + ".meta", clear_devices=True)
+        except (tf.errors.OpError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise _refusal(tf, "the MetaGraph", error) from None
+        if saver is None:
+            return
+        with tf.Session(graph=graph, config=config) as session:
+            try:
+                saver.restore(session, prefix)
+            except (tf.errors.OpError, ValueError, TypeError) as error:
+                raise _refusal(tf, "the checkpoint", error) from None
+
+
+def _refusal(tf: Any, what: str, error: Exception) -> VerifyError:
+    found = _NODE.search(str(error))
+    names = [name for name in found.groups() if name] if found else []
+    return VerifyError(
+        f"TensorFlow {tf.__version__} refuses {what} at the smaller size: {first_line(error)}",
+        names[0] if names else None,
+        _HINT,
+    )

@@ -6,8 +6,7 @@ import os
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from graphslim.checkpoint import Trained
-from graphslim.checkpoint.rate import summarise
-from graphslim.checkpoint.soft import soft_prune
+from graphslim.checkpoint.soft import soft_prune, summarise
 from graphslim.checkpoint.strip import strip
 from graphslim.errors import EmitError, LoadError
 from graphslim.folders import replacing_folder
@@ -18,10 +17,8 @@ from graphslim.method.dictionaries import (
     write_dictionary,
     write_text,
 )
-from graphslim.method.filters import choose_filters, plan_filters
-from graphslim.method.opening import DEFAULT_OUTPUTS, latest, names_of, opened
-from graphslim.method.rebuild import feeds_of, rebuild
-from graphslim.method.scopes import Scope, Scopes
+from graphslim.method.rebuild import DEFAULT_OUTPUTS, feeds_of, latest, names_of, opened, rebuild
+from graphslim.method.scopes import Scope, Scopes, choose_filters, plan_filters
 
 TOLERATED = 0.1
 """The failed rate up to which the published method takes pruning for done."""

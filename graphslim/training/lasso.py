@@ -16,7 +16,7 @@ from graphslim.checkpoint.model import Trained
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.plans import Plan
-from graphslim.training.variables import along, shape_of, tf, variable_op
+from graphslim.training.graph_variables import along, shape_of, tf, variable_op
 
 _ROLES = ("producer", "consumer", "follower")
 

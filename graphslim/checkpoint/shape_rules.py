@@ -11,10 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.ops.elementwise import ELEMENTWISE
-from graphslim.ops.reshape import is_first_alike, move, resolved, segments
-from graphslim.ops.table import UNKNOWN, Fact, Ids, channel_axis, fact, integers
-from graphslim.ops.training import (
+from graphslim.checkpoint.training_walk import (
     LONGEST,
     TrainingVisit,
     alike,
@@ -23,6 +20,9 @@ from graphslim.ops.training import (
     spread,
     training_rule,
 )
+from graphslim.ops.elementwise import ELEMENTWISE
+from graphslim.ops.reshape import is_first_alike, move, resolved, segments
+from graphslim.ops.table import UNKNOWN, Fact, Ids, channel_axis, fact, integers
 
 
 @training_rule(*ELEMENTWISE)
@@ -154,8 +154,6 @@ def slice_rule(op: TrainingVisit) -> Fact:
 
 # ------------------------------------------------------------------ numbers of shapes
 
-STATES_NUMBERS = frozenset(("BroadcastGradientArgs", "DynamicStitch", "ConcatOffset"))
-"""Ops whose rules here give the numbers of their outputs themselves, with the origins."""
 _COMPUTED = -1.0
 
 
