@@ -17,7 +17,7 @@ from graphslim.analysis.shared import copies_needed
 from graphslim.checkpoint.model import Trained
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor
-from graphslim.match.vocabulary import NORMS
+from graphslim.ir.families import BATCH_NORMS
 from graphslim.plans import GroupPlan, Plan, fit
 from graphslim.plans.fit import removal_of
 from graphslim.plans.make import cuts_of
@@ -58,16 +58,16 @@ def fitting(trained: Trained, plan: Plan, folds: bool = False) -> Fitting:
     Raises:
         PlanError: the plan does not fit, or cuts one variable in two ways.
     """
-    found = fit(trained.graph, plan if folds else plan._replace(folds=()), force=True)
+    fitted = fit(trained.graph, plan if folds else plan._replace(folds=()), force=True)
     channels = analyse(trained.graph)
-    removed = removal_of(channels, found.plan)
+    removed = removal_of(channels, fitted.plan)
     _refuse_copies(trained, channels, removed)
     by_id = {group.id: group for group in channels.groups}
     groups: List[GroupPlan] = [
-        one._replace(cuts=tuple(cuts_of(channels, by_id[one.id], removed)))
-        for one in found.plan.groups
+        planned._replace(cuts=tuple(cuts_of(channels, by_id[planned.id], removed)))
+        for planned in fitted.plan.groups
     ]
-    return Fitting(found.plan._replace(groups=tuple(groups)), channels, removed, found.notes)
+    return Fitting(fitted.plan._replace(groups=tuple(groups)), channels, removed, fitted.notes)
 
 
 def places(plan: Plan, without: Collection[str] = ()) -> Places:
@@ -77,14 +77,16 @@ def places(plan: Plan, without: Collection[str] = ()) -> Places:
         plan: the plan.
         without: parameters to leave out.
     """
-    found: Dict[str, Dict[int, Set[int]]] = {}
+    gone_by_axis: Dict[str, Dict[int, Set[int]]] = {}
     for group in plan.groups:
         for cut in group.cuts:
             if cut.role in WEIGHT_ROLES and cut.param not in without:
-                found.setdefault(cut.param, {}).setdefault(cut.axis, set()).update(cut.removed)
+                gone_by_axis.setdefault(cut.param, {}).setdefault(cut.axis, set()).update(
+                    cut.removed
+                )
     return {
         param: {axis: tuple(sorted(gone)) for axis, gone in sorted(axes.items())}
-        for param, axes in found.items()
+        for param, axes in gone_by_axis.items()
     }
 
 
@@ -92,7 +94,7 @@ def _refuse_copies(trained: Trained, channels: Channels, removed: np.ndarray) ->
     """Refuses a plan whose readers of one variable would each need another part of it.
 
     Raises:
-        PlanError: so.
+        PlanError: several readers of a variable would need different parts of it.
     """
     for param, copies in copies_needed(channels, removed).items():
         if len(copies) > 1 and param in trained.keys:
@@ -105,7 +107,7 @@ def _refuse_copies(trained: Trained, channels: Channels, removed: np.ndarray) ->
             )
 
 
-# ------------------------------------------------------------------ folding
+# ------------------------------------------------------------------ what removed channels leave
 _HINT = "--exclude its group, or remove it from the frozen graph with `graphslim prune`"
 
 
@@ -134,7 +136,7 @@ def folded(trained: Trained, fitted: Fitting) -> Dict[str, Tensor]:
                 node.name.rpartition("/folded")[0] or node.name,
                 _HINT,
             )
-    found: Dict[str, Tensor] = {}
+    values: Dict[str, Tensor] = {}
     for node in trained.graph:
         if node.op != "Const" or graph[node.name].attrs["value"] is node.attrs["value"]:
             continue
@@ -145,8 +147,8 @@ def folded(trained: Trained, fitted: Fitting) -> Dict[str, Tensor]:
                 node.name,
                 _HINT,
             )
-        found.update(_moved(trained, node.name, graph[node.name].attrs["value"]))
-    return found
+        values.update(_moved(trained, node.name, graph[node.name].attrs["value"]))
+    return values
 
 
 def with_values(graph: Graph, values: Dict[str, Tensor]) -> Graph:
@@ -187,7 +189,7 @@ def _norm_behind(graph: Graph, offset: str) -> Optional[Node]:
         if len(uses) != 1:
             return None
         user = graph[uses[0].node]
-        if user.op in NORMS and uses[0].index == 2:
+        if user.op in BATCH_NORMS and uses[0].index == 2:
             return user
         if user.op not in IDENTITIES:
             return None

@@ -56,12 +56,12 @@ def narrow(whole: Graph, cuts: Cuts) -> Narrowed:
     walk = TrainingWalk(whole, first)
     labels = Labels(walk)
     gone = _gone(labels, cuts)
-    found = _cut_variables(labels, gone)
-    _check(walk, labels, gone, cuts, found)
-    _refuse_parts(whole, found)
+    lost = _cut_variables(labels, gone)
+    _check(walk, labels, gone, cuts, lost)
+    _refuse_parts(whole, lost)
     slim = whole.copy()
     cut(slim, labels, gone)
-    _loosen(slim, labels, found)
+    _loosen(slim, labels, lost)
     for node in whole:
         if node.op in PLACEHOLDERS:
             _mend_input(slim, node, labels, gone)
@@ -71,7 +71,7 @@ def narrow(whole: Graph, cuts: Cuts) -> Narrowed:
     restate(slim, labels, after)
     check_counts(slim)
     check_shapes(slim, after)
-    return Narrowed(slim, found)
+    return Narrowed(slim, lost)
 
 
 def _gone(labels: Labels, cuts: Cuts) -> np.ndarray:
@@ -92,12 +92,12 @@ def _gone(labels: Labels, cuts: Cuts) -> np.ndarray:
 
 def _cut_variables(labels: Labels, gone: np.ndarray) -> Dict[str, Dict[int, np.ndarray]]:
     """What goes from each variable, by axis."""
-    found: Dict[str, Dict[int, np.ndarray]] = {}
+    lost: Dict[str, Dict[int, np.ndarray]] = {}
     for axis in labels.axes:
         dead = np.flatnonzero(gone[labels.label[axis.start : axis.start + axis.size]])
         if len(dead) and labels.graph[axis.param].op in VARIABLES:
-            found.setdefault(axis.param, {})[axis.axis] = dead
-    return found
+            lost.setdefault(axis.param, {})[axis.axis] = dead
+    return lost
 
 
 # ------------------------------------------------------------------ what contradicts the plan
@@ -108,18 +108,18 @@ def _check(
     labels: Labels,
     gone: np.ndarray,
     cuts: Cuts,
-    found: Mapping[str, Mapping[int, np.ndarray]],
+    lost: Mapping[str, Mapping[int, np.ndarray]],
 ) -> None:
     """Refuses cuts that would take more from the variables given than was said.
 
     Raises:
-        PlanError: so.
+        PlanError: a position that is to stay would go as well.
     """
     for axis in labels.axes:
-        if axis.param not in cuts or axis.axis not in found.get(axis.param, {}):
+        if axis.param not in cuts or axis.axis not in lost.get(axis.param, {}):
             continue
         wanted = np.asarray(cuts[axis.param].get(axis.axis, ()), np.int64).ravel()
-        more = np.setdiff1d(found[axis.param][axis.axis], wanted)
+        more = np.setdiff1d(lost[axis.param][axis.axis], wanted)
         if len(more):
             raise PlanError(
                 f"position {more[0]} along axis {axis.axis} would go as well, though it is to stay",
@@ -139,9 +139,9 @@ def _tied_at(walk: TrainingWalk, labels: Labels, cuts: Cuts, start: int) -> str:
     edges: Dict[int, List[Tuple[int, str]]] = {}
     for (first, second), node in zip(walk.ties, walk.tied_by):
         for place in np.flatnonzero(labels.label[first] == label):
-            one, other = int(first[place]), int(second[place])
-            edges.setdefault(one, []).append((other, node))
-            edges.setdefault(other, []).append((one, node))
+            here, other = int(first[place]), int(second[place])
+            edges.setdefault(here, []).append((other, node))
+            edges.setdefault(other, []).append((here, node))
     came: Dict[int, Tuple[int, str]] = {start: (start, "")}
     waiting = [start]
     for reached in waiting:
@@ -158,18 +158,18 @@ def _tied_at(walk: TrainingWalk, labels: Labels, cuts: Cuts, start: int) -> str:
     return "the numbers of its shapes"
 
 
-def _refuse_parts(whole: Graph, found: Mapping[str, Mapping[int, np.ndarray]]) -> None:
+def _refuse_parts(whole: Graph, lost: Mapping[str, Mapping[int, np.ndarray]]) -> None:
     """Refuses to cut a variable that a saver keeps as a part of a larger one.
 
     Raises:
-        PlanError: so.
+        PlanError: a variable that is cut is a part of a partitioned one.
     """
     for node in whole:
         if node.op != "RestoreV2":
             continue
         for output, text in enumerate(_strings(whole, whole.data_inputs(node)[2])):
             for variable in _restored(whole, Port(node.name, output)) if text else ():
-                if variable in found:
+                if variable in lost:
                     raise PlanError(
                         "is a part of a partitioned variable, which cannot be cut",
                         variable,
@@ -208,17 +208,17 @@ def _mend_input(graph: Graph, node: Node, labels: Labels, gone: np.ndarray) -> N
         graph.set_attr(node.name, "shape", Shape(tuple(sizes)))
 
 
-def _loosen(graph: Graph, labels: Labels, found: Mapping[str, object]) -> None:
+def _loosen(graph: Graph, labels: Labels, lost: Mapping[str, object]) -> None:
     """Takes back what is stated of sizes that are not followed, behind the variables that are cut.
 
     TensorFlow refuses a stated shape that is not what it finds; an open one is no statement.
     """
-    for name in downstream(graph, found):
+    for name in downstream(graph, lost):
         # A choice between functions (`If`) says what they give in an attribute of its own.
         for key in ("_output_shapes", "output_shapes"):
             stated = graph[name].attrs.get(key)
             if isinstance(stated, list):
-                loose = [_loose(labels, Port(name, at), one) for at, one in enumerate(stated)]
+                loose = [_loose(labels, Port(name, at), shape) for at, shape in enumerate(stated)]
                 if loose != stated:
                     graph.set_attr(name, key, loose)
 
@@ -230,11 +230,16 @@ def _loose(labels: Labels, port: Port, stated: Shape) -> Shape:
         return stated
     array = ids if len(ids) == len(sizes) else (None,) * len(sizes)
     return Shape(
-        tuple([size if size == 1 or some is not None else None for size, some in zip(sizes, array)])
+        tuple(
+            [
+                size if size == 1 or axis_ids is not None else None
+                for size, axis_ids in zip(sizes, array)
+            ]
+        )
     )
 
 
-# ------------------------------------------------------------------ means
+# ------------------------------------------------------------------ gradients of means
 _REPEATS = ("Tile", "BroadcastTo")
 _TO_RESULT = {"Cast": 0, "FloorDiv": 1, "Maximum": 0, "Prod": 0}
 """The ops from the number that is divided by to the sizes of the result, with the input to take."""

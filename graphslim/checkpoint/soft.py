@@ -106,9 +106,9 @@ def pruned_values(
         if name not in trained.keys:
             continue
         key, part = trained.keys[name], window(trained.parts.get(name, ""))
-        for one in (key, *trained.companions.get(key, ())):
-            if one in values and values[one].shape == values[key].shape:
-                values[one] = _zeroed(values[one], part, axes)
+        for holder in (key, *trained.companions.get(key, ())):
+            if holder in values and values[holder].shape == values[key].shape:
+                values[holder] = _zeroed(values[holder], part, axes)
     return values
 
 
@@ -122,7 +122,7 @@ def _zeroed(
     return changed
 
 
-# ------------------------------------------------------------------ rate
+# ------------------------------------------------------------------ the failed rate
 class BlockRate(NamedTuple):
     """What became of one block's channels.
 
@@ -202,19 +202,19 @@ def summary_of(trained: Trained, fitted: Fitting, below: float = DEAD_BELOW) -> 
     by_id = {group.id: group for group in fitted.channels.groups}
     blocks: Dict[str, BlockRate] = {}
     unconverged: List[Unconverged] = []
-    for one in fitted.plan.groups:
-        name = one.block or one.id
+    for planned in fitted.plan.groups:
+        name = planned.block or planned.id
         before = blocks.get(name, BlockRate(name, 0, 0, 0))
         failed, of = 0, 0
-        for param, missed, count in _counted(trained, fitted, by_id[one.id], one, below):
+        for param, missed, count in _counted(trained, fitted, by_id[planned.id], planned, below):
             failed, of = failed + len(missed), of + count
             if missed:
                 unconverged.append(Unconverged(name, param, missed))
         blocks[name] = BlockRate(
-            name, before.removed + len(one.removed), before.failed + failed, before.of + of
+            name, before.removed + len(planned.removed), before.failed + failed, before.of + of
         )
     sums = blocks.values()
-    failed, of = sum([one.failed for one in sums]), sum([one.of for one in sums])
+    failed, of = sum([planned.failed for planned in sums]), sum([planned.of for planned in sums])
     return Summary(tuple(sums), failed, of, tuple(unconverged))
 
 
@@ -224,9 +224,9 @@ def summary_tree(summary: Summary) -> Dict[str, Any]:
         "rate": summary.rate,
         "failed": summary.failed,
         "of": summary.of,
-        "blocks": [{**one._asdict(), "rate": one.rate} for one in summary.blocks],
+        "blocks": [{**entry._asdict(), "rate": entry.rate} for entry in summary.blocks],
         "unconverged": [
-            {**one._asdict(), "channels": list(one.channels)} for one in summary.unconverged
+            {**entry._asdict(), "channels": list(entry.channels)} for entry in summary.unconverged
         ],
     }
 
@@ -235,7 +235,7 @@ def _counted(
     trained: Trained, fitted: Fitting, group: Group, plan: GroupPlan, below: float
 ) -> List[Tuple[str, Tuple[int, ...], int]]:
     """By convolution of a group: its name, the channels that failed, and how many there are."""
-    found = []
+    counts = []
     for binding in fitted.channels.bindings(group):
         if not _holds_filters(trained, binding):
             continue
@@ -247,8 +247,8 @@ def _counted(
         # What is no number is not zero either.
         missed = present[~(sums[present] < below)]
         if len(present):
-            found.append((binding.param, tuple(missed.tolist()), len(present)))
-    return found
+            counts.append((binding.param, tuple(missed.tolist()), len(present)))
+    return counts
 
 
 def _holds_filters(trained: Trained, binding: Binding) -> bool:

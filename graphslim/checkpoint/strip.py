@@ -71,8 +71,8 @@ def strip(trained: Trained, plan: Plan, folder: Any, **options: bool) -> Strippe
     Raises:
         PlanError, VerifyError, EmitError, RuntimeUnavailable: as there.
     """
-    with stripping(trained, plan, folder, **options) as found:
-        return found
+    with stripping(trained, plan, folder, **options) as stripped:
+        return stripped
 
 
 @contextlib.contextmanager
@@ -153,10 +153,10 @@ def _with_folds(trained: Trained, fitted: Fitting) -> Fitting:
     if alive.any():
         by_id = {group.id: group for group in channels.groups}
         lines: List[Tuple[str, Tuple[int, ...]]] = []
-        for one in fitted.plan.groups:
-            left = np.flatnonzero(alive[by_id[one.id].channels])
+        for planned in fitted.plan.groups:
+            left = np.flatnonzero(alive[by_id[planned.id].channels])
             if len(left):
-                lines.append((one.block or one.id, tuple(left.tolist())))
+                lines.append((planned.block or planned.id, tuple(left.tolist())))
         raise VerifyError(
             f"{plural(int(alive.sum()), 'channel')} of the plan would be missed: neither zero nor "
             f"a constant that can be folded: {_listed(lines)}",
@@ -168,7 +168,9 @@ def _with_folds(trained: Trained, fitted: Fitting) -> Fitting:
 
 
 def _unconverged(trained: Trained, summary: Summary) -> VerifyError:
-    lines = [(f"{one.block}: {one.convolution}", one.channels) for one in summary.unconverged]
+    lines = [
+        (f"{layer.block}: {layer.convolution}", layer.channels) for layer in summary.unconverged
+    ]
     return VerifyError(
         f"{summary.failed} of the {summary.of} filters to be cut are not zero: {_listed(lines)}",
         trained.prefix,
@@ -209,7 +211,7 @@ def _compared(before: Graph, after: Graph, plan: Plan, fold: bool, summary: Summ
     return agreement
 
 
-# ------------------------------------------------------------------ slim
+# ------------------------------------------------------------------ the checkpoint itself
 Axes = Mapping[int, np.ndarray]
 """By axis, the positions that go."""
 
@@ -256,9 +258,9 @@ def cut_checkpoint(
     gone: Dict[str, Axes] = {}
     for name, axes in wanted.items():
         key = trained.keys[name]
-        for one in (key, *trained.companions.get(key, ())):
-            if trained.values.shapes.get(one) == trained.values.shapes[key]:
-                gone[one] = {axis: np.asarray(cut, int) for axis, cut in axes.items()}
+        for holder in (key, *trained.companions.get(key, ())):
+            if trained.values.shapes.get(holder) == trained.values.shapes[key]:
+                gone[holder] = {axis: np.asarray(cut, int) for axis, cut in axes.items()}
     data: Optional[bytes] = None
     if meta:
         keys = keys_of(trained.whole, trained.meta)
@@ -286,14 +288,16 @@ def _in_whole(trained: Trained, keys: Mapping[str, str], cuts: Places) -> Places
     averages may stand for the variables.
     """
     nodes = {key: node for node, key in keys.items()}
-    found: Places = {}
+    by_node: Places = {}
     for name, axes in cuts.items():
         key = trained.keys[name]
         own = [name] if name in keys else []
-        own += [nodes[one] for one in (*trained.companions.get(key, ()), key) if one in nodes]
+        own += [
+            nodes[holder] for holder in (*trained.companions.get(key, ()), key) if holder in nodes
+        ]
         if own:
-            found[own[0]] = axes
-    return found
+            by_node[own[0]] = axes
+    return by_node
 
 
 def _cut(array: np.ndarray, axes: Axes) -> np.ndarray:
@@ -303,7 +307,7 @@ def _cut(array: np.ndarray, axes: Axes) -> np.ndarray:
     return array
 
 
-# ------------------------------------------------------------------ check
+# ------------------------------------------------------------------ whether TensorFlow takes it
 _HINT = "--no-meta writes the checkpoint and the .pb alone; please report it"
 _NODE = re.compile(r"node (?:\{\{node )?'?([\w./>-]+)|([\w./>-]+) = \w+\[|\[\[\{\{node ([\w./>-]+)")
 """How TensorFlow's messages name a node."""
@@ -336,8 +340,8 @@ def check_restores(prefix: str) -> None:
 
 
 def _refusal(tf: Any, what: str, error: Exception) -> VerifyError:
-    found = _NODE.search(str(error))
-    names = [name for name in found.groups() if name] if found else []
+    match = _NODE.search(str(error))
+    names = [name for name in match.groups() if name] if match else []
     return VerifyError(
         f"TensorFlow {tf.__version__} refuses {what} at the smaller size: {first_line(error)}",
         names[0] if names else None,

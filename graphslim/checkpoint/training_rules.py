@@ -63,8 +63,8 @@ def applied(op: TrainingVisit) -> List[Fact]:
 def _fits(first: Fact, second: Fact) -> bool:
     """Whether two tensors may have one shape."""
     return first.rank == second.rank and all(
-        one == other or None in (one, other)
-        for one, other in zip(first.shape or (), second.shape or ())
+        size == other or None in (size, other)
+        for size, other in zip(first.shape or (), second.shape or ())
     )
 
 
@@ -245,13 +245,13 @@ def of_strided_slice(op: TrainingVisit) -> Fact:
     if chosen is None:
         return result
     axis = place = 0
-    for one in chosen:
-        if one.index is None:
+    for bound in chosen:
+        if bound.index is None:
             place += 1
             continue
-        left = follow_bounds(op, one, result.ids[axis])
+        left = follow_bounds(op, bound, result.ids[axis])
         axis += 1
-        if isinstance(one.index, slice):
+        if isinstance(bound.index, slice):
             op.tie(left, op[4].channels(place))
             place += 1
     return result

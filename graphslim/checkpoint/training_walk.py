@@ -29,8 +29,8 @@ class TrainingVisit(OpVisit):
 
     def merged(self, ids: np.ndarray) -> np.ndarray:
         """For each id the first one that the ties so far make the same channel; shape (n,)."""
-        found: np.ndarray = self._walk.merged(ids)
-        return found
+        firsts: np.ndarray = self._walk.merged(ids)
+        return firsts
 
     def is_rooted(self, ids: np.ndarray) -> bool:
         """Whether the ties so far lead from one of these ids to a variable."""
@@ -99,14 +99,14 @@ def rule_for(node: Node) -> Optional[TrainingRule]:
 
 def alike(op: TrainingVisit, facts: Sequence[Fact]) -> Fact:
     """The fact of tensors that have one shape; ties them axis by axis."""
-    known = [one for one in facts if one.shape is not None]
-    if not known or any(one.rank != known[0].rank for one in known):
+    known = [data for data in facts if data.shape is not None]
+    if not known or any(data.rank != known[0].rank for data in known):
         return known[0] if known else UNKNOWN
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
     for axis in range(len(known[0].ids)):
-        sizes = [one.size(axis) for one in known]
-        arrays = [one.ids[axis] for one in known if one.ids[axis] is not None]
+        sizes = [data.size(axis) for data in known]
+        arrays = [data.ids[axis] for data in known if data.ids[axis] is not None]
         for other in arrays[1:]:
             op.tie(arrays[0], other)
         shape.append(next((size for size in sizes if size is not None), None))
@@ -150,7 +150,7 @@ def plain(data: Fact) -> Fact:
     return data._replace(value=None, atoms=None)
 
 
-# ------------------------------------------------------------------ walk
+# ------------------------------------------------------------------ the walk
 Found = Mapping[str, Mapping[int, np.ndarray]]
 """For axes of variables, by node, positions."""
 
@@ -303,10 +303,10 @@ class TrainingWalk(Walk):
     def _reached(self, ids: np.ndarray, starts: Sequence[np.ndarray]) -> np.ndarray:
         first = self._so_far()
         reached = np.zeros(len(first), bool)
-        for some in starts:
-            reached[first[some]] = True
-        found: np.ndarray = reached[first[ids]]
-        return found
+        for ids_there in starts:
+            reached[first[ids_there]] = True
+        mask: np.ndarray = reached[first[ids]]
+        return mask
 
     def _so_far(self) -> np.ndarray:
         """Per id the first one of its channel; the ties that are new are worked in."""

@@ -197,7 +197,9 @@ def _require_small(tree: Any) -> None:
         count += sum([len(box) for box in boxes])
         if count > _MOST:
             raise _Refused(f"it stands for more than {_MOST:,} values")
-        level = [one for box in boxes for one in (box.values() if isinstance(box, dict) else box)]
+        level = [
+            child for box in boxes for child in (box.values() if isinstance(box, dict) else box)
+        ]
         if not level:
             return
     raise _Refused(f"it is nested deeper than {DEEPEST} levels")
@@ -243,7 +245,7 @@ def read_pickle(path: str) -> Any:
     return parse_pickle(read_bytes(path, largest=LARGEST), path)
 
 
-# ------------------------------------------------------------------ dictionaries
+# ------------------------------------------------------------------ dictionaries and files
 Filters = Dict[str, List[int]]
 """By scope, the filters that go, in rising order."""
 
@@ -280,15 +282,15 @@ def read_filters(given: Any, name: str) -> Filters:
         LoadError: also where a list holds anything but different numbers from 0 on.
     """
     where = os.fspath(given) if isinstance(given, (str, os.PathLike)) else name
-    found: Filters = {}
+    by_scope: Filters = {}
     for scope, filters in read_dictionary(given, name).items():
         if not isinstance(filters, (list, tuple, np.ndarray)):
             raise LoadError(f"holds a {type(filters).__name__}, no list of filters", where, scope)
-        numbers = [_number(one, where, scope) for one in filters]
+        numbers = [_number(number, where, scope) for number in filters]
         if len(set(numbers)) != len(numbers):
             raise LoadError("names a filter twice", where, scope)
-        found[scope] = sorted(numbers)
-    return found
+        by_scope[scope] = sorted(numbers)
+    return by_scope
 
 
 def write_dictionary(path: str, tree: Mapping[str, Any]) -> None:

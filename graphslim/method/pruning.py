@@ -357,7 +357,7 @@ def _path(given: Any, name: str) -> str:
     """A path that is given.
 
     Raises:
-        TypeError: none is.
+        TypeError: what is given is no path.
     """
     if not isinstance(given, (str, os.PathLike)):
         raise TypeError(f"{name} has to be a path, and is {given!r}")
@@ -372,7 +372,7 @@ def _done(value: str, name: str, step: str) -> str:
     """What an earlier step, or an argument, has to have said.
 
     Raises:
-        LoadError: neither has.
+        LoadError: neither an earlier step nor an argument has said it.
     """
     if not value:
         raise LoadError("is not known yet", name, f"call {step}() first, or give it")

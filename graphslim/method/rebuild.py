@@ -13,10 +13,10 @@ from graphslim.checkpoint.inference import inference_part, is_training, output_c
 from graphslim.errors import LoadError
 from graphslim.folders import replacing_folder
 from graphslim.graphdef import parse, save, serialize
-from graphslim.graphdef.freeze import VARIABLES
 from graphslim.graphdef.meta_graph import keys_of, read_meta
 from graphslim.graphdef.signature import settle
 from graphslim.ir import CONTROL, Graph, Port
+from graphslim.ir.families import VARIABLES
 from graphslim.runtime import plain_tensorflow, write_checkpoint
 
 DEFAULT_OUTPUTS = "output"
@@ -47,14 +47,14 @@ def latest(folder: str) -> str:
     Raises:
         LoadError: there is none.
     """
-    found = plain_tensorflow("it finds the latest checkpoint").train.latest_checkpoint(folder)
-    if found is None:
+    prefix = plain_tensorflow("it finds the latest checkpoint").train.latest_checkpoint(folder)
+    if prefix is None:
         raise LoadError(
             "no checkpoint in this folder",
             folder,
             "give the folder that the training script saves to",
         )
-    return str(found)
+    return str(prefix)
 
 
 def names_of(output_nodes: str) -> List[str]:
@@ -80,17 +80,17 @@ def _outputs(prefix: str, output_nodes: str) -> Optional[Sequence[str]]:
         return names
     if meta.signatures or not is_training(graph):
         return None
-    found = output_candidates(graph)
-    if not found:
+    candidates = output_candidates(graph)
+    if not candidates:
         raise LoadError(
             "the graph of a training, which does not say what it is run for",
             path,
             "name its outputs, as in output_nodes='logits'",
         )
-    return found
+    return candidates
 
 
-# ------------------------------------------------------------------ rebuild
+# ------------------------------------------------------------------ the checkpoint without training
 _PURPOSE = "MetaGraphs are made with it"
 _COLLECTIONS = ("variables", "trainable_variables")
 """Where scripts and savers look for all variables, and for those that are trained."""
@@ -115,19 +115,19 @@ def feeds_of(given: Optional[Mapping[str, Any]]) -> Dict[str, Feed]:
     Raises:
         LoadError: it is neither.
     """
-    found: Dict[str, Feed] = {}
-    for name, one in (given or {}).items():
-        if isinstance(one, str):
-            found[name] = Feed(one)
-        elif all(hasattr(one, what) for what in ("name", "dtype", "shape")):
-            found[name] = Feed(str(one.name).partition(":")[0], one.dtype, one.shape)
+    feeds: Dict[str, Feed] = {}
+    for name, feed in (given or {}).items():
+        if isinstance(feed, str):
+            feeds[name] = Feed(feed)
+        elif all(hasattr(feed, what) for what in ("name", "dtype", "shape")):
+            feeds[name] = Feed(str(feed.name).partition(":")[0], feed.dtype, feed.shape)
         else:
             raise LoadError(
-                f"holds a {type(one).__name__} for {name!r}",
+                f"holds a {type(feed).__name__} for {name!r}",
                 "input_tensors_map",
                 "give a placeholder, or its name",
             )
-    return found
+    return feeds
 
 
 def rebuild(
@@ -221,8 +221,11 @@ def _export(
     with tf.Graph().as_default() as graph, _understood(where):
         replaced = _placeholders(tf, feeds, message.graph_def, where)
         saver = tf.train.import_meta_graph(message, input_map=replaced)
-        named = {keys.get(one.op.name, one.op.name): one for one in tf.global_variables()}
-        if saver is None or any(key != one.op.name for key, one in named.items() if keys):
+        named = {
+            keys.get(variable.op.name, variable.op.name): variable
+            for variable in tf.global_variables()
+        }
+        if saver is None or any(key != variable.op.name for key, variable in named.items() if keys):
             saver = tf.train.Saver(named)
         tf.train.export_meta_graph(target, saver_def=saver.as_saver_def(), graph=graph)
 
@@ -277,7 +280,7 @@ def _placeholders(
 
     The inputs leave the definition, so that a placeholder may have the name of what it replaces.
     """
-    found = {}
+    placeholders = {}
     for name, feed in feeds.items():
         place = f"input_tensors_map: {where}"
         nodes = {node.name: node for node in definition.node}
@@ -291,5 +294,5 @@ def _placeholders(
             shape = tf.TensorShape(node.attr["shape"].shape)
         dtype = feed.dtype or tf.as_dtype(node.attr["dtype"].type or tf.float32)
         definition.node.remove(node)
-        found[name] = tf.placeholder(dtype, shape, name=feed.name)
-    return found
+        placeholders[name] = tf.placeholder(dtype, shape, name=feed.name)
+    return placeholders

@@ -177,7 +177,7 @@ def _is_chief() -> bool:
     return kind == "worker" and index == 0 and not {"chief", "master"} & set(cluster)
 
 
-# ------------------------------------------------------------------ zeroing
+# ------------------------------------------------------------------ the ops
 SCOPE = "graphslim_soft_pruning"
 """Where all these ops stand; nothing outside reads them."""
 
@@ -220,13 +220,13 @@ class Zeroing:
         self, slices: Mapping[str, Slices], slots: Mapping[str, Sequence[str]]
     ) -> List[Any]:
         """One assignment for each variable, for its slots and averages, and for all replicas."""
-        found: Dict[str, Any] = {}
+        assignments: Dict[str, Any] = {}
         for name, axes in slices.items():
-            for one in [name, *slots.get(name, ())]:
-                for copy in [one, *_replicas(self.graph, one)]:
-                    if copy not in found:
-                        found[copy] = self._masked(variable_op(self.graph, copy), axes)
-        return list(found.values())
+            for holder in [name, *slots.get(name, ())]:
+                for copy in [holder, *_replicas(self.graph, holder)]:
+                    if copy not in assignments:
+                        assignments[copy] = self._masked(variable_op(self.graph, copy), axes)
+        return list(assignments.values())
 
     def _masked(self, op: Any, axes: Slices) -> Any:
         """An op that sets slices of one variable to zero."""
@@ -274,7 +274,7 @@ def _check_bindings(plan: Plan) -> None:
     """Refuses a plan that leaves it to a graph to find out where its channels are.
 
     Raises:
-        PlanError: so.
+        PlanError: a group of the plan removes channels and says not where they stand.
     """
     for group in plan.groups:
         if group.removed and not group.cuts:
@@ -287,7 +287,7 @@ def _check_bindings(plan: Plan) -> None:
 
 def _replicas(graph: Any, name: str) -> List[str]:
     """The copies of a variable on other devices, as TensorFlow's mirrored strategy names them."""
-    found: List[str] = []
-    while find_op(graph, f"{name}/replica_{len(found) + 1}") is not None:
-        found.append(f"{name}/replica_{len(found) + 1}")
-    return found
+    replicas: List[str] = []
+    while find_op(graph, f"{name}/replica_{len(replicas) + 1}") is not None:
+        replicas.append(f"{name}/replica_{len(replicas) + 1}")
+    return replicas

@@ -85,7 +85,7 @@ class Step:
         self.result = prefix
 
 
-# ------------------------------------------------------------------ notes
+# ------------------------------------------------------------------ what the folder keeps
 _SCHEDULE, _OUTCOME = "schedule.json", "step.json"
 
 
@@ -158,13 +158,13 @@ def write_outcome(step: Step) -> None:
 
 def _plain(chosen: Mapping[str, Any]) -> Dict[str, Any]:
     """Those of some settings that JSON can say, as they will be read again."""
-    found = {}
+    plain = {}
     for name, value in chosen.items():
         try:
-            found[name] = json.loads(json.dumps(value))
+            plain[name] = json.loads(json.dumps(value))
         except (TypeError, ValueError):
             continue
-    return found
+    return plain
 
 
 def _write(path: str, tree: Mapping[str, Any]) -> None:
@@ -179,7 +179,7 @@ def _read(path: str) -> Dict[str, Any]:
     return tree
 
 
-# ------------------------------------------------------------------ schedule
+# ------------------------------------------------------------------ the loop
 THRESHOLDS = (0.8, 0.7, 0.6, 0.55, 0.5)
 """Those of the published method."""
 
@@ -409,7 +409,7 @@ class Schedule:
         if last is None:
             raise PlanError(
                 "none of them chooses any channels",
-                f"thresholds {', '.join([f'{one:g}' for one in thresholds])}",
+                f"thresholds {', '.join([f'{threshold:g}' for threshold in thresholds])}",
                 "lower them, or prune a smaller multiple",
             )
         result = now.prefix
@@ -425,13 +425,13 @@ def _check(thresholds: Sequence[float], limits: Limits) -> None:
     """Refuses what makes no sense for any network.
 
     Raises:
-        GraphslimError: so.
+        GraphslimError: a threshold or a limit makes no sense for any network.
     """
     names: List[str] = []
-    for one in thresholds:
-        if not is_finite(one):
-            raise GraphslimError(f"{one!r} is no finite number", "thresholds")
-        names.append(f"{one:g}")
+    for threshold in thresholds:
+        if not is_finite(threshold):
+            raise GraphslimError(f"{threshold!r} is no finite number", "thresholds")
+        names.append(f"{threshold:g}")
     if not names or len(set(names)) < len(names):
         what = "there are none" if not names else "the same one is there twice"
         raise GraphslimError(what, "thresholds", "give each once, such as 0.8, 0.7, 0.6")
