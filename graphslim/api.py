@@ -17,7 +17,7 @@ from graphslim.support.garbage import pause_gc
 
 if TYPE_CHECKING:
     from graphslim.checkpoint import Trained
-    from graphslim.checkpoint.rate import Summary
+    from graphslim.checkpoint.soft import Summary
     from graphslim.measure.samples import Data
 
 Checkpointed = Union[str, "os.PathLike[str]", "Trained"]
@@ -258,7 +258,7 @@ def summary(
         LoadError, PlanError: the checkpoint or the plan will not do.
         RuntimeUnavailable: TensorFlow is not there.
     """
-    from graphslim.checkpoint.rate import summarise
+    from graphslim.checkpoint.soft import summarise
 
     return summarise(_opened(checkpoint, reading), plan, below)
 

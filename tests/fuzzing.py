@@ -25,7 +25,7 @@ from graphslim.cli import main
 from graphslim.errors import GraphslimError
 from graphslim.graphdef import serialize
 from graphslim.graphdef.protos import DecodeError, GraphDef, text_format
-from graphslim.method.pickles import parse_pickle
+from graphslim.method.dictionaries import parse_pickle
 from graphslim.ops.table import CHANNEL_RULES
 from graphslim.testing import from_text
 

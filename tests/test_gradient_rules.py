@@ -10,7 +10,7 @@ from tiny import tiny as parse
 
 from graphslim.analysis.channels import Labels
 from graphslim.checkpoint.narrow import narrow
-from graphslim.checkpoint.walk import TrainingWalk
+from graphslim.checkpoint.training_walk import TrainingWalk
 from graphslim.errors import PlanError
 from graphslim.ir import Graph, Port
 

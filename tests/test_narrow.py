@@ -15,7 +15,7 @@ from graphslim.errors import PlanError
 from graphslim.graphdef.emit import serialize
 from graphslim.graphdef.load import parse
 from graphslim.ir import Graph
-from graphslim.ops.variables import VARIABLE_OPS
+from graphslim.ir.families import VARIABLES
 
 Case = Tuple[Any, Dict[str, int], Dict[str, Dict[int, Tuple[int, ...]]], Dict[str, int]]
 
@@ -111,7 +111,7 @@ def trained(tf: Any, graph: Any, start: Mapping[str, np.ndarray]) -> Any:
     """Initial values (those given, or the graph's own), losses and values after two steps."""
     with tf.Session(graph=graph, config=plain_config(tf)) as session:
         for op in graph.get_operations():
-            if op.type in VARIABLE_OPS:
+            if op.type in VARIABLES:
                 # One by one: TensorFlow does not wait with an average for what it averages.
                 assign = graph.get_operation_by_name(f"{op.name}/Assign")
                 session.run(assign, {assign.inputs[1]: start[op.name]} if start else {})

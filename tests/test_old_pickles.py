@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from graphslim.errors import LoadError
-from graphslim.method.dictionaries import read_dictionary, read_filters
-from graphslim.method.pickles import parse_pickle, read_pickle
+from graphslim.method.dictionaries import parse_pickle, read_dictionary, read_filters, read_pickle
 
 FILTERS = {"SE1": [6, 11, 12, 300], "net/expanded_conv_1/": list(range(0, 64, 4))}
 CONVOLUTIONS = {"SE1": [["SE1/conv1/Conv2D", 3], ["SE1/conv2/Conv2D", 2]]}
@@ -209,7 +208,7 @@ def test_a_huge_memo_index_takes_no_memory() -> None:
 
 
 def test_a_large_file_is_refused_before_it_is_read(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("graphslim.method.pickles.LARGEST", 10)
+    monkeypatch.setattr("graphslim.method.dictionaries.LARGEST", 10)
     file = tmp_path / "x.pkl"
     file.write_bytes(pickle.dumps(FILTERS))
     with pytest.raises(LoadError, match="larger than"):

@@ -8,9 +8,8 @@ from typing import Any, Callable, Dict, List, Tuple
 import pytest
 
 import graphslim as gs
-from graphslim.checkpoint.averages import averages
 from graphslim.checkpoint.inference import is_training
-from graphslim.checkpoint.roles import companion_keys, companions, statistics
+from graphslim.checkpoint.roles import companion_keys, companions, moving_averages, statistics
 from graphslim.graphdef import parse
 from graphslim.testing import from_text
 
@@ -55,19 +54,19 @@ def with_source(text: str, source: str) -> gs.Graph:
 
 @pytest.mark.parametrize("name", sorted(MOVES))
 def test_moving_averages_in_every_spelling(name: str) -> None:
-    (found,) = averages(with_source(MOVES[name], "batch"))
+    (found,) = moving_averages(with_source(MOVES[name], "batch"))
     assert (found.variable, found.source, found.of) == ("v", gs.Port("batch"), None)
-    (found,) = averages(with_source(MOVES[name], "w/read"))
+    (found,) = moving_averages(with_source(MOVES[name], "w/read"))
     assert (found.variable, found.of) == ("v", "w")
     resource = re.sub(r"(Assign\w*)\(v, ", r"\1VariableOp(w, ", MOVES[name])
     resource = re.sub(r"\bv(/read)?\b", "w/read", resource)
-    (found,) = averages(with_source(resource, "v/read"))
+    (found,) = moving_averages(with_source(resource, "v/read"))
     assert (found.variable, found.of) == ("w", "v")
 
 
 @pytest.mark.parametrize("name", sorted(NO_MOVES))
-def test_other_updates_are_no_averages(name: str) -> None:
-    assert averages(with_source(NO_MOVES[name], "batch")) == []
+def test_other_updates_are_no_moving_averages(name: str) -> None:
+    assert moving_averages(with_source(NO_MOVES[name], "batch")) == []
 
 
 def test_statistics_and_shadows_differ_by_what_is_averaged() -> None:

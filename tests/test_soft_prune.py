@@ -13,10 +13,8 @@ from tiny import tiny
 
 import graphslim as gs
 from graphslim.checkpoint import Trained, open_checkpoint
-from graphslim.checkpoint.cuts import fitting
-from graphslim.checkpoint.folding import folded
-from graphslim.checkpoint.rate import BlockRate, summarise
-from graphslim.checkpoint.soft import slices_to_zero
+from graphslim.checkpoint.fitting import fitting, folded
+from graphslim.checkpoint.soft import BlockRate, slices_to_zero, summarise
 from graphslim.errors import EmitError, PlanError
 from graphslim.plans.plan import Cut, GroupPlan
 from graphslim.runtime import write_checkpoint

@@ -14,7 +14,7 @@ import trained
 import graphslim as gs
 from graphslim.checkpoint import Trained, open_checkpoint
 from graphslim.checkpoint import strip as module
-from graphslim.checkpoint.slim import Slim, cut_checkpoint
+from graphslim.checkpoint.strip import Slim, cut_checkpoint
 from graphslim.errors import EmitError, PlanError, VerifyError
 from graphslim.runtime import write_checkpoint
 

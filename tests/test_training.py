@@ -158,7 +158,7 @@ def test_between_two_times_channels_are_left_alone(tf: Any, case: Case) -> None:
 
 
 def test_the_failed_rate_is_that_of_the_summary(tf: Any, case: Case) -> None:
-    from graphslim.checkpoint.rate import summarise
+    from graphslim.checkpoint.soft import summarise
 
     scaffold, _ = restored(tf, case)
     hook = gs.training.SoftPruningHook(case.plan, summary_every_n_steps=1)

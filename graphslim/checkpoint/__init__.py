@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from graphslim.checkpoint.locate import files_of, prefix_of
+from graphslim.checkpoint.files import files_of, prefix_of
 from graphslim.support.importing import names_of
 
 if TYPE_CHECKING:

@@ -1,145 +1,159 @@
-"""Roles of variables that only formulas tell: optimizers and batch norm made of small ops."""
+"""The small formulas of a training graph: which variable a tensor is, and what scalars come to."""
 
 from __future__ import annotations
 
-from typing import Dict, FrozenSet, List, Optional, Set, Tuple
+import re
+from typing import AbstractSet, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from graphslim.checkpoint.averages import (
-    NORMS,
-    QUOTIENTS,
-    SUMS,
-    after_gradients,
-    averages,
-)
-from graphslim.checkpoint.variables import APPLY, behind, shape_of, updates, variable_at
-from graphslim.ir import CONTROL, Graph, Port
+import numpy as np
 
-_ELEMENTWISE = frozenset(
-    (*SUMS, *QUOTIENTS, "Sub", "Mul", "Neg", "Sqrt", "Rsqrt", "Square", "Maximum", "Minimum")
-    + ("Sign", "Abs", "Pow", "Cast", "AddN", "ClipByValue", "DivNoNan", "SquaredDifference")
-)
-"""What updates are calculated with, element by element."""
-_RESHAPES = frozenset(("Reshape", "ExpandDims", "Squeeze", "Cast", "Merge"))
-_MEAN, _VARIANCE = 3, 4
-"""Inputs of a fused batch norm."""
+from graphslim.ir import Graph, Node, Port, Shape, query
+from graphslim.ir.families import BROADCASTING, IDENTITIES, SWITCHES, UNARY, VARIABLES
+from graphslim.ops.table import VALUE_RULES, ValueVisit, axes_of
+
+CARRIED = IDENTITIES | SWITCHES | {"Enter", "RefEnter", "RefIdentity"}
+"""Ops that carry a tensor on unchanged, into a branch or a loop too."""
+UPDATE_OPS: Dict[str, str] = {
+    f"Assign{what}{flavour}": sign
+    for what, sign in (("", "="), ("Add", "+"), ("Sub", "-"))
+    for flavour in ("", "VariableOp")
+}
+"""Ops that change a whole variable: whether they set it, add to it or subtract from it."""
+APPLY = re.compile(r"(Resource)?(Sparse)?Apply[A-Z]")
+"""Ops of optimizers that are one op: the first input is the variable, others may be its slots."""
+_CALCULATED = (UNARY | BROADCASTING | {"Select"}) & set(VALUE_RULES)
+_PASSED_ON = {**dict.fromkeys(IDENTITIES, 0), "Cast": 0, "Reshape": 0, "Fill": 1}
+"""Ops that give the numbers of one input, and that input."""
+_LONGEST = 200
+"""Formulas of more ops are given up."""
+
+Leaf = Callable[[Node], Optional[np.ndarray]]
+"""Gives the value of a node that no formula here gives, or None if it has none."""
 
 
-def slots_by_formula(graph: Graph) -> Dict[str, Set[str]]:
-    """The slots of optimizers that are written out: `s = f(s, gradient)`, `w -= g(s)`.
+class Update(NamedTuple):
+    """A change of a variable.
 
-    A variable is a slot of another of its shape where its new value enters the other's update,
-    element by element, and both change by a gradient; unless it goes for both directions.
+    Attributes:
+        node: the op that makes it.
+        variable: the node of the variable.
+        kind: `=`, `+` or `-`, what is done with the value.
+        value: the value, behind identities.
     """
-    shadows = {one.update for one in averages(graph) if one.of is not None}
-    changes = {
-        one.node: one
-        for one in updates(graph)
-        if one.node not in shadows and one.value.node in after_gradients(graph)
-    }
-    by_value: Dict[Port, Set[str]] = {}
-    for one in changes.values():
-        if one.kind == "=":
-            by_value.setdefault(one.value, set()).add(one.variable)
-    found: Dict[str, Set[str]] = {}
-    for one in changes.values():
-        for port in _reached(graph, one.value):
-            names = set(by_value.get(port, ()))
-            names |= {changes[name].variable for name in _assigned(graph, port) if name in changes}
-            for name in names - {one.variable}:
-                if shape_of(graph, name) == shape_of(graph, one.variable):
-                    found.setdefault(one.variable, set()).add(name)
-    return {
-        variable: {name for name in names if variable not in found.get(name, ())}
-        for variable, names in found.items()
-    }
+
+    node: str
+    variable: str
+    kind: str
+    value: Port
 
 
-def _reached(graph: Graph, start: Port) -> List[Port]:
-    """The tensors that enter a value element by element."""
-    found: List[Port] = []
-    waiting, seen = [start], set()  # type: List[Port], Set[Port]
-    while waiting:
-        port = behind(graph, waiting.pop())
-        if port not in seen:
-            seen.add(port)
-            found.append(port)
-            if graph[port.node].op in _ELEMENTWISE:
-                waiting.extend(graph.data_inputs(port.node))
-    return found
+def behind(graph: Graph, port: Port) -> Port:
+    """The tensor that a port carries unchanged, behind identities and ways into branches."""
+    return query.behind(graph, port, CARRIED)
 
 
-def _assigned(graph: Graph, port: Port) -> List[str]:
-    """The assignments whose result a tensor is, or that have to come before it is read."""
-    node = graph[port.node]
-    waits = [one.node for one in graph.inputs_of(node) if one.port == CONTROL]
-    return [node.name, *(waits if node.op == "ReadVariableOp" else [])]
+def operands(graph: Graph, node: Node) -> List[Port]:
+    """The tensors that a node reads, behind identities and ways into branches."""
+    return [behind(graph, port) for port in graph.data_inputs(node)]
 
 
-def statistics_by_use(graph: Graph) -> FrozenSet[str]:
-    """The moving means and variances, by where they enter a batch norm; none that are trained."""
-    found: Set[str] = set()
+def variable_at(graph: Graph, port: Port) -> Optional[str]:
+    """The variable whose handle, reference or value a port carries, None if it carries none."""
+    name = query.behind(graph, port, CARRIED | {"ReadVariableOp", *UPDATE_OPS}).node
+    return name if graph[name].op in VARIABLES else None
+
+
+def sources(graph: Graph, start: Port, through: AbstractSet[str]) -> Iterator[Port]:
+    """The tensors that enter one through some ops, itself first and the nearest next.
+
+    All are behind identities and ways into branches.
+    """
+    waiting = [behind(graph, start)]
+    seen = set(waiting)
+    for port in waiting:
+        yield port
+        if graph[port.node].op in through:
+            for operand in operands(graph, graph[port.node]):
+                if operand not in seen:
+                    seen.add(operand)
+                    waiting.append(operand)
+
+
+def shape_of(graph: Graph, variable: str) -> Optional[Tuple[int, ...]]:
+    """The shape that a variable states, if it is fully known."""
+    stated = graph[variable].attrs.get("shape")
+    if not isinstance(stated, Shape) or stated.dims is None or None in stated.dims:
+        return None
+    return tuple([size for size in stated.dims if size is not None])
+
+
+def applied_variables(graph: Graph) -> List[List[Optional[str]]]:
+    """For each op of an optimizer the variables that it reads, None for other tensors."""
+    return [
+        [variable_at(graph, port) for port in graph.data_inputs(node)]
+        for node in graph
+        if APPLY.match(node.op)
+    ]
+
+
+def updates(graph: Graph) -> List[Update]:
+    """All changes of whole variables by assignment, initialisers and restoring among them."""
+    return graph.memo("updates of variables", _updates)
+
+
+def _updates(graph: Graph) -> List[Update]:
+    changes = []
     for node in graph:
+        if node.op in UPDATE_OPS:
+            target, value = graph.data_inputs(node)[:2]
+            variable = variable_at(graph, target)
+            if variable is not None:
+                kind = UPDATE_OPS[node.op]
+                changes.append(Update(node.name, variable, kind, behind(graph, value)))
+    return changes
+
+
+def calculate(graph: Graph, port: Port, leaf: Leaf) -> Optional[np.ndarray]:
+    """The value of a port that is a formula of scalar constants and leaves, None if it is not.
+
+    Args:
+        graph: the graph.
+        port: where.
+        leaf: gives the values of nodes that are neither constants nor formulas, as float64.
+
+    Returns:
+        float64 of any shape that the leaves broadcast to; truth values are 0 and 1.
+    """
+    known: Dict[str, Optional[np.ndarray]] = {}
+
+    def value(port: Port) -> Optional[np.ndarray]:
+        if port.node not in known:
+            # Stands for the node while its inputs are looked at, and for all when it gets long.
+            known[port.node] = None
+            if len(known) <= _LONGEST:
+                known[port.node] = of(graph[port.node])
+        return known[port.node]
+
+    def of(node: Node) -> Optional[np.ndarray]:
+        if node.op == "Const":
+            tensor = node.attrs["value"]
+            if tensor.size != 1 or tensor.dtype.storage.kind not in "biuf":
+                return None
+            return np.asarray(tensor.numbers().astype(np.float64).ravel()[0])
         inputs = graph.data_inputs(node)
-        if node.op in NORMS and len(inputs) > _VARIANCE:
-            names = [_vector(graph, inputs[slot]) for slot in (_MEAN, _VARIANCE)]
-            found |= {name for name in names if name is not None}
-        elif node.op in ("Rsqrt", "Sqrt"):
-            found |= _unfused(graph, node.name)
-    changed = {one.variable for one in updates(graph) if one.value.node in after_gradients(graph)}
-    applied = {
-        variable_at(graph, graph.data_inputs(node)[0]) for node in graph if APPLY.match(node.op)
-    }
-    return frozenset(found - changed - applied)
+        if node.op in _PASSED_ON:
+            return value(inputs[_PASSED_ON[node.op]])
+        if node.op == "ZerosLike":
+            return np.zeros(())
+        if node.op not in _CALCULATED:
+            return leaf(node)
+        given = [value(operand) for operand in inputs]
+        facts = [axes_of(0)._replace(value=array) for array in given]
+        out = axes_of(max([array.ndim for array in given if array is not None], default=0))
+        if any(array is None for array in given):
+            return None
+        with np.errstate(all="ignore"):
+            result = VALUE_RULES[node.op](ValueVisit(node, given, facts, [out], 0.0))
+        return None if result is None else np.asarray(result, np.float64)
 
-
-def _vector(graph: Graph, port: Port) -> Optional[str]:
-    """The variable whose value a tensor is, in whatever shape, and in whichever branch."""
-    waiting, seen = [port], set()  # type: List[Port], Set[Port]
-    while waiting:
-        port = behind(graph, waiting.pop(0))
-        name = variable_at(graph, port)
-        if name is not None:
-            return name
-        if port not in seen and graph[port.node].op in _RESHAPES:
-            seen.add(port)
-            data = graph.data_inputs(port.node)
-            waiting.extend(data if graph[port.node].op == "Merge" else data[:1])
-    return None
-
-
-def _unfused(graph: Graph, root: str) -> Set[str]:
-    """Mean and variance of a batch norm that is not fused, from its square root of a sum."""
-    total = behind(graph, graph.data_inputs(root)[0])
-    if graph[total.node].op not in SUMS:
-        return set()
-    variances = {_vector(graph, port) for port in graph.data_inputs(total.node)} - {None}
-    if len(variances) != 1:
-        return set()
-    variance = variances.pop()
-    means: Set[str] = set()
-    waiting: List[Tuple[str, Optional[str]]] = [(root, None)]
-    while waiting:
-        name, factor = waiting.pop()
-        for use in graph.uses_of(Port(name)):
-            reader = graph[use.node]
-            others = [port for at, port in enumerate(graph.data_inputs(reader)) if at != use.index]
-            if reader.op == "Sub" and use.index == 1 and factor is not None:
-                means.add(factor)  # offset - mean * scale
-            elif reader.op in ("Mul", *QUOTIENTS) and others:
-                other = _vector(graph, others[0])
-                means |= _subtracted(graph, others[0])
-                if other is not None:
-                    waiting.append((reader.name, other))
-            elif reader.op in _RESHAPES:
-                waiting.append((reader.name, factor))
-    means = {one for one in means if variance and shape_of(graph, one) == shape_of(graph, variance)}
-    return {*means, variance} if means and variance else set()
-
-
-def _subtracted(graph: Graph, port: Port) -> Set[str]:
-    """The variable that is subtracted here, (x - mean), if there is one."""
-    port = behind(graph, port)
-    if graph[port.node].op != "Sub":
-        return set()
-    name = _vector(graph, graph.data_inputs(port.node)[1])
-    return set() if name is None else {name}
+    return value(port)

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-from typing import List, Optional, Sequence
+from typing import Dict, Iterable, List, Optional, Sequence, Set
 
 import numpy as np
 
 from graphslim.analysis.cautions import random_node
-from graphslim.checkpoint.averages import after_gradients
-from graphslim.checkpoint.candidates import output_candidates
-from graphslim.checkpoint.dropout import remove_dropout
-from graphslim.checkpoint.edits import become_identity, part_of, put
-from graphslim.checkpoint.entries import PLACEHOLDERS, known_port, open_inputs
-from graphslim.checkpoint.norms import use_statistics
-from graphslim.checkpoint.variables import APPLY, SWITCHES
+from graphslim.checkpoint.formulas import APPLY, UPDATE_OPS, behind, operands
+from graphslim.checkpoint.parts import (
+    become_identity,
+    is_pipeline,
+    known_port,
+    open_inputs,
+    part_of,
+    put,
+)
+from graphslim.checkpoint.phases import remove_dropout, use_statistics
+from graphslim.checkpoint.roles import after_gradients
 from graphslim.errors import LoadError
 from graphslim.graphdef.inline import inline_calls
-from graphslim.ir import IDENTITIES, DType, Graph, Node, Port, Tensor
+from graphslim.ir import DType, Graph, Node, Port, Tensor
+from graphslim.ir.families import IDENTITIES, PLACEHOLDERS, RESHAPES, SWITCHES, VARIABLES
 from graphslim.rewrite import fold_conditionals
-
-__all__ = ["inference_part", "is_training", "output_candidates"]
 
 _PASSING = IDENTITIES | {"Squeeze"}
 """Ops that pass a condition on; a scalar of unknown shape is squeezed to one."""
-_CHOICES = {"Switch": 1, "RefSwitch": 1, "If": 0, "StatelessIf": 0}
+_CHOICES = {**dict.fromkeys(SWITCHES, 1), "If": 0, "StatelessIf": 0}
 """Ops with a condition, and the input that it is."""
+_CROSS_ENTROPY = (
+    *("SoftmaxCrossEntropyWithLogits", "SparseSoftmaxCrossEntropyWithLogits"),
+    *("CTCLoss", "CTCLossV2"),
+)
+_MOST = 5
+"""Names that are suggested as outputs."""
 
 
 def inference_part(whole: Graph, inputs: Optional[Sequence[str]], outputs: Sequence[str]) -> Graph:
@@ -57,8 +66,18 @@ def inference_part(whole: Graph, inputs: Optional[Sequence[str]], outputs: Seque
     use_statistics(part, whole)
     remove_dropout(part)
     part = part_of(part)
-    part.inputs = _inputs(part, names if inputs else [])
-    _refuse_random(part)
+    fed = [node.name for node in part if node.op in PLACEHOLDERS]
+    # One with a default is fed only where it is the data's way in.
+    plain = [name for name in fed if part[name].op != "PlaceholderWithDefault"]
+    part.inputs = (names if inputs else []) or plain or fed
+    name = random_node(part)
+    if name is not None:
+        raise LoadError(
+            "the outputs depend on random numbers that are no dropout",
+            f"{part.name}: node {name}",
+            "name a tensor behind it with --inputs, or give a graph for inference with "
+            "--inference-meta",
+        )
     return part
 
 
@@ -67,11 +86,35 @@ def is_training(whole: Graph) -> bool:
     return any(APPLY.match(node.op) for node in whole) or bool(after_gradients(whole))
 
 
-def _inputs(part: Graph, given: Sequence[str]) -> List[str]:
-    there = [node.name for node in part if node.op in PLACEHOLDERS]
-    # One with a default is fed only where it is the data's way in.
-    plain = [name for name in there if part[name].op != "PlaceholderWithDefault"]
-    return list(given) or plain or there
+def output_candidates(whole: Graph) -> List[str]:
+    """Names of tensors that may be the outputs of a training's network, best first, at most five.
+
+    They are what cross entropies and squared or absolute differences compare with labels, before
+    it was reshaped, and then their softmax or sigmoid; what nobody reads, where there is no loss.
+    """
+    late = after_gradients(whole)
+    network = _computed_from(whole, [node.name for node in whole if node.op in VARIABLES])
+    network &= _computed_from(whole, [node.name for node in whole if _brings_data(node)])
+    candidates: Dict[Port, None] = {}
+    for compared in (_in_cross_entropy, _in_sigmoid, _in_difference):
+        for node in whole:
+            port = None if node.name in late else compared(whole, node, network)
+            if port is not None and port.node in network:
+                candidates.setdefault(_unshaped(whole, port))
+    for port in list(candidates):
+        for use in whole.uses_of(port):
+            is_end = whole[use.node].op in ("Softmax", "Sigmoid", "Tanh", "LogSoftmax")
+            if is_end and use.node not in late:
+                candidates.setdefault(Port(use.node))
+    if not candidates:
+        for node in whole:
+            is_read = any(use.node in network for use in whole.uses_of(node))
+            if node.name in network and node.name not in late and not is_read:
+                candidates[Port(node.name)] = None
+    return [str(port) for port in candidates][:_MOST]
+
+
+# ------------------------------------------------------------------ learning phases
 
 
 def _turn_off_phases(part: Graph) -> None:
@@ -139,12 +182,58 @@ def _inlined(part: Graph) -> Graph:
     return flat
 
 
-def _refuse_random(part: Graph) -> None:
-    name = random_node(part)
-    if name is not None:
-        raise LoadError(
-            "the outputs depend on random numbers that are no dropout",
-            f"{part.name}: node {name}",
-            "name a tensor behind it with --inputs, or give a graph for inference with "
-            "--inference-meta",
-        )
+# ------------------------------------------------------------------ what losses compare
+
+
+def _brings_data(node: Node) -> bool:
+    is_phase = node.attrs.get("dtype") == DType.bool
+    return is_pipeline(node) or (node.op in PLACEHOLDERS and not is_phase)
+
+
+def _computed_from(graph: Graph, names: Iterable[str]) -> Set[str]:
+    """What is computed from nodes, but for changes of variables and what follows them."""
+    computed = set(names)
+    for node in graph.order():
+        sources = [port.node for port in graph.data_inputs(node)]
+        if node.op not in UPDATE_OPS and not computed.isdisjoint(sources):
+            computed.add(node.name)
+    return computed
+
+
+def _in_cross_entropy(graph: Graph, node: Node, network: Set[str]) -> Optional[Port]:
+    return graph.data_inputs(node)[0] if node.op in _CROSS_ENTROPY else None
+
+
+def _in_sigmoid(graph: Graph, node: Node, network: Set[str]) -> Optional[Port]:
+    """The logits of a sigmoid cross entropy, which is log(1 + exp(-|x|)) and more."""
+    for op in ("Log1p", "Exp"):
+        if node.op != op:
+            return None
+        node = graph[operands(graph, node)[0].node]
+    if node.op == "Neg":  # -|x|
+        node = graph[graph.data_inputs(node)[0].node]
+        return graph.data_inputs(node)[0] if node.op == "Abs" else None
+    # -x where x >= 0, else x
+    return graph.data_inputs(node)[2] if node.op in ("Select", "SelectV2") else None
+
+
+def _in_difference(graph: Graph, node: Node, network: Set[str]) -> Optional[Port]:
+    """The side of a difference that the network computes, where the other is data."""
+    if node.op in ("Square", "Abs", "L2Loss"):
+        node = graph[operands(graph, node)[0].node]
+        if node.op != "Sub":
+            return None
+    elif node.op != "SquaredDifference":
+        return None
+    sides = [port for port in graph.data_inputs(node) if port.node in network]
+    return sides[0] if len(sides) == 1 else None
+
+
+def _unshaped(graph: Graph, port: Port) -> Port:
+    """A tensor before it was reshaped."""
+    while True:
+        before = behind(graph, port)
+        if graph[before.node].op not in RESHAPES | {"Cast"}:
+            # The name that people gave is often that of an identity.
+            return port if graph[port.node].op not in RESHAPES | {"Cast"} else before
+        port = graph.data_inputs(before.node)[0]

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import Any, Dict, FrozenSet, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import (
+    Any,
+    Dict,
+    FrozenSet,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+)
 
-from graphslim.checkpoint.averages import averages as averages_in
+import numpy as np
+
+from graphslim.checkpoint.files import prefix_of, refuse_incomplete
 from graphslim.checkpoint.inference import inference_part, is_training, output_candidates
-from graphslim.checkpoint.locate import prefix_of, refuse_incomplete
-from graphslim.checkpoint.roles import companion_keys, companions, statistics
-from graphslim.checkpoint.values import averaged, lazily, variables_of
+from graphslim.checkpoint.roles import companion_keys, companions, moving_averages, statistics
 from graphslim.errors import LoadError
 from graphslim.graphdef import drop_functions, parse
 from graphslim.graphdef.freeze import freeze
-from graphslim.graphdef.meta_graph import MetaGraph, keys_of, places_of, read_meta
+from graphslim.graphdef.meta_graph import Kept, MetaGraph, keys_of, places_of, read_meta
 from graphslim.graphdef.signature import ShapesLike, settle
-from graphslim.ir import Graph
+from graphslim.ir import Graph, Shape, Tensor
+from graphslim.ir.families import VARIABLES
 from graphslim.runtime import Checkpoint
+from graphslim.words import plural
 
 _DEFAULT = "serving_default"
+_AVERAGE = "/ExponentialMovingAverage"
+"""What TensorFlow appends to a variable's name for its moving average."""
 
 
 class Trained(NamedTuple):
@@ -85,22 +98,24 @@ def open_checkpoint(
     base = prefix_of(path) or path
     refuse_incomplete(base)
     values = Checkpoint(base)
-    trained_meta = _meta(base, meta)
+    trained_meta = read_meta(_meta_beside(base) if meta is None else meta)
     source = trained_meta if inference_meta is None else read_meta(inference_meta)
     whole = _parsed(trained_meta, base)
     whole_keys = keys_of(whole, trained_meta)
-    fed, wanted = _wanted(source, inputs, outputs, signature)
+    fed, wanted = _signature(source, inputs, outputs, signature)
     graph = _parsed(source, base, True, fed, wanted)
     part = _part(graph, source, fed, wanted, input_shapes)
     own = places_of(graph, source)
-    places = averaged(own, values, _shadows(whole, whole_keys)) if averages else own
-    frozen = freeze(part, lazily(part, places, values, source.path))
+    places = _averaged(own, values, _shadows(whole, whole_keys)) if averages else own
+    frozen = freeze(part, lambda names: _read(part, names, places, values, source.path))
     drop_functions(frozen)  # of the input pipeline, whose names change from run to run
-    frozen.origin = frozen.origin._replace(data=_digest(source, values, averages))
-    used = [name for name in variables_of(part) if name in frozen]
+    digest = hashlib.sha256(source.graph).digest() + values.digest() + bytes([averages])
+    frozen.origin = frozen.origin._replace(data=digest)
+    used = [node.name for node in part if node.op in VARIABLES and node.name in frozen]
     frozen.variables = frozenset(used)
-    own_keys = {name: own[name].key for name in used}
-    found = companion_keys({**whole_keys, **own_keys}, values.shapes, companions(whole))
+    by_key = companion_keys(
+        {**whole_keys, **{name: own[name].key for name in used}}, values.shapes, companions(whole)
+    )
     moving = statistics(whole) if source is trained_meta else statistics(whole) | statistics(graph)
     return Trained(
         base,
@@ -109,10 +124,42 @@ def open_checkpoint(
         whole,
         frozen,
         {name: places[name].key for name in used},
-        _swapped(found, {places[name].key: own_keys[name] for name in used}),
-        frozenset(moving),
+        {**by_key, **_swapped(by_key, {places[name].key: own[name].key for name in used})},
+        moving,
         {name: places[name].part for name in used if places[name].part},
     )
+
+
+def window(part: str) -> Tuple[slice, ...]:
+    """Where a part stands in its whole, as a saver says it; all of it for an empty text.
+
+    A saver says `8 4 0,4:-`: the sizes of the whole, and for each axis begin and size, or all.
+    """
+    *sizes, bounds = part.split(" ")
+    places = []
+    for size, text in zip(sizes, bounds.split(":")):
+        begin, _, length = (f"0,{size}" if text == "-" else text).partition(",")
+        places.append(slice(int(begin), int(begin) + int(length)))
+    return tuple(places)
+
+
+# ------------------------------------------------------------------ the graph
+
+
+def _meta_beside(prefix: str) -> str:
+    """The MetaGraph's file beside a checkpoint.
+
+    Raises:
+        LoadError: there is none.
+    """
+    path = prefix + ".meta"
+    if not os.path.exists(path):
+        raise LoadError(
+            "the checkpoint has no MetaGraph beside it",
+            path,
+            "give the one of another step, or one from tf.train.export_meta_graph, with --meta",
+        )
+    return path
 
 
 def _parsed(
@@ -128,45 +175,24 @@ def _parsed(
     return graph
 
 
-def _shadows(whole: Graph, keys: Mapping[str, str]) -> Dict[str, str]:
-    """By key, the key of the variable that is its moving average."""
-    return {
-        keys[one.of]: keys[one.variable]
-        for one in averages_in(whole)
-        if one.of is not None and one.of in keys and one.variable in keys
-    }
-
-
-def _meta(prefix: str, given: Optional[str]) -> MetaGraph:
-    path = prefix + ".meta" if given is None else given
-    if given is None and not os.path.exists(path):
-        raise LoadError(
-            "the checkpoint has no MetaGraph beside it",
-            path,
-            "give the one of another step, or one from tf.train.export_meta_graph, with --meta",
-        )
-    return read_meta(path)
-
-
-def _wanted(
+def _signature(
     meta: MetaGraph,
     inputs: Optional[Sequence[str]],
     outputs: Optional[Sequence[str]],
-    signature: Optional[str],
+    name: Optional[str],
 ) -> Tuple[Sequence[str], Sequence[str]]:
-    """The inputs and outputs that are given, or else those of a signature, or none."""
-    there = ", ".join(sorted(meta.signatures)) or "none"
-    if signature is not None and signature not in meta.signatures:
-        raise LoadError(f"no signature {signature!r}", "--signature", f"{meta.path} has: {there}")
-    name = signature
-    if name is None and _DEFAULT in meta.signatures:
-        name = _DEFAULT
-    elif name is None and len(meta.signatures) == 1:
-        name = next(iter(meta.signatures))
-    known: Tuple[Sequence[str], Sequence[str]] = ((), ())
-    if name is not None:
-        known = meta.signatures[name]
-    return inputs or known[0], outputs or known[1]
+    """The inputs and outputs that are given, or else those of a signature, or none.
+
+    Raises:
+        LoadError: the MetaGraph has no signature of the name given.
+    """
+    if name is not None and name not in meta.signatures:
+        there = ", ".join(sorted(meta.signatures)) or "none"
+        raise LoadError(f"no signature {name!r}", "--signature", f"{meta.path} has: {there}")
+    if name is None:
+        name = next(iter(meta.signatures)) if len(meta.signatures) == 1 else _DEFAULT
+    fed, computed = meta.signatures.get(name, ((), ()))
+    return inputs or fed, outputs or computed
 
 
 def _part(
@@ -179,15 +205,17 @@ def _part(
     """The inference part, its inputs and outputs settled.
 
     Raises:
-        LoadError: a name is not there, or a training's outputs are not named.
+        LoadError: a name is not there, or the outputs of a training's graph are not named.
     """
     if not outputs and is_training(graph):
-        found = output_candidates(graph)
-        others = f", or one of: {', '.join(found[1:])}" if found[1:] else ""
+        candidates = output_candidates(graph)
+        others = f", or one of: {', '.join(candidates[1:])}" if candidates[1:] else ""
         raise LoadError(
             "the graph of a training, which does not say what it computes for others",
             meta.path,
-            f"name it: --outputs {found[0]}{others}" if found else "name it with --outputs",
+            f"name it: --outputs {candidates[0]}{others}"
+            if candidates
+            else "name it with --outputs",
         )
     settle(graph, inputs, outputs, None)
     part = inference_part(graph, inputs or None, [str(port) for port in graph.outputs])
@@ -195,23 +223,123 @@ def _part(
     return part
 
 
-def _digest(meta: MetaGraph, values: Checkpoint, averages: bool) -> bytes:
-    """What stands for a checkpoint as its file's bytes stand for a frozen graph."""
-    graph = hashlib.sha256(meta.graph).digest()
-    return graph + values.digest() + bytes([averages])
+# ------------------------------------------------------------------ the values
+
+
+def _shadows(whole: Graph, keys: Mapping[str, str]) -> Dict[str, str]:
+    """By key, the key of the variable that is its moving average."""
+    return {
+        keys[average.of]: keys[average.variable]
+        for average in moving_averages(whole)
+        if average.of is not None and average.of in keys and average.variable in keys
+    }
+
+
+def _averaged(
+    places: Mapping[str, Kept], values: Checkpoint, shadows: Mapping[str, str]
+) -> Dict[str, Kept]:
+    """Where a checkpoint holds variables, but their moving averages where it has them.
+
+    Args:
+        places: where it holds each variable itself.
+        values: the checkpoint.
+        shadows: by key, the key of the moving average, as far as a graph tells; others are known
+            by the name that TensorFlow gives them.
+
+    Raises:
+        LoadError: the checkpoint has no moving averages.
+    """
+    averaged = {}
+    for node, kept in places.items():
+        for key in (shadows.get(kept.key, ""), kept.key + _AVERAGE):
+            if node not in averaged and key in values.shapes:
+                averaged[node] = kept._replace(key=key)
+    if not averaged:
+        raise LoadError(
+            f"{values.prefix} has no moving averages of variables", "--averages", "leave it out"
+        )
+    return {**places, **averaged}
+
+
+def _read(
+    graph: Graph, names: Sequence[str], places: Mapping[str, Kept], values: Checkpoint, meta: str
+) -> Dict[str, Tensor]:
+    """The values of variables, read when somebody asks for their elements.
+
+    Args:
+        graph: has the variables.
+        names: their nodes.
+        places: where the checkpoint holds each.
+        values: the checkpoint.
+        meta: the file that the graph came from, for messages.
+
+    Raises:
+        LoadError: variables are not in the checkpoint, or have other shapes there.
+    """
+    hint = f"is it the MetaGraph of another model than {values.prefix}?"
+    missing = [name for name in names if places[name].key not in values.shapes]
+    if missing:
+        raise LoadError(
+            f"{plural(len(missing), 'variable')} of {len(names)} are not in the checkpoint, "
+            f"such as {places[missing[0]].key}",
+            meta,
+            hint,
+        )
+    tensors = {name: _tensor(places[name], values) for name in names}
+    odd = [name for name in names if not _fits(graph, name, tensors[name].shape)]
+    if odd:
+        raise LoadError(
+            f"{plural(len(odd), 'variable')} of {len(names)} have another shape in the "
+            f"checkpoint, such as {odd[0]}, which has {list(tensors[odd[0]].shape)} there",
+            meta,
+            hint,
+        )
+    return tensors
+
+
+def _fits(graph: Graph, name: str, sizes: Tuple[int, ...]) -> bool:
+    """Whether a value has the shape that its variable states."""
+    stated = graph[name].attrs.get("shape")
+    # A variable whose shape is not checked says rank 0 in a reference's attribute.
+    if not isinstance(stated, Shape) or not stated.dims:
+        return True
+    return len(stated.dims) == len(sizes) and all(
+        wanted in (None, size) for wanted, size in zip(stated.dims, sizes)
+    )
+
+
+def _tensor(kept: Kept, values: Checkpoint) -> Tensor:
+    """The value of a variable, which may be a part of a tensor of the checkpoint.
+
+    Raises:
+        LoadError: it is a part of a tensor of another shape.
+    """
+    whole = values.tensor(kept.key)
+    if not kept.part:
+        return whole
+    stated = tuple([int(word) for word in kept.part.split(" ")[:-1]])
+    if stated != whole.shape:
+        raise LoadError(
+            f"{kept.key} has the shape {list(whole.shape)} instead of {list(stated)}",
+            values.prefix,
+            "is its MetaGraph of another model?",
+        )
+    where = window(kept.part)
+    shape = tuple([place.stop - place.start for place in where])
+    return Tensor(shape, whole.dtype, lambda: np.ascontiguousarray(whole.array[where]))
 
 
 def _swapped(
-    found: Mapping[str, Tuple[str, ...]], taken: Mapping[str, str]
+    by_key: Mapping[str, Tuple[str, ...]], taken: Mapping[str, str]
 ) -> Dict[str, Tuple[str, ...]]:
-    """Companions, where a moving average that takes a variable's place has it as a companion.
+    """The companions of moving averages that take a variable's place: the variable is one of them.
 
     Args:
-        found: the companions of each key.
+        by_key: the companions of each key.
         taken: by key that a value is taken from, the key of the variable itself.
     """
-    result = dict(found)
-    for key, own in taken.items():
-        if key != own:
-            result[key] = (own, *[one for one in found.get(own, ()) if one != key])
-    return result
+    return {
+        key: (own, *[other for other in by_key.get(own, ()) if other != key])
+        for key, own in taken.items()
+        if key != own
+    }

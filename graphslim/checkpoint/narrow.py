@@ -5,23 +5,22 @@ The names of all nodes stay; `tf.train.import_meta_graph` and the cut checkpoint
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphslim.analysis.channels import Labels
 from graphslim.analysis.statements import check_counts, check_shapes, restate
-from graphslim.checkpoint.means import mend_mean
-from graphslim.checkpoint.walk import TrainingWalk
+from graphslim.checkpoint import shape_rules, training_rules  # noqa: F401  (registers rules)
+from graphslim.checkpoint.training_walk import TrainingWalk
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Shape, Tensor
+from graphslim.ir.families import PLACEHOLDERS, VARIABLES
 from graphslim.ir.query import downstream
-from graphslim.ops.variables import VARIABLE_OPS
 from graphslim.rewrite.apply import cut
 
 Cuts = Mapping[str, Mapping[int, Sequence[int]]]
 """For axes of variables, by node, the positions that go."""
-_INPUTS = ("Placeholder", "PlaceholderV2", "PlaceholderWithDefault")
 _OTHER = "the checkpoint and the MetaGraph are not of the same network, or the plan is of another"
 
 
@@ -57,14 +56,14 @@ def narrow(whole: Graph, cuts: Cuts) -> Narrowed:
     walk = TrainingWalk(whole, first)
     labels = Labels(walk)
     gone = _gone(labels, cuts)
-    found = _cut_variables(labels, gone)
-    _check(walk, labels, gone, cuts, found)
-    _refuse_parts(whole, found)
+    lost = _cut_variables(labels, gone)
+    _check(walk, labels, gone, cuts, lost)
+    _refuse_parts(whole, lost)
     slim = whole.copy()
     cut(slim, labels, gone)
-    _loosen(slim, labels, found)
+    _loosen(slim, labels, lost)
     for node in whole:
-        if node.op in _INPUTS:
+        if node.op in PLACEHOLDERS:
             _mend_input(slim, node, labels, gone)
         elif node.op == "RealDiv":
             mend_mean(slim, node, labels, gone)
@@ -72,7 +71,7 @@ def narrow(whole: Graph, cuts: Cuts) -> Narrowed:
     restate(slim, labels, after)
     check_counts(slim)
     check_shapes(slim, after)
-    return Narrowed(slim, found)
+    return Narrowed(slim, lost)
 
 
 def _gone(labels: Labels, cuts: Cuts) -> np.ndarray:
@@ -80,7 +79,7 @@ def _gone(labels: Labels, cuts: Cuts) -> np.ndarray:
     start = {(axis.param, axis.axis): axis for axis in labels.axes if axis.use is None}
     gone = np.zeros(labels.count, bool)
     for name, by_axis in cuts.items():
-        if name not in labels.graph or labels.graph[name].op not in VARIABLE_OPS:
+        if name not in labels.graph or labels.graph[name].op not in VARIABLES:
             raise PlanError("the training graph has no such variable", name, _OTHER)
         for place, positions in by_axis.items():
             axis = start.get((name, place))
@@ -93,12 +92,12 @@ def _gone(labels: Labels, cuts: Cuts) -> np.ndarray:
 
 def _cut_variables(labels: Labels, gone: np.ndarray) -> Dict[str, Dict[int, np.ndarray]]:
     """What goes from each variable, by axis."""
-    found: Dict[str, Dict[int, np.ndarray]] = {}
+    lost: Dict[str, Dict[int, np.ndarray]] = {}
     for axis in labels.axes:
         dead = np.flatnonzero(gone[labels.label[axis.start : axis.start + axis.size]])
-        if len(dead) and labels.graph[axis.param].op in VARIABLE_OPS:
-            found.setdefault(axis.param, {})[axis.axis] = dead
-    return found
+        if len(dead) and labels.graph[axis.param].op in VARIABLES:
+            lost.setdefault(axis.param, {})[axis.axis] = dead
+    return lost
 
 
 # ------------------------------------------------------------------ what contradicts the plan
@@ -109,18 +108,18 @@ def _check(
     labels: Labels,
     gone: np.ndarray,
     cuts: Cuts,
-    found: Mapping[str, Mapping[int, np.ndarray]],
+    lost: Mapping[str, Mapping[int, np.ndarray]],
 ) -> None:
     """Refuses cuts that would take more from the variables given than was said.
 
     Raises:
-        PlanError: so.
+        PlanError: a position that is to stay would go as well.
     """
     for axis in labels.axes:
-        if axis.param not in cuts or axis.axis not in found.get(axis.param, {}):
+        if axis.param not in cuts or axis.axis not in lost.get(axis.param, {}):
             continue
         wanted = np.asarray(cuts[axis.param].get(axis.axis, ()), np.int64).ravel()
-        more = np.setdiff1d(found[axis.param][axis.axis], wanted)
+        more = np.setdiff1d(lost[axis.param][axis.axis], wanted)
         if len(more):
             raise PlanError(
                 f"position {more[0]} along axis {axis.axis} would go as well, though it is to stay",
@@ -140,9 +139,9 @@ def _tied_at(walk: TrainingWalk, labels: Labels, cuts: Cuts, start: int) -> str:
     edges: Dict[int, List[Tuple[int, str]]] = {}
     for (first, second), node in zip(walk.ties, walk.tied_by):
         for place in np.flatnonzero(labels.label[first] == label):
-            one, other = int(first[place]), int(second[place])
-            edges.setdefault(one, []).append((other, node))
-            edges.setdefault(other, []).append((one, node))
+            here, other = int(first[place]), int(second[place])
+            edges.setdefault(here, []).append((other, node))
+            edges.setdefault(other, []).append((here, node))
     came: Dict[int, Tuple[int, str]] = {start: (start, "")}
     waiting = [start]
     for reached in waiting:
@@ -159,18 +158,18 @@ def _tied_at(walk: TrainingWalk, labels: Labels, cuts: Cuts, start: int) -> str:
     return "the numbers of its shapes"
 
 
-def _refuse_parts(whole: Graph, found: Mapping[str, Mapping[int, np.ndarray]]) -> None:
+def _refuse_parts(whole: Graph, lost: Mapping[str, Mapping[int, np.ndarray]]) -> None:
     """Refuses to cut a variable that a saver keeps as a part of a larger one.
 
     Raises:
-        PlanError: so.
+        PlanError: a variable that is cut is a part of a partitioned one.
     """
     for node in whole:
         if node.op != "RestoreV2":
             continue
         for output, text in enumerate(_strings(whole, whole.data_inputs(node)[2])):
             for variable in _restored(whole, Port(node.name, output)) if text else ():
-                if variable in found:
+                if variable in lost:
                     raise PlanError(
                         "is a part of a partitioned variable, which cannot be cut",
                         variable,
@@ -209,17 +208,17 @@ def _mend_input(graph: Graph, node: Node, labels: Labels, gone: np.ndarray) -> N
         graph.set_attr(node.name, "shape", Shape(tuple(sizes)))
 
 
-def _loosen(graph: Graph, labels: Labels, found: Mapping[str, object]) -> None:
+def _loosen(graph: Graph, labels: Labels, lost: Mapping[str, object]) -> None:
     """Takes back what is stated of sizes that are not followed, behind the variables that are cut.
 
     TensorFlow refuses a stated shape that is not what it finds; an open one is no statement.
     """
-    for name in downstream(graph, found):
+    for name in downstream(graph, lost):
         # A choice between functions (`If`) says what they give in an attribute of its own.
         for key in ("_output_shapes", "output_shapes"):
             stated = graph[name].attrs.get(key)
             if isinstance(stated, list):
-                loose = [_loose(labels, Port(name, at), one) for at, one in enumerate(stated)]
+                loose = [_loose(labels, Port(name, at), shape) for at, shape in enumerate(stated)]
                 if loose != stated:
                     graph.set_attr(name, key, loose)
 
@@ -231,5 +230,82 @@ def _loose(labels: Labels, port: Port, stated: Shape) -> Shape:
         return stated
     array = ids if len(ids) == len(sizes) else (None,) * len(sizes)
     return Shape(
-        tuple([size if size == 1 or some is not None else None for size, some in zip(sizes, array)])
+        tuple(
+            [
+                size if size == 1 or axis_ids is not None else None
+                for size, axis_ids in zip(sizes, array)
+            ]
+        )
     )
+
+
+# ------------------------------------------------------------------ gradients of means
+_REPEATS = ("Tile", "BroadcastTo")
+_TO_RESULT = {"Cast": 0, "FloorDiv": 1, "Maximum": 0, "Prod": 0}
+"""The ops from the number that is divided by to the sizes of the result, with the input to take."""
+
+
+class _Sizes(NamedTuple):
+    """The sizes of a tensor before and after the cut; all are known."""
+
+    old: List[int]
+    new: List[int]
+
+
+def mend_mean(graph: Graph, node: Node, labels: Labels, gone: np.ndarray) -> None:
+    """Lets a gradient of a mean divide by how many numbers are averaged after the cut.
+
+    Args:
+        graph: the graph, whose parameters are cut; changed in place.
+        node: a RealDiv, maybe of such a gradient.
+        labels: what the walk found before the cut.
+        gone: which channels go.
+    """
+    spread, divisor = graph.data_inputs(node.name)
+    if graph[spread.node].op not in _REPEATS:
+        return
+    before = _sizes(labels, graph.data_inputs(spread.node)[0], gone)
+    reader, slot = node.name, 1
+    while graph[divisor.node].op in _TO_RESULT:
+        reader, slot = divisor.node, _TO_RESULT[graph[divisor.node].op]
+        divisor = graph.data_inputs(reader)[slot]
+    if before is None or graph[divisor.node].op != "Const":
+        return
+    numbers = graph[divisor.node].attrs["value"].numbers()
+    if reader == node.name:
+        after = _sizes(labels, spread, gone)
+        if after is None or numbers.size != 1:
+            return
+        old, new = [
+            [int(np.prod(many)) // max(int(np.prod(few)), 1)] for many, few in zip(after, before)
+        ]
+    else:
+        places = [axis for axis, size in enumerate(before.old) if size != 1]
+        old, new = [[sizes[axis] for axis in places] for sizes in before]
+    wide = np.flatnonzero(numbers.ravel() != 1)
+    if old != new and numbers.ravel()[wide].tolist() == old:
+        fresh = np.array(numbers)
+        fresh.reshape(-1)[wide] = new
+        _set(graph, reader, slot, fresh)
+
+
+def _sizes(labels: Labels, port: Port, gone: np.ndarray) -> Optional[_Sizes]:
+    known = labels.fact(port)
+    if known.shape is None or None in known.shape:
+        return None
+    old = [size or 0 for size in known.shape]
+    lost = [
+        0 if ids is None else int(np.count_nonzero(gone[labels.label[ids]])) for ids in known.ids
+    ]
+    return _Sizes(old, [size - less for size, less in zip(old, lost)])
+
+
+def _set(graph: Graph, reader: str, slot: int, numbers: np.ndarray) -> None:
+    """Gives a reader of a constant other numbers, in a copy where others read it too."""
+    name = graph.data_inputs(reader)[slot].node
+    tensor = graph[name].attrs["value"]
+    if len(graph.uses_of(name)) != 1:
+        copy = Node(graph.fresh_name(f"{name}/resized"), "Const", graph[name].attrs.copy())
+        name = graph.add(copy).name
+        graph.rewire(reader, slot, Port(name))
+    graph.set_attr(name, "value", tensor.with_numbers(numbers))

@@ -1,13 +1,75 @@
-"""What the variables of a training are for: slots of optimizers, shadows, statistics."""
+"""What the variables of a training are for: slots of optimizers, moving averages, statistics."""
 
 from __future__ import annotations
 
-from typing import Dict, FrozenSet, List, Mapping, Sequence, Set, Tuple
+from itertools import islice
+from typing import (
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
-from graphslim.checkpoint.averages import averages, is_statistic
-from graphslim.checkpoint.formulas import slots_by_formula, statistics_by_use
-from graphslim.checkpoint.variables import APPLY, shape_of, variable_at
-from graphslim.ir import Graph
+import numpy as np
+
+from graphslim.checkpoint.formulas import (
+    UPDATE_OPS,
+    Update,
+    applied_variables,
+    behind,
+    calculate,
+    operands,
+    shape_of,
+    sources,
+    updates,
+    variable_at,
+)
+from graphslim.ir import CONTROL, Graph, Node, Port
+from graphslim.ir.families import BATCH_NORMS, MERGES, QUOTIENTS, RESHAPES, SUMS
+
+MEAN, VARIANCE = 3, 4
+"""Inputs of a fused batch norm; its outputs 1 and 2 are those of the batch."""
+_ARITHMETIC = SUMS | QUOTIENTS | {"Sub", "Mul", "Neg", "Sqrt", "Square", "Maximum", "Minimum"}
+_ARITHMETIC |= {"Cast", "DivNoNan", "SquaredDifference"}
+_SUMMED = _ARITHMETIC | RESHAPES | {"Merge", "Sum"}
+"""What statistics are computed from sums over a batch by."""
+_ELEMENTWISE = _ARITHMETIC | {"Rsqrt", "Sign", "Abs", "Pow", "AddN", "ClipByValue"}
+"""What updates are calculated with, element by element."""
+_DEEPEST = 200
+"""Tensors that are looked at before one counts as no statistic."""
+
+
+class Average(NamedTuple):
+    """A variable that an assignment moves a little towards a tensor.
+
+    Attributes:
+        variable: its node.
+        source: the tensor that it averages, behind identities.
+        update: the node that assigns.
+        of: the variable that `source` is the value of, None where it is data.
+        biased: a second variable that averages the same, from which this one is computed.
+    """
+
+    variable: str
+    source: Port
+    update: str
+    of: Optional[str]
+    biased: Optional[str] = None
+
+
+def moving_averages(graph: Graph) -> List[Average]:
+    """Every moving average of a graph, in the order of its nodes.
+
+    Found are `V -= (V - X) * d`, `V += (X - V) * d`, `V = V * m + X * (1 - m)` and the like, and
+    averages that are corrected for beginning at zero (Kingma and Ba 2015, arXiv 1412.6980).
+    """
+    return graph.memo("moving averages", _moving_averages)
 
 
 def companions(whole: Graph) -> Dict[str, Tuple[str, ...]]:
@@ -22,49 +84,40 @@ def companions(whole: Graph) -> Dict[str, Tuple[str, ...]]:
     Returns:
         for each variable that has any, theirs, sorted; all of its shape, and no scalars.
     """
-    direct: Dict[str, Set[str]] = {}
-    applied = [
-        [variable_at(whole, port) for port in whole.data_inputs(node)]
-        for node in whole
-        if APPLY.match(node.op)
-    ]
+    applied = applied_variables(whole)
     trained = {names[0] for names in applied}
+    direct = _slots_by_formula(whole)
     for variable, *others in applied:
         # The gradient may be the value of another variable, which is then trained itself.
         slots = {name for name in others if name is not None and name not in trained}
         if variable is not None:
             direct.setdefault(variable, set()).update(slots)
-    for variable, slots in slots_by_formula(whole).items():
-        direct.setdefault(variable, set()).update(slots)
-    for one in averages(whole):
-        if one.of is not None:
-            direct.setdefault(one.of, set()).add(one.variable)
-        if one.biased is not None:
-            direct.setdefault(one.variable, set()).add(one.biased)
-    return _closed(whole, direct)
+    for average in moving_averages(whole):
+        if average.of is not None:
+            direct.setdefault(average.of, set()).add(average.variable)
+        if average.biased is not None:
+            direct.setdefault(average.variable, set()).add(average.biased)
+    closed = {variable: _reached(whole, variable, direct) for variable in sorted(direct)}
+    return {name: tuple(sorted(all_of)) for name, all_of in closed.items() if all_of}
 
 
-def _closed(whole: Graph, direct: Mapping[str, Set[str]]) -> Dict[str, Tuple[str, ...]]:
-    """Companions with those of companions, as far as they have the variable's shape."""
-    found = {}
-    for variable in sorted(direct):
-        shape = shape_of(whole, variable)
-        reached: Set[str] = set()
-        waiting = [variable]
-        while waiting:
-            for name in direct.get(waiting.pop(), ()):
-                if name not in reached and name != variable and shape_of(whole, name) == shape:
-                    reached.add(name)
-                    waiting.append(name)
-        if shape and reached:
-            found[variable] = tuple(sorted(reached))
-    return found
+def _reached(whole: Graph, variable: str, direct: Mapping[str, Set[str]]) -> Set[str]:
+    """Companions of a variable, and those of companions, as far as they have its shape."""
+    shape = shape_of(whole, variable)
+    reached: Set[str] = set()
+    waiting = [variable] if shape else []
+    while waiting:
+        for name in direct.get(waiting.pop(), ()):
+            if name not in reached and name != variable and shape_of(whole, name) == shape:
+                reached.add(name)
+                waiting.append(name)
+    return reached
 
 
 def companion_keys(
     keys: Mapping[str, str],
     shapes: Mapping[str, Sequence[int]],
-    found: Mapping[str, Sequence[str]],
+    by_variable: Mapping[str, Sequence[str]],
 ) -> Dict[str, Tuple[str, ...]]:
     """Companions over the keys of a checkpoint.
 
@@ -74,31 +127,35 @@ def companion_keys(
     Args:
         keys: the key of each variable node of the graph.
         shapes: of each key of the checkpoint.
-        found: the companions of variable nodes, from `companions`.
+        by_variable: the companions of variable nodes, from `companions`.
 
     Returns:
         for each key that has any, the keys of its companions that the checkpoint has, sorted.
     """
-    result: Dict[str, Set[str]] = {}
-    for variable, names in found.items():
+    by_key: Dict[str, Set[str]] = {}
+    for variable, names in by_variable.items():
         own = keys.get(variable, variable)
         others = {keys.get(name, name) for name in names} - {own}
-        result.setdefault(own, set()).update(key for key in others if key in shapes)
-    known = {*keys.values(), *found, *[name for names in found.values() for name in names]}
+        by_key.setdefault(own, set()).update(key for key in others if key in shapes)
+    known = {
+        *keys.values(),
+        *by_variable,
+        *[name for many in by_variable.values() for name in many],
+    }
     for key in shapes:
         owner = "" if key in known else _owner(key, known)
         if owner in shapes and tuple(shapes[owner]) == tuple(shapes[key]) and shapes[key]:
-            for above in [owner, *[one for one, others in result.items() if owner in others]]:
-                result.setdefault(above, set()).add(key)
-    return {key: tuple(sorted(others)) for key, others in sorted(result.items()) if others}
+            for above in [owner, *[name for name, many in by_key.items() if owner in many]]:
+                by_key.setdefault(above, set()).add(key)
+    return {key: tuple(sorted(many)) for key, many in sorted(by_key.items()) if many}
 
 
 def _owner(key: str, known: Set[str]) -> str:
     """The longest known key that a key goes on from with a slash, or nothing."""
-    parts = key.split("/")
-    for end in range(len(parts) - 1, 0, -1):
-        if "/".join(parts[:end]) in known:
-            return "/".join(parts[:end])
+    while key:
+        key = key.rpartition("/")[0]
+        if key in known:
+            return key
     return ""
 
 
@@ -108,8 +165,267 @@ def statistics(whole: Graph) -> FrozenSet[str]:
     In the graph of a training they are averages of what sums up a batch; else they are known by
     where they enter: a fused batch norm, or the square root of one that is not fused.
     """
-    moved: List[str] = []
-    for one in averages(whole):
-        if one.of is None and is_statistic(whole, one.source):
-            moved.extend([one.variable, *([one.biased] if one.biased is not None else [])])
-    return frozenset(moved) | statistics_by_use(whole)
+    moved: Set[Optional[str]] = set()
+    for average in moving_averages(whole):
+        if average.of is None and is_statistic(whole, average.source):
+            moved |= {average.variable, average.biased}
+    return frozenset([name for name in moved if name is not None]) | _statistics_by_use(whole)
+
+
+def is_statistic(graph: Graph, port: Port) -> bool:
+    """Whether a tensor sums up a batch, as a mean or variance does, and is no gradient."""
+    return any(
+        _sums_up(graph, source) for source in islice(sources(graph, port, _SUMMED), _DEEPEST)
+    )
+
+
+def _sums_up(graph: Graph, port: Port) -> bool:
+    node = graph[port.node]
+    if node.op in BATCH_NORMS:
+        return port.port in (1, 2)
+    if node.op in ("If", "StatelessIf"):  # of the batch's and the moving one, by a learning phase
+        if not any(variable_at(graph, source) for source in graph.data_inputs(node)):
+            return False
+    elif node.op not in ("Mean", "Min", "Max"):  # a Sum alone is also what gradients are made of
+        return False
+    return port.node not in after_gradients(graph)
+
+
+def after_gradients(graph: Graph) -> FrozenSet[str]:
+    """The nodes that depend on a gradient."""
+    return graph.memo("nodes after gradients", _after_gradients)
+
+
+def _after_gradients(graph: Graph) -> FrozenSet[str]:
+    after: Set[str] = set()
+    for node in graph.order():
+        before = {port.node for port in graph.data_inputs(node)}
+        if node.op == "ReadVariableOp":  # a variable that has to have been assigned before
+            before |= _assigned_before(graph, node)
+        if _is_gradient_op(node) or before & after:
+            after.add(node.name)
+    return frozenset(after)
+
+
+def _is_gradient_op(node: Node) -> bool:
+    """Whether an op is one that nothing but a gradient needs."""
+    return node.op.endswith(("Grad", "GradV2", "GradV3")) or (
+        "Backprop" in node.op and node.op != "Conv2DBackpropInput"
+    )
+
+
+def _waits_for(graph: Graph, node: Node) -> List[str]:
+    return [port.node for port in graph.inputs_of(node) if port.port == CONTROL]
+
+
+def _assigned_before(graph: Graph, read: Node) -> Set[str]:
+    """The assignments to a variable that its reading waits for."""
+    waits = _waits_for(graph, read)
+    own = variable_at(graph, Port(read.name)) if waits else None
+    return {
+        name
+        for name in waits
+        if graph[name].op in UPDATE_OPS and variable_at(graph, graph.data_inputs(name)[0]) == own
+    }
+
+
+# ------------------------------------------------------------------ moving averages
+
+
+def _moving_averages(graph: Graph) -> List[Average]:
+    averages: List[Average] = []
+    corrected: List[Tuple[Update, Port]] = []
+    for update in updates(graph):
+        source = _averaged(graph, update)
+        if source is not None and _quotient(graph, source) is None:
+            of = variable_at(graph, source)
+            if of != update.variable:
+                averages.append(Average(update.variable, source, update.node, of))
+        else:
+            value = _quotient(graph, source if source is not None else update.value)
+            if value is not None and (source is not None or update.kind == "="):
+                corrected.append((update, value))
+    plain: Dict[Optional[str], Average] = {average.variable: average for average in averages}
+    for update, value in corrected:
+        biased = variable_at(graph, value)
+        if biased in plain and biased != update.variable:
+            twin = plain[biased]
+            averages.append(
+                twin._replace(variable=update.variable, update=update.node, biased=biased)
+            )
+    return averages
+
+
+def _quotient(graph: Graph, port: Port) -> Optional[Port]:
+    """What is divided here, where that is a variable just assigned, or read again."""
+    node = graph[port.node]
+    if node.op not in QUOTIENTS:
+        return None
+    value = operands(graph, node)[0]
+    return value if graph[value.node].op in {"ReadVariableOp", *UPDATE_OPS} else None
+
+
+def _averaged(graph: Graph, update: Update) -> Optional[Port]:
+    """What an update moves its variable towards, None if it does something else."""
+    variable, node = update.variable, graph[update.value.node]
+    if update.kind in "+-":
+        return _difference(graph, update.value, variable, first=update.kind == "-")
+    if node.op == "Sub":
+        left, right = graph.data_inputs(node)
+        is_own = variable_at(graph, left) == variable
+        return _difference(graph, right, variable, first=True) if is_own else None
+    if node.op not in SUMS:
+        return None
+    for own, other in _orders(graph, node):
+        if variable_at(graph, own) == variable:
+            return _difference(graph, other, variable, first=False)
+        source = _weighted(graph, own, other, variable)
+        if source is not None:
+            return source
+    return None
+
+
+def _orders(graph: Graph, node: Node) -> Iterator[Tuple[Port, Port]]:
+    """The operands of a node of two, in both orders, behind identities."""
+    left, right = operands(graph, node)
+    yield left, right
+    yield right, left
+
+
+def _difference(graph: Graph, port: Port, variable: str, first: bool) -> Optional[Port]:
+    """X in `variable - X` (where that comes first) or `X - variable`, times anything."""
+    node = graph[behind(graph, port).node]
+    if node.op == "Mul":
+        for factor in operands(graph, node):
+            source = _difference(graph, factor, variable, first)
+            if source is not None:
+                return source
+    if node.op != "Sub":
+        return None
+    own, other = graph.data_inputs(node) if first else reversed(graph.data_inputs(node))
+    return behind(graph, other) if variable_at(graph, own) == variable else None
+
+
+def _weighted(graph: Graph, first: Port, second: Port, variable: str) -> Optional[Port]:
+    """X in `variable * m + X * (1 - m)`."""
+    if graph[first.node].op != "Mul" or graph[second.node].op != "Mul":
+        return None
+    for own, weight in _orders(graph, graph[first.node]):
+        if variable_at(graph, own) == variable:
+            for source, rest in _orders(graph, graph[second.node]):
+                if _sum_to_one(graph, weight, rest):
+                    return source
+    return None
+
+
+def _sum_to_one(graph: Graph, first: Port, second: Port) -> bool:
+    """Whether two weights are m and 1 - m, whatever the values of what they are computed from."""
+    leaves: Dict[str, np.ndarray] = {}
+
+    def leaf(node: Node) -> np.ndarray:
+        if node.op == "ReadVariableOp":
+            return leaf(graph[variable_at(graph, Port(node.name)) or ""])
+        return leaves.setdefault(node.name, np.array([0.37, 0.81]) / (1 + len(leaves)))
+
+    weights = [calculate(graph, port, leaf) for port in (first, second)]
+    if weights[0] is None or weights[1] is None:
+        return False
+    return bool(np.allclose(weights[0] + weights[1], 1, rtol=0, atol=1e-6))
+
+
+# ------------------------------------------------------------------ what only formulas tell
+
+
+def _slots_by_formula(graph: Graph) -> Dict[str, Set[str]]:
+    """The slots of optimizers that are written out: `s = f(s, gradient)`, `w -= g(s)`.
+
+    A variable is a slot of another of its shape where its new value enters the other's update,
+    element by element, and both change by a gradient; unless it goes for both directions.
+    """
+    shadows = {average.update for average in moving_averages(graph) if average.of is not None}
+    changes = {
+        update.node: update
+        for update in updates(graph)
+        if update.node not in shadows and update.value.node in after_gradients(graph)
+    }
+    by_value: Dict[Port, Set[str]] = {}
+    for update in changes.values():
+        if update.kind == "=":
+            by_value.setdefault(update.value, set()).add(update.variable)
+    slots: Dict[str, Set[str]] = {}
+    for update in changes.values():
+        for port in sources(graph, update.value, _ELEMENTWISE):
+            node = graph[port.node]
+            # The result of an assignment, or what is read after one.
+            assigned = [
+                node.name,
+                *(_waits_for(graph, node) if node.op == "ReadVariableOp" else []),
+            ]
+            names = {changes[name].variable for name in assigned if name in changes}
+            for name in (names | by_value.get(port, set())) - {update.variable}:
+                if shape_of(graph, name) == shape_of(graph, update.variable):
+                    slots.setdefault(update.variable, set()).add(name)
+    return {
+        variable: {name for name in names if variable not in slots.get(name, ())}
+        for variable, names in slots.items()
+    }
+
+
+def _statistics_by_use(graph: Graph) -> FrozenSet[str]:
+    """The moving means and variances, by where they enter a batch norm; none that are trained."""
+    entering: Set[Optional[str]] = set()
+    for node in graph:
+        inputs = graph.data_inputs(node)
+        if node.op in BATCH_NORMS and len(inputs) > VARIANCE:
+            entering |= {_vector(graph, inputs[slot]) for slot in (MEAN, VARIANCE)}
+        elif node.op in ("Rsqrt", "Sqrt"):
+            entering |= _unfused(graph, node.name)
+    late = after_gradients(graph)
+    entering -= {update.variable for update in updates(graph) if update.value.node in late}
+    entering -= {names[0] for names in applied_variables(graph)}
+    return frozenset([name for name in entering if name is not None])
+
+
+def _vector(graph: Graph, port: Port) -> Optional[str]:
+    """The variable whose value a tensor is, in whatever shape, and in whichever branch."""
+    for source in sources(graph, port, RESHAPES | MERGES | {"Cast"}):
+        name = variable_at(graph, source)
+        if name is not None:
+            return name
+    return None
+
+
+def _unfused(graph: Graph, root: str) -> Set[str]:
+    """Mean and variance of a batch norm that is not fused, from its square root of a sum."""
+    total = graph[operands(graph, graph[root])[0].node]
+    if total.op not in SUMS:
+        return set()
+    variances = {_vector(graph, port) for port in graph.data_inputs(total)} - {None}
+    if len(variances) != 1:
+        return set()
+    variance = variances.pop() or ""
+    means: Set[Optional[str]] = set()
+    waiting: List[Tuple[str, Optional[str]]] = [(root, None)]
+    while waiting:
+        name, factor = waiting.pop()
+        for use in graph.uses_of(Port(name)):
+            reader = graph[use.node]
+            others = [port for at, port in enumerate(graph.data_inputs(reader)) if at != use.index]
+            if reader.op == "Sub" and use.index == 1:
+                means.add(factor)  # offset - mean * scale
+            elif reader.op in QUOTIENTS | {"Mul"} and others:
+                other = _vector(graph, others[0])
+                means.add(_subtracted(graph, others[0]))
+                if other is not None:
+                    waiting.append((reader.name, other))
+            elif reader.op in RESHAPES | {"Cast", "Merge"}:
+                waiting.append((reader.name, factor))
+    shape = shape_of(graph, variance)
+    means = {name for name in means if name is not None and shape_of(graph, name) == shape}
+    return {*[name for name in means if name is not None], variance} if means else set()
+
+
+def _subtracted(graph: Graph, port: Port) -> Optional[str]:
+    """The variable that is subtracted here, (x - mean), if there is one."""
+    node = graph[behind(graph, port).node]
+    return _vector(graph, graph.data_inputs(node)[1]) if node.op == "Sub" else None

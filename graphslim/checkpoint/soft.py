@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Collection, Dict, Iterator, Mapping, Tuple
+from typing import Any, Collection, Dict, Iterator, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 
-from graphslim.checkpoint.beside import copy_meta, write_plan, write_state
-from graphslim.checkpoint.cuts import Places, fitting, places
-from graphslim.checkpoint.folding import folded
-from graphslim.checkpoint.model import Trained
-from graphslim.checkpoint.values import window
-from graphslim.plans import Plan
+from graphslim.analysis.channels import Binding, Group
+from graphslim.checkpoint.files import PLAN, write_bytes, write_state, write_text
+from graphslim.checkpoint.fitting import WEIGHT_ROLES, Fitting, Places, fitting, folded, places
+from graphslim.checkpoint.model import Trained, window
+from graphslim.plans import DEAD_BELOW, GroupPlan, Plan
 from graphslim.runtime import write_checkpoint
 from graphslim.support.writing import replacing_folder
 
@@ -55,7 +54,7 @@ def soft_pruning(
 
     The entries of optimizer slots and moving averages for these channels are set to zero too, so
     that they do not bring channels back. What a plan of dead channels folds goes into the offsets
-    of the checkpoint (see `graphslim.checkpoint.folding`); the plan written beside has it done.
+    of the checkpoint (see `graphslim.checkpoint.fitting`); the plan written beside has it done.
 
     Args:
         trained: the checkpoint.
@@ -81,8 +80,8 @@ def soft_pruning(
     with replacing_folder(os.fspath(folder), force) as fresh:
         target = os.path.join(fresh, name)
         write_checkpoint(target, values)
-        copy_meta(trained, target)
-        write_plan(fitted.plan._replace(folds=()), fresh)
+        write_bytes(f"{target}.meta", trained.meta.data)
+        write_text(os.path.join(fresh, PLAN), fitted.plan._replace(folds=()).to_json())
         write_state(fresh, name)
         yield os.path.join(os.fspath(folder), name)
 
@@ -107,9 +106,9 @@ def pruned_values(
         if name not in trained.keys:
             continue
         key, part = trained.keys[name], window(trained.parts.get(name, ""))
-        for one in (key, *trained.companions.get(key, ())):
-            if one in values and values[one].shape == values[key].shape:
-                values[one] = _zeroed(values[one], part, axes)
+        for holder in (key, *trained.companions.get(key, ())):
+            if holder in values and values[holder].shape == values[key].shape:
+                values[holder] = _zeroed(values[holder], part, axes)
     return values
 
 
@@ -121,3 +120,144 @@ def _zeroed(
     for axis, gone in axes.items():
         changed[part][(slice(None),) * axis + (list(gone),)] = 0
     return changed
+
+
+# ------------------------------------------------------------------ the failed rate
+class BlockRate(NamedTuple):
+    """What became of one block's channels.
+
+    Attributes:
+        name: the block, or the group where it is in none.
+        removed: how many of its channels the plan removes.
+        failed: filters of these channels that are not zero, over all its convolutions.
+        of: filters of these channels, over all its convolutions.
+    """
+
+    name: str
+    removed: int
+    failed: int
+    of: int
+
+    @property
+    def rate(self) -> float:
+        """The share that failed; 0 where nothing is removed."""
+        return self.failed / self.of if self.of else 0.0
+
+
+class Unconverged(NamedTuple):
+    """Filters that are not zero, of one convolution.
+
+    Attributes:
+        block: as in `BlockRate`.
+        convolution: the variable that holds its filters.
+        channels: which of the group's channels.
+    """
+
+    block: str
+    convolution: str
+    channels: Tuple[int, ...]
+
+
+class Summary(NamedTuple):
+    """The failed rate, block by block.
+
+    Attributes:
+        blocks: the blocks that lose channels, in the order of the plan.
+        failed, of: their sums.
+        unconverged: what failed.
+    """
+
+    blocks: Tuple[BlockRate, ...]
+    failed: int
+    of: int
+    unconverged: Tuple[Unconverged, ...]
+
+    @property
+    def rate(self) -> float:
+        """The share that failed; 0 where nothing is removed."""
+        return self.failed / self.of if self.of else 0.0
+
+
+def summarise(trained: Trained, plan: Plan, below: float = DEAD_BELOW) -> Summary:
+    """The failed rate of a plan in a checkpoint.
+
+    A filter is what one weight tensor of two axes or more holds for one channel: a convolution's
+    output filter, a depthwise filter, or the weights of a later layer that read the channel. It has
+    failed where the sum of its absolute values is not less than `below`.
+
+    Args:
+        trained: the checkpoint, after retraining.
+        plan: what was set to zero before.
+        below: the sum from which on a filter is not zero.
+
+    Raises:
+        PlanError: the plan does not fit the checkpoint.
+        LoadError: a value cannot be read.
+    """
+    return summary_of(trained, fitting(trained, plan), below)
+
+
+def summary_of(trained: Trained, fitted: Fitting, below: float = DEAD_BELOW) -> Summary:
+    """The same for a plan that has been fitted; see `summarise`."""
+    by_id = {group.id: group for group in fitted.channels.groups}
+    blocks: Dict[str, BlockRate] = {}
+    unconverged: List[Unconverged] = []
+    for planned in fitted.plan.groups:
+        name = planned.block or planned.id
+        before = blocks.get(name, BlockRate(name, 0, 0, 0))
+        failed, of = 0, 0
+        for param, missed, count in _counted(trained, fitted, by_id[planned.id], planned, below):
+            failed, of = failed + len(missed), of + count
+            if missed:
+                unconverged.append(Unconverged(name, param, missed))
+        blocks[name] = BlockRate(
+            name, before.removed + len(planned.removed), before.failed + failed, before.of + of
+        )
+    sums = blocks.values()
+    failed, of = sum([planned.failed for planned in sums]), sum([planned.of for planned in sums])
+    return Summary(tuple(sums), failed, of, tuple(unconverged))
+
+
+def summary_tree(summary: Summary) -> Dict[str, Any]:
+    """What `summary --json` prints."""
+    return {
+        "rate": summary.rate,
+        "failed": summary.failed,
+        "of": summary.of,
+        "blocks": [{**entry._asdict(), "rate": entry.rate} for entry in summary.blocks],
+        "unconverged": [
+            {**entry._asdict(), "channels": list(entry.channels)} for entry in summary.unconverged
+        ],
+    }
+
+
+def _counted(
+    trained: Trained, fitted: Fitting, group: Group, plan: GroupPlan, below: float
+) -> List[Tuple[str, Tuple[int, ...], int]]:
+    """By convolution of a group: its name, the channels that failed, and how many there are."""
+    counts = []
+    for binding in fitted.channels.bindings(group):
+        if not _holds_filters(trained, binding):
+            continue
+        numbers = trained.graph[binding.param].attrs["value"].numbers()
+        rows = np.abs(np.moveaxis(numbers, binding.axis, 0)[binding.positions].astype(np.float64))
+        sums = np.zeros(len(group))
+        np.add.at(sums, binding.channels, rows.reshape(len(rows), -1).sum(axis=1))
+        present = np.intersect1d(binding.channels, np.asarray(plan.removed, int))
+        # What is no number is not zero either.
+        missed = present[~(sums[present] < below)]
+        if len(present):
+            counts.append((binding.param, tuple(missed.tolist()), len(present)))
+    return counts
+
+
+def _holds_filters(trained: Trained, binding: Binding) -> bool:
+    """Whether a binding is of a convolution's or matrix product's weights in the checkpoint.
+
+    A vector may be spelled with more axes, as [1, 1, 1, C]; it is a follower all the same.
+    """
+    if binding.param not in trained.keys or binding.role not in WEIGHT_ROLES:
+        return False
+    tensor = trained.graph[binding.param].attrs["value"]
+    vector = binding.role == "follower" and tensor.size == tensor.shape[binding.axis]
+    return len(tensor.shape) >= 2 and not vector

@@ -5,22 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import Any, Iterator, List, NamedTuple, Optional, Tuple
+import re
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
+from graphslim import runtime
 from graphslim.analysis.dead import constants_of, consumers_of, find_dead
 from graphslim.analysis.precision import TOLERANCE, tolerance_of
 from graphslim.analysis.values import Values
-from graphslim.checkpoint.beside import write_bytes, write_plan, write_state, write_text
-from graphslim.checkpoint.check import check_restores
-from graphslim.checkpoint.cuts import Fitting, fitting, places
-from graphslim.checkpoint.folding import folded, with_values
+from graphslim.checkpoint.files import PLAN, write_bytes, write_state, write_text
+from graphslim.checkpoint.fitting import Fitting, Places, fitting, folded, places, with_values
 from graphslim.checkpoint.model import Trained
-from graphslim.checkpoint.rate import Summary, summary_of, summary_tree
-from graphslim.checkpoint.slim import Slim, cut_checkpoint
-from graphslim.errors import VerifyError
-from graphslim.ir import Graph
+from graphslim.checkpoint.narrow import Narrowed, narrow
+from graphslim.checkpoint.soft import Summary, pruned_values, summary_of, summary_tree
+from graphslim.errors import PlanError, VerifyError
+from graphslim.graphdef import serialize
+from graphslim.graphdef.meta_graph import keys_of, with_graph
+from graphslim.ir import Graph, Tensor
 from graphslim.measure.agreement import Agreement
 from graphslim.measure.verify import verify
 from graphslim.plans import DEAD_BELOW, Plan
@@ -28,6 +30,7 @@ from graphslim.plans.make import folds_of
 from graphslim.rewrite import apply
 from graphslim.rewrite.save import save
 from graphslim.runtime import write_checkpoint
+from graphslim.runtime.library import first_line, unoptimized
 from graphslim.support.writing import check_folder, replacing_folder
 from graphslim.words import plural
 
@@ -68,8 +71,8 @@ def strip(trained: Trained, plan: Plan, folder: Any, **options: bool) -> Strippe
     Raises:
         PlanError, VerifyError, EmitError, RuntimeUnavailable: as there.
     """
-    with stripping(trained, plan, folder, **options) as found:
-        return found
+    with stripping(trained, plan, folder, **options) as stripped:
+        return stripped
 
 
 @contextlib.contextmanager
@@ -133,7 +136,7 @@ def _write(slim: Slim, prefix: str, graph: Graph, plan: Plan, summary: Summary) 
         write_bytes(prefix + ".meta", slim.meta)
     save(graph, prefix + ".pb")
     write_state(folder, name)
-    write_plan(plan, folder)
+    write_text(os.path.join(folder, PLAN), plan.to_json())
     text = json.dumps(summary_tree(summary), indent=1, allow_nan=False) + "\n"
     write_text(os.path.join(folder, SUMMARY), text)
 
@@ -150,10 +153,10 @@ def _with_folds(trained: Trained, fitted: Fitting) -> Fitting:
     if alive.any():
         by_id = {group.id: group for group in channels.groups}
         lines: List[Tuple[str, Tuple[int, ...]]] = []
-        for one in fitted.plan.groups:
-            left = np.flatnonzero(alive[by_id[one.id].channels])
+        for planned in fitted.plan.groups:
+            left = np.flatnonzero(alive[by_id[planned.id].channels])
             if len(left):
-                lines.append((one.block or one.id, tuple(left.tolist())))
+                lines.append((planned.block or planned.id, tuple(left.tolist())))
         raise VerifyError(
             f"{plural(int(alive.sum()), 'channel')} of the plan would be missed: neither zero nor "
             f"a constant that can be folded: {_listed(lines)}",
@@ -165,7 +168,9 @@ def _with_folds(trained: Trained, fitted: Fitting) -> Fitting:
 
 
 def _unconverged(trained: Trained, summary: Summary) -> VerifyError:
-    lines = [(f"{one.block}: {one.convolution}", one.channels) for one in summary.unconverged]
+    lines = [
+        (f"{layer.block}: {layer.convolution}", layer.channels) for layer in summary.unconverged
+    ]
     return VerifyError(
         f"{summary.failed} of the {summary.of} filters to be cut are not zero: {_listed(lines)}",
         trained.prefix,
@@ -204,3 +209,141 @@ def _compared(before: Graph, after: Graph, plan: Plan, fold: bool, summary: Summ
             "nothing was written; please report it",
         )
     return agreement
+
+
+# ------------------------------------------------------------------ the checkpoint itself
+Axes = Mapping[int, np.ndarray]
+"""By axis, the positions that go."""
+
+
+class Slim(NamedTuple):
+    """What a stripped checkpoint holds.
+
+    Attributes:
+        values: by key.
+        meta: the bytes of its MetaGraph; None if none is wanted.
+    """
+
+    values: Dict[str, np.ndarray]
+    meta: Optional[bytes]
+
+
+def cut_checkpoint(
+    trained: Trained, cuts: Places, offsets: Mapping[str, Tensor], meta: bool
+) -> Slim:
+    """A checkpoint without some positions of its variables; names stay as they are.
+
+    Optimizer slots and moving averages are cut with their variables: those that the MetaGraph has
+    by what it does with them, others by their keys (`Trained.companions`).
+
+    Args:
+        trained: the checkpoint.
+        cuts: by variable of the inference graph and axis, the positions that go; what is no
+            variable is passed over.
+        offsets: variables that have other values.
+        meta: whether the MetaGraph is wanted.
+
+    Raises:
+        PlanError: a variable cannot be cut where it stands.
+    """
+    wanted = {name: axes for name, axes in cuts.items() if name in trained.keys}
+    for name in wanted:
+        if name in trained.parts:
+            raise PlanError(
+                "the checkpoint holds it as one part of a larger tensor, and such parts cannot be "
+                "cut",
+                name,
+                "train without a partitioner, or --exclude its group",
+            )
+    gone: Dict[str, Axes] = {}
+    for name, axes in wanted.items():
+        key = trained.keys[name]
+        for holder in (key, *trained.companions.get(key, ())):
+            if trained.values.shapes.get(holder) == trained.values.shapes[key]:
+                gone[holder] = {axis: np.asarray(cut, int) for axis, cut in axes.items()}
+    data: Optional[bytes] = None
+    if meta:
+        keys = keys_of(trained.whole, trained.meta)
+        narrowed = _narrowed(trained, _in_whole(trained, keys, wanted))
+        gone.update({keys[node]: axes for node, axes in narrowed.cuts.items() if node in keys})
+        data = with_graph(trained.meta, serialize(narrowed.graph))
+    values = pruned_values(trained, {}, offsets)
+    for key in values:
+        values[key] = _cut(values[key], gone.get(key, {}))
+    return Slim(values, data)
+
+
+def _narrowed(trained: Trained, cuts: Places) -> Narrowed:
+    try:
+        return narrow(trained.whole, cuts)
+    except PlanError as error:
+        hint = f"{error.hint}; --no-meta writes the checkpoint and the .pb alone"
+        raise PlanError(error.what, error.where, hint) from None
+
+
+def _in_whole(trained: Trained, keys: Mapping[str, str], cuts: Places) -> Places:
+    """The cuts in the names of the MetaGraph's own variables.
+
+    Those of the inference graph may be others: its MetaGraph may be another one, and moving
+    averages may stand for the variables.
+    """
+    nodes = {key: node for node, key in keys.items()}
+    by_node: Places = {}
+    for name, axes in cuts.items():
+        key = trained.keys[name]
+        own = [name] if name in keys else []
+        own += [
+            nodes[holder] for holder in (*trained.companions.get(key, ()), key) if holder in nodes
+        ]
+        if own:
+            by_node[own[0]] = axes
+    return by_node
+
+
+def _cut(array: np.ndarray, axes: Axes) -> np.ndarray:
+    """An array without some positions along some axes."""
+    for axis, gone in axes.items():
+        array = np.delete(array, np.asarray(gone, int), axis)
+    return array
+
+
+# ------------------------------------------------------------------ whether TensorFlow takes it
+_HINT = "--no-meta writes the checkpoint and the .pb alone; please report it"
+_NODE = re.compile(r"node (?:\{\{node )?'?([\w./>-]+)|([\w./>-]+) = \w+\[|\[\[\{\{node ([\w./>-]+)")
+"""How TensorFlow's messages name a node."""
+
+
+def check_restores(prefix: str) -> None:
+    """Imports the MetaGraph beside a checkpoint, and restores the checkpoint into it.
+
+    Args:
+        prefix: of the checkpoint; `.meta` is appended for the MetaGraph.
+
+    Raises:
+        VerifyError: TensorFlow refuses one of them; the message names the node if TensorFlow does.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+    tf = runtime.tensorflow("the stripped checkpoint is tried with it")
+    config = unoptimized(tf, allow_soft_placement=True, device_count={"GPU": 0})
+    with tf.Graph().as_default() as graph:
+        try:
+            saver = tf.train.import_meta_graph(prefix + ".meta", clear_devices=True)
+        except (tf.errors.OpError, ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise _refusal(tf, "the MetaGraph", error) from None
+        if saver is None:
+            return
+        with tf.Session(graph=graph, config=config) as session:
+            try:
+                saver.restore(session, prefix)
+            except (tf.errors.OpError, ValueError, TypeError) as error:
+                raise _refusal(tf, "the checkpoint", error) from None
+
+
+def _refusal(tf: Any, what: str, error: Exception) -> VerifyError:
+    match = _NODE.search(str(error))
+    names = [name for name in match.groups() if name] if match else []
+    return VerifyError(
+        f"TensorFlow {tf.__version__} refuses {what} at the smaller size: {first_line(error)}",
+        names[0] if names else None,
+        _HINT,
+    )

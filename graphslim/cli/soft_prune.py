@@ -12,7 +12,7 @@ from graphslim import progress, show
 from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
 from graphslim.checkpoint import Trained
-from graphslim.checkpoint.cuts import fitting
+from graphslim.checkpoint.fitting import fitting
 from graphslim.checkpoint.soft import soft_pruning
 from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console

@@ -5,8 +5,8 @@ from __future__ import annotations
 import click
 
 from graphslim import show
-from graphslim.checkpoint.cuts import fitting
-from graphslim.checkpoint.rate import summary_of, summary_tree
+from graphslim.checkpoint.fitting import fitting
+from graphslim.checkpoint.soft import summary_of, summary_tree
 from graphslim.cli import console
 from graphslim.options import Reading, model_options
 from graphslim.plans import read_plan

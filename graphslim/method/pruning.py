@@ -6,8 +6,7 @@ import os
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from graphslim.checkpoint import Trained
-from graphslim.checkpoint.rate import summarise
-from graphslim.checkpoint.soft import soft_prune
+from graphslim.checkpoint.soft import soft_prune, summarise
 from graphslim.checkpoint.strip import strip
 from graphslim.errors import EmitError, LoadError
 from graphslim.method import texts
@@ -17,10 +16,8 @@ from graphslim.method.dictionaries import (
     write_dictionary,
     write_text,
 )
-from graphslim.method.filters import choose_filters, plan_filters
-from graphslim.method.opening import DEFAULT_OUTPUTS, latest, names_of, opened
-from graphslim.method.rebuild import feeds_of, rebuild
-from graphslim.method.scopes import Scope, Scopes
+from graphslim.method.rebuild import DEFAULT_OUTPUTS, feeds_of, latest, names_of, opened, rebuild
+from graphslim.method.scopes import Scope, Scopes, choose_filters, plan_filters
 from graphslim.support.writing import replacing_folder
 
 TOLERATED = 0.1
@@ -360,7 +357,7 @@ def _path(given: Any, name: str) -> str:
     """A path that is given.
 
     Raises:
-        TypeError: none is.
+        TypeError: what is given is no path.
     """
     if not isinstance(given, (str, os.PathLike)):
         raise TypeError(f"{name} has to be a path, and is {given!r}")
@@ -375,7 +372,7 @@ def _done(value: str, name: str, step: str) -> str:
     """What an earlier step, or an argument, has to have said.
 
     Raises:
-        LoadError: neither has.
+        LoadError: neither an earlier step nor an argument has said it.
     """
     if not value:
         raise LoadError("is not known yet", name, f"call {step}() first, or give it")

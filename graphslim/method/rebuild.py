@@ -6,9 +6,10 @@ import contextlib
 import os
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set
 
+from graphslim.api import find_blocks
 from graphslim.checkpoint import Trained, open_checkpoint
-from graphslim.checkpoint.beside import write_state
-from graphslim.checkpoint.inference import inference_part
+from graphslim.checkpoint.files import write_state
+from graphslim.checkpoint.inference import inference_part, is_training, output_candidates
 from graphslim.errors import LoadError
 from graphslim.graphdef import parse, save, serialize
 from graphslim.graphdef.meta_graph import keys_of, read_meta
@@ -18,6 +19,78 @@ from graphslim.ir.families import VARIABLES
 from graphslim.runtime import plain_tensorflow, write_checkpoint
 from graphslim.support.writing import replacing_folder
 
+DEFAULT_OUTPUTS = "output"
+"""What the published class took for the output where nobody named one."""
+
+
+def opened(prefix: str, output_nodes: str) -> Trained:
+    """A checkpoint with its inference graph, the blocks of that found.
+
+    Args:
+        prefix: of the checkpoint, with its `.meta` beside it.
+        output_nodes: names separated by commas. The default is taken only where there is such a
+            node; else the outputs are those of an inference graph, or what losses compare.
+
+    Raises:
+        LoadError: the checkpoint or its MetaGraph cannot be read, a named output is not in it, or
+            no output is found.
+        RuntimeUnavailable: TensorFlow is not there to read the checkpoint.
+    """
+    trained = open_checkpoint(prefix, outputs=_outputs(prefix, output_nodes))
+    find_blocks(trained.graph)
+    return trained
+
+
+def latest(folder: str) -> str:
+    """The prefix of the newest checkpoint in a folder, as its state file says.
+
+    Raises:
+        LoadError: there is none.
+    """
+    prefix = plain_tensorflow("it finds the latest checkpoint").train.latest_checkpoint(folder)
+    if prefix is None:
+        raise LoadError(
+            "no checkpoint in this folder",
+            folder,
+            "give the folder that the training script saves to",
+        )
+    return str(prefix)
+
+
+def names_of(output_nodes: str) -> List[str]:
+    """The names in a list that is separated by commas.
+
+    Raises:
+        LoadError: there is none.
+    """
+    names = [name.strip() for name in output_nodes.split(",") if name.strip()]
+    if not names:
+        raise LoadError("names no output", "output_nodes", "such as 'output1,output2'")
+    return names
+
+
+def _outputs(prefix: str, output_nodes: str) -> Optional[Sequence[str]]:
+    names = names_of(output_nodes)
+    path = prefix + ".meta"
+    if output_nodes != DEFAULT_OUTPUTS or not os.path.isfile(path):
+        return names
+    meta = read_meta(path)
+    graph = parse(meta.graph, prefix, has_variables=True)
+    if all(Port.parse(name).node in graph for name in names):
+        return names
+    if meta.signatures or not is_training(graph):
+        return None
+    candidates = output_candidates(graph)
+    if not candidates:
+        raise LoadError(
+            "the graph of a training, which does not say what it is run for",
+            path,
+            "name its outputs, as in output_nodes='logits'",
+        )
+    return candidates
+
+
+# ------------------------------------------------------------------ the checkpoint without training
 _PURPOSE = "MetaGraphs are made with it"
 _COLLECTIONS = ("variables", "trainable_variables")
 """Where scripts and savers look for all variables, and for those that are trained."""
@@ -42,19 +115,19 @@ def feeds_of(given: Optional[Mapping[str, Any]]) -> Dict[str, Feed]:
     Raises:
         LoadError: it is neither.
     """
-    found: Dict[str, Feed] = {}
-    for name, one in (given or {}).items():
-        if isinstance(one, str):
-            found[name] = Feed(one)
-        elif all(hasattr(one, what) for what in ("name", "dtype", "shape")):
-            found[name] = Feed(str(one.name).partition(":")[0], one.dtype, one.shape)
+    feeds: Dict[str, Feed] = {}
+    for name, feed in (given or {}).items():
+        if isinstance(feed, str):
+            feeds[name] = Feed(feed)
+        elif all(hasattr(feed, what) for what in ("name", "dtype", "shape")):
+            feeds[name] = Feed(str(feed.name).partition(":")[0], feed.dtype, feed.shape)
         else:
             raise LoadError(
-                f"holds a {type(one).__name__} for {name!r}",
+                f"holds a {type(feed).__name__} for {name!r}",
                 "input_tensors_map",
                 "give a placeholder, or its name",
             )
-    return found
+    return feeds
 
 
 def rebuild(
@@ -148,8 +221,11 @@ def _export(
     with tf.Graph().as_default() as graph, _understood(where):
         replaced = _placeholders(tf, feeds, message.graph_def, where)
         saver = tf.train.import_meta_graph(message, input_map=replaced)
-        named = {keys.get(one.op.name, one.op.name): one for one in tf.global_variables()}
-        if saver is None or any(key != one.op.name for key, one in named.items() if keys):
+        named = {
+            keys.get(variable.op.name, variable.op.name): variable
+            for variable in tf.global_variables()
+        }
+        if saver is None or any(key != variable.op.name for key, variable in named.items() if keys):
             saver = tf.train.Saver(named)
         tf.train.export_meta_graph(target, saver_def=saver.as_saver_def(), graph=graph)
 
@@ -204,7 +280,7 @@ def _placeholders(
 
     The inputs leave the definition, so that a placeholder may have the name of what it replaces.
     """
-    found = {}
+    placeholders = {}
     for name, feed in feeds.items():
         place = f"input_tensors_map: {where}"
         nodes = {node.name: node for node in definition.node}
@@ -218,5 +294,5 @@ def _placeholders(
             shape = tf.TensorShape(node.attr["shape"].shape)
         dtype = feed.dtype or tf.as_dtype(node.attr["dtype"].type or tf.float32)
         definition.node.remove(node)
-        found[name] = tf.placeholder(dtype, shape, name=feed.name)
-    return found
+        placeholders[name] = tf.placeholder(dtype, shape, name=feed.name)
+    return placeholders

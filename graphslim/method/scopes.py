@@ -8,13 +8,15 @@ from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Se
 import numpy as np
 
 from graphslim.analysis.channels import Binding, Channels, Group, analyse
+from graphslim.checkpoint.fitting import WEIGHT_ROLES
 from graphslim.errors import PlanError
-from graphslim.ir import IDENTITIES, Block, Graph, Port
-from graphslim.plans import block_of, why_not
+from graphslim.ir import Block, Graph, Port
+from graphslim.ir.families import BATCH_NORMS, BIASES
+from graphslim.ir.query import behind
+from graphslim.method.dictionaries import Filters
+from graphslim.planning import make_plan
+from graphslim.plans import Plan, Selection, block_of, plan_given, why_not
 from graphslim.plans.layers import layers_of
-
-_OFFSETS = ("BiasAdd", "FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
-"""What follows a convolution with vectors of its channels."""
 
 
 class Convolution(NamedTuple):
@@ -102,7 +104,7 @@ class Scopes:
             PlanError: a name stands for no block, for several, for one whose channels must stay,
                 or for the same as another name.
         """
-        found: Dict[str, Scope] = {}
+        scopes: Dict[str, Scope] = {}
         owner: Dict[str, str] = {}
         for name in names:
             entries = (known or {}).get(name)
@@ -110,8 +112,8 @@ class Scopes:
             if block.name in owner and owner[block.name] != name:
                 raise PlanError(f"is the same block as {owner[block.name]!r}", name, "name it once")
             owner[block.name] = name
-            found[name] = self._scope(name, block)
-        return found
+            scopes[name] = self._scope(name, block)
+        return scopes
 
     def _named(self, name: str) -> Block:
         if not isinstance(name, str):
@@ -122,7 +124,7 @@ class Scopes:
         blocks = {block.name: block for block in self._graph.blocks}
         if wanted in blocks:
             return self._checked(name, blocks[wanted])
-        inside = [one for one in blocks if one.startswith(wanted + "/")]
+        inside = [other for other in blocks if other.startswith(wanted + "/")]
         if len(inside) == 1:
             return self._checked(name, blocks[inside[0]])
         if inside:
@@ -163,38 +165,35 @@ class Scopes:
         index = {int(label): place for place, label in enumerate(group.channels.tolist())}
         places = np.array([index[int(label)] for label in labels.tolist()], np.int64)
         bindings = {
-            one.param: one
-            for one in self._channels.bindings(group)
-            if one.role in ("producer", "follower", "consumer")
+            binding.param: binding
+            for binding in self._channels.bindings(group)
+            if binding.role in WEIGHT_ROLES
         }
         return Scope(name, block, group, places, self._convolutions(bindings), bindings)
 
     def _convolutions(self, bindings: Mapping[str, Binding]) -> Tuple[Convolution, ...]:
-        found: List[Convolution] = []
+        convolutions: List[Convolution] = []
         for layer in self._layers:
             binding = bindings.get(layer.param)
             if binding is not None:
                 vectors = self._vectors(layer.node)
-                kept = tuple([one for one in vectors if one not in self._statistics])
-                moving = tuple([one for one in vectors if one in self._statistics])
+                kept = tuple([vector for vector in vectors if vector not in self._statistics])
+                moving = tuple([vector for vector in vectors if vector in self._statistics])
                 inside = binding.role != "consumer"
-                found.append(
+                convolutions.append(
                     Convolution(layer.node, layer.param, binding.axis, kept, moving, inside)
                 )
-        return tuple(found)
+        return tuple(convolutions)
 
     def _vectors(self, node: str) -> List[str]:
         """The variables of the bias or batch norm right behind an op."""
         for use in self._graph.uses_of(Port(node)):
-            if self._graph[use.node].op in _OFFSETS:
-                sources = [self._source(port) for port in self._graph.data_inputs(use.node)[1:]]
-                return [one for one in sources if self._graph[one].op == "Const"]
+            if self._graph[use.node].op in BIASES | BATCH_NORMS:
+                sources = [
+                    behind(self._graph, port).node for port in self._graph.data_inputs(use.node)[1:]
+                ]
+                return [source for source in sources if self._graph[source].op == "Const"]
         return []
-
-    def _source(self, port: Port) -> str:
-        while self._graph[port.node].op in IDENTITIES:
-            port = self._graph.data_inputs(port.node)[0]
-        return port.node
 
 
 def _near(wanted: str, names: Sequence[str]) -> List[str]:
@@ -207,3 +206,74 @@ def _near(wanted: str, names: Sequence[str]) -> List[str]:
 def _few(names: Sequence[str]) -> str:
     shown = ", ".join(names[:4])
     return shown if len(names) <= 4 else f"{shown} and {len(names) - 4} more"
+
+
+# ------------------------------------------------------------------ filters and plans
+MULTIPLE = 4
+"""The published method removes a multiple of four filters from each block."""
+
+
+def choose_filters(graph: Graph, scopes: Mapping[str, Scope], threshold: float) -> Filters:
+    """The filters whose redundancy exceeds a threshold, rounded to multiples of four per scope.
+
+    The redundancy of a filter is the share of its weights below the layer's mean, by magnitude
+    (Liu et al. 2017, arXiv 1705.10748). The most redundant go first, ties in index order; at least
+    one filter of a scope stays.
+
+    Args:
+        graph: the frozen graph, its blocks found.
+        scopes: what may be touched.
+        threshold: a share from 0 to 1.
+
+    Returns:
+        by scope the filters of its scoring layer that go; scopes that lose none are left out.
+
+    Raises:
+        PlanError: the threshold is no finite number.
+    """
+    if not scopes:
+        return {}
+    wish = Selection(
+        scope="blocks",
+        only=tuple([scope.group.id for scope in scopes.values()]),
+        criterion="redundancy",
+        threshold=threshold,
+        multiple_of=MULTIPLE,
+        rounding="removed",
+    )
+    plan = make_plan(graph, wish)
+    gone = {group.id: group.removed for group in plan.groups}
+    chosen: Filters = {}
+    for name, scope in scopes.items():
+        removed = np.isin(scope.places, gone.get(scope.group.id, ()))
+        if removed.any():
+            chosen[name] = np.flatnonzero(removed).tolist()
+    return chosen
+
+
+def plan_filters(graph: Graph, scopes: Mapping[str, Scope], filters: Filters) -> Plan:
+    """A plan that removes these filters, and what else their channels touch.
+
+    Args:
+        graph: the frozen graph.
+        scopes: every scope that `filters` names.
+        filters: by scope, the filters of its scoring layer that go.
+
+    Raises:
+        PlanError: a filter does not exist, or a scope would lose all that it has.
+    """
+    removed: Dict[str, List[int]] = {}
+    for name, numbers in filters.items():
+        scope = scopes[name]
+        size = len(scope.places)
+        if numbers and numbers[-1] >= size:
+            raise PlanError(
+                f"has only {size} filters, {numbers[-1]} is none of them",
+                name,
+                "the list is of another network",
+            )
+        if len(numbers) == size:
+            raise PlanError("would lose all its filters", name, "keep at least one")
+        if numbers:
+            removed[scope.group.id] = sorted(scope.places[numbers].tolist())
+    return plan_given(graph, removed)

@@ -19,14 +19,17 @@ Entries = Dict[str, Any]
 def scope_convolutions(scopes: Mapping[str, Scope]) -> Entries:
     """By scope, `[convolution, axis]` for each convolution that its channels touch, in order."""
     return {
-        name: [[one.node, one.axis] for one in scope.convolutions] for name, scope in scopes.items()
+        name: [[layer.node, layer.axis] for layer in scope.convolutions]
+        for name, scope in scopes.items()
     }
 
 
 def convolution_variables(scopes: Mapping[str, Scope]) -> Entries:
     """By convolution, the tensor of its weights (`name:0`)."""
     return {
-        one.node: f"{one.variable}:0" for scope in scopes.values() for one in scope.convolutions
+        layer.node: f"{layer.variable}:0"
+        for scope in scopes.values()
+        for layer in scope.convolutions
     }
 
 
@@ -35,25 +38,25 @@ def vector_variables(scopes: Mapping[str, Scope]) -> Entries:
 
     The axis is None where they are not of a scope's channels, as behind a project convolution.
     """
-    found: Entries = {}
-    for one in [one for scope in scopes.values() for one in scope.convolutions]:
+    vectors: Entries = {}
+    for layer in [layer for scope in scopes.values() for layer in scope.convolutions]:
         # An SE block inside an inverted residual ends with channels of that.
-        inside = one.inside or found.get(one.node, [[], None])[1] == 0
-        if one.vectors:
-            found[one.node] = [[f"{name}:0" for name in one.vectors], 0 if inside else None]
-    return found
+        inside = layer.inside or vectors.get(layer.node, [[], None])[1] == 0
+        if layer.vectors:
+            vectors[layer.node] = [[f"{name}:0" for name in layer.vectors], 0 if inside else None]
+    return vectors
 
 
 def strip_variables(scopes: Mapping[str, Scope]) -> Entries:
     """By scope, `[tensor, axis]` for each variable that is cut, moving statistics among them."""
-    found: Entries = {}
+    entries: Entries = {}
     for name, scope in scopes.items():
-        found[name] = []
-        for one in scope.convolutions:
-            found[name].append([f"{one.variable}:0", one.axis])
-            vectors = (*one.vectors, *one.statistics) if one.inside else ()
-            found[name].extend([[f"{vector}:0", 0] for vector in vectors])
-    return found
+        entries[name] = []
+        for layer in scope.convolutions:
+            entries[name].append([f"{layer.variable}:0", layer.axis])
+            vectors = (*layer.vectors, *layer.statistics) if layer.inside else ()
+            entries[name].extend([[f"{vector}:0", 0] for vector in vectors])
+    return entries
 
 
 def strip_nodes(scopes: Mapping[str, Scope], whole: Graph) -> Entries:
@@ -78,7 +81,7 @@ def _sized(whole: Graph, variable: str) -> List[str]:
     if variable not in whole or whole[variable].op not in VARIABLES:
         return [variable]
     shape = whole[variable].attrs["shape"].dims
-    found, waiting, seen = [variable], [], {variable}
+    sized, waiting, seen = [variable], [], {variable}
     for use in whole.uses_of(variable):
         if whole[use.node].op in ("Assign", "AssignVariableOp"):
             waiting.append(whole.data_inputs(use.node)[1].node)
@@ -90,9 +93,9 @@ def _sized(whole: Graph, variable: str) -> List[str]:
         seen.add(name)
         value = whole[name].attrs.get("value")
         if isinstance(value, Tensor) and _states(value, shape):
-            found.append(name)
+            sized.append(name)
         waiting.extend([port.node for port in whole.data_inputs(name)])
-    return found
+    return sized
 
 
 def _states(value: Tensor, shape: Sequence[int]) -> bool:
@@ -142,11 +145,11 @@ def summary_text(trained: Trained, filters: Filters, scopes: Mapping[str, Scope]
     lists: List[str] = []
     for name, gone in filters.items():
         lists.append(f"{name} : {gone}")
-        for one in scopes[name].convolutions:
-            marks = _marks(trained, scopes[name], one.variable, gone)
-            counts.append(f"{one.variable}:0 : {marks.count('failed')}/{len(gone)}")
-            lists.append(f"{one.variable}:0 : {marks}")
-            for vector in one.vectors if one.inside else ():
+        for layer in scopes[name].convolutions:
+            marks = _marks(trained, scopes[name], layer.variable, gone)
+            counts.append(f"{layer.variable}:0 : {marks.count('failed')}/{len(gone)}")
+            lists.append(f"{layer.variable}:0 : {marks}")
+            for vector in layer.vectors if layer.inside else ():
                 lists.append(f"{vector}:0 : {_marks(trained, scopes[name], vector, gone)}")
     return "".join([f"{line}\n" for line in [*counts, *lists]])
 
@@ -158,4 +161,4 @@ def _marks(trained: Trained, scope: Scope, variable: str, gone: Sequence[int]) -
     rows = np.abs(np.moveaxis(values, binding.axis, 0))[binding.positions]
     sums = np.zeros(len(scope.group))
     np.add.at(sums, binding.channels, rows.reshape(len(rows), -1).sum(axis=1))
-    return ["1" if sums[scope.places[one]] < DEAD_BELOW else "failed" for one in gone]
+    return ["1" if sums[scope.places[number]] < DEAD_BELOW else "failed" for number in gone]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional
 
-from graphslim.checkpoint.rate import Summary, summary_tree
+from graphslim.checkpoint.soft import Summary, summary_tree
 from graphslim.plans import Plan
 from graphslim.show.console import Console, print_table
 from graphslim.words import percent, plural

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from graphslim.training.hook import SoftPruningHook
 from graphslim.training.lasso import group_lasso, proximal_step
-from graphslim.training.schedule import Schedule, schedule
-from graphslim.training.step import Step
+from graphslim.training.schedule import Schedule, Step, schedule
 
 __all__ = ["Schedule", "SoftPruningHook", "Step", "group_lasso", "proximal_step", "schedule"]

@@ -12,13 +12,12 @@ from typing import Any, Dict, List, NamedTuple, Tuple, Union
 import numpy as np
 
 from graphslim.analysis.channels import Group, analyse
+from graphslim.checkpoint.fitting import WEIGHT_ROLES
 from graphslim.checkpoint.model import Trained
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.plans import Plan
-from graphslim.training.variables import along, shape_of, tf, variable_op
-
-_ROLES = ("producer", "consumer", "follower")
+from graphslim.training.graph_variables import along, shape_of, tf, variable_op
 
 
 class _Part(NamedTuple):
@@ -94,17 +93,19 @@ def proximal_step(graph: Union[Graph, Trained], plan: Plan, amount: Any) -> Any:
         for part in parts:
             factors.setdefault(part.variable.op.name, []).append((scale, part))
     # All norms are taken before the first variable changes.
-    scales = [scale for found in factors.values() for scale, _ in found]
+    scales = [scale for scaled_parts in factors.values() for scale, _ in scaled_parts]
     with tf.control_dependencies(scales):
-        return tf.group(*[_scaled(found) for found in factors.values()], name="proximal_step")
+        return tf.group(
+            *[_scaled(scaled_parts) for scaled_parts in factors.values()], name="proximal_step"
+        )
 
 
-def _scaled(found: List[Tuple[Any, _Part]]) -> Any:
+def _scaled(scaled_parts: List[Tuple[Any, _Part]]) -> Any:
     """An assignment that multiplies one variable along its axes."""
-    variable = found[0][1].variable
+    variable = scaled_parts[0][1].variable
     with tf.get_default_graph().colocate_with(variable.op):
         value = variable.read_value()
-        for scale, part in found:
+        for scale, part in scaled_parts:
             shape = along(len(part.owner), part.axis, len(value.shape))
             factor = tf.reshape(tf.gather(scale, part.owner), shape)
             value = value * tf.cast(factor, value.dtype)
@@ -136,44 +137,44 @@ def _owned(graph: Union[Graph, Trained], plan: Plan) -> List[Tuple[List[_Part], 
     """
     graph = graph.graph if isinstance(graph, Trained) else graph
     groups = {group.id: group for group in analyse(graph).groups}
-    found: List[Tuple[List[_Part], int]] = []
-    for one in plan.groups:
-        group = groups.get(one.id)
-        if group is None or len(group) != one.channels:
+    owned: List[Tuple[List[_Part], int]] = []
+    for planned in plan.groups:
+        group = groups.get(planned.id)
+        if group is None or len(group) != planned.channels:
             raise PlanError(
-                f"the plan has a group of {one.channels} channels, and the graph "
+                f"the plan has a group of {planned.channels} channels, and the graph "
                 + ("has no such group" if group is None else f"has {len(group)} channels there"),
-                one.id,
+                planned.id,
                 "make a plan for this graph",
             )
         parts = _parts(graph, group)
         if parts:
-            found.append((parts, len(group)))
-    return found
+            owned.append((parts, len(group)))
+    return owned
 
 
 def _parts(graph: Graph, group: Group) -> List[_Part]:
     """What a group owns in trainable variables of TensorFlow's default graph."""
     trained = {variable.op.name: variable for variable in tf.trainable_variables()}
-    found: Dict[Tuple[str, int], _Part] = {}
+    parts: Dict[Tuple[str, int], _Part] = {}
     for binding in analyse(graph).bindings(group):
-        if binding.role not in _ROLES:
+        if binding.role not in WEIGHT_ROLES:
             continue
         shape = _shape(graph, binding.param)
         if binding.param in trained:
             empty = np.full(shape[binding.axis], len(group))
             elements = int(np.prod(shape)) // shape[binding.axis]
             new = _Part(trained[binding.param], binding.axis, empty, elements)
-            part = found.setdefault((binding.param, binding.axis), new)
+            part = parts.setdefault((binding.param, binding.axis), new)
             part.owner[binding.positions] = binding.channels
-    return list(found.values())
+    return list(parts.values())
 
 
 def _shape(graph: Graph, name: str) -> Tuple[int, ...]:
     """The shape of a variable, the same in both graphs.
 
     Raises:
-        PlanError: it is not.
+        PlanError: the shapes differ.
     """
     shape: Tuple[int, ...] = graph[name].attrs["value"].shape
     here = shape_of(variable_op(tf.get_default_graph(), name))

@@ -7,18 +7,179 @@ again while too many come back, then lower the threshold.
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from graphslim import api
-from graphslim.checkpoint.beside import PLAN
+from graphslim.checkpoint import prefix_of
+from graphslim.checkpoint.files import PLAN
 from graphslim.checkpoint.model import Trained, open_checkpoint
-from graphslim.errors import GraphslimError, PlanError
+from graphslim.errors import EmitError, GraphslimError, PlanError
 from graphslim.plans import Plan, read_plan
-from graphslim.training.notes import claim, read_outcome, write_outcome
-from graphslim.training.step import Step
+from graphslim.support.reading import parse_json, read_text
+from graphslim.support.writing import replacing
+from graphslim.training.hook import SoftPruningHook
 from graphslim.words import is_finite, is_share, percent
 
+
+class Step:
+    """What `schedule` asks a training script for. Call `retrained` before the next step.
+
+    Attributes:
+        threshold: the threshold of this step.
+        round: 0, or how many times the same channels have been set to zero again.
+        folder: the folder that holds `checkpoint`, `plan.json` and, once trained, `step.json`.
+        checkpoint: the prefix of the checkpoint to be trained, the plan's channels at zero.
+        plan: which channels those are.
+        failed_rate: the share of their filters that were not zero any more after training; None
+            before that.
+        result: the prefix of the trained checkpoint, None before `retrained`. After the last step
+            it is one with the plan's channels at zero: where some did not stay there, a copy.
+    """
+
+    def __init__(
+        self, threshold: float, number: int, folder: str, checkpoint: str, plan: Plan
+    ) -> None:
+        self.threshold, self.round = threshold, number
+        self.folder, self.checkpoint, self.plan = folder, checkpoint, plan
+        self.failed_rate: Optional[float] = None
+        self.result: Optional[str] = None
+
+    def __repr__(self) -> str:
+        return f"Step(threshold={self.threshold}, round={self.round}, {self.checkpoint!r})"
+
+    def hook(self, **options: Any) -> SoftPruningHook:
+        """A hook that holds the plan's channels at zero while this step is trained.
+
+        Args:
+            options: those of `SoftPruningHook`.
+        """
+        return SoftPruningHook(self.plan, **options)
+
+    def retrained(self, where: Any) -> None:
+        """Says where the trained checkpoint is.
+
+        Args:
+            where: its prefix, one of its files, or a folder, whose latest checkpoint is meant.
+
+        Raises:
+            GraphslimError: there is no checkpoint, or it is the one that was to be trained.
+            LoadError: the latest checkpoint of the folder is not there.
+        """
+        if where is None:
+            raise GraphslimError(
+                "got no checkpoint", "step.retrained()", "give a prefix, or the folder of one"
+            )
+        given = os.fspath(where)
+        prefix = prefix_of(given)
+        if prefix is None:
+            what = "holds no checkpoint" if os.path.isdir(given) else "no checkpoint of that name"
+            raise GraphslimError(what, given, "give what training saved")
+        if os.path.realpath(prefix) == os.path.realpath(self.checkpoint):
+            raise GraphslimError(
+                "is the checkpoint that was to be trained",
+                given,
+                "save the trained one under another name, or with its global step",
+            )
+        self.result = prefix
+
+
+# ------------------------------------------------------------------ what the folder keeps
+_SCHEDULE, _OUTCOME = "schedule.json", "step.json"
+
+
+def claim(folder: str, first: Trained, chosen: Mapping[str, Any]) -> None:
+    """Makes a folder that of a schedule, or checks that it is.
+
+    Args:
+        folder: the folder; made where it is not there.
+        first: the checkpoint that the schedule begins with.
+        chosen: how channels are chosen; what JSON has no way to say does not count.
+
+    Raises:
+        GraphslimError: it is of another schedule.
+        EmitError: it cannot be written.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise EmitError(f"cannot be made: {error.strerror}", folder, "choose another") from None
+    path = os.path.join(folder, _SCHEDULE)
+    own = {"checkpoint": first.values.digest().hex(), "selection": _plain(chosen)}
+    if not os.path.isfile(path):
+        _write(path, own)
+        return
+    kept = _read(path)
+    for what, value in own.items():
+        if kept.get(what) != value:
+            raise GraphslimError(
+                f"holds the steps of a schedule with another {what}",
+                folder,
+                "choose another folder, or delete it to begin again",
+            )
+
+
+def read_outcome(step: Step) -> bool:
+    """Fills in what came of a step; False where it was not trained yet.
+
+    Raises:
+        GraphslimError: the note is damaged.
+    """
+    path = os.path.join(step.folder, _OUTCOME)
+    if not os.path.isfile(path):
+        return False
+    kept = _read(path)
+    try:
+        rate, where = float(kept["failed_rate"]), os.fspath(kept["retrained"])
+    except (KeyError, TypeError, ValueError):
+        raise GraphslimError("is damaged", path, "delete it to train that step again") from None
+    step.failed_rate = rate
+    step.result = os.path.normpath(os.path.join(step.folder, where))
+    return True
+
+
+def write_outcome(step: Step) -> None:
+    """Writes down where the trained checkpoint is, and how much of it failed.
+
+    Raises:
+        EmitError: it cannot be written.
+    """
+    assert step.result is not None
+    inside = os.path.realpath(os.path.dirname(step.folder)) + os.sep
+    where = os.path.realpath(step.result)
+    if where.startswith(inside):
+        # So that the whole folder can be moved.
+        where = os.path.relpath(where, os.path.realpath(step.folder))
+    note = {"threshold": step.threshold, "round": step.round, "removed": step.plan.removed}
+    outcome = {**note, "failed_rate": step.failed_rate, "retrained": where}
+    _write(os.path.join(step.folder, _OUTCOME), outcome)
+
+
+def _plain(chosen: Mapping[str, Any]) -> Dict[str, Any]:
+    """Those of some settings that JSON can say, as they will be read again."""
+    plain = {}
+    for name, value in chosen.items():
+        try:
+            plain[name] = json.loads(json.dumps(value))
+        except (TypeError, ValueError):
+            continue
+    return plain
+
+
+def _write(path: str, tree: Mapping[str, Any]) -> None:
+    with replacing(path) as file:
+        file.write((json.dumps(tree, indent=1, sort_keys=True) + "\n").encode("utf-8"))
+
+
+def _read(path: str) -> Dict[str, Any]:
+    tree = parse_json(read_text(path), path)
+    if not isinstance(tree, dict):
+        raise GraphslimError("not what a schedule writes", path)
+    return tree
+
+
+# ------------------------------------------------------------------ the loop
 THRESHOLDS = (0.8, 0.7, 0.6, 0.55, 0.5)
 """Those of the published method."""
 
@@ -248,7 +409,7 @@ class Schedule:
         if last is None:
             raise PlanError(
                 "none of them chooses any channels",
-                f"thresholds {', '.join([f'{one:g}' for one in thresholds])}",
+                f"thresholds {', '.join([f'{threshold:g}' for threshold in thresholds])}",
                 "lower them, or prune a smaller multiple",
             )
         result = now.prefix
@@ -264,13 +425,13 @@ def _check(thresholds: Sequence[float], limits: Limits) -> None:
     """Refuses what makes no sense for any network.
 
     Raises:
-        GraphslimError: so.
+        GraphslimError: a threshold or a limit makes no sense for any network.
     """
     names: List[str] = []
-    for one in thresholds:
-        if not is_finite(one):
-            raise GraphslimError(f"{one!r} is no finite number", "thresholds")
-        names.append(f"{one:g}")
+    for threshold in thresholds:
+        if not is_finite(threshold):
+            raise GraphslimError(f"{threshold!r} is no finite number", "thresholds")
+        names.append(f"{threshold:g}")
     if not names or len(set(names)) < len(names):
         what = "there are none" if not names else "the same one is there twice"
         raise GraphslimError(what, "thresholds", "give each once, such as 0.8, 0.7, 0.6")

@@ -7,12 +7,12 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 from graphslim.errors import PlanError
 from graphslim.graphdef.load import parse
 from graphslim.ir import Graph
+from graphslim.ir.families import VARIABLES
 from graphslim.plans import Plan
 from graphslim.runtime import plain_tensorflow
 
 tf = plain_tensorflow()
 
-VARIABLES = ("VariableV2", "Variable", "VarHandleOp")
 _OTHER = "is the plan of this network, at these widths? the graph has to use the same names"
 
 
@@ -39,7 +39,7 @@ def variable_op(graph: Any, name: str) -> Any:
     op = find_op(graph, name)
     if op is not None and op.type in VARIABLES:
         return op
-    if any(one.name.startswith(f"{name}/part_") for one in graph.get_operations()):
+    if any(other.name.startswith(f"{name}/part_") for other in graph.get_operations()):
         raise PlanError(
             "is a partitioned variable, of which no single part has all channels",
             name,
@@ -81,7 +81,7 @@ def check_sizes(graph: Any, plan: Plan, slices: Mapping[str, Mapping[int, Sequen
     """Refuses a plan for a graph that does not have its variables at their sizes.
 
     Raises:
-        PlanError: so.
+        PlanError: a variable is not there, or has another size than in the plan.
     """
     planned: Dict[str, Tuple[int, ...]] = {layer.param: layer.shape for layer in plan.layers}
     for name, axes in slices.items():

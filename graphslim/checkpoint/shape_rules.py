@@ -11,10 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.ops.elementwise import ELEMENTWISE
-from graphslim.ops.reshape import is_first_alike, move, resolved, segments
-from graphslim.ops.table import UNKNOWN, Fact, Ids, channel_axis, fact, integers
-from graphslim.ops.training import (
+from graphslim.checkpoint.training_walk import (
     LONGEST,
     TrainingVisit,
     alike,
@@ -23,6 +20,9 @@ from graphslim.ops.training import (
     spread,
     training_rule,
 )
+from graphslim.ops.elementwise import ELEMENTWISE
+from graphslim.ops.reshape import is_first_alike, move, resolved, segments
+from graphslim.ops.table import UNKNOWN, Fact, Ids, channel_axis, fact, integers
 
 
 @training_rule(*ELEMENTWISE)
@@ -89,10 +89,10 @@ def _moved(
             ((axis, ids),) = followed.items()
             changes[axis] = None if op.is_product(ids) else op.merged(ids)
     moved = move(op, data.with_ids(changes), shape, same_first)
-    found = [None] * len(shape) if moved is None else list(moved)  # type: List[Ids]
+    placed = [None] * len(shape) if moved is None else list(moved)  # type: List[Ids]
     for axis, flat in products.items():
-        found[axis] = flat
-    return found
+        placed[axis] = flat
+    return placed
 
 
 def _chosen(op: TrainingVisit, followed: Dict[int, np.ndarray]) -> List[int]:
@@ -132,7 +132,7 @@ def slice_rule(op: TrainingVisit) -> Fact:
     """The begin counts the channels before the piece, the size those in it."""
     data, begins, sizes = op[0], op[1].value, op[2].value
     rank = data.rank if data.rank is not None else op[2].size(0)
-    found: List[Tuple[Optional[int], Ids]] = []
+    counts: List[Tuple[Optional[int], Ids]] = []
     for axis in range(rank or 0):
         array = data.channels(axis)
         begin = None if begins is None or np.isnan(begins[axis]) else int(begins[axis])
@@ -146,16 +146,14 @@ def slice_rule(op: TrainingVisit) -> Fact:
             op.resize(1, axis, array[:begin])
             op.tie(piece, counted)
             counted = piece
-        found.append((size, counted))
+        counts.append((size, counted))
     if rank is None:
         return UNKNOWN
-    return Fact(tuple([size for size, _ in found]), tuple([ids for _, ids in found]))
+    return Fact(tuple([size for size, _ in counts]), tuple([ids for _, ids in counts]))
 
 
 # ------------------------------------------------------------------ numbers of shapes
 
-STATES_NUMBERS = frozenset(("BroadcastGradientArgs", "DynamicStitch", "ConcatOffset"))
-"""Ops whose rules here give the numbers of their outputs themselves, with the origins."""
 _COMPUTED = -1.0
 
 
@@ -175,21 +173,21 @@ def broadcast_axes(op: TrainingVisit) -> List[Fact]:
         if there[0] == there[1] != 1:
             one, other = [op.counted(i, len(shapes[i]) + axis)[1] for i in (0, 1)]  # type: ignore
             op.tie(one, other)
-    return [_numbers(some) for some in axes]
+    return [_numbers(summed) for summed in axes]
 
 
 @training_rule("DynamicStitch")
 def stitched(op: TrainingVisit) -> Fact:
     """Numbers dealt out to stated places."""
     half = len(op) // 2
-    places, data = [integers(one) for one in op.facts[:half]], op.facts[half:]
-    if any(some is None for some in places) or any(one.value is None for one in data):
+    places, data = [integers(piece) for piece in op.facts[:half]], op.facts[half:]
+    if any(spots is None for spots in places) or any(piece.value is None for piece in data):
         return UNKNOWN
-    size = 1 + max([place for some in places for place in some or ()], default=-1)
+    size = 1 + max([place for spots in places for place in spots or ()], default=-1)
     values, atoms = np.full(size, np.nan), np.full(size, _COMPUTED)
-    for slot, (some, one) in enumerate(zip(places, data), half):
-        values[some] = np.ravel(np.asarray(one.value))
-        for element, place in enumerate(some or ()):
+    for slot, (spots, piece) in enumerate(zip(places, data), half):
+        values[spots] = np.ravel(np.asarray(piece.value))
+        for element, place in enumerate(spots or ()):
             # A constant is bound here, by this reader; what is read behind counts the same.
             ids = op.counted(slot, element)[1]
             atoms[place] = _COMPUTED if ids is None else op.number(ids)
@@ -200,12 +198,12 @@ def stitched(op: TrainingVisit) -> Fact:
 def offsets(op: TrainingVisit) -> List[Fact]:
     """Where each part of a concatenation begins, from the axis and the shapes of the parts."""
     axes, shapes = integers(op[0]), op.facts[1:]
-    if not axes or any(one.value is None for one in shapes):
+    if not axes or any(start_fact.value is None for start_fact in shapes):
         return [UNKNOWN] * len(shapes)
     rank = len(shapes[0].value)  # type: ignore[arg-type]
     at = axes[0] % rank
     counted = [[op.counted(index, place) for place in range(rank)] for index in range(1, len(op))]
-    found = []
+    facts = []
     start, before = 0.0, np.zeros(0, np.int64)  # type: float, Ids
     for part in counted:
         for place in range(rank):
@@ -213,14 +211,14 @@ def offsets(op: TrainingVisit) -> List[Fact]:
                 op.tie(counted[0][place][1], part[place][1])
         numbers = np.zeros(rank)
         numbers[at] = start
-        one = _numbers(numbers)
-        if before is not None and len(before) and one.atoms is not None:
-            one.atoms[at] = op.number(before)
-        found.append(one)
+        start_fact = _numbers(numbers)
+        if before is not None and len(before) and start_fact.atoms is not None:
+            start_fact.atoms[at] = op.number(before)
+        facts.append(start_fact)
         size, ids = part[at]
         start = np.nan if size is None else start + size
         before = None if before is None or ids is None else np.concatenate([before, ids])
-    return found
+    return facts
 
 
 def _numbers(numbers: Any) -> Fact:

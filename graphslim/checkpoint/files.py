@@ -1,4 +1,4 @@
-"""Which checkpoint somebody means by a path, and what files it consists of."""
+"""The files of a checkpoint: which one a path means, and what is written beside it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from graphslim.graphdef import saved_model
 from graphslim.runtime import checkpoint_files
 from graphslim.support.reading import read_text
 
-_STATE = "checkpoint"
-"""The file in a folder of checkpoints that says which is the latest."""
+PLAN, STATE = "plan.json", "checkpoint"
+"""Beside a checkpoint: the plan that was applied, and what says which checkpoint is the latest."""
 _LATEST = re.compile(r'^\s*model_checkpoint_path:\s*("(?:[^"\\\n]|\\.)*")', re.MULTILINE)
 _ENDING = re.compile(r"\.(meta|index|data-\d{5}-of-\d{5})$")
 _TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
@@ -34,7 +34,7 @@ def prefix_of(path: str) -> Optional[str]:
     if os.path.isdir(path):
         if saved_model.folder_of(path) is not None:
             return None
-        return _latest(path) if os.path.isfile(os.path.join(path, _STATE)) else None
+        return _latest(path) if os.path.isfile(os.path.join(path, STATE)) else None
     base = _ENDING.sub("", path)
     if base != path and os.path.isfile(path):
         return base
@@ -71,6 +71,29 @@ def refuse_incomplete(prefix: str) -> None:
     )
 
 
+def write_bytes(path: str, data: bytes) -> None:
+    """Writes a file."""
+    with open(path, "wb") as file:
+        file.write(data)
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a file of text."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_state(folder: str, name: str) -> None:
+    """Writes the state file by which `tf.train.latest_checkpoint` finds a checkpoint.
+
+    Args:
+        folder: where the checkpoint is.
+        name: its name in that folder, so that the folder can be moved.
+    """
+    quoted = re.sub(r'(["\\])', r"\\\1", name)
+    text = f'model_checkpoint_path: "{quoted}"\nall_model_checkpoint_paths: "{quoted}"\n'
+    write_text(os.path.join(folder, STATE), text)
+
+
 def _beside(prefix: str) -> List[str]:
     meta = prefix + ".meta"
     data = glob.glob(glob.escape(prefix) + ".data-*-of-*")
@@ -82,12 +105,13 @@ def _latest(folder: str) -> str:
 
     The file may say where the folder was when it was written.
     """
-    state = os.path.join(folder, _STATE)
+    state = os.path.join(folder, STATE)
     try:
-        found = _LATEST.search(read_text(state))
+        match = _LATEST.search(read_text(state))
         # The escapes are those of C, which are Python's too; what is not ASCII may stand as it is.
-        text = "" if found is None else found[1].encode("utf-8").decode("latin-1")
-        named = ast.literal_eval("b" + _escaped(text)).decode("utf-8") if text else ""
+        text = "" if match is None else match[1].encode("utf-8").decode("latin-1")
+        ascii_text = re.sub(r"[^\x00-\x7f]", lambda char: f"\\x{ord(char[0]):02x}", text)
+        named = ast.literal_eval("b" + ascii_text).decode("utf-8") if text else ""
     except (LoadError, ValueError, SyntaxError):
         named = ""
     if not named or "\0" in named:
@@ -97,11 +121,6 @@ def _latest(folder: str) -> str:
         if checkpoint_files(prefix):
             return prefix
     raise LoadError(f"the latest checkpoint, {named}, is not there", state, "give a prefix")
-
-
-def _escaped(text: str) -> str:
-    """The same text with what is not ASCII escaped, as a literal of bytes needs it."""
-    return "".join([char if ord(char) < 128 else f"\\x{ord(char):02x}" for char in text])
 
 
 def _is_table(path: str) -> bool:

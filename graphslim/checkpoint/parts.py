@@ -1,0 +1,239 @@
+"""The part of a graph that its outputs need, and the placeholders where data enters it."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Set
+
+import numpy as np
+
+from graphslim.errors import LoadError
+from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Shape, Tensor
+from graphslim.ir.families import IDENTITIES, MERGES, PLACEHOLDERS, SWITCHES
+from graphslim.ir.query import in_branch
+
+_FORKS = SWITCHES | MERGES | {"LoopCond", "Enter", "Exit"}
+_PIPELINES = (
+    *("IteratorGetNext", "IteratorGetNextSync", "IteratorGetNextAsOptional", "OptionalGetValue"),
+    *("QueueDequeue", "ReaderRead", "ReaderReadUpTo", "Unstage", "MapUnstage", "OutfeedDequeue"),
+    *("InfeedDequeue", "ReadFile", "WholeFileRead"),
+)
+"""Beginnings of the names of ops that fetch data from outside."""
+_DECODERS = (
+    *("Decode", "ParseExample", "ParseSingleExample", "ParseSequenceExample", "PyFunc"),
+    *("EagerPyFunc", "ParseSingleSequenceExample", "ParseTensor"),
+)
+"""Beginnings of the names of ops that make tensors of what was fetched."""
+_LISTED = ("output_types", "component_types", "Tout", "dtypes", "Tdense", "out_type")
+_SINGLE = ("DstT", "dtype", "out_type", "output_type", "T", "Tparams", "Tdim")
+"""Attributes that say the element types of outputs: of each, and of the one."""
+
+
+# ------------------------------------------------------------------ changes of nodes
+
+
+def put(graph: Graph, name: str, op: str, inputs: Iterable[Port] = (), **attrs: Any) -> None:
+    """Puts a node of another op in the place of one, whose readers then read the new one."""
+    graph.replace(Node(name, op, Attrs(attrs), graph[name].device), inputs)
+
+
+def add(graph: Graph, wish: str, op: str, inputs: Iterable[Port] = (), **attrs: Any) -> Port:
+    """Adds a node under a name like `wish`; gives its first output."""
+    name = graph.fresh_name(wish)
+    graph.add(Node(name, op, Attrs(attrs)), inputs)
+    return Port(name)
+
+
+def add_constant(graph: Graph, wish: str, value: np.ndarray) -> Port:
+    """Adds a constant under a name like `wish`."""
+    tensor = Tensor.of(value)
+    return add(graph, wish, "Const", dtype=tensor.dtype, value=tensor)
+
+
+def become_identity(graph: Graph, name: str, source: Port) -> None:
+    """Makes an identity of a node that has an attribute `T`."""
+    put(graph, name, "Identity", [source], T=graph[name].attrs["T"])
+
+
+def read_variable(part: Graph, whole: Graph, variable: str) -> Port:
+    """A port of `part` that has the value of a variable of `whole`, which is brought along."""
+    if variable not in part:
+        part.add(whole[variable].copy())
+    if part[variable].op != "VarHandleOp":
+        return Port(variable)
+    for graph in (part, whole):
+        for use in graph.uses_of(Port(variable)):
+            reader = graph[use.node]
+            if reader.op == "ReadVariableOp" and len(graph.inputs_of(reader)) == 1:
+                if reader.name not in part:
+                    part.add(reader.copy(), [Port(variable)])
+                return Port(reader.name)
+    wish, dtype = f"{variable}/Read/ReadVariableOp", part[variable].attrs["dtype"]
+    return add(part, wish, "ReadVariableOp", [Port(variable)], dtype=dtype)
+
+
+# ------------------------------------------------------------------ what outputs need
+
+
+def part_of(graph: Graph) -> Graph:
+    """A graph of the nodes that the outputs need and the inputs alone; those of `graph` are copied.
+
+    Of what nodes only wait for, no more counts than what decides whether a branch runs.
+    """
+    inside = in_branch(graph)
+
+    def counts(port: Port) -> bool:
+        node = graph[port.node]
+        return port.port != CONTROL or (
+            node.op in _FORKS or (node.name in inside and node.op in IDENTITIES)
+        )
+
+    needed: Set[str] = set()
+    waiting = [port.node for port in graph.outputs]
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting.extend([port.node for port in graph.inputs_of(name) if counts(port)])
+    needed |= set(graph.inputs)
+    part = Graph(graph.name)
+    entries = []
+    for node in graph:
+        if node.name in needed:
+            twin, before = node.copy(), graph.inputs_of(node)
+            after = [port for port in before if port.node in needed and counts(port)]
+            twin.rewired = node.rewired or len(after) != len(before)
+            entries.append((twin, after))
+    part.load(entries)
+    part.inputs, part.outputs = list(graph.inputs), list(graph.outputs)
+    part.input_shapes = dict(graph.input_shapes)
+    part.origin = graph.origin
+    part.gone = graph.gone | {node.name for node in graph if node.name not in needed}
+    return part
+
+
+# ------------------------------------------------------------------ where data enters
+
+
+def is_pipeline(node: Node) -> bool:
+    """Whether an op fetches data from outside the graph."""
+    return node.op.startswith(_PIPELINES)
+
+
+def open_inputs(graph: Graph, inputs: Optional[Sequence[str]]) -> List[str]:
+    """Makes placeholders, in place, of given tensors or of what comes from input pipelines.
+
+    Args:
+        graph: its outputs are known; it is changed.
+        inputs: names (`node` or `node:port`) of tensors to feed; None for what the outputs need.
+
+    Returns:
+        the names of the placeholders of given inputs, or of those that pipelines became.
+
+    Raises:
+        LoadError: a given name is not in the graph, or the element type of a port is not known.
+    """
+    given = [known_port(graph, text, "--inputs") for text in inputs or ()]
+    names = [_open(graph, port) for port in given]
+    for port in _pipelines(graph, set(names)):
+        names.append(_open(graph, port))
+    return list(dict.fromkeys(names))
+
+
+def known_port(graph: Graph, text: str, option: str) -> Port:
+    """The port of a name that was given by an option.
+
+    Raises:
+        LoadError: there is no such node.
+    """
+    port = Port.parse(text)
+    if port.node not in graph:
+        raise LoadError(f"no node {port.node!r} in {graph.name}", option, "give its full name")
+    return port
+
+
+def _pipelines(graph: Graph, fed: Set[str]) -> List[Port]:
+    """The ports of pipelines that the outputs depend on, first come first."""
+    served: Set[str] = set()
+    for node in graph.order():
+        is_fed = node.op in PLACEHOLDERS or node.name in fed
+        if is_fed or any(port.node in served for port in graph.data_inputs(node)):
+            served.add(node.name)
+    pipelines: List[Port] = []
+    waiting = list(graph.outputs)
+    seen = set(waiting)
+    for port in waiting:
+        node = graph[port.node]
+        if is_pipeline(node) or (
+            # What decodes a string that is fed is a part of the network, as it is served.
+            node.op.startswith(_DECODERS) and node.name not in served
+        ):
+            pipelines.append(port)
+        else:
+            fresh = [source for source in graph.data_inputs(node) if source not in seen]
+            waiting.extend(dict.fromkeys(fresh))
+            seen.update(fresh)
+    return list(dict.fromkeys(pipelines))
+
+
+def _open(graph: Graph, port: Port) -> str:
+    """Makes a placeholder of a port; gives its name."""
+    node = graph[port.node]
+    if node.op in PLACEHOLDERS:
+        return node.name
+    attrs: Dict[str, Any] = {
+        "dtype": _dtype(graph, node, port.port),
+        "shape": _shape(node, port.port),
+    }
+    if port.port == 0:
+        _move_others(graph, node)
+        put(graph, node.name, "Placeholder", **attrs)
+        return node.name
+    opened = add(graph, f"{node.name}_{port.port}", "Placeholder", **attrs)
+    _reconnect(graph, {port: opened})
+    return opened.node
+
+
+def _move_others(graph: Graph, node: Node) -> None:
+    """Gives a second node the further ports of one that becomes a placeholder."""
+    ports = {graph.inputs_of(use.node)[use.index] for use in graph.uses_of(node)}
+    further = sorted(
+        port.port for port in {*ports, *graph.outputs} if port.node == node.name and port.port > 0
+    )
+    if further:
+        name = graph.fresh_name(f"{node.name}_further")
+        graph.add(Node(name, node.op, node.attrs.copy(), node.device), graph.inputs_of(node))
+        _reconnect(graph, {Port(node.name, index): Port(name, index) for index in further})
+
+
+def _reconnect(graph: Graph, moved: Dict[Port, Port]) -> None:
+    """Lets readers of ports, the graph's outputs among them, read others."""
+    for before, after in moved.items():
+        graph.replace_uses(before, after)
+    graph.outputs = [moved.get(port, port) for port in graph.outputs]
+
+
+def _dtype(graph: Graph, node: Node, index: int) -> DType:
+    for key in _LISTED:
+        kinds = node.attrs.get(key)
+        if isinstance(kinds, list) and index < len(kinds) and isinstance(kinds[index], DType):
+            return kinds[index]
+    for key in _SINGLE:
+        kind = node.attrs.get(key)
+        if isinstance(kind, DType):
+            return kind
+    if node.op.startswith("Decode"):
+        return DType.uint8
+    raise LoadError(
+        f"the element type of output {index} of this {node.op} is not known",
+        f"{graph.name}: node {node.name}",
+        "give a tensor behind it with --inputs",
+    )
+
+
+def _shape(node: Node, index: int) -> Shape:
+    """The shape that a port states."""
+    for key in ("_output_shapes", "output_shapes"):
+        shapes = node.attrs.get(key)
+        if isinstance(shapes, list) and index < len(shapes) and isinstance(shapes[index], Shape):
+            return shapes[index]
+    return Shape(None)

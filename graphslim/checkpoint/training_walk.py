@@ -1,0 +1,326 @@
+"""The walk over a training graph, its visit, and the registry of the rules that it goes by."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+
+import numpy as np
+
+from graphslim.channels.facts import Fact, Ids, fact
+from graphslim.channels.joints import joined
+from graphslim.channels.rules import stated
+from graphslim.channels.sizes import Sizes
+from graphslim.channels.walk import ParamAxis, Walk
+from graphslim.ir import Graph, Node, Port
+from graphslim.ir.families import VARIABLES
+from graphslim.ops.table import CHANNEL_RULES, UNKNOWN, OpVisit
+
+_FAMILIES: Dict[str, TrainingRule] = {}
+TRAINING_RULES: Dict[str, TrainingRule] = {}
+STATES_NUMBERS = frozenset(("BroadcastGradientArgs", "DynamicStitch", "ConcatOffset"))
+"""Ops whose rules give the numbers of their outputs themselves, with the origins."""
+LONGEST = 1 << 22
+"""Axes of more positions are not followed: no parameter has such."""
+
+
+class TrainingVisit(OpVisit):
+    """An op of a training graph as a rule sees it; `walk` is a `TrainingWalk`."""
+
+    def tie(self, first: Ids, second: Ids) -> None:
+        """Makes channels one; sides that are not followed, or do not fit, are left as they are."""
+        self._walk.tie(self.node, first, second)
+
+    def pin(self, ids: Ids, why: str) -> None:
+        """Nothing is pinned in training graphs."""
+
+    def mark(self, ids: Ids, role: str) -> None:
+        """Roles do not matter in training graphs."""
+
+    def split(
+        self, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]
+    ) -> Sequence[Ids]:
+        """The ids of the axes that one is split into: those of the part along which it is cut."""
+        parts: Sequence[Ids] = self._walk.split(self.node, flat, sizes, preferred)
+        return parts
+
+    def merged(self, ids: np.ndarray) -> np.ndarray:
+        """For each id the first one that the ties so far make the same channel; shape (n,)."""
+        firsts: np.ndarray = self._walk.merged(ids)
+        return firsts
+
+    def is_rooted(self, ids: np.ndarray) -> bool:
+        """Whether the ties so far lead from one of these ids to a variable."""
+        rooted: bool = self._walk.is_rooted(ids)
+        return rooted
+
+    def going(self, ids: np.ndarray) -> np.ndarray:
+        """Which of these ids the ties so far lead from to one that goes; bool of their shape."""
+        going: np.ndarray = self._walk.going(ids)
+        return going
+
+    def product(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """The ids of axes that are flattened together, each spread to the whole shape."""
+        flat: np.ndarray = self._walk.product(parts)
+        return flat
+
+    def is_product(self, ids: np.ndarray) -> bool:
+        """Whether ids are of axes that were flattened together."""
+        mixed: bool = self._walk.is_product(ids)
+        return mixed
+
+    def parameter(self, shape: Sequence[int]) -> Fact:
+        """The fact of a variable: new ids on every axis."""
+        known: Fact = self._walk.parameter(self.node, shape)
+        return known
+
+    def number(self, ids: np.ndarray) -> float:
+        """An origin (see `analysis.sizes`) of a number that counts these channels."""
+        origin: float = self._walk.sizes.number(ids)
+        return origin
+
+    def counted(self, index: int, element: int) -> Tuple[Optional[int], Ids]:
+        """See `OpVisit.counted`; axes longer than any parameter's are not followed."""
+        value = self[index].value
+        if value is not None and value.ravel()[element] > LONGEST:
+            return int(value.ravel()[element]), None
+        return super().counted(index, element)
+
+
+TrainingRule = Callable[[TrainingVisit], Any]
+
+
+def training_rule(*ops: str, family: bool = False) -> Callable[[TrainingRule], TrainingRule]:
+    """Registers what ops do in training graphs: a fact, or one for each output.
+
+    Args:
+        ops: the ops.
+        family: whether these are the beginnings of their names.
+    """
+
+    def register(function: TrainingRule) -> TrainingRule:
+        (_FAMILIES if family else TRAINING_RULES).update(dict.fromkeys(ops, function))
+        return function
+
+    return register
+
+
+def rule_for(node: Node) -> Optional[TrainingRule]:
+    """The rule of an op in a training graph; None if it has none."""
+    rule = TRAINING_RULES.get(node.op) or CHANNEL_RULES.get(node.op)
+    if rule is None:
+        families = [start for start in _FAMILIES if node.op.startswith(start)]
+        rule = _FAMILIES[families[0]] if families else None
+    return rule
+
+
+def alike(op: TrainingVisit, facts: Sequence[Fact]) -> Fact:
+    """The fact of tensors that have one shape; ties them axis by axis."""
+    known = [data for data in facts if data.shape is not None]
+    if not known or any(data.rank != known[0].rank for data in known):
+        return known[0] if known else UNKNOWN
+    shape: List[Optional[int]] = []
+    ids: List[Ids] = []
+    for axis in range(len(known[0].ids)):
+        sizes = [data.size(axis) for data in known]
+        arrays = [data.ids[axis] for data in known if data.ids[axis] is not None]
+        for other in arrays[1:]:
+            op.tie(arrays[0], other)
+        shape.append(next((size for size in sizes if size is not None), None))
+        ids.append(arrays[0] if arrays else None)
+    return Fact(tuple(shape), tuple(ids))
+
+
+def spread(op: TrainingVisit, facts: Sequence[Fact]) -> Fact:
+    """Broadcasts as numpy does; an axis has the ids of any operand that is followed there."""
+    if any(known.shape is None for known in facts):
+        return UNKNOWN
+    rank = max(len(known.ids) for known in facts)
+    shape: List[Optional[int]] = []
+    ids: List[Ids] = []
+    for axis in range(-rank, 0):
+        there = [known for known in facts if len(known.ids) >= -axis]
+        wide = [known for known in there if known.size(axis) != 1] or there
+        arrays = [known.ids[axis] for known in wide if known.ids[axis] is not None]
+        for other in arrays[1:]:
+            op.tie(arrays[0], other)
+        sizes = [known.size(axis) for known in wide if known.size(axis) is not None]
+        shape.append(sizes[0] if sizes else None)
+        first = arrays[0] if arrays else None
+        ids.append(first if first is not None and len(first) == shape[-1] else None)
+    return Fact(tuple(shape), tuple(ids))
+
+
+def along(op: TrainingVisit, data: Fact, axis: int, vector: Ids) -> Fact:
+    """A tensor whose axis is tied with a vector's ids, which it takes where it has none."""
+    if data.shape is None or vector is None:
+        return data
+    own = data.channels(axis)
+    if own is None:
+        return fact(data.shape, {**dict(enumerate(data.ids)), axis % len(data.ids): vector})
+    op.tie(own, vector)
+    return data
+
+
+def plain(data: Fact) -> Fact:
+    """A tensor of that shape with other numbers."""
+    return data._replace(value=None, atoms=None)
+
+
+# ------------------------------------------------------------------ the walk
+
+Found = Mapping[str, Mapping[int, np.ndarray]]
+"""For axes of variables, by node, positions."""
+
+
+class TrainingSizes(Sizes):
+    """Shape arithmetic as in inference, and that of gradients."""
+
+    def _values(
+        self, node: Node, inputs: Sequence[Fact], outs: Sequence[Fact]
+    ) -> Optional[List[np.ndarray]]:
+        if node.op not in STATES_NUMBERS:
+            return super()._values(node, inputs, outs)
+        known = [out.value for out in outs if out.value is not None]
+        return known if len(known) == len(outs) else None
+
+    def _origins(
+        self,
+        node: Node,
+        inputs: Sequence[Fact],
+        outs: Sequence[Fact],
+        values: Sequence[np.ndarray],
+    ) -> Sequence[np.ndarray]:
+        if node.op not in STATES_NUMBERS:
+            return super()._origins(node, inputs, outs, values)
+        return [np.asarray(out.atoms) for out in outs]
+
+
+class TrainingWalk(Walk):
+    """Collects the ties of a training graph.
+
+    Args:
+        graph: the graph.
+        going: what goes from each variable, by axis, where a walk before has found it. With this
+            axes can be followed that are flattened together: a position of the product goes where
+            either part goes.
+
+    Attributes:
+        tied_by: for each tie, the node that makes it.
+    """
+
+    def __init__(self, graph: Graph, going: Optional[Found] = None) -> None:
+        super().__init__(graph)
+        self._going, self._stays = going or {}, self.fresh(1)
+        self.sizes: TrainingSizes = TrainingSizes(graph)
+        self.tied_by: List[str] = []
+        self._first = np.zeros(0, np.int64)
+        self._joined = 0
+        self._variables: List[np.ndarray] = []
+        self._gone: List[np.ndarray] = []
+
+    def visit(self, node: Node) -> None:
+        """Lets the rule of an op work; where it cannot, the op is one that is not followed."""
+        inputs = self.read(node)
+        sources = {port.node for port in self.graph.data_inputs(node)}
+        if node.op == "Const" or node.op in VARIABLES or (sources and sources <= self._constants):
+            self._constants.add(node.name)
+        rule = rule_for(node)
+        ties, resizes = len(self.ties), len(self.sizes.resizes)
+        visit = TrainingVisit(node, inputs, self)
+        outs = stated(node, inputs)
+        try:
+            if rule is not None:
+                given = rule(visit)
+                outs = [given] if isinstance(given, Fact) else list(given)
+            self.facts[node.name] = self.sizes.follow(visit, outs)
+        except Exception:  # a rule may raise anything where a node does not fit it
+            del self.ties[ties:], self.tied_by[ties:], self.sizes.resizes[resizes:]
+            self._joined = min(self._joined, ties)
+            self.facts[node.name] = stated(node, inputs)
+
+    def _shared_vector(self, port: Port) -> Optional[Node]:
+        """None: a constant that several ops read, as an initial value, is one for all of them."""
+        return None
+
+    def parameter(self, node: Node, shape: Sequence[int]) -> Fact:
+        """The fact of a variable: fresh ids on every axis."""
+        ids: Dict[int, Ids] = {}
+        for axis, size in enumerate(shape):
+            self.axes.append(ParamAxis(node.name, axis, self.count, size))
+            ids[axis] = own = self.fresh(size)
+            self._variables.append(own)
+            gone = self._going.get(node.name, {}).get(axis)
+            if gone is not None:
+                self._gone.append(own[gone])
+        return fact(tuple(shape), ids)
+
+    def tie(self, node: Node, first: Ids, second: Ids) -> None:
+        """Makes channels one; sides that are not followed, or do not fit, are left as they are."""
+        if first is None or second is None or first is second or len(first) != len(second):
+            return
+        self.ties.append((first, second))
+        self.tied_by.append(node.name)
+
+    def split(
+        self, node: Node, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]
+    ) -> List[Ids]:
+        """The ids of the axes that one is split into: those of the part along which it is cut."""
+        best, gone = (
+            len(sizes) - 1 if preferred is None else preferred,
+            self.going(flat).reshape(sizes),
+        )
+        for place in range(len(sizes)):
+            lanes = np.moveaxis(gone, place, 0).reshape(sizes[place], -1)
+            if gone.any() and not gone.all() and (lanes == lanes[:, :1]).all():
+                best = place
+        lanes = np.moveaxis(flat.reshape(sizes), best, 0).reshape(sizes[best], -1)
+        self.tie(node, np.repeat(lanes[:, 0], lanes.shape[1] - 1), lanes[:, 1:].ravel())
+        parts: List[Ids] = [None] * len(sizes)
+        parts[best] = np.ascontiguousarray(lanes[:, 0])
+        return parts
+
+    def merged(self, ids: np.ndarray) -> np.ndarray:
+        """For each id the first one of its channel, as the ties so far have it."""
+        found: np.ndarray = self._so_far()[ids]
+        return found
+
+    def is_rooted(self, ids: np.ndarray) -> bool:
+        """Whether an id is of a channel that a variable has, as the ties so far have it."""
+        return bool(self._reached(ids, self._variables).any())
+
+    def going(self, ids: np.ndarray) -> np.ndarray:
+        """Which ids are of channels that go, as the ties so far have it; bool of shape (n,)."""
+        return self._reached(ids, self._gone)
+
+    def product(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """The ids of axes that are flattened together.
+
+        Args:
+            parts: the ids of each, all of the shape of the tensor that is flattened.
+        """
+        flat = np.broadcast_to(self._stays, parts[0].shape)
+        for ids in parts:
+            flat = np.where(self.going(ids), ids, flat)
+        return flat.ravel()
+
+    def is_product(self, ids: np.ndarray) -> bool:
+        """Whether ids are of axes that were flattened together."""
+        first = self._so_far()
+        return bool((first[ids] == first[self._stays]).any())
+
+    def _reached(self, ids: np.ndarray, starts: Sequence[np.ndarray]) -> np.ndarray:
+        first = self._so_far()
+        reached = np.zeros(len(first), bool)
+        for ids_there in starts:
+            reached[first[ids_there]] = True
+        mask: np.ndarray = reached[first[ids]]
+        return mask
+
+    def _so_far(self) -> np.ndarray:
+        """Per id the first one of its channel; the ties that are new are worked in."""
+        fresh = np.arange(len(self._first), self.count)
+        if len(fresh) or self._joined < len(self.ties):
+            both = np.concatenate([self._first, fresh])
+            self._first = joined(both, self.ties[self._joined :])
+            self._joined = len(self.ties)
+        return self._first
