@@ -190,7 +190,7 @@ def plan(
         RuntimeUnavailable: the graph has to run, and TensorFlow is not there.
     """
     # Reading and inspecting a graph take none of this.
-    from graphslim.planning import Means, make_plan
+    from graphslim.planner import Means, make_plan
     from graphslim.sampling import Samples
 
     find_blocks(graph)

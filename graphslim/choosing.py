@@ -10,7 +10,7 @@ from graphslim.criteria import AGGREGATES, find_criterion
 from graphslim.errors import PlanError
 from graphslim.option_types import Finite, Number, Share
 from graphslim.options import Command, combined, packed
-from graphslim.planning import Means
+from graphslim.planner import Means
 from graphslim.plans import DEAD_BELOW, RANKS, ROUNDINGS, SCOPES, Selection, read_settings
 from graphslim.progress import Tick, silent
 from graphslim.sampling import Images, Samples

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from graphslim.analysis.channels import analyse
 from graphslim.bench import Bench, Spread, bench
-from graphslim.criteria import Scores, find_criterion, score
+from graphslim.criteria import Scores, check_aggregate, find_criterion, score
 from graphslim.ir import Graph
 from graphslim.latency import (
     WITHIN,
@@ -33,7 +33,7 @@ from graphslim.plans import (
 from graphslim.progress import Tick, silent
 from graphslim.rewrite import apply, apply_in_place
 from graphslim.runtime import run_as_shipped
-from graphslim.sampling import Examples, Samples, caution
+from graphslim.sampling import Examples, Samples, caution, measure
 from graphslim.words import percent, plural
 
 
@@ -78,6 +78,10 @@ def make_plan(graph: Graph, wish: Selection, means: Optional[Means] = None) -> P
     channels = analyse(graph)
     groups = in_scope(graph, channels, wish)
     check_possible(graph, channels, groups, wish)
+    check_aggregate(wish.aggregate or criterion.aggregate)
+    sampled = None
+    if criterion.kind != "weights":
+        sampled = measure(graph, channels, groups, criterion, data=means.samples, seed=wish.seed)
     scores = score(
         graph,
         channels,
@@ -85,7 +89,7 @@ def make_plan(graph: Graph, wish: Selection, means: Optional[Means] = None) -> P
         criterion,
         aggregate=wish.aggregate,
         seed=wish.seed,
-        data=means.samples,
+        sampled=sampled,
     )
     plan = (
         plan_scored(graph, wish, scores)
@@ -175,10 +179,10 @@ def _by_latency(graph: Graph, wish: Selection, scores: Scores, means: Means) -> 
         plan = plan_scored(graph, wish._replace(latency=share), scores, predictor.share)
         return plan, plan.achieved.achieved if plan.achieved else share
 
-    def measure(plan: Plan) -> Spread:
+    def measured(plan: Plan) -> Spread:
         return timed(apply(graph, plan)).ratio
 
-    plan, promise = reach(wish.latency, plan_for, measure, noise=noise)
+    plan, promise = reach(wish.latency, plan_for, measured, noise=noise)
     return plan._replace(
         settings={
             **plan.settings,

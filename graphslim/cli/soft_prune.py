@@ -22,7 +22,7 @@ from graphslim.errors import PlanError
 from graphslim.feeds import Images
 from graphslim.folders import check_folder
 from graphslim.options import Reading, model_options, sample_options
-from graphslim.planning import cautions_of, is_sampled, make_plan
+from graphslim.planner import cautions_of, is_sampled, make_plan
 from graphslim.plans import Plan, read_plan
 
 

@@ -10,7 +10,7 @@ from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.method.dictionaries import Filters
 from graphslim.method.scopes import Scope
-from graphslim.planning import make_plan
+from graphslim.planner import make_plan
 from graphslim.plans import Plan, Selection, plan_given
 
 MULTIPLE = 4

@@ -16,7 +16,6 @@ import numpy as np
 
 from graphslim.analysis.channels import Channels, Group
 from graphslim.criteria.registry import Criterion
-from graphslim.criteria.scores import sampler
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITIES, Graph, Port
 from graphslim.layout import needs_nhwc, to_nhwc
@@ -32,7 +31,6 @@ _SQUASHES = ("Softmax", "LogSoftmax", "Sigmoid", "ArgMax")
 _PASSES = frozenset((*IDENTITIES, *_SQUASHES, "Reshape", "Squeeze", "ExpandDims"))
 
 
-@sampler
 def measure(
     graph: Graph,
     channels: Channels,
