@@ -188,7 +188,7 @@ def plan(
     """
     # Reading and inspecting a graph take none of this.
     from graphslim.measure.samples import Samples
-    from graphslim.planning import Means, make_plan
+    from graphslim.planner import Means, make_plan
 
     find_blocks(graph)
     if removed is not None:

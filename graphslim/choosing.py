@@ -12,7 +12,7 @@ from graphslim.measure.images import Images
 from graphslim.measure.samples import Samples
 from graphslim.option_types import Finite, Number, Share
 from graphslim.options import Command, combined, packed
-from graphslim.planning import Means
+from graphslim.planner import Means
 from graphslim.plans import DEAD_BELOW, RANKS, ROUNDINGS, SCOPES, Selection, read_settings
 from graphslim.progress import Tick, silent
 

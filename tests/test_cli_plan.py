@@ -187,14 +187,14 @@ def test_prune_json_tells_both_differences(run: Run) -> None:
 @pytest.mark.tf
 def test_a_result_that_is_wrong_is_not_written(run: Run, monkeypatch: Any) -> None:
     pytest.importorskip("tensorflow")
-    from graphslim import planning
+    from graphslim import planner
 
     def broken(graph: gs.Graph, plan: gs.Plan) -> None:
         gs.apply_in_place(graph, plan)
         tensor = graph["p/w"].attrs["value"]
         graph.set_attr("p/w", "value", tensor.with_numbers(2 * tensor.numbers()))
 
-    monkeypatch.setattr(planning, "apply_in_place", broken)
+    monkeypatch.setattr(planner, "apply_in_place", broken)
     found = run("prune net.pb -o out.pb --criterion l1 --ratio 0.5", status=1)
     assert "the result differs by" in found.err and run.files() == ["net.pb"]
 

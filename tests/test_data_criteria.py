@@ -12,10 +12,10 @@ from tiny import constant, groups, tiny
 import graphslim as gs
 from graphslim.criteria.registry import Criterion, find_criterion
 from graphslim.criteria.responses import activation, apoz, taylor
-from graphslim.criteria.scores import score
+from graphslim.criteria.scores import Scores, score
 from graphslim.errors import PlanError, VerifyError
 from graphslim.measure.sampled_scores import differentiable, measure
-from graphslim.measure.samples import caution
+from graphslim.measure.samples import Data, caution
 from graphslim.runtime import Session
 
 # ------------------------------------------------------------------- the functions
@@ -133,11 +133,16 @@ def test_scores_by_name_on_random_inputs() -> None:
     graph = tiny(SMALL)
     one = groups(graph)["conv"]
     channels = gs.analyse(graph)
-    first, same, other = (
-        score(graph, channels, [one], "activation", seed=seed).own["conv"] for seed in (0, 0, 9)
-    )
+
+    def scored(name: str, data: Data = None, seed: int = 0) -> Scores:
+        sampled = measure(graph, channels, [one], find_criterion(name), data=data, seed=seed)
+        return score(graph, channels, [one], name, sampled=sampled)
+
+    first, same, other = (scored("activation", seed=seed).own["conv"] for seed in (0, 0, 9))
     assert (first == same).all() and (first != other).any()
-    ranked = score(graph, channels, [one], "apoz", data={"x": inputs()})
+    with pytest.raises(PlanError, match="nothing here can run the graph"):
+        score(graph, channels, [one], "apoz")
+    ranked = scored("apoz", {"x": inputs()})
     assert ranked.rank["conv"] == pytest.approx(1 - ranked.own["conv"])
 
 

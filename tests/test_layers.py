@@ -24,7 +24,7 @@ LAYERS: Tuple[Tuple[str, ...], ...] = (
     ("pipeline",),
     ("measure",),
     ("checkpoint",),
-    ("planning",),
+    ("planner",),
     ("report",),
     ("api", "optimizing", "testing", "show"),
     ("method", "option_types", "training"),

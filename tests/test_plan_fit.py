@@ -276,6 +276,22 @@ def test_a_plan_that_names_no_axis_or_position_of_the_weights_is_refused() -> No
             gs.apply(respell(graph), Plan.from_json(json.dumps(changed)), force=True)
 
 
+def test_a_plan_that_cuts_coupled_layers_differently_is_refused() -> None:
+    """Each layer by itself could lose these; the coupled channels of this graph lose more."""
+    graph = tiny(IR_SE)
+    tree = json.loads(plan_given(graph, {"e": [1, 2]}).to_json())
+    layers = {layer["param"] for layer in tree["layers"]}
+    consumers = [
+        cut
+        for cut in tree["groups"][0]["bindings"]
+        if cut["param"] in layers and cut["role"] == "consumer"
+    ]
+    assert consumers
+    consumers[0]["removed"] = [1]
+    with pytest.raises(PlanError, match="the plan removes 1 of 12 along axis"):
+        gs.apply(respell(graph), Plan.from_json(json.dumps(tree)), force=True)
+
+
 def test_a_constant_is_not_folded_twice() -> None:
     tree = json.loads(gs.plan(tiny(FOLDS % 2)).to_json())
     tree["folds"] *= 2

@@ -11,7 +11,7 @@ from command import Run
 from tiny import tiny
 
 import graphslim as gs
-from graphslim import planning
+from graphslim import planner
 from graphslim.testing import from_text
 
 # Channel 1 of `y` is never produced, but its offset makes it 2, which has to be folded into `c`.
@@ -99,7 +99,7 @@ def test_what_is_no_share(open_sizes: Run, words: List[str], told: str) -> None:
 def test_a_budget_without_sizes_is_refused_before_any_scores(
     open_sizes: Run, budget: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "score", lambda *_, **__: pytest.fail("scores were made"))
+    monkeypatch.setattr(planner, "score", lambda *_, **__: pytest.fail("scores were made"))
     words = ["prune", "open.pb", "-o", "o.pb", "--criterion", "taylor", budget, "0.5"]
     told = open_sizes(*words, status=2).err
     assert (
@@ -110,7 +110,7 @@ def test_a_budget_without_sizes_is_refused_before_any_scores(
 def test_a_budget_out_of_reach_is_refused_before_any_scores(
     open_sizes: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "score", lambda *_, **__: pytest.fail("scores were made"))
+    monkeypatch.setattr(planner, "score", lambda *_, **__: pytest.fail("scores were made"))
     words = ["prune", "open.pb", "-o", "o.pb", "--criterion", "taylor", "--params", "0.1"]
     told = open_sizes(*words, status=2).err
     assert "--params 0.1: at least 0.5 of the parameters is left" in told

@@ -24,7 +24,7 @@ from graphslim.cli.files import (
 from graphslim.graphdef.kinds import check_ending
 from graphslim.measure.images import Images
 from graphslim.options import Reading, Running, model_options, run_options, sample_options
-from graphslim.planning import cautions_of, is_sampled, make_plan
+from graphslim.planner import cautions_of, is_sampled, make_plan
 from graphslim.plans import fit, read_plan
 from graphslim.rewrite import apply as applied
 

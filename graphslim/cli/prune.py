@@ -41,7 +41,7 @@ from graphslim.pipeline import (
     Verify,
     find_pass,
 )
-from graphslim.planning import Means, RemoveChannels, cautions_of
+from graphslim.planner import Means, RemoveChannels, cautions_of
 from graphslim.plans import Selection
 from graphslim.support.reading import read_bytes
 

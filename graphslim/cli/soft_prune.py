@@ -21,7 +21,7 @@ from graphslim.cli.data import tell_data
 from graphslim.errors import PlanError
 from graphslim.measure.images import Images
 from graphslim.options import Reading, model_options, sample_options
-from graphslim.planning import cautions_of, is_sampled, make_plan
+from graphslim.planner import cautions_of, is_sampled, make_plan
 from graphslim.plans import Plan, read_plan
 from graphslim.support.writing import check_folder
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from graphslim.criteria import responses, weights  # noqa: F401  (they register theirs)
 from graphslim.criteria.registry import Criterion, criteria, criterion, find_criterion
-from graphslim.criteria.scores import AGGREGATES, Scores, sampler, score
+from graphslim.criteria.scores import AGGREGATES, Scores, check_aggregate, score
 
 __all__ = [
     "AGGREGATES",
     "Criterion",
     "Scores",
+    "check_aggregate",
     "criteria",
     "criterion",
     "find_criterion",
-    "sampler",
     "score",
 ]

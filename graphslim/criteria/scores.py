@@ -17,7 +17,7 @@ scores compare by their definition (`lamp`, `bn-scale`, shares) are ranked by th
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 from zlib import crc32
 
 import numpy as np
@@ -61,18 +61,19 @@ AGGREGATES: Mapping[str, Callable[..., Array]] = MappingProxyType(
 )
 """Ways to make one score of those of several bindings."""
 
-Sampler = Callable[..., Mapping[str, Sequence[Array]]]
-_samplers: List[Sampler] = []
 
+def check_aggregate(aggregate: str) -> None:
+    """Refuses a name that is no way to aggregate.
 
-def sampler(function: Sampler) -> Sampler:
-    """Decorator that registers what scores groups from sample inputs.
-
-    It is called as `function(graph, channels, groups, criterion, data=data, seed=seed)` and gives,
-    by group id, one array of scores (n,) for each tensor that it looked at.
+    Raises:
+        PlanError: it is no key of `AGGREGATES`.
     """
-    _samplers[:] = [function]
-    return function
+    if aggregate not in AGGREGATES:
+        raise PlanError(
+            f"no way to aggregate called {aggregate!r}",
+            "--aggregate",
+            f"one of: {', '.join(AGGREGATES)}",
+        )
 
 
 def score(
@@ -83,7 +84,7 @@ def score(
     *,
     aggregate: Optional[str] = None,
     seed: int = 0,
-    data: Any = None,
+    sampled: Optional[Mapping[str, Sequence[Array]]] = None,
 ) -> Scores:
     """Scores the channels of groups.
 
@@ -94,8 +95,9 @@ def score(
         criterion: a criterion, or its name as for `find_criterion`.
         aggregate: how the scores of a group's bindings become one: a key of `AGGREGATES`; by
             default the criterion's own.
-        seed: for criteria that draw lots, or sample inputs that are drawn.
-        data: sample inputs, for criteria that look at responses or gradients.
+        seed: for criteria that draw lots.
+        sampled: for criteria that look at responses or gradients, by group id, one array of scores
+            (n,), float64, for each tensor that was looked at; see `graphslim.sampling.measure`.
 
     Raises:
         PlanError: no such criterion or aggregate, weights that are not finite, a criterion that
@@ -104,19 +106,18 @@ def score(
     """
     rule = find_criterion(criterion) if isinstance(criterion, str) else criterion
     way = aggregate or rule.aggregate
-    if way not in AGGREGATES:
-        raise PlanError(
-            f"no way to aggregate called {way!r}",
-            "--aggregate",
-            f"one of: {', '.join(AGGREGATES)}",
-        )
+    check_aggregate(way)
     if rule.kind == "weights":
-        found: Mapping[str, Sequence[Array]] = _from_weights(graph, channels, groups, rule, seed)
+        rows_of = _from_weights(graph, channels, groups, rule, seed)
+    elif sampled is None:
+        raise PlanError(
+            f"{rule.name} looks at {rule.kind}, and nothing here can run the graph", "--criterion"
+        )
     else:
-        found = _from_samples(graph, channels, groups, rule, seed, data)
+        rows_of = sampled
     scores, missing = Scores({}, {}), {}
     for group in groups:
-        rows = found.get(group.id, ())
+        rows = rows_of.get(group.id, ())
         known = ~np.isnan(np.array(rows)).all(axis=0) if len(rows) else np.zeros(len(group), bool)
         if not known.all():
             missing[group.id] = _why_missing(rule, known)
@@ -236,21 +237,3 @@ def _called(rule: Criterion, weights: Array, where: str, seed: int) -> Array:
             "it is called with an array of shape (channels, weights of each)",
         )
     return scores
-
-
-# ------------------------------------------------------------------ from sample inputs
-
-
-def _from_samples(
-    graph: Graph,
-    channels: Channels,
-    groups: Sequence[Group],
-    rule: Criterion,
-    seed: int,
-    data: Any,
-) -> Mapping[str, Sequence[Array]]:
-    if not _samplers:
-        raise PlanError(
-            f"{rule.name} looks at {rule.kind}, and nothing here can run the graph", "--criterion"
-        )
-    return _samplers[0](graph, channels, groups, rule, data=data, seed=seed)

@@ -17,7 +17,6 @@ import numpy as np
 
 from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.criteria.registry import Criterion
-from graphslim.criteria.scores import sampler
 from graphslim.errors import PlanError
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Tensor
 from graphslim.ir.families import IDENTITIES, RESHAPES
@@ -31,7 +30,6 @@ _SQUASHES = frozenset(("Softmax", "LogSoftmax", "Sigmoid", "ArgMax"))
 """Ops behind which a network that is sure of itself has next to no gradient, or none."""
 
 
-@sampler
 def measure(
     graph: Graph,
     channels: Channels,

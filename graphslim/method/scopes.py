@@ -14,7 +14,7 @@ from graphslim.ir import Block, Graph, Port
 from graphslim.ir.families import BATCH_NORMS, BIASES
 from graphslim.ir.query import behind
 from graphslim.method.dictionaries import Filters
-from graphslim.planning import make_plan
+from graphslim.planner import make_plan
 from graphslim.plans import Plan, Selection, block_of, plan_given, why_not
 from graphslim.plans.layers import layers_of
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from graphslim.analysis.channels import analyse
-from graphslim.criteria import Scores, find_criterion, score
+from graphslim.criteria import Scores, check_aggregate, find_criterion, score
 from graphslim.ir import Graph
-from graphslim.measure import sampled_scores  # noqa: F401  (registers what scores by samples)
 from graphslim.measure.bench import Bench, Spread, bench
 from graphslim.measure.latency import Setting, table_of
 from graphslim.measure.promise import WITHIN, Predictor, noise_of, quiet_enough, reach
+from graphslim.measure.sampled_scores import measure
 from graphslim.measure.samples import Examples, Samples, caution
 from graphslim.pipeline import Outcome, Pass
 from graphslim.plans import (
@@ -72,6 +72,10 @@ def make_plan(graph: Graph, wish: Selection, means: Optional[Means] = None) -> P
     channels = analyse(graph)
     groups = in_scope(graph, channels, wish)
     check_possible(graph, channels, groups, wish)
+    check_aggregate(wish.aggregate or criterion.aggregate)
+    sampled = None
+    if criterion.kind != "weights":
+        sampled = measure(graph, channels, groups, criterion, data=means.samples, seed=wish.seed)
     scores = score(
         graph,
         channels,
@@ -79,7 +83,7 @@ def make_plan(graph: Graph, wish: Selection, means: Optional[Means] = None) -> P
         criterion,
         aggregate=wish.aggregate,
         seed=wish.seed,
-        data=means.samples,
+        sampled=sampled,
     )
     plan = (
         plan_scored(graph, wish, scores)
@@ -169,10 +173,10 @@ def _by_latency(graph: Graph, wish: Selection, scores: Scores, means: Means) -> 
         plan = plan_scored(graph, wish._replace(latency=share), scores, predictor.share)
         return plan, plan.achieved.achieved if plan.achieved else share
 
-    def measure(plan: Plan) -> Spread:
+    def measured(plan: Plan) -> Spread:
         return timed(apply(graph, plan)).ratio
 
-    plan, promise = reach(wish.latency, plan_for, measure, noise=noise)
+    plan, promise = reach(wish.latency, plan_for, measured, noise=noise)
     return plan._replace(
         settings={
             **plan.settings,
