@@ -13,7 +13,7 @@ from graphslim.graphdef.signature import ShapesLike
 from graphslim.ir import Block, Graph
 from graphslim.pipeline import FindBlocks, Pipeline, passes
 from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_given, read_settings, settings_of
-from graphslim.progress import Tick, silent
+from graphslim.support.progress import Tick, silent
 
 if TYPE_CHECKING:
     import numpy as np
@@ -181,7 +181,7 @@ def plan(
         loss_output: the tensor that gradients are taken of; by default the outputs.
         batch: examples per run, where the graph leaves that open.
         threads: threads within an op while latency is measured.
-        progress: told of what takes long; see `graphslim.progress`.
+        progress: told of what takes long; see `graphslim.support.progress`.
 
     Raises:
         PlanError: the wish makes no sense for this graph, or cannot be met.
@@ -251,7 +251,7 @@ def verify(
             0.0001, 0.004 and 0.03 where a graph computes in float16 and bfloat16, and 0.01 where
             batch norms were frozen in the training phase.
         force: allow a plan that was made for another checkpoint.
-        progress: told how many runs are done; see `graphslim.progress`.
+        progress: told how many runs are done; see `graphslim.support.progress`.
 
     Returns:
         what was measured of each output, over all inputs.

@@ -15,8 +15,8 @@ from graphslim.errors import GraphslimError, VerifyError
 from graphslim.feeds import random_feeds
 from graphslim.ir import Graph, Port
 from graphslim.layout import needs_nhwc
-from graphslim.progress import Tick, silent
 from graphslim.sampling import Data, Examples, Samples
+from graphslim.support.progress import Tick, silent
 
 RUNS, WARMUP = 50, 5
 """How often each graph is timed by default, and how often it is run before that."""

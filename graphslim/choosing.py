@@ -12,8 +12,8 @@ from graphslim.option_types import Finite, Number, Share
 from graphslim.options import Command, combined, packed
 from graphslim.planning import Means
 from graphslim.plans import DEAD_BELOW, RANKS, ROUNDINGS, SCOPES, Selection, read_settings
-from graphslim.progress import Tick, silent
 from graphslim.sampling import Images, Samples
+from graphslim.support.progress import Tick, silent
 
 
 class Choosing(NamedTuple):

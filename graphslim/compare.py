@@ -15,11 +15,11 @@ from graphslim.fidelity import Agreement, Measures, decision_of
 from graphslim.ir import Graph, Port
 from graphslim.layout import needs_nhwc, to_nhwc
 from graphslim.plans import Plan
-from graphslim.progress import Tick, silent
 from graphslim.rewrite import zero_consumers
 from graphslim.runtime import Session, known_part, unknown_ops
 from graphslim.sampling.about import About
 from graphslim.sampling.examples import Data, Examples, Samples
+from graphslim.support.progress import Tick, silent
 
 
 def verify(
@@ -53,7 +53,7 @@ def verify(
         tolerance: largest difference allowed, as a share of each output's range; by default 0.0001,
             and more where a graph magnifies rounding; see `analysis.precision.tolerance_of`.
         force: allow a plan that was made for another checkpoint.
-        progress: told how many runs are done; see `graphslim.progress`.
+        progress: told how many runs are done; see `graphslim.support.progress`.
 
     Raises:
         GraphslimError: the graphs differ in inputs, outputs or the shapes of those, or the data do

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Dict, Match, Optional
 
-from graphslim.words import elided, visible
+from graphslim.support.text import elided, visible
 
 _LONGEST = {"where": 200, "what": 400, "hint": 500}
 """Characters of each part of a message that are shown; names from a file may be of any length."""

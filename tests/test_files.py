@@ -30,8 +30,8 @@ from graphslim.method.dictionaries import read_dictionary
 from graphslim.plans import read_plan
 from graphslim.plans.settings import LARGEST, read_settings
 from graphslim.reading import read_bytes
+from graphslim.support.text import elided, is_finite, visible
 from graphslim.testing import from_text
-from graphslim.words import elided, is_finite, visible
 from graphslim.writing import replacing
 
 NETWORK = """

@@ -13,7 +13,7 @@ LAYERS: Tuple[Tuple[str, ...], ...] = (
     ("_version", "garbage", "lazy", "parts", "progress", "words"),
     ("errors",),
     ("importing", "ir", "folders", "reading", "writing"),
-    ("arrays",),
+    ("arrays", "channels", "support"),
     ("graphdef", "ops"),
     ("analysis",),
     ("match", "layout", "criteria", "remedies"),

@@ -8,7 +8,7 @@ from graphslim.analysis.switches import silent_noise
 from graphslim.ir import Graph, Node
 from graphslim.ir.families import STATEFUL_DRAWS, SWITCHES
 from graphslim.ir.query import needed
-from graphslim.words import plural
+from graphslim.support.text import plural
 
 _OPAQUE = frozenset(("TRTEngineOp", "PyFunc", "EagerPyFunc", "PyFuncStateless"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List
 
+from graphslim.channels.reasons import IsInput
 from graphslim.ir import Node
 from graphslim.ops.table import Fact, Ids
 
@@ -28,7 +29,7 @@ def with_given_shape(walk: Any, node: Node, outs: List[Fact]) -> List[Fact]:
         if size and old is None
     }
     for ids in fresh.values():
-        walk.pin(node, ids, "it is a graph input")
+        walk.pin(node, ids, IsInput("it is a graph input"))
     first = outs[0] if outs else Fact()
     ids_known = first.ids or (None,) * len(sizes)
     return [first._replace(shape=sizes, ids=ids_known).with_ids(fresh), *outs[1:]]

@@ -12,10 +12,13 @@ from typing import Any, List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from graphslim.analysis.components import connected
+from graphslim.channels.reasons import OtherAxis
 from graphslim.ops.joints import Joint
 
 _OTHER_PART = "another part of the axis that it was split from loses channels instead"
-_NOT_FOLLOWED = "it is flattened with another axis of channels in a way that is not followed"
+_NOT_FOLLOWED = OtherAxis(
+    "it is flattened with another axis of channels in a way that is not followed"
+)
 
 
 class Pin(NamedTuple):

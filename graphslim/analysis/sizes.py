@@ -27,6 +27,7 @@ from graphslim.analysis.arithmetic import (
     pair,
 )
 from graphslim.analysis.given import with_given_shape
+from graphslim.channels.reasons import ComputedSize, OpenSize
 from graphslim.ir import IDENTITIES, Node, Port
 from graphslim.ops.guard import LONGEST, fits
 from graphslim.ops.table import STRUCTURAL, VALUE_RULES, Fact, Ids, ValueVisit
@@ -36,7 +37,7 @@ COMPUTED, FIXED = -1, -2
 FIRST = -3
 _TRACKED = 1024
 """Tensors of more elements are not followed."""
-_UNFOLLOWED = "its size is computed in a way that is not followed"
+_UNFOLLOWED = ComputedSize("its size is computed in a way that is not followed")
 
 
 class Resize(NamedTuple):
@@ -119,7 +120,7 @@ class Sizes:
         elif ids is None or not len(ids):
             return
         elif atom < 0:
-            self._walk.pin(node, ids, "its size is computed from numbers that stay")
+            self._walk.pin(node, ids, ComputedSize("its size is computed from numbers that stay"))
         else:
             start, param = self._constant_at(atom)
             self.resizes.append(Resize(node.name, slot, element, param, atom - start, ids, sign))
@@ -152,7 +153,7 @@ class Sizes:
         """Numbers that may not change; see `OpVisit.literal`."""
         for element, counts in self._in(known):
             self._taken.add((slot, element))
-            self._walk.pin(node, counts.ids, f"its size is used by a {node.op}")
+            self._walk.pin(node, counts.ids, ComputedSize(f"its size is used by a {node.op}"))
         if known.value is None or np.isnan(known.value).any():
             return None
         return [int(number) for number in known.value.ravel()]
@@ -162,7 +163,9 @@ class Sizes:
         own, param = numbers.channels(0), self._vector(numbers)
         if own is None or numbers.value is None or param is None or not self._is_index(param):
             for some in (own, ids):
-                self._walk.pin(node, some, "it is picked by positions that are not constant")
+                self._walk.pin(
+                    node, some, OpenSize("it is picked by positions that are not constant")
+                )
             return
         self._walk.tie(node, own, ids[numbers.value.astype(np.int64)])
         self.renumbers.append(Renumber(node.name, slot, param, ids))
@@ -195,7 +198,9 @@ class Sizes:
             for slot, known in enumerate(inputs):
                 for element, counted in self._in(known):
                     if (slot, element) not in taken:
-                        self._walk.pin(node, counted.ids, f"its size is used by a {node.op}")
+                        self._walk.pin(
+                            node, counted.ids, ComputedSize(f"its size is used by a {node.op}")
+                        )
             return [_forgetful(node, out) for out in outs] if inputs else outs
         origins = self._origins(node, inputs, outs, values)
         for place, (value, atoms) in enumerate(zip(values, origins)):

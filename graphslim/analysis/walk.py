@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple, Type
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from graphslim.analysis.audit import audit
 from graphslim.analysis.computed import ComputedWeights, element_type
 from graphslim.analysis.joints import Pin
 from graphslim.analysis.sizes import Sizes
+from graphslim.channels.reasons import IsInput, IsOutput, Reason, WeightsMade, WeightsMadeInRun
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor, Use
 from graphslim.ir.query import constant_nodes
@@ -90,7 +91,7 @@ class Walk:
         for port in self.graph.outputs:
             node, known = self.graph[port.node], self.fact(port)
             for ids in [*known.ids, *self.sizes.counted_by(known)]:
-                self.pin(node, ids, "it is a graph output")
+                self.pin(node, ids, IsOutput("it is a graph output"))
 
     def visit(self, node: Node) -> None:
         """Lets the rule of an op work, and sees to what it forgets."""
@@ -122,7 +123,7 @@ class Walk:
             self._tell_of_weights(node, inputs, before[1], computable)
         if node.name in self.graph.inputs:
             for ids in (ids for out in outs for ids in out.ids):
-                self.pin(node, ids, "it is a graph input")
+                self.pin(node, ids, IsInput("it is a graph input"))
 
     def _notes(self) -> Tuple[List[Any], ...]:
         """All that a visit may add to; first what the audit looks at, in its order."""
@@ -151,12 +152,14 @@ class Walk:
             return
         if dtype is None or not dtype.is_floating:
             return
-        how = "while the graph runs"
+        kind: Type[Reason] = WeightsMade
         if node.name in self.computed.opaque:
             how = "in a way that is not known"
         elif computable:
             how = "to numbers that are not known"
-        why = f"weights are computed from it by a {node.op}, {how}"
+        else:
+            kind, how = WeightsMadeInRun, "while the graph runs"
+        why = kind(f"weights are computed from it by a {node.op}, {how}")
         self.pins[first:] = [pin._replace(why=why) for pin in self.pins[first:]]
 
     def fact(self, port: Port) -> Fact:

@@ -29,7 +29,7 @@ from graphslim.plans.make import folds_of
 from graphslim.rewrite import apply
 from graphslim.runtime import write_checkpoint
 from graphslim.saving import save
-from graphslim.words import plural
+from graphslim.support.text import plural
 
 SUMMARY = "summary.json"
 CLOSE = 1e-5

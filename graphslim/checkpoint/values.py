@@ -11,7 +11,7 @@ from graphslim.graphdef.freeze import VARIABLES
 from graphslim.graphdef.meta_graph import Kept
 from graphslim.ir import Graph, Shape, Tensor
 from graphslim.runtime import Checkpoint
-from graphslim.words import plural
+from graphslim.support.text import plural
 
 _AVERAGE = "/ExponentialMovingAverage"
 """What TensorFlow appends to a variable's name for its moving average."""

@@ -19,7 +19,7 @@ from graphslim.cli import console
 from graphslim.cli.console import BAD_INPUT, FAILED, INTERRUPTED, OK, PIPE
 from graphslim.errors import GraphslimError, VerifyError
 from graphslim.importing import DefinitionWarning
-from graphslim.words import elided, meant, visible
+from graphslim.support.text import elided, meant, visible
 
 _LONGEST = 1500
 """Characters of the longest line that an error is told in."""

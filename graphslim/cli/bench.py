@@ -7,7 +7,7 @@ from typing import Optional
 
 import click
 
-from graphslim import progress, runtime
+from graphslim import runtime
 from graphslim.bench import RUNS, WARMUP
 from graphslim.bench import bench as measure
 from graphslim.cli import console
@@ -15,6 +15,7 @@ from graphslim.cli.data import tell_data
 from graphslim.feeds import Images
 from graphslim.options import Reading, model_options, sample_options
 from graphslim.show.bench import print_bench
+from graphslim.support import progress
 
 
 @click.command(short_help="Time two graphs side by side.")

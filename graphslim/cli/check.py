@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, NamedTuple, Optional
 
-from graphslim import progress, runtime, show
+from graphslim import runtime, show
 from graphslim.analysis.cautions import random_node
 from graphslim.cli import console
 from graphslim.errors import VerifyError
@@ -13,6 +13,7 @@ from graphslim.graphdef.library import endless_call
 from graphslim.ir import Graph
 from graphslim.options import Running
 from graphslim.plans import Plan
+from graphslim.support import progress
 
 
 class Checked(NamedTuple):

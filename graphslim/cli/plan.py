@@ -7,7 +7,7 @@ from typing import Optional
 
 import click
 
-from graphslim import progress, show
+from graphslim import show
 from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
 from graphslim.choosing import Choosing, selection_options
@@ -27,6 +27,7 @@ from graphslim.options import Reading, Running, model_options, run_options, samp
 from graphslim.planning import cautions_of, is_sampled, make_plan
 from graphslim.plans import fit, read_plan
 from graphslim.rewrite import apply as applied
+from graphslim.support import progress
 
 
 @click.command(short_help="Choose channels; write down which go, and why.")

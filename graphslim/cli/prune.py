@@ -9,7 +9,7 @@ from typing import Any, List, Optional, Sequence, Tuple, cast
 
 import click
 
-from graphslim import progress, show
+from graphslim import show
 from graphslim.analysis.cautions import cautions
 from graphslim.analysis.cost import cost
 from graphslim.api import finders
@@ -44,6 +44,7 @@ from graphslim.pipeline import (
 from graphslim.planning import Means, RemoveChannels, cautions_of
 from graphslim.plans import Selection
 from graphslim.reading import read_bytes
+from graphslim.support import progress
 
 _DEAD = (
     *("scope", "only", "exclude", "multiple_of", "min_channels"),

@@ -11,7 +11,7 @@ from graphslim.cli import console
 from graphslim.fidelity import Agreement
 from graphslim.ir import Graph
 from graphslim.plans import Plan
-from graphslim.progress import bar
+from graphslim.support.progress import bar
 
 report_option = click.option(
     "--report",

@@ -8,7 +8,7 @@ from typing import Optional
 import click
 from click.core import ParameterSource
 
-from graphslim import progress, show
+from graphslim import show
 from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
 from graphslim.checkpoint import Trained
@@ -24,6 +24,7 @@ from graphslim.folders import check_folder
 from graphslim.options import Reading, model_options, sample_options
 from graphslim.planning import cautions_of, is_sampled, make_plan
 from graphslim.plans import Plan, read_plan
+from graphslim.support import progress
 
 
 @click.command("soft-prune", short_help="Set channels of a checkpoint to zero, to train on.")

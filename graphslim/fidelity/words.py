@@ -6,7 +6,7 @@ from typing import List, Optional, Tuple
 
 from graphslim.fidelity.agreement import Agreement
 from graphslim.fidelity.measures import OutputDifference
-from graphslim.words import percent
+from graphslim.support.text import percent
 
 _MEAN = "100 % is what a network would be off by that always gave the mean answer"
 

@@ -21,7 +21,7 @@ from graphslim.graphdef.protos import DecodeError, GraphDef, text_format
 from graphslim.graphdef.signature import ShapesLike, settle
 from graphslim.ir import Graph, Node, Port
 from graphslim.reading import read_bytes
-from graphslim.words import plural
+from graphslim.support.text import plural
 
 _NODE = 1
 """Number of `GraphDef.node`."""

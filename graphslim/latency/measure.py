@@ -22,7 +22,7 @@ from graphslim.latency.cut import NOTHING, Lab, cut_out
 from graphslim.latency.layers import Layer, layers_of
 from graphslim.latency.table import Row, Table, widths, without
 from graphslim.plans import check_sizes
-from graphslim.progress import Tick, silent
+from graphslim.support.progress import Tick, silent
 
 MULTIPLE = 8
 """Widths that a CPU's kernels are filled by; what is between takes as long as the next of them."""

@@ -14,7 +14,7 @@ from graphslim.ir import Graph
 from graphslim.latency.layers import layers_of
 from graphslim.latency.table import Table
 from graphslim.plans import Plan
-from graphslim.words import percent
+from graphslim.support.text import percent
 
 WITHIN = 0.02
 """How far the measured share may be from the one asked for."""

@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from graphslim.channels.reasons import OpenSize
 from graphslim.ops.table import (
     UNKNOWN,
     Fact,
@@ -17,7 +18,7 @@ from graphslim.ops.table import (
     value_rule,
 )
 
-_MEETS = "it meets a tensor of unknown shape in a Merge"
+_MEETS = OpenSize("it meets a tensor of unknown shape in a Merge")
 _DIFFERS = "the branches that meet in a Merge give it different sizes"
 
 

@@ -6,6 +6,7 @@ from typing import Any, Optional, Sequence
 
 import numpy as np
 
+from graphslim.channels.reasons import OpenSize, OtherAxis
 from graphslim.errors import AnalysisError
 from graphslim.ir import Node
 from graphslim.ops.grouped import grouped, groups_of
@@ -48,7 +49,7 @@ def convolution_output(op: OpVisit, ids: Ids, rank: int = 4) -> Fact:
     if op.node.op.endswith("DepthwiseConv2dNative"):
         shape[channel] = product([op[1].size(2), op[1].size(3)])
     kernel = [op[1].size(place) for place in range(rank - 2)]
-    op.pin_others(0, (0, channel), "it is convolved over")
+    op.pin_others(0, (0, channel), OtherAxis("it is convolved over"))
     return fact(
         tuple(slid(shape, kernel, window(op.node, rank))),
         {0: data.channels(0), channel % rank: ids},
@@ -72,7 +73,7 @@ def convolution(op: OpVisit) -> Fact:
     if op[0].size(channel) is None and op[1].size(rank - 2) in (None, 1):
         # It could be a convolution in groups, one for each channel; else it is taken for a plain
         # one, of as many channels as its filters read.
-        op.pin(out, "how many channels enter its convolution is not known")
+        op.pin(out, OpenSize("how many channels enter its convolution is not known"))
     tie_weights(op, entering, inside)
     op.mark(inside, "consumer")
     op.mark(out, "producer")
@@ -126,7 +127,7 @@ def depthwise(op: OpVisit) -> Fact:
     if rows is not None and multiplier is not None and fits(LONGEST, len(rows), multiplier):
         out = np.repeat(rows, multiplier)
     else:
-        op.pin(rows, "its depthwise multiplier is not known")
+        op.pin(rows, OpenSize("its depthwise multiplier is not known"))
     op.pin(op[1].channels(3), "it is a depthwise multiplier")
     return convolution_output(op, out)
 

@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
+from graphslim.channels.reasons import OpenSize
 from graphslim.ops.guard import LAID_OUT, LONGEST, fits
 from graphslim.ops.table import (
     UNKNOWN,
@@ -27,7 +28,7 @@ def concat(op: OpVisit) -> Fact:
     axes = op.literal(len(op) - 1 if late else 0)
     rank = max([part.rank or 0 for part in parts])
     if axes is None or not rank:
-        op.pin_all("it is concatenated over an axis that is not known")
+        op.pin_all(OpenSize("it is concatenated over an axis that is not known"))
         return axes_of(rank or None)
     joined = axes[0] % rank
     shape: List[Optional[int]] = []
@@ -142,7 +143,7 @@ def pack(op: OpVisit) -> Fact:
     facts = op.facts
     ranks = [part.rank for part in facts if part.rank is not None]
     if not ranks:
-        op.pin_all("it is stacked at an unknown rank")
+        op.pin_all(OpenSize("it is stacked at an unknown rank"))
         return UNKNOWN
     rank = ranks[0]
     at = int(op.node.attrs.get("axis", 0)) % (rank + 1)
@@ -173,7 +174,7 @@ def tile(op: OpVisit) -> Fact:
     """Repeats the ids; an axis of size 1 gets those that the number of its copies counts."""
     data, counts = op[0], op[1].value
     if data.shape is None or counts is None:
-        op.pin_all("it is repeated a number of times that is not known")
+        op.pin_all(OpenSize("it is repeated a number of times that is not known"))
         return axes_of(op[1].size(0))
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
@@ -191,7 +192,7 @@ def tile(op: OpVisit) -> Fact:
         else:
             op.resize(1, axis, None)
             if number is None:
-                op.pin(array, "it is repeated a number of times that is not known")
+                op.pin(array, OpenSize("it is repeated a number of times that is not known"))
             elif array is not None and not fits(LONGEST, len(array), number):
                 op.pin(array, "it is repeated more often than is followed")
                 array = None

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
+from graphslim.channels.reasons import OtherAxis
 from graphslim.errors import AnalysisError
 from graphslim.ops.guard import LAID_OUT, fits
 from graphslim.ops.sums import on_axis, stacked, summed, tie_weights, whole
@@ -44,7 +45,7 @@ def _merged(op: OpVisit, places: Sequence[Tuple[int, int]]) -> Tuple[Optional[in
     wide = [place for place, size in enumerate(sizes) if size != 1] or [*range(len(places))]
     for place, ids in enumerate(arrays):
         if place not in wide:
-            op.pin(ids, f"a {op.node.op} broadcasts it over another axis")
+            op.pin(ids, OtherAxis(f"a {op.node.op} broadcasts it over another axis"))
     stated = {sizes[place] for place in wide} - {None}
     if len(stated) > 1:
         raise AnalysisError(f"axes of sizes {sorted(stated)} meet", op.node.name)  # type: ignore

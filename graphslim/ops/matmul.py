@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, List, Optional, Sequence, Tuple
 
+from graphslim.channels.reasons import OpenSize
 from graphslim.errors import AnalysisError
 from graphslim.ir import Node
 from graphslim.ops.labels import multiply, multiply_cost, multiply_value
@@ -53,7 +54,7 @@ def matmul(op: OpVisit) -> Fact:
     """Ties the contracted axes, keeps rows and columns, aligns the batch."""
     found = labels_of(op.node, [op[0].rank, op[1].rank])
     if found is None:
-        op.pin_all("it enters a matrix product at an unknown rank")
+        op.pin_all(OpenSize("it enters a matrix product at an unknown rank"))
         return UNKNOWN
     return multiply(op, *found)
 

@@ -6,6 +6,7 @@ from typing import Any, List, Optional
 
 import numpy as np
 
+from graphslim.channels.reasons import OpenSize
 from graphslim.ops.table import (
     Fact,
     Ids,
@@ -59,7 +60,7 @@ def broadcast_to(op: OpVisit) -> Fact:
     """Keeps the ids of what is wide; what becomes wide has as many as the number counts."""
     data, wanted = op[0], op[1].value
     if data.shape is None or wanted is None:
-        op.pin_all("it is broadcast to a shape that is not known")
+        op.pin_all(OpenSize("it is broadcast to a shape that is not known"))
         return stated_alone(op, 1)
     shape: List[Optional[int]] = []
     ids: List[Ids] = []

@@ -6,6 +6,7 @@ from typing import Any, List, Optional
 
 import numpy as np
 
+from graphslim.channels.reasons import IsInput
 from graphslim.ir import IDENTITIES
 from graphslim.ops.guard import LONGEST
 from graphslim.ops.table import (
@@ -49,7 +50,7 @@ def placeholder(op: OpVisit) -> Fact:
     given = op.given_shape()
     shape = given if given is not None else op.shape_attr("shape")
     if op.node.op == "PlaceholderWithDefault":
-        op.pin_all("it is the default of a graph input")
+        op.pin_all(IsInput("it is the default of a graph input"))
     if shape is None or (shape == () and op.node.op == "Placeholder"):
         return UNKNOWN
     followed = [(axis, size) for axis, size in enumerate(shape) if size and size <= LONGEST]

@@ -6,10 +6,11 @@ from typing import Any, Optional
 
 import numpy as np
 
+from graphslim.channels.reasons import WeightsMade
 from graphslim.ops.guard import laid_out
 from graphslim.ops.table import Ids, OpVisit, ValueVisit
 
-UNKNOWN_WEIGHTS = "weights that read it are computed in a way that is not followed"
+UNKNOWN_WEIGHTS = WeightsMade("weights that read it are computed in a way that is not followed")
 """Why channels are pinned before a sum whose weights have no ids."""
 
 

@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
+from graphslim.channels.reasons import ComputedSize, OpenSize, OtherAxis
 from graphslim.ir import Node
 from graphslim.ops.sums import on_axis, stacked, summed, tie_weights, whole
 from graphslim.ops.table import (
@@ -41,16 +42,16 @@ def transposed(op: OpVisit) -> Fact:
         return fact(tuple(stated))
     if width is None:
         for ids in (inside, out):  # it could be any number of groups
-            op.pin(ids, "how many channels leave its transposed convolution is not known")
+            op.pin(ids, OpenSize("how many channels leave its transposed convolution is not known"))
     tie_weights(op, data.channels(channel), inside)
     op.mark(inside, "consumer")
     op.mark(out, "producer")
-    op.pin_others(2, (0, channel), "it is convolved over")
+    op.pin_others(2, (0, channel), OtherAxis("it is convolved over"))
     counted = {0: data.channels(0), channel % rank: out}
     length = op[0].size(0)
     if length is None:
         for ids in counted.values():
-            op.pin(ids, "its size is computed in a way that is not followed")
+            op.pin(ids, ComputedSize("its size is computed in a way that is not followed"))
     for place in range(length or 0):
         op.resize(0, place, counted.get(place) if length == rank else None)
     if inside is not None and out is not None:

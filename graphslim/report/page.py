@@ -11,12 +11,12 @@ from graphslim._version import __version__
 from graphslim.fidelity import Agreement
 from graphslim.fidelity.words import columns_of, rows_of, surgery_verdict, verdict
 from graphslim.plans import GroupPlan
-from graphslim.progress import Tick, silent
 from graphslim.report import charts
 from graphslim.report.data import Pair, Report, Wall
 from graphslim.report.names import Names
 from graphslim.report.picture import costs, network, tail
-from graphslim.words import count, share
+from graphslim.support.progress import Tick, silent
+from graphslim.support.text import count, share
 
 _FOLDER = Path(__file__).resolve().parent
 _SHOWN = 24

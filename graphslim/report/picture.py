@@ -7,7 +7,7 @@ from typing import Callable, List, Optional, Sequence
 
 from graphslim.report.data import Layer, Pair, Part
 from graphslim.report.names import Names
-from graphslim.words import count, plural, share
+from graphslim.support.text import count, plural, share
 
 _SHOWN = 16
 """So many parts are in sight at once; the rest unfolds."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
 from graphslim.feeds import Preprocessing
-from graphslim.words import plural
+from graphslim.support.text import plural
 
 
 class About(NamedTuple):

@@ -29,9 +29,9 @@ from graphslim.feeds import (
     switch_array,
 )
 from graphslim.ir import DType, Graph, Port
-from graphslim.progress import Tick, silent
 from graphslim.reading import require_regular
 from graphslim.sampling.about import About
+from graphslim.support.progress import Tick, silent
 
 Data = Union[None, str, "os.PathLike[str]", Images, Mapping[str, np.ndarray]]
 """A path (.npz, .npy, an image, a folder of images), `Images` of a path with what to do to them,
@@ -49,7 +49,7 @@ class Samples(NamedTuple):
         loss_output: for gradients, a tensor (`node` or `node:port`) to take the loss from instead
             of the outputs; see `measure`.
         batch: examples per run, where the graph leaves that open.
-        tick: told how many runs are done; see `graphslim.progress`.
+        tick: told how many runs are done; see `graphslim.support.progress`.
     """
 
     data: Data = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphslim.bench import Bench, Spread
 from graphslim.show.console import Console, print_table
-from graphslim.words import plural
+from graphslim.support.text import plural
 
 
 def print_bench(console: Console, found: Bench) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Dict, Optional
 from graphslim.checkpoint.rate import Summary, summary_tree
 from graphslim.plans import Plan
 from graphslim.show.console import Console, print_table
-from graphslim.words import percent, plural
+from graphslim.support.text import percent, plural
 
 _LISTED = 12
 """Channels of one convolution that are listed; of more, only how many."""

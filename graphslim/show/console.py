@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from graphslim.words import visible
+from graphslim.support.text import visible
 
 _WIDE = 10_000
 """Width of what is no terminal, so that no line is cut."""

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from graphslim.differences import Differences, NodeDifference, Side
 from graphslim.ops.table import Dims
 from graphslim.show.console import Console, print_table
-from graphslim.words import count, plural, share
+from graphslim.support.text import count, plural, share
 
 
 def difference_tree(found: Differences, everything: bool = False) -> Dict[str, Any]:

@@ -14,7 +14,7 @@ from graphslim.match import PATTERNS, Matcher
 from graphslim.plans import open_input, plan_dead, why_not
 from graphslim.remedies import remedy
 from graphslim.show.console import Console, print_pairs, print_table
-from graphslim.words import exact, plural
+from graphslim.support.text import exact, plural
 
 _GIVES_BOOL = frozenset(
     ["Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual", "ApproximateEqual"]

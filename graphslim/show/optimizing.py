@@ -9,7 +9,7 @@ from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 from graphslim.show.agreement import print_agreement
 from graphslim.show.console import Console, print_table
-from graphslim.words import count, share
+from graphslim.support.text import count, share
 
 
 def print_optimizing(

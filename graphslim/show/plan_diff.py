@@ -7,7 +7,7 @@ from typing import Any, Dict, Sequence
 
 from graphslim.plans.diff import GroupDifference, PlanDifference
 from graphslim.show.console import Console, print_table
-from graphslim.words import count, plural, share
+from graphslim.support.text import count, plural, share
 
 _MANY = 12
 """Channels of one group that are listed; of more, only how many."""

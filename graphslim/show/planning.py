@@ -5,7 +5,7 @@ from __future__ import annotations
 from graphslim.plans import Plan
 from graphslim.show.console import Console, print_table
 from graphslim.show.pruned import print_achieved
-from graphslim.words import count, plural, share
+from graphslim.support.text import count, plural, share
 
 
 def print_plan(console: Console, plan: Plan) -> None:

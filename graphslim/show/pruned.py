@@ -13,7 +13,7 @@ from graphslim.plans.plan import Achieved
 from graphslim.report.data import Pair, Part, find_parts
 from graphslim.show.agreement import print_agreement, print_change
 from graphslim.show.console import Console, print_table
-from graphslim.words import count, plural, share
+from graphslim.support.text import count, plural, share
 
 
 def pruning(

@@ -8,9 +8,9 @@ from typing import Any, Optional, Union
 
 from graphslim.errors import GraphslimError
 from graphslim.plans import Plan, read_plan
+from graphslim.support.text import is_count
 from graphslim.training.variables import tf
 from graphslim.training.zeroing import Zeroing
-from graphslim.words import is_count
 
 TAG = "graphslim/failed_rate"
 """Of the summary."""

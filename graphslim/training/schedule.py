@@ -15,9 +15,9 @@ from graphslim.checkpoint.beside import PLAN
 from graphslim.checkpoint.model import Trained, open_checkpoint
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.plans import Plan, read_plan
+from graphslim.support.text import is_finite, is_share, percent
 from graphslim.training.notes import claim, read_outcome, write_outcome
 from graphslim.training.step import Step
-from graphslim.words import is_finite, is_share, percent
 
 THRESHOLDS = (0.8, 0.7, 0.6, 0.55, 0.5)
 """Those of the published method."""

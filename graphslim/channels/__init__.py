@@ -1,0 +1,1 @@
+"""Channels: which axes hold them, which of them belong together, and which have to stay."""

@@ -1,0 +1,1 @@
+"""What every other package may use: files, texts, progress and the like; nothing about graphs."""
