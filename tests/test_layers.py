@@ -10,10 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: Tuple[Tuple[str, ...], ...] = (
-    ("_version", "garbage", "lazy", "parts", "progress", "words"),
+    ("_version", "garbage", "lazy", "parts", "support"),
     ("errors",),
     ("importing", "ir", "folders", "reading", "writing"),
-    ("arrays", "channels", "support"),
+    ("arrays", "channels"),
     ("graphdef", "ops"),
     ("analysis",),
     ("match", "layout", "criteria", "remedies"),
