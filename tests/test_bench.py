@@ -20,9 +20,9 @@ from graphslim import bench as benching
 from graphslim import runtime
 from graphslim.bench import Bench, Spread, bench, cpu_name, spread, take_turns
 from graphslim.cli import main
-from graphslim.show import Console
-from graphslim.show.bench import gain, print_bench
-from graphslim.support.progress import bar, silent
+from graphslim.cli.bench import gain, print_bench
+from graphslim.cli.console import Console, bar
+from graphslim.support.progress import silent
 
 TWO = """
 x = input ?,6,6,3

@@ -571,7 +571,7 @@ def test_no_file_where_the_results_cannot_be_made(run: Run, monkeypatch: Any, pl
     def fail(*given: Any, **named: Any) -> None:
         raise IndexError("a bug in what is shown")
 
-    monkeypatch.setattr(f"graphslim.show.{place}", fail)
+    monkeypatch.setattr(f"graphslim.cli.results.{place}", fail)
     option = " --json" if place == "pruning" else ""
     found = run(f"{PRUNE} out.pb --plan-out p.json{option}", status=2)
     assert "internal error: IndexError" in found.err
