@@ -16,7 +16,7 @@ LAYERS: Tuple[Tuple[str, ...], ...] = (
     ("arrays", "channels"),
     ("graphdef", "ops"),
     ("analysis",),
-    ("match", "layout", "criteria", "remedies"),
+    ("match", "layout", "criteria"),
     ("pattern", "plans", "saving"),
     ("rewrite",),
     ("runtime", "feeds", "fidelity"),

@@ -20,7 +20,7 @@ from graphslim.errors import EmitError
 from graphslim.fidelity import Agreement, OutputDifference
 from graphslim.plans.plan import Achieved
 from graphslim.report.charts import cut_between, differences, histogram
-from graphslim.report.names import Names
+from graphslim.report.page import Names
 
 pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 import graphslim as gs
 from graphslim.analysis.values import Values
-from graphslim.remedies import remedy
+from graphslim.report.data import remedy
 from graphslim.testing import assert_equivalent, from_text, round_trip
 
 _CONV = 'data_format="NHWC" padding="SAME" strides=[1,1,1,1]'

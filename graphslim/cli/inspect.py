@@ -20,7 +20,7 @@ from graphslim.graphdef.signature import check_node
 from graphslim.ir import Block, DType, Graph, Node, Port
 from graphslim.match import PATTERNS, Matcher
 from graphslim.plans import open_input, plan_dead, why_not
-from graphslim.remedies import remedy
+from graphslim.report.data import remedy
 from graphslim.support.text import exact, plural
 
 
