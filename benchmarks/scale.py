@@ -83,7 +83,7 @@ def _constant(graph: Any, name: str, value: np.ndarray) -> None:
 def measure(path: str, blocks: int) -> Dict[str, float]:
     """Processor seconds per step of one graph, and the peak memory of this process in bytes."""
     import graphslim as gs
-    from graphslim.show import inspection
+    from graphslim.cli.inspect import inspection
 
     seconds: Dict[str, float] = {}
 

@@ -12,8 +12,8 @@ from graphslim.graphdef.signature import ShapesLike
 from graphslim.ir import Block, Graph
 from graphslim.pipeline import FindBlocks, Pipeline, passes
 from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_given, read_settings, settings_of
-from graphslim.progress import Tick, silent
 from graphslim.support.garbage import pause_gc
+from graphslim.support.progress import Tick, silent
 
 if TYPE_CHECKING:
     from graphslim.checkpoint import Trained
@@ -178,7 +178,7 @@ def plan(
         loss_output: the tensor that gradients are taken of; by default the outputs.
         batch: examples per run, where the graph leaves that open.
         threads: threads within an op while latency is measured.
-        progress: told of what takes long; see `graphslim.progress`.
+        progress: told of what takes long; see `graphslim.support.progress`.
 
     Raises:
         PlanError: the wish makes no sense for this graph, or cannot be met.

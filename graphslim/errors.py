@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from typing import Dict, Match, Optional
 
-from graphslim.words import elided, visible
-
 _LONGEST = {"where": 200, "what": 400, "hint": 500}
 """Characters of each part of a message that are shown; names from a file may be of any length."""
 
@@ -120,3 +118,29 @@ class RuntimeUnavailable(GraphslimError):
 
 class VerifyError(GraphslimError):
     """Two graphs that should compute the same and do not."""
+
+
+def visible(text: str, keep: str = "") -> str:
+    """A text whose control characters are escaped: a name must not move a terminal's cursor.
+
+    Args:
+        text: any text.
+        keep: characters that stay as they are, such as line ends.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        [
+            char if char.isprintable() or char in keep else char.encode("unicode_escape").decode()
+            for char in text
+        ]
+    )
+
+
+def elided(text: str, longest: int) -> str:
+    """A text of so many characters at most; of a longer one the middle is left out."""
+    if len(text) <= longest:
+        return text
+    gap = " ... "
+    head = (longest - len(gap)) // 2
+    return text[:head] + gap + text[len(text) - (longest - len(gap) - head) :]

@@ -25,10 +25,10 @@ from graphslim.plans import (
     plan_scored,
     scores_beyond,
 )
-from graphslim.progress import Tick, silent
 from graphslim.rewrite import apply, apply_in_place
 from graphslim.runtime import run_as_shipped
-from graphslim.words import percent, plural
+from graphslim.support.progress import Tick, silent
+from graphslim.support.text import percent, plural
 
 
 class Means(NamedTuple):

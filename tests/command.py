@@ -10,7 +10,6 @@ from typing import Any, List, NamedTuple
 
 import pytest
 
-from graphslim import show
 from graphslim.cli import console, main
 
 
@@ -34,8 +33,8 @@ class Run:
         for name in ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE"):
             monkeypatch.delenv(name, raising=False)
         # A console looks at the environment when it is made; that of the tests may set a width.
-        monkeypatch.setattr(console, "out", show.Console())
-        monkeypatch.setattr(console, "err", show.Console(stderr=True))
+        monkeypatch.setattr(console, "out", console.Console())
+        monkeypatch.setattr(console, "err", console.Console(stderr=True))
 
     def __call__(self, *arguments: str, status: int = 0) -> Result:
         words = arguments if len(arguments) > 1 else arguments[0].split() if arguments else ()

@@ -18,11 +18,11 @@ from tiny import tiny
 import graphslim as gs
 from graphslim import runtime
 from graphslim.cli import main
+from graphslim.cli.bench import gain, print_bench
+from graphslim.cli.console import Console, bar
 from graphslim.measure import bench as benching
 from graphslim.measure.bench import Bench, Spread, bench, cpu_name, spread, take_turns
-from graphslim.progress import bar, silent
-from graphslim.show import Console
-from graphslim.show.bench import gain, print_bench
+from graphslim.support.progress import silent
 
 TWO = """
 x = input ?,6,6,3

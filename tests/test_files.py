@@ -20,16 +20,16 @@ import pytest
 from command import Run
 
 import graphslim as gs
-from graphslim.errors import EmitError, GraphslimError, LoadError, PlanError
+from graphslim.errors import EmitError, GraphslimError, LoadError, PlanError, visible
 from graphslim.graphdef.kinds import check_graph_ending
 from graphslim.graphdef.meta_graph import read_meta
 from graphslim.method.dictionaries import read_dictionary
 from graphslim.plans import read_plan
 from graphslim.plans.settings import LARGEST, read_settings
 from graphslim.support.reading import read_arrays, read_bytes
+from graphslim.support.text import elided, is_finite
 from graphslim.support.writing import clear_parts, part_prefix, replacing, replacing_folder
 from graphslim.testing import from_text
-from graphslim.words import elided, is_finite, visible
 
 NETWORK = """
 x = Placeholder() dtype=float32 shape=<1,4,4,3>
@@ -568,7 +568,7 @@ def test_no_file_where_the_results_cannot_be_made(run: Run, monkeypatch: Any, pl
     def fail(*given: Any, **named: Any) -> None:
         raise IndexError("a bug in what is shown")
 
-    monkeypatch.setattr(f"graphslim.show.{place}", fail)
+    monkeypatch.setattr(f"graphslim.cli.results.{place}", fail)
     option = " --json" if place == "pruning" else ""
     found = run(f"{PRUNE} out.pb --plan-out p.json{option}", status=2)
     assert "internal error: IndexError" in found.err

@@ -16,11 +16,12 @@ from tiny import constant, tiny
 
 import graphslim as gs
 from graphslim.cli import main
+from graphslim.cli.console import Console
+from graphslim.cli.plan import print_plan_difference
 from graphslim.errors import PlanError
 from graphslim.plans import Achieved, Plan, plan_given
 from graphslim.plans.diff import diff
 from graphslim.plans.schema import SCHEMA
-from graphslim.show import Console, print_plan_difference
 from graphslim.testing import random_plan
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tiny import groups, tiny
 
-from graphslim.remedies import remedy
+from graphslim.report.data import remedy
 
 START = "x = input 1,6,6,4\na/w = f32[3,3,4,8]{random 1}\na = Conv2D(x, a/w)\n"
 

@@ -13,15 +13,15 @@ import pytest
 from tiny import tiny
 
 import graphslim as gs
-from graphslim import report, show
+from graphslim import report
 from graphslim.analysis.cost import cost
-from graphslim.cli import main
+from graphslim.cli import console, main, results
 from graphslim.errors import EmitError
 from graphslim.measure.agreement import Agreement
 from graphslim.measure.fidelity import OutputDifference
 from graphslim.plans.plan import Achieved
 from graphslim.report.charts import cut_between, differences, histogram
-from graphslim.report.names import Names
+from graphslim.report.page import Names
 
 pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
 
@@ -283,7 +283,7 @@ def test_a_network_without_layers_or_blocks() -> None:
 def test_json_has_the_numbers_of_the_page() -> None:
     graph, slim, plan = pruned(achieved=Achieved("macs", 0.5, 0.75))
     found = report.collect(graph, slim, plan, surgery=AGREED)
-    tree = show.pruning(graph, slim, plan, AGREED, "out.pb", seconds=1.25)
+    tree = results.pruning(graph, slim, plan, AGREED, "out.pb", seconds=1.25)
     assert [tree["params"], tree["macs"], tree["size"]] == [
         list(pair) for pair in (found.params, found.macs or (), found.size)
     ]
@@ -294,7 +294,7 @@ def test_json_has_the_numbers_of_the_page() -> None:
 
 def test_the_terminal_shows_cost_by_block_and_the_budget(capsys: Any) -> None:
     graph, slim, plan = pruned(achieved=Achieved("macs", 0.5, 0.75, "too coarse"))
-    show.print_pruning(show.Console(), graph, slim, plan, MASKED, 1.0, changed=CHANGED)
+    results.print_pruning(console.Console(), graph, slim, plan, MASKED, 1.0, changed=CHANGED)
     out = capsys.readouterr().out
     assert re.search(r"net/b +│ +120 +│ +75 +│ +-37.5 % │ +1.92 k │ +1.20 k │ +-37.5 %", out), out
     assert "macs: asked for 0.5, achieved 0.75 (too coarse)" in out

@@ -7,7 +7,7 @@ from typing import List, Sequence
 
 import pytest
 
-from graphslim.show.console import Console, elided, print_pairs, print_table
+from graphslim.cli.console import Console, elided, print_pairs, print_table
 
 NAMES = [
     f"net/stage_{stage}/block/{part}/BatchNorm/FusedBatchNormV3"

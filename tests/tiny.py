@@ -12,6 +12,7 @@ import numpy as np
 
 import graphslim as gs
 from graphslim.analysis.values import Values
+from graphslim.report.data import remedy
 from graphslim.testing import assert_equivalent, from_text, round_trip
 
 _CONV = 'data_format="NHWC" padding="SAME" strides=[1,1,1,1]'
@@ -84,6 +85,13 @@ def pins(graph: gs.Graph, name: str) -> str:
     group = groups(graph)[name]
     assert not group.prunable, f"{name} is not pinned"
     return f"{group.pinned_by} @ {group.pinned_at}"
+
+
+def advice(graph: gs.Graph, name: str) -> str:
+    """What a user is told to do about a group that is pinned."""
+    reason = groups(graph)[name].pinned_by
+    assert reason is not None, f"{name} is not pinned"
+    return remedy(reason, graph)
 
 
 def dead(graph: gs.Graph, **options: object) -> Dict[str, List[int]]:

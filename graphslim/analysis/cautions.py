@@ -8,7 +8,7 @@ from graphslim.analysis.probe import silent_noise
 from graphslim.ir import IDENTITIES, DType, Graph, Node
 from graphslim.ir.families import OPAQUE_OPS, STATEFUL_DRAWS
 from graphslim.ir.query import in_branch, needed
-from graphslim.words import plural
+from graphslim.support.text import plural
 
 TOLERANCE = 1e-4
 """Largest difference between two graphs that compute the same in float32, as a share of an

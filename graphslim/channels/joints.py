@@ -12,11 +12,14 @@ from typing import List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from graphslim.channels.facts import Joint
+from graphslim.channels.reasons import OtherAxis
 from graphslim.channels.visit import Pin
 from graphslim.channels.walk import Walk
 
 _OTHER_PART = "another part of the axis that it was split from loses channels instead"
-_NOT_FOLLOWED = "it is flattened with another axis of channels in a way that is not followed"
+_NOT_FOLLOWED = OtherAxis(
+    "it is flattened with another axis of channels in a way that is not followed"
+)
 
 
 def connected(count: int, ties: Sequence[Tuple[np.ndarray, np.ndarray]]) -> Tuple[np.ndarray, int]:

@@ -11,6 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple, Ty
 import numpy as np
 
 from graphslim.channels.facts import Fact, fact
+from graphslim.channels.reasons import Opaque, Reason, UnknownOp
 from graphslim.channels.visit import OpVisit
 from graphslim.errors import AnalysisError, GraphslimError
 from graphslim.ir import Func, Graph, Node, Shape
@@ -148,12 +149,12 @@ def value_outputs(graph: Graph, visit: ValueVisit) -> Sequence[Optional[np.ndarr
 
 # --- Ops without a channel rule.
 
-_LOOP = "it enters a While loop, which is left as it is"
-_CHOICE = "it enters an If or Case, whose branches are functions and are left as they are"
-_FUNCTION = "it enters a function that could not be inlined"
-_ARRAY = "it is stored in a list or array of tensors, which is not followed"
-_BOXES = "boxes are chosen from it (non-maximum suppression)"
-_PYTHON = "it enters Python code, which nobody can see into"
+_LOOP = Opaque("it enters a While loop, which is left as it is")
+_CHOICE = Opaque("it enters an If or Case, whose branches are functions and are left as they are")
+_FUNCTION = Opaque("it enters a function that could not be inlined")
+_ARRAY = Opaque("it is stored in a list or array of tensors, which is not followed")
+_BOXES = Opaque("boxes are chosen from it (non-maximum suppression)")
+_PYTHON = Opaque("it enters Python code, which nobody can see into")
 
 _WALLS = {
     **dict.fromkeys(WHILE_LOOPS | LOOP_OPS | {"_While", "For"}, _LOOP),
@@ -162,8 +163,10 @@ _WALLS = {
     **dict.fromkeys(OPAQUE_OPS, _PYTHON),
     "CombinedNonMaxSuppression": _BOXES,
     "GenerateBoundingBoxProposals": _BOXES,
-    "TRTEngineOp": "it is inside an engine compiled by TensorRT; prune the graph before TensorRT",
-    "XlaLaunch": "it is inside code compiled by XLA; prune the graph before XLA",
+    "TRTEngineOp": Opaque(
+        "it is inside an engine compiled by TensorRT; prune the graph before TensorRT"
+    ),
+    "XlaLaunch": Opaque("it is inside code compiled by XLA; prune the graph before XLA"),
 }
 _FAMILIES = {
     "NonMaxSuppression": _BOXES,
@@ -187,15 +190,15 @@ _IMAGES = frozenset(("DecodeJpeg", "DecodePng", "DecodeBmp", "DecodeAndCropJpeg"
 """Ops that read an image file, with as many channels as an attribute says, 0 for those it has."""
 
 
-def wall(node: Node) -> str:
+def wall(node: Node) -> Reason:
     """Why an op without a channel rule pins what reaches it; completes "pinned: ..."."""
     reason = _WALLS.get(node.op)
     if reason is None:
         texts = [text for start, text in _FAMILIES.items() if node.op.startswith(start)]
-        return texts[0] if texts else f"graphslim has no rule for the op {node.op}"
+        return texts[0] if texts else UnknownOp(f"graphslim has no rule for the op {node.op}")
     function = node.attrs.get("f")
     if reason is _FUNCTION and isinstance(function, Func):
-        return f"{reason}: {function.name}"
+        return Opaque(f"{reason}: {function.name}")
     return reason
 
 

@@ -17,6 +17,7 @@ from graphslim.channels.origins import (
     tie_for,
     without_repeated,
 )
+from graphslim.channels.reasons import ComputedSize, IsInput
 from graphslim.channels.rules import STRUCTURAL, VALUE_RULES, ValueVisit, value_outputs
 from graphslim.channels.visit import UNFOLLOWED, OpVisit, Renumber, Resize
 from graphslim.ir import Graph, Node
@@ -77,7 +78,7 @@ class Sizes(Origins):
             for slot, known in enumerate(inputs):
                 for element, counted in self.counts_in(known):
                     if (slot, element) not in op.taken:
-                        op.pin(counted.ids, f"its size is used by a {node.op}")
+                        op.pin(counted.ids, ComputedSize(f"its size is used by a {node.op}"))
             return [_forgetful(node, out) for out in outs] if inputs else outs
         origins = self._origins(node, inputs, outs, values)
         for place, (value, sources) in enumerate(zip(values, origins)):
@@ -116,7 +117,7 @@ class Sizes(Origins):
         for axis, (old, size) in enumerate(zip(shape, sizes)):
             if size and old is None:
                 fresh[axis] = op.fresh(size)
-                op.pin(fresh[axis], "it is a graph input")
+                op.pin(fresh[axis], IsInput("it is a graph input"))
         ids = first.ids or (None,) * len(sizes)
         return [first._replace(shape=sizes, ids=ids).with_ids(fresh), *outs[1:]]
 

@@ -18,11 +18,12 @@ from graphslim.channels.facts import (
     fits,
 )
 from graphslim.channels.origins import Counted, origin_of
+from graphslim.channels.reasons import ComputedSize, OpenSize
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITIES, Node, Port, Tensor
 from graphslim.ir.query import behind, uses_behind
 
-UNFOLLOWED = "its size is computed in a way that is not followed"
+UNFOLLOWED = ComputedSize("its size is computed in a way that is not followed")
 
 
 class Pin(NamedTuple):
@@ -278,7 +279,7 @@ class OpVisit:
         elif ids is None or not len(ids):
             return
         elif origin < 0:
-            self.pin(ids, "its size is computed from numbers that stay")
+            self.pin(ids, ComputedSize("its size is computed from numbers that stay"))
         else:
             param, at = self._walk.sizes.element(origin)
             resize = Resize(self.node.name, slot, element, param, at, ids, sign)
@@ -327,7 +328,7 @@ class OpVisit:
         """
         for element, counted in self._walk.sizes.counts_in(self[index]):
             self.taken.add((self._slots[index], element))
-            self.pin(counted.ids, f"its size is used by a {self.node.op}")
+            self.pin(counted.ids, ComputedSize(f"its size is used by a {self.node.op}"))
         value = self[index].value
         if value is None or np.isnan(value).any():
             return None
@@ -342,7 +343,7 @@ class OpVisit:
         value, own, param = self[index].value, self[index].channels(0), self._index_vector(index)
         if own is None or value is None or param is None:
             for axis in (own, ids):
-                self.pin(axis, "it is picked by positions that are not constant")
+                self.pin(axis, OpenSize("it is picked by positions that are not constant"))
             return
         self.tie(own, ids[value.astype(np.int64)])
         renumber = Renumber(self.node.name, self._slots[index], param, ids)

@@ -7,12 +7,25 @@ forgets one would have it removed.
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Type,
+)
 
 import numpy as np
 
 from graphslim.channels.computed import ComputedWeights, element_type
 from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, Ids, Joint, fact
+from graphslim.channels.reasons import IsInput, IsOutput, Reason, WeightsMade, WeightsMadeInRun
 from graphslim.channels.rules import CHANNEL_RULES, guarded, stated, wall
 from graphslim.channels.sizes import Sizes
 from graphslim.channels.visit import Contraction, OpVisit, Pin
@@ -81,7 +94,7 @@ class Walk:
             counted = [counted.ids for _, counted in self.sizes.counts_in(known)]
             op = OpVisit(self.graph[port.node], (), self)
             for ids in (*known.ids, *counted):
-                op.pin(ids, "it is a graph output")
+                op.pin(ids, IsOutput("it is a graph output"))
 
     def visit(self, node: Node) -> None:
         """Lets the rule of an op work, and sees to what it forgets."""
@@ -111,7 +124,7 @@ class Walk:
             self._tell_of_weights(op, before[1], computable)
         if node.name in self.graph.inputs:
             for ids in (ids for out in outs for ids in out.ids):
-                op.pin(ids, "it is a graph input")
+                op.pin(ids, IsInput("it is a graph input"))
 
     def fact(self, port: Port) -> Fact:
         """What is known of the tensor at a port."""
@@ -221,12 +234,14 @@ class Walk:
             return
         if dtype is None or not dtype.is_floating or not self._pins_many(op, first):
             return
-        how = "while the graph runs"
+        kind: Type[Reason] = WeightsMade
         if node.name in self.computed.opaque:
             how = "in a way that is not known"
         elif computable:
             how = "to numbers that are not known"
-        why = f"weights are computed from it by a {node.op}, {how}"
+        else:
+            kind, how = WeightsMadeInRun, "while the graph runs"
+        why = kind(f"weights are computed from it by a {node.op}, {how}")
         self.pins[first:] = [pin._replace(why=why) for pin in self.pins[first:]]
 
     # --- What keeps a walk within bounds.

@@ -28,7 +28,7 @@ from graphslim.graphdef.signature import ShapesLike, settle
 from graphslim.ir import Graph, Shape, Tensor
 from graphslim.ir.families import VARIABLES
 from graphslim.runtime import Checkpoint
-from graphslim.words import plural
+from graphslim.support.text import plural
 
 _DEFAULT = "serving_default"
 _AVERAGE = "/ExponentialMovingAverage"

@@ -31,8 +31,8 @@ from graphslim.rewrite import apply
 from graphslim.rewrite.save import save
 from graphslim.runtime import write_checkpoint
 from graphslim.runtime.library import first_line, unoptimized
+from graphslim.support.text import plural
 from graphslim.support.writing import check_folder, replacing_folder
-from graphslim.words import plural
 
 SUMMARY = "summary.json"
 CLOSE = 1e-5

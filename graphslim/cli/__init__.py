@@ -17,9 +17,9 @@ import click
 from graphslim._version import __version__
 from graphslim.cli import console
 from graphslim.cli.console import BAD_INPUT, FAILED, INTERRUPTED, OK, PIPE
-from graphslim.errors import GraphslimError, VerifyError
+from graphslim.errors import GraphslimError, VerifyError, visible
 from graphslim.support.importing import DefinitionWarning
-from graphslim.words import elided, meant, visible
+from graphslim.support.text import elided, meant
 
 _LONGEST = 1500
 """Characters of the longest line that an error is told in."""
@@ -120,16 +120,16 @@ COMMANDS = {
     "apply": "plan:apply",
     "bench": "bench:bench",
     "compare": "compare:compare",
-    "criteria": "criteria:list_criteria",
+    "criteria": "lists:list_criteria",
     "inspect": "inspect:inspect",
     "optimize": "optimize:optimize",
-    "passes": "passes:list_passes",
+    "passes": "lists:list_passes",
     "plan": "plan:plan",
-    "plan-diff": "plan_diff:plan_diff",
+    "plan-diff": "plan:plan_diff",
     "prune": "prune:prune",
-    "soft-prune": "soft_prune:soft_prune",
-    "strip": "strip:strip",
-    "summary": "summary:summary",
+    "soft-prune": "checkpoint:soft_prune",
+    "strip": "checkpoint:strip",
+    "summary": "checkpoint:summary",
     "verify": "verify:verify",
 }
 """By name, the module of this package and what it calls the command."""

@@ -7,14 +7,15 @@ from typing import Optional
 
 import click
 
-from graphslim import progress, runtime
+from graphslim import runtime
 from graphslim.cli import console
-from graphslim.cli.data import tell_data
-from graphslim.measure.bench import RUNS, WARMUP
+from graphslim.cli.console import Console, print_table
+from graphslim.cli.files import tell_data
+from graphslim.cli.options import Reading, model_options, sample_options
+from graphslim.measure.bench import RUNS, WARMUP, Bench, Spread
 from graphslim.measure.bench import bench as measure
 from graphslim.measure.images import Images
-from graphslim.options import Reading, model_options, sample_options
-from graphslim.show.bench import print_bench
+from graphslim.support.text import plural
 
 
 @click.command(short_help="Time two graphs side by side.")
@@ -69,7 +70,7 @@ def bench(
     runtime.run_as_shipped()  # before a model's variables are read, which loads TensorFlow
     one, other = reading.load_pair(first, second)
     tell_data(one, data, batch)
-    with progress.bar(console.err, quiet) as tick:
+    with console.bar(console.err, quiet) as tick:
         found = measure(
             one,
             other,
@@ -88,3 +89,31 @@ def bench(
     else:
         print_bench(console.out, found)
     return console.OK
+
+
+def print_bench(console: Console, found: Bench) -> None:
+    """Median and quartiles of both graphs, what the second gains, and where that was measured."""
+    rows = [
+        (name, f"{one.median:.2f} ms", f"{one.low:.2f} to {one.high:.2f} ms")
+        for name, one in zip(found.names, (found.first, found.second))
+    ]
+    print_table(console, "Latency", ("graph", ">median", ">middle half of the runs"), rows)
+    console.print(gain(found.ratio))
+    threads = plural(found.threads, "thread") if found.threads else "as many threads as cores"
+    console.print(
+        f"TensorFlow {found.tensorflow}{', oneDNN off' if found.onednn_off else ''}"
+        f" on {found.cpu}, {threads}, batch {found.batch}, {plural(found.runs, 'run')} of each,"
+        f" in turns, after {found.warmup} to warm up"
+    )
+    if found.nhwc_twins:
+        console.print("Run as NHWC twins: TensorFlow's CPU kernels take no NCHW.")
+
+
+def gain(ratio: Spread) -> str:
+    """What the second graph takes of the first one's time, in words."""
+    text = f"The second takes {ratio.median:.3g} of the time ({ratio.low:.3g} to {ratio.high:.3g})"
+    if ratio.low <= 1 <= ratio.high:
+        return f"{text}: no difference beyond the spread"
+    if ratio.median < 1:
+        return f"{text}: {1 / ratio.median:.2f} times as fast"
+    return f"{text}: slower"

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import click
 
-from graphslim import show
-from graphslim.analysis.diff import differences
+from graphslim.analysis.diff import Differences, NodeDifference, Side, differences
 from graphslim.cli import console
-from graphslim.options import Reading, model_options
+from graphslim.cli.console import Console, print_table
+from graphslim.cli.options import Reading, model_options
+from graphslim.ops.table import Dims
+from graphslim.support.text import count, plural, share
 
 
 @click.command(short_help="Show what changed between two graphs, layer by layer.")
@@ -30,7 +33,117 @@ def compare(
     if verbose:
         console.err.print(f"read and compared in {time.perf_counter() - started:.2f} s")
     if as_json:
-        console.print_json(show.difference_tree(found, everything))
+        console.print_json(difference_tree(found, everything))
     else:
-        show.print_differences(console.out, found, everything)
+        print_differences(console.out, found, everything)
     return console.OK
+
+
+def difference_tree(found: Differences, everything: bool = False) -> Dict[str, Any]:
+    """What `compare --json` prints: the nodes that changed, or with `everything` all."""
+    return {
+        "nodes": [
+            {
+                "name": one.name,
+                "change": _change(one),
+                "first": _side(one.first),
+                "second": _side(one.second),
+            }
+            for one in (found.nodes if everything else found.changed)
+        ],
+        "totals": {
+            "nodes": list(found.counts),
+            "params": [one.params for one in found.costs],
+            "macs": [one.macs for one in found.costs],
+        },
+    }
+
+
+def _change(one: NodeDifference) -> str:
+    """One word for what happened to a node."""
+    if one.first is None or one.second is None:
+        return "added" if one.first is None else "removed"
+    if one.first != one.second:
+        return "changed"
+    return "revalued" if one.revalued else "same"
+
+
+def _side(side: Optional[Side]) -> Optional[Dict[str, Any]]:
+    if side is None:
+        return None
+    return {
+        **side._asdict(),
+        "weights": [list(shape) for shape in side.weights],
+        "output": None if side.output is None else list(side.output),
+    }
+
+
+def print_differences(console: Console, found: Differences, everything: bool = False) -> None:
+    """The table that `compare` prints.
+
+    Args:
+        console: where.
+        found: the differences.
+        everything: every node, and not only layers that changed.
+    """
+    changed = found.changed
+    shown = [one for one in found.nodes if everything or (one.changed and one.is_layer)]
+    columns = ("node", "+op", "weights", "output", ">params", ">MACs")
+    if shown:
+        print_table(console, "Layers: old => new", columns, [_row(one) for one in shown])
+    rest = len([one for one in changed if not one.is_layer])
+    if rest and not everything:
+        console.print(f"{plural(rest, 'node')} without weights changed shape too (--all).")
+    revalued = [one for one in changed if _change(one) == "revalued"]
+    if revalued:
+        console.print(
+            f"{plural(len(revalued), 'node')} with weights of the same shape and other values."
+        )
+    if not changed:
+        console.print("No node differs in op, shapes or weights.")
+    totals: List[Tuple[str, Optional[int], Optional[int]]] = [
+        ("nodes", *found.counts),
+        ("parameters", found.costs[0].params, found.costs[1].params),
+        ("MACs", found.costs[0].macs, found.costs[1].macs),
+    ]
+    rows = [(label, count(one), count(other), share(one, other)) for label, one, other in totals]
+    print_table(console, "Whole network", ("", ">old", ">new", ">change"), rows)
+
+
+def _row(one: NodeDifference) -> Sequence[str]:
+    sides = (one.first, one.second)
+    weights = [None if side is None else _shapes(side.weights) for side in sides]
+    cells = [
+        _arrow([None if side is None else side.op for side in sides]),
+        _arrow(weights) + (" (other values)" if one.revalued else ""),
+        _arrow([None if side is None else _shape(side.output) for side in sides]),
+        _arrow([None if side is None else f"{side.params:,}" for side in sides], zero="0"),
+        _arrow([None if side is None else count(side.macs) for side in sides], zero="0"),
+    ]
+    return (one.name, *cells)
+
+
+def _arrow(sides: Sequence[Optional[str]], zero: str = "") -> str:
+    """Both sides, or the one that they share; `-` where a graph does not have the node."""
+    if all([side in (None, zero) for side in sides]):
+        return ""
+    old, new = ["-" if side is None else side for side in sides]
+    return old if old == new else f"{old} => {new}"
+
+
+def _shapes(shapes: Sequence[Sequence[int]]) -> str:
+    """Shapes of constants, those of a batch norm as `4 of 32`; scalars are left out."""
+    texts: List[str] = []
+    for shape in shapes:
+        if shape:
+            texts.append(_shape(tuple(shape)))
+    unique = list(dict.fromkeys(texts))
+    return ", ".join(
+        [text if texts.count(text) == 1 else f"{texts.count(text)} of {text}" for text in unique]
+    )
+
+
+def _shape(shape: Dims) -> str:
+    if shape is None:
+        return "open"
+    return "x".join(["?" if size is None else str(size) for size in shape]) or "scalar"

@@ -1,4 +1,4 @@
-"""Where commands write to, and the statuses that they end with."""
+"""Where commands write to, their tables, their progress bar, and the statuses they end with."""
 
 from __future__ import annotations
 
@@ -6,16 +6,61 @@ import contextlib
 import json
 import os
 import sys
-from typing import Any, ContextManager, Iterator, Optional, TypeVar
+import textwrap
+import time
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    TypeVar,
+)
 
 import click
+import rich.console
+from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
 
-from graphslim.errors import GraphslimError
-from graphslim.show.console import Console
+from graphslim.errors import GraphslimError, visible
+from graphslim.support.progress import Tick, silent
 
 Saved = TypeVar("Saved")
 
 OK, FAILED, BAD_INPUT, INTERRUPTED, PIPE = 0, 1, 2, 130, 141
+
+
+class Console(rich.console.Console):
+    """A console for plain text: no markup, and no line is cut where no terminal shows it."""
+
+    def __init__(self, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    @property  # type: ignore[misc]  # rich has a setter too, which nothing here needs
+    def size(self) -> rich.console.ConsoleDimensions:
+        """The terminal's, or a width that nothing reaches."""
+        found = super().size
+        if self.is_terminal or "COLUMNS" in os.environ:
+            return found
+        return rich.console.ConsoleDimensions(_WIDE, found.height)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Prints; of texts, which may hold names from a file, no control character gets through."""
+        shown = [visible(one, keep="\n") if isinstance(one, str) else one for one in objects]
+        super().print(*shown, **options)
+
+    def on_broken_pipe(self) -> None:
+        """Leaves it to the command line to end quietly, where rich would exit with status 1."""
+        raise BrokenPipeError
+
 
 out = Console()
 err = Console(stderr=True)
@@ -75,3 +120,235 @@ def echo(text: str) -> None:
     except BrokenPipeError:
         # Without its number: click would end with a status of its own.
         raise BrokenPipeError from None
+
+
+_WIDE = 10_000
+"""Width of what is no terminal, so that no line is cut."""
+_LEGIBLE = 24
+"""A name or a text column may become so narrow before the table changes its form."""
+_GAP = 2
+"""Blanks between the columns of a table without a frame."""
+_ARROW, _TURN = " => ", "\n=> "
+
+
+class _Column(NamedTuple):
+    """A column of a table: its kind (see `print_table`), its heading and its cells."""
+
+    kind: str
+    heading: str
+    cells: Tuple[str, ...]
+
+    @property
+    def natural(self) -> int:
+        """The width at which nothing is wrapped."""
+        return max([cell_len(text) for text in (self.heading, *self.cells)])
+
+    @property
+    def least(self) -> int:
+        """The smallest width at which it can be read."""
+        if self.kind == "<":
+            return _least_distinct(self.cells, self.natural)
+        lines = [line for cell in self.cells for line in cell.replace(_ARROW, _TURN).split("\n")]
+        least = max([cell_len(line) for line in [self.heading, *lines]])
+        return least if self.kind == ">" else min(least, _LEGIBLE)
+
+    def fitted(self, width: int) -> List[Text]:
+        """The cells at a width: names lose their beginning, `old => new` takes two lines."""
+        cells = self.cells
+        if self.kind == "<":
+            cells = tuple([elided(cell, width) for cell in cells])
+        elif width < self.natural:
+            cells = tuple([cell.replace(_ARROW, _TURN) for cell in cells])
+        return [Text(cell) for cell in cells]
+
+
+def print_table(
+    console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
+) -> None:
+    """A table that stays legible in a narrow terminal.
+
+    One that is too wide loses its frame, and its names the scope that they all share, which is said
+    once, and then their beginnings. Where that is not enough, the names of the first column become
+    lines of their own, each above the rest of its row.
+
+    Args:
+        console: where to.
+        title: what stands above the table.
+        columns: their headings. The first column holds names, as does one that begins with `<`; one
+            that begins with `>` holds numbers, which are never wrapped but at ` => `; one that
+            begins with `+` may move up to the name of its row.
+        rows: the cells, one for each column.
+    """
+    table: List[_Column] = []
+    cells = list(zip(*rows)) or [()] * len(columns)
+    for index, name in enumerate(columns):
+        kind = name[0] if name[:1] in ("<", ">", "+") else ""
+        shown = tuple([visible(cell, keep="\n") for cell in cells[index]])
+        table.append(_Column(kind if index else "<", name.lstrip("<>+"), shown))
+    natural = [column.natural for column in table]
+    if sum(natural) + 3 * len(table) + 1 <= console.width:
+        console.print(Text(title, style="bold"))
+        console.print(_filled(Table(), table, natural))
+        return
+    table, scope = _without_scope(table)
+    console.print(Text(f"{title} (names in {scope})" if scope else title, style="bold"))
+    widths, fits = _widths(table, console.width - _GAP * (len(table) - 1))
+    if fits:
+        console.print(_filled(_frameless(), table, widths))
+    else:
+        _print_under_names(console, table)
+    console.print()
+
+
+def _frameless(header: bool = True) -> Table:
+    box = SIMPLE_HEAD if header else None
+    return Table(
+        box=box,
+        show_header=header,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1 if header else _GAP, 0, 0),
+    )
+
+
+def _filled(frame: Table, columns: Sequence[_Column], widths: Sequence[int]) -> Table:
+    """A table of some columns at some widths."""
+    for column, width in zip(columns, widths):
+        frame.add_column(
+            column.heading,
+            justify="right" if column.kind == ">" else "left",
+            width=width,
+            overflow="fold",
+        )
+    for row in zip(*[column.fitted(width) for column, width in zip(columns, widths)]):
+        frame.add_row(*row)
+    return frame
+
+
+def _print_under_names(console: Console, table: Sequence[_Column]) -> None:
+    """The rows of a table, the name of each on a line of its own."""
+    heads = [table[0], *[column for column in table[1:] if column.kind == "+"]]
+    rest = [column for column in table[1:] if column.kind != "+"]
+    widths, _ = _widths(rest, console.width - _GAP * len(rest))
+    names = [[column.heading for column in heads], *zip(*[column.cells for column in heads])]
+    body = [column._replace(cells=(column.heading, *column.cells)) for column in rest]
+    lines = zip(*[column.fitted(width) for column, width in zip(body, widths)])
+    for number, (name, line) in enumerate(zip(names, lines)):
+        beside = "".join([f"  {text}" for text in name[1:] if text])
+        shown = elided(name[0], max(console.width - cell_len(beside), _LEGIBLE)) + beside
+        console.print(Text(shown, style="" if number else "bold"))
+        grid = _filled(_frameless(False), [one._replace(cells=()) for one in rest], widths)
+        grid.add_row(*line)
+        console.print(Padding(grid, (0, 0, 0, _GAP)))
+        if not number:
+            console.rule(style="none")
+
+
+def _widths(columns: Sequence[_Column], room: int) -> Tuple[List[int], bool]:
+    """What each column gets of the room, and whether that is enough to be read.
+
+    Each gets the least that it needs; what is left goes to the narrowest that would take more.
+    """
+    widths = [column.least for column in columns]
+    natural = [column.natural for column in columns]
+    for _ in range(room - sum(widths)):
+        wanting = [index for index, width in enumerate(widths) if width < natural[index]]
+        if not wanting:
+            break
+        widths[min(wanting, key=widths.__getitem__)] += 1
+    return widths, sum(widths) <= room
+
+
+def _without_scope(table: Sequence[_Column]) -> Tuple[List[_Column], str]:
+    """The columns without the scope that all names are in, and that scope."""
+    names = [cell for column in table if column.kind == "<" for cell in column.cells if cell]
+    scope = os.path.commonprefix(names)
+    scope = scope[: scope.rfind("/") + 1] if len(set(names)) > 1 else ""
+    if not scope:
+        return list(table), ""
+    return [
+        column._replace(cells=tuple([cell[len(scope) :] for cell in column.cells]))
+        if column.kind == "<"
+        else column
+        for column in table
+    ], scope
+
+
+def elided(name: str, width: int) -> str:
+    """The end of a name, which tells more than its beginning, in so many columns."""
+    if cell_len(name) <= width:
+        return name
+    return "..." + name[-max(width - 3, 1) :]
+
+
+def _least_distinct(names: Sequence[str], natural: int) -> int:
+    """The smallest legible width at which names that differ still do when they are elided."""
+    several = set(names)
+    for width in range(min(_LEGIBLE, natural), natural):
+        if len({elided(name, width) for name in several}) == len(several):
+            return width
+    return natural
+
+
+def print_pairs(console: Console, pairs: Iterable[Tuple[str, str]]) -> None:
+    """Names and what is said of each, wrapped beside its name."""
+    listed = [(visible(name), visible(text)) for name, text in pairs]
+    indent = max([cell_len(name) for name, _ in listed] or [0]) + _GAP
+    for name, text in listed:
+        lines = textwrap.wrap(
+            text,
+            max(console.width - indent, _LEGIBLE),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for index, line in enumerate(lines or [""]):
+            shown = f"{'' if index else name:{indent}}{line}".rstrip()
+            console.print(Text(shown), soft_wrap=True)
+
+
+def print_times(console: Console, seconds: Iterable[Sequence[Any]]) -> None:
+    """What each pass took."""
+    for name, taken in seconds:
+        console.print(f"{1000 * taken:9.1f} ms  {name}")
+
+
+PATIENCE = 1.0
+"""Seconds before a bar appears."""
+
+
+@contextlib.contextmanager
+def bar(
+    console: Console, quiet: bool = False, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Tick]:
+    """A function to report progress to, which draws a bar that is gone when all is done.
+
+    Args:
+        console: where to; nothing is drawn where it is no terminal.
+        quiet: whether to draw nothing at all.
+        clock: gives seconds.
+    """
+    if quiet or not console.is_terminal:
+        yield silent
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    started = clock()
+    drawn: Optional[Progress] = None
+    task: Any = None
+
+    def tick(done: int, total: int, what: str) -> None:
+        nonlocal drawn, task
+        if drawn is None:
+            if clock() - started < PATIENCE or done >= total:
+                return
+            columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+            drawn = Progress(*columns, console=console, transient=True)
+            drawn.start()
+            task = drawn.add_task(what, total=total)
+        drawn.update(task, completed=done, total=total, description=what)
+
+    try:
+        yield tick
+    finally:
+        if drawn is not None:
+            drawn.stop()

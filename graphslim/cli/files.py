@@ -1,4 +1,4 @@
-"""The files that commands read and write, checked before any work is done."""
+"""The files and data that commands read and write, checked before any work is done."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple, Unio
 import click
 
 from graphslim import checkpoint
+from graphslim.analysis.switches import switches
+from graphslim.cli import console
+from graphslim.cli.options import Reading
 from graphslim.errors import EmitError, GraphslimError
 from graphslim.graphdef import saved_model
 from graphslim.graphdef.emit import encoded
 from graphslim.graphdef.kinds import check_ending, check_graph_ending
 from graphslim.ir import Graph
-from graphslim.options import Reading
+from graphslim.measure.images import Images
+from graphslim.measure.samples import Examples, Samples, switch_line
 from graphslim.plans import Plan
 from graphslim.rewrite.save import check_consistent
 from graphslim.support.writing import check_target, replacing
@@ -130,3 +134,28 @@ def _chunks(path: str, content: Union[Graph, Plan, str]) -> Iterator[Any]:
     else:
         text = content.to_json() if isinstance(content, Plan) else content
         yield text.encode("utf-8")
+
+
+def path_of(data: Optional[Images]) -> Optional[str]:
+    """The path of data, None where none are given."""
+    return None if data is None else data.path
+
+
+def tell_data(graph: Graph, data: Optional[Images], batch: int = 1, runs: bool = True) -> None:
+    """Says on stderr what a graph is fed and how that was found; once for each command.
+
+    Args:
+        graph: the graph.
+        data: what is given; of random inputs only those are told that switch training off.
+        batch: examples per run, where the graph leaves that open.
+        runs: whether the graph is run at all; data are checked either way.
+
+    Raises:
+        GraphslimError: the data cannot be read, or do not fit the graph.
+    """
+    if data is not None:
+        lines = Examples(graph, Samples(data, batch=batch)).about.lines()
+    else:
+        lines = [switch_line(name, value) for name, value in switches(graph).items()]
+    for line in lines if runs or data is not None else ():
+        console.err.print(line)

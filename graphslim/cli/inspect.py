@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import time
-from typing import Optional
+from collections import Counter
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import click
 
-from graphslim import show
+from graphslim.analysis.cautions import cautions
+from graphslim.analysis.channels import ROLES, Channels, Group, analyse
+from graphslim.analysis.cost import cost
 from graphslim.api import find_blocks
 from graphslim.cli import console
+from graphslim.cli.console import Console, print_pairs, print_table
+from graphslim.cli.options import Reading, model_options
 from graphslim.graphdef.signature import check_node
-from graphslim.options import Reading, model_options
+from graphslim.ir import Block, DType, Graph, Node, Port
+from graphslim.match import PATTERNS, Matcher
+from graphslim.plans import open_input, plan_dead, why_not
+from graphslim.report.data import remedy
+from graphslim.support.garbage import pause_gc as held_back
+from graphslim.support.text import exact, plural
 
 
 @click.command(short_help="Show a model's blocks, channels and cost.")
@@ -39,16 +49,255 @@ def inspect(
     if verbose:
         console.err.print(f"read and analysed in {time.perf_counter() - started:.2f} s")
     if as_json and explain is not None:
-        console.print_json(show.explanation(graph, explain))
+        console.print_json(explanation(graph, explain))
     elif as_json:
-        console.print_json(show.inspection(graph))
+        console.print_json(inspection(graph))
     elif explain is not None:
-        show.print_explanation(console.out, graph, explain)
+        print_explanation(console.out, graph, explain)
     elif why_not or groups:
         if groups:
-            show.print_groups(console.out, graph)
+            print_groups(console.out, graph)
         if why_not:
-            show.print_why_not(console.out, graph)
+            print_why_not(console.out, graph)
     else:
-        show.print_inspection(console.out, graph)
+        print_inspection(console.out, graph)
     return console.OK
+
+
+_GIVES_BOOL = frozenset(
+    ["Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual", "ApproximateEqual"]
+    + ["IsFinite", "IsInf", "IsNan", "LogicalAnd", "LogicalNot", "LogicalOr", "All", "Any"]
+)
+"""Ops whose attribute T is the type of what they read, and not of what they give."""
+
+
+@held_back()
+def inspection(graph: Graph) -> Dict[str, Any]:
+    """What `inspect --json` prints; the blocks must have been found."""
+    channels, total = analyse(graph), cost(graph)
+    return {
+        "inputs": list(graph.inputs),
+        "outputs": [str(port) for port in graph.outputs],
+        "input_tensors": [_tensor(graph, channels, Port(name)) for name in graph.inputs],
+        "output_tensors": [_tensor(graph, channels, port) for port in graph.outputs],
+        "signature": dict(graph.signature),
+        "nodes": len(graph),
+        "params": total.params,
+        "macs": total.macs,
+        "cautions": [str(one) for one in cautions(graph)],
+        "blocks": [_block(channels, block) for block in graph.blocks],
+        "groups": [_group(channels, group) for group in channels.groups],
+        "dead": plan_dead(graph).removed,
+    }
+
+
+def _element_type(node: Node, port: int) -> Optional[DType]:
+    """The element type of a node's output, as far as its attributes tell; else None."""
+    for name in ("Tout", "output_types", "component_types"):
+        types = node.attrs.get(name)
+        if isinstance(types, (list, tuple)):
+            return types[port] if port < len(types) else None
+    if port or node.op.startswith("NonMaxSuppression"):
+        return None
+    if node.op in _GIVES_BOOL:
+        return DType.bool
+    for name in ("DstT", "out_type", "output_type", "out_idx", "dtype", "T"):
+        found = node.attrs.get(name)
+        if isinstance(found, DType):
+            return found
+    return DType.int64 if node.op in ("ArgMax", "ArgMin", "Where") else None
+
+
+def _tensor(graph: Graph, channels: Channels, port: Port) -> Dict[str, Any]:
+    """A tensor's name, its shape with None for what is open, and its element type if known."""
+    facts, dtype = channels.facts[port.node], _element_type(graph[port.node], port.port)
+    shape = facts[port.port].shape if port.port < len(facts) else None
+    return {
+        "name": str(port),
+        "shape": None if shape is None else list(shape),
+        "dtype": None if dtype is None else dtype.name,
+    }
+
+
+def _block(channels: Channels, block: Block) -> Dict[str, Any]:
+    labels = channels.channels_at(block.channels_of)
+    reason = why_not(channels, block)
+    return {
+        "kind": block.kind,
+        "name": block.name,
+        "nodes": list(block.nodes),
+        "channels": 0 if labels is None else len(labels),
+        "prunable": reason is None,
+        "why_not": reason,
+    }
+
+
+def _group(channels: Channels, group: Group) -> Dict[str, Any]:
+    return {
+        "id": group.id,
+        "channels": len(group),
+        "prunable": group.prunable,
+        "pinned_by": pinned_by(group),
+        "what_to_do": None if group.pinned_by is None else remedy(group.pinned_by, channels.graph),
+        "bindings": [
+            {"param": one.param, "axis": one.axis, "role": one.role, "channels": len(one.positions)}
+            for one in channels.bindings(group)
+        ],
+    }
+
+
+def pinned_by(group: Group) -> Optional[str]:
+    """Why a group is pinned, and at which node; None if it is not."""
+    return None if group.prunable else f"{group.pinned_by} ({group.pinned_at})"
+
+
+def explanation(graph: Graph, name: str) -> List[Dict[str, Any]]:
+    """What `inspect --explain` says of a node: per kind of block, one dict."""
+    matcher = Matcher(graph)
+    found: List[Dict[str, Any]] = []
+    for kind, pattern in sorted(PATTERNS.items()):
+        inside = [
+            block.name for block in graph.blocks if block.kind == kind and name in block.nodes
+        ]
+        entry: Dict[str, Any] = {"kind": kind, "block": inside[0] if inside else None}
+        miss = None if inside else matcher.explain(pattern, name)
+        if miss is not None:
+            entry.update(
+                root=miss.root,
+                matched=dict(miss.matched),
+                node=miss.node,
+                reason=miss.reason,
+                declared_at=pattern.at,
+            )
+        found.append(entry)
+    return found
+
+
+def print_inspection(console: Console, graph: Graph) -> None:
+    """The summary that `inspect` prints."""
+    tree = inspection(graph)
+    print_pairs(console, _facts(graph, tree))
+    if tree["blocks"]:
+        console.print()
+        rows = [
+            (
+                block["name"],
+                _kind(block),
+                str(block["channels"]),
+                "yes" if block["prunable"] else f"no: {block['why_not']}",
+            )
+            for block in tree["blocks"]
+        ]
+        print_table(console, "Blocks", ("block", "kind", ">channels", "prunable"), rows)
+
+
+def _facts(graph: Graph, tree: Dict[str, Any]) -> List[Tuple[str, str]]:
+    """What the summary says before its table: of what, and what."""
+    groups = analyse(graph).groups
+    prunable = [group for group in groups if group.prunable]
+    kinds = Counter([_kind(block) for block in tree["blocks"]])
+    shape = open_input(graph)
+    macs = "not known" + ("" if shape is None else f": add --input-shape {shape}")
+    facts = [*_tensors("inputs", tree["input_tensors"])]
+    facts += _tensors("outputs", tree["output_tensors"])
+    for side, named in graph.signature.items():
+        pairs = [f"{key} -> {name}" for key, name in named.items() if key != name]
+        if pairs:
+            facts.append(("named", f"in the signature's {side}: {', '.join(pairs)}"))
+    return [
+        *facts,
+        ("nodes", f"{tree['nodes']:,}"),
+        ("params", exact(tree["params"])),
+        ("MACs", macs if tree["macs"] is None else exact(tree["macs"])),
+        (
+            "groups",
+            f"{len(prunable)} of {len(groups)} prunable, with {sum(map(len, prunable))} of "
+            f"{sum(map(len, groups))} channels"
+            + ("" if len(prunable) == len(groups) else " (the rest: --why-not; all: --groups)"),
+        ),
+        (
+            "dead",
+            plural(tree["dead"], "channel")
+            + (": `graphslim prune` removes them, and no output changes" if tree["dead"] else ""),
+        ),
+        (
+            "blocks",
+            ", ".join([f"{number} {kind}" for kind, number in sorted(kinds.items())])
+            or "none recognised",
+        ),
+        *[("caution", caution) for caution in tree["cautions"]],
+    ]
+
+
+def _kind(block: Dict[str, Any]) -> str:
+    return str(block["kind"]).replace("_", " ")
+
+
+def _tensors(label: str, tensors: Sequence[Dict[str, Any]]) -> List[Tuple[str, str]]:
+    """For each tensor its name, its shape and its element type, the first under a label."""
+    texts = [
+        f"{tensor['name']}  {_shape(tensor)}{' ' + tensor['dtype'] if tensor['dtype'] else ''}"
+        for tensor in tensors
+    ]
+    return [("" if index else label, text) for index, text in enumerate(texts or ["none"])]
+
+
+def _shape(tensor: Dict[str, Any]) -> str:
+    if tensor["shape"] is None:
+        return "(open)"
+    return "x".join(["?" if size is None else str(size) for size in tensor["shape"]]) or "scalar"
+
+
+def print_groups(console: Console, graph: Graph) -> None:
+    """Every group of channels: how many, what they touch by role, and what pins them."""
+    channels = analyse(graph)
+    rows = []
+    for group in channels.groups:
+        roles = Counter([binding.role for binding in channels.bindings(group)])
+        touched = [plural(roles[role], role) for role in ROLES if roles[role]]
+        rows.append((group.id, str(len(group)), pinned_by(group) or "no", ", ".join(touched)))
+    print_table(console, "Groups", ("group", ">channels", "pinned", "bindings"), rows)
+    console.print("Each binding, a parameter and its axis, is listed by --json.")
+
+
+def print_why_not(console: Console, graph: Graph) -> None:
+    """Every group that is pinned, by what and where, and what the reader can do."""
+    channels = analyse(graph)
+    pinned = [group for group in channels.groups if not group.prunable]
+    if not pinned:
+        console.print("Every group is prunable.")
+    else:
+        rows = [
+            (group.id, str(len(group)), group.pinned_by or "", group.pinned_at or "")
+            for group in pinned
+        ]
+        print_table(console, "Pinned", ("group", ">channels", "because", "<at node"), rows)
+        console.print("What to do:")
+        advice = _advice(graph, pinned).items()
+        print_pairs(console, [("", f"{', '.join(reasons)}: {text}") for text, reasons in advice])
+
+
+def _advice(graph: Graph, pinned: Sequence[Group]) -> Dict[str, List[str]]:
+    """Each piece of advice, and the reasons for pinning that it is meant for."""
+    found: Dict[str, List[str]] = {}
+    for group in pinned:
+        reason = group.pinned_by or ""
+        reasons = found.setdefault(remedy(reason, graph), [])
+        if reason not in reasons:
+            reasons.append(reason)
+    return found
+
+
+def print_explanation(console: Console, graph: Graph, name: str) -> None:
+    """For each kind of block, whether a node is in one, or why the nearest attempt failed."""
+    for one in explanation(graph, name):
+        if one["block"] is not None:
+            console.print(f"{one['kind']}: {name} is in {one['block']}")
+        elif "reason" not in one:
+            console.print(f"{one['kind']}: nothing like it ends after {name}")
+        else:
+            roles = [f"{role} = {node}" for role, node in one["matched"].items()]
+            console.print(f"{one['kind']}: not matched from {one['root']} back")
+            console.print(f"  found {', '.join(roles) or 'nothing'}")
+            console.print(f"  at {one['node']}: {one['reason']}")
+            console.print(f"  the pattern is declared at {one['declared_at']}")

@@ -7,22 +7,20 @@ from typing import Any, List, NamedTuple, Optional
 
 import click
 
-from graphslim import optimizing, show
+from graphslim import optimizing
 from graphslim.analysis.cautions import cautions
 from graphslim.cli import console
-from graphslim.cli.check import Checked, checking, tell
-from graphslim.cli.data import path_of, tell_data
+from graphslim.cli.console import Console, print_table
 from graphslim.cli.files import (
     check_graph_target,
     check_targets,
     files_of,
     output_option,
+    path_of,
     placing,
+    tell_data,
 )
-from graphslim.graphdef import serialize
-from graphslim.ir import Graph
-from graphslim.measure.agreement import Agreement, lost
-from graphslim.options import (
+from graphslim.cli.options import (
     Command,
     Reading,
     Running,
@@ -31,7 +29,13 @@ from graphslim.options import (
     packed,
     run_options,
 )
+from graphslim.cli.results import Checked, checking, tell
+from graphslim.cli.verify import print_agreement
+from graphslim.graphdef import serialize
+from graphslim.ir import Graph
+from graphslim.measure.agreement import Agreement, lost
 from graphslim.pipeline import Pipeline
+from graphslim.support.text import count, share
 
 
 class Deploying(NamedTuple):
@@ -162,6 +166,31 @@ def _tree(
 
 
 def _print(graph: Graph, stored: Graph, checked: Checked, seconds: float) -> None:
-    show.print_optimizing(console.out, graph, stored, checked.agreement, seconds)
+    print_optimizing(console.out, graph, stored, checked.agreement, seconds)
     if checked.agreement is None:
         console.out.print(f"Not verified: {checked.why_not}")
+
+
+def print_optimizing(
+    console: Console, before: Graph, after: Graph, agreement: Optional[Agreement], seconds: float
+) -> None:
+    """The table that `optimize` prints.
+
+    Args:
+        console: where to.
+        before, after: the graphs.
+        agreement: the check that the result passed, if it was made.
+        seconds: time for reading and rewriting.
+    """
+    pairs = {
+        "nodes": (len(before), len(after)),
+        "size in bytes": (len(serialize(before)), len(serialize(after))),
+    }
+    rows = [
+        (label, count(one), count(other), share(one, other))
+        for label, (one, other) in pairs.items()
+    ]
+    print_table(console, "Whole network", ("", ">before", ">after", ">change"), rows)
+    console.print(f"Optimised in {seconds:.2f} s")
+    if agreement is not None:
+        print_agreement(console, agreement)

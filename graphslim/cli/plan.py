@@ -1,32 +1,36 @@
-"""`graphslim plan` and `graphslim apply`: what is to go, written down, and carried out later."""
+"""`graphslim plan`, `apply` and `plan-diff`: what is to go, written down, and used later."""
 
 from __future__ import annotations
 
+import json
 import time
-from typing import Optional
+from typing import Any, Dict, Optional, Sequence
 
 import click
 
-from graphslim import progress, show
 from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
-from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
-from graphslim.cli.check import checking, tell, tell_result
-from graphslim.cli.data import path_of, tell_data
+from graphslim.cli.choosing import Choosing, selection_options
+from graphslim.cli.console import Console, print_table
 from graphslim.cli.files import (
     check_graph_target,
     check_targets,
     files_of,
     output_option,
+    path_of,
     placing,
+    tell_data,
 )
+from graphslim.cli.options import Reading, Running, model_options, run_options, sample_options
+from graphslim.cli.results import checking, print_achieved, print_channels, tell, tell_result
 from graphslim.graphdef.kinds import check_ending
 from graphslim.measure.images import Images
-from graphslim.options import Reading, Running, model_options, run_options, sample_options
 from graphslim.planner import cautions_of, is_sampled, make_plan
-from graphslim.plans import fit, read_plan
+from graphslim.plans import Plan, fit, read_plan
+from graphslim.plans.diff import GroupDifference, PlanDifference, diff
 from graphslim.rewrite import apply as applied
+from graphslim.support.text import count, plural, share
 
 
 @click.command(short_help="Choose channels; write down which go, and why.")
@@ -59,7 +63,7 @@ def plan(
     check_targets(output, {}, inputs, force)
     check_ending(output, (".json",), "a plan")
     wish = choosing.wish(seed)
-    with progress.bar(console.err, quiet) as tick:
+    with console.bar(console.err, quiet) as tick:
         graph = find_blocks(reading.load(model))
         tell(cautions(graph))
         tell_data(graph, data, batch, is_sampled(wish))
@@ -71,7 +75,7 @@ def plan(
         if as_json:
             console.echo(found.to_json())
         else:
-            show.print_plan(console.out, found)
+            print_plan(console.out, found)
             console.out.print(f"Written to {output}")
     return console.OK
 
@@ -127,3 +131,124 @@ def apply(
     checked = checking(check, running, graph, slim, wanted, output, force)
     with console.told_first(placing((output, slim))):
         return tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds)
+
+
+def print_plan(console: Console, plan: Plan) -> None:
+    """The widths of the groups before and after, the cost by the plan, asked and achieved."""
+    if plan.groups:
+        print_channels(console, plan)
+    totals = [
+        (name, count(before), count(after), share(before, after))
+        for name, (before, after) in (("parameters", plan.params), ("MACs", plan.macs))
+    ]
+    print_table(console, "Whole network", ("", ">before", ">after", ">change"), totals)
+    if plan.achieved is not None:
+        print_achieved(console, plan.achieved)
+    console.print(f"{plural(plan.removed, 'channel')} to go")
+
+
+@click.command(name="plan-diff", short_help="Compare two plans.")
+@click.argument("first", metavar="A.json")
+@click.argument("second", metavar="B.json")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Print tracebacks too.")
+def plan_diff(first: str, second: str, as_json: bool) -> int:
+    """Show what two plans remove differently, group by group; exit status 1 if they differ.
+
+    Settings, scores, folded constants and totals are compared too.
+    """
+    found = diff(read_plan(first), read_plan(second))
+    if as_json:
+        console.print_json(plan_difference(found))
+    else:
+        print_plan_difference(console.out, found)
+    return console.OK if found.same else console.FAILED
+
+
+_MANY = 12
+"""Channels of one group that are listed; of more, only how many."""
+
+
+def plan_difference(found: PlanDifference) -> Dict[str, Any]:
+    """What `plan-diff --json` prints."""
+    return {
+        "same": found.same,
+        "groups": [
+            {
+                "id": group.id,
+                "block": group.block,
+                "channels": list(group.channels),
+                "removed": list(group.removed),
+                "only_first": list(group.only_first),
+                "only_second": list(group.only_second),
+                "also_differ": list(group.details),
+            }
+            for group in found.groups
+        ],
+        "groups_alike": found.alike,
+        "settings": {key: list(values) for key, values in found.settings.items()},
+        "others": {key: list(values) for key, values in found.others.items()},
+        "totals": {
+            "removed": list(found.removed),
+            "params": list(found.params),
+            "macs": list(found.macs),
+        },
+    }
+
+
+def print_plan_difference(console: Console, found: PlanDifference) -> None:
+    """The tables that `plan-diff` prints; nothing but a line where the plans are the same."""
+    if found.same:
+        console.print(f"The plans are the same: {plural(found.removed[0], 'channel')} removed.")
+        return
+    differing = [group for group in found.groups if not _agrees(group)]
+    if differing:
+        columns = ("group", ">A removes", ">B removes", "A alone", "B alone", "also differ")
+        print_table(console, "Groups", columns, [_row(group) for group in differing])
+    rescored = len(found.groups) - len(differing)
+    console.print(
+        f"The same channels go from {plural(found.alike + rescored, 'group')} in both plans"
+        + (f", for other scores in {rescored} of them" if rescored else "")
+    )
+    values = [*found.settings.items(), *found.others.items()]
+    if values:
+        rows = [(key, _said(one), _said(other)) for key, (one, other) in values]
+        print_table(console, "Settings and the rest", ("", "A", "B"), rows)
+    totals = [
+        (label, count(one), count(other), share(one, other))
+        for label, one, other in (
+            ("channels removed", *found.removed),
+            ("parameters left", *found.params),
+            ("MACs left", *found.macs),
+        )
+    ]
+    print_table(console, "Totals", ("", ">A", ">B", ">change"), totals)
+
+
+def _agrees(group: GroupDifference) -> bool:
+    """Whether both plans remove the same channels of a group, if for other reasons."""
+    alike = not group.only_first and not group.only_second
+    return alike and set(group.details) <= {"scores", "why"}
+
+
+def _row(group: GroupDifference) -> Sequence[str]:
+    sizes = [
+        f"{gone} of {channels}" if channels else "-"
+        for gone, channels in zip(group.removed, group.channels)
+    ]
+    alone = [_listed(channels) for channels in (group.only_first, group.only_second)]
+    return (group.block or group.id, *sizes, *alone, ", ".join(group.details))
+
+
+def _listed(channels: Sequence[int]) -> str:
+    if len(channels) > _MANY:
+        return plural(len(channels), "channel")
+    return " ".join(map(str, channels)) or "-"
+
+
+def _said(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, dict):
+        return ", ".join([f"{key} {_said(one)}" for key, one in value.items() if one is not None])
+    return value if isinstance(value, str) else json.dumps(value)

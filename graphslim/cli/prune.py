@@ -9,27 +9,29 @@ from typing import Any, List, Optional, Sequence, Tuple, cast
 
 import click
 
-from graphslim import progress, show
+from graphslim import report
 from graphslim.analysis.cautions import cautions
 from graphslim.analysis.cost import cost
 from graphslim.api import finders
-from graphslim.choosing import Choosing, selection_options
 from graphslim.cli import console
-from graphslim.cli.check import checking, tell, tell_result
-from graphslim.cli.data import path_of, tell_data
+from graphslim.cli.choosing import Choosing, selection_options
+from graphslim.cli.console import print_times
 from graphslim.cli.files import (
     check_graph_target,
     check_targets,
     files_of,
     output_option,
+    path_of,
     placing,
+    tell_data,
 )
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
-from graphslim.cli.report import check_report, draw_report, report_option
+from graphslim.cli.options import Reading, Running, model_options, run_options
+from graphslim.cli.results import checking, tell, tell_result
 from graphslim.errors import GraphslimError
 from graphslim.graphdef.emit import encoded
 from graphslim.ir import Graph
-from graphslim.options import Reading, Running, model_options, run_options
+from graphslim.measure.agreement import Agreement
 from graphslim.pipeline import (
     Dump,
     FindBlocks,
@@ -42,9 +44,15 @@ from graphslim.pipeline import (
     find_pass,
 )
 from graphslim.planner import Means, RemoveChannels, cautions_of
-from graphslim.plans import Selection
+from graphslim.plans import Plan, Selection
 from graphslim.support.reading import read_bytes
 
+report_option = click.option(
+    "--report",
+    "report_out",
+    metavar="R.html",
+    help="Write a page to look at: the network, its cost, the scores and the cut, the outputs.",
+)
 _DEAD = (
     *("scope", "only", "exclude", "multiple_of", "min_channels"),
     *("rounding", "max_ratio", "by_name"),
@@ -123,7 +131,7 @@ def prune(
     check_targets(output, beside, inputs, force)
     check_graph_target(output, model, reading)
     wish = choosing.wish(running.seed)
-    with progress.bar(console.err, quiet) as tick:
+    with console.bar(console.err, quiet) as tick:
         remove = _removal(wish, choosing.means(running.data, running.batch, tick))
         steps = _steps(remove, extra) + (deploying.steps() if optimize else [])
         pipeline = Pipeline(steps)
@@ -201,6 +209,32 @@ def _report(results: Sequence[Tuple[str, Outcome]], timing: Optional[Timing], du
     for name, outcome in results:
         console.err.print(f"{name}: {'; '.join(outcome.notes) or 'nothing to say'}")
     if timing is not None:
-        show.print_times(console.err, timing.seconds)
+        print_times(console.err, timing.seconds)
     for path in dump.written:
         console.err.print(f"dumped {path}")
+
+
+def check_report(path: Optional[str]) -> None:
+    """Refuses, before any work is done, a page that could not be drawn.
+
+    Raises:
+        GraphslimError: matplotlib is not installed.
+    """
+    if path is not None:
+        report.require_library()
+
+
+def draw_report(
+    before: Graph,
+    after: Graph,
+    plan: Plan,
+    change: Optional[Agreement],
+    surgery: Optional[Agreement],
+    output: str,
+    seconds: float,
+    quiet: bool = False,
+) -> str:
+    """The page as text, with a progress bar on stderr; see `report.collect`."""
+    data = report.collect(before, after, plan, change, surgery, output=output, seconds=seconds)
+    with console.bar(console.err, quiet) as tick:
+        return report.render(data, tick)

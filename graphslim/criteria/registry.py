@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple, TypeVar
 
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.support.importing import definition, import_named
-from graphslim.words import meant
+from graphslim.support.text import meant
 
 KINDS = ("weights", "responses", "gradients")
 ROLES = ("producer", "consumer", "follower", "scale")

@@ -21,7 +21,7 @@ from graphslim.ir import Graph, Node, Port
 from graphslim.ir.families import VARIABLES
 from graphslim.support.garbage import pause_gc
 from graphslim.support.reading import read_bytes
-from graphslim.words import plural
+from graphslim.support.text import plural
 
 _STATED, _TIMES = 1 << 28, 16
 """How many bytes the constants of a file may state, for one that repeats a value is stated in a few

@@ -8,7 +8,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 from graphslim.errors import LoadError
 from graphslim.ir import CONTROL, DType, Graph, Node, Port, Shape
 from graphslim.ir.query import upstream
-from graphslim.words import plural
+from graphslim.support.text import plural
 
 T = TypeVar("T")
 ShapesLike = Mapping[str, Sequence[Optional[int]]]

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphslim.analysis.cautions import Caution
 from graphslim.measure.fidelity import OutputDifference
-from graphslim.words import percent, plural
+from graphslim.support.text import percent, plural
 
 _KINDS = {"random": "random input", "images": "image", "files": "file"}
 FAR_ERROR = 0.1

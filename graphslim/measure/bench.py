@@ -16,7 +16,7 @@ from graphslim.layout import needs_nhwc
 from graphslim.measure.feeds import random_feeds
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.verify import runnable
-from graphslim.progress import Tick, silent
+from graphslim.support.progress import Tick, silent
 
 RUNS, WARMUP = 50, 5
 """How often each graph is timed by default, and how often it is run before that."""

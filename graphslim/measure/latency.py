@@ -33,7 +33,7 @@ from graphslim.measure.feeds import random_feeds
 from graphslim.measure.timed_layers import NOTHING, Lab, TimedLayer, cut_out, layers_of
 from graphslim.measure.verify import runnable
 from graphslim.plans import check_sizes
-from graphslim.progress import Tick, silent
+from graphslim.support.progress import Tick, silent
 from graphslim.support.reading import read_text
 from graphslim.support.writing import replacing
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from graphslim.errors import GraphslimError
 from graphslim.measure.images import Images, Preprocessing
-from graphslim.words import plural
+from graphslim.support.text import plural
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 _DECODED = {

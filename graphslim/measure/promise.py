@@ -14,7 +14,7 @@ from graphslim.measure.latency import Table
 from graphslim.measure.timed_layers import layers_of
 from graphslim.measure.verify import runnable
 from graphslim.plans import Plan
-from graphslim.words import percent
+from graphslim.support.text import percent
 
 WITHIN = 0.02
 """How far the measured share may be from the one asked for."""

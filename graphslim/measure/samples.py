@@ -17,9 +17,9 @@ from graphslim.measure.feeds import decoder_of, digest_of, matched, random_feeds
 from graphslim.measure.images import Images, Preprocessing, preprocessing_for
 from graphslim.measure.inputs import dtype_of, range_of, switch_array
 from graphslim.measure.pictures import Encoded, Pictures, endings_of, open_files
-from graphslim.progress import Tick, silent
+from graphslim.support.progress import Tick, silent
 from graphslim.support.reading import read_arrays, require_regular
-from graphslim.words import plural
+from graphslim.support.text import plural
 
 Data = Union[None, str, "os.PathLike[str]", Images, Mapping[str, np.ndarray]]
 """A path (.npz, .npy, an image, a folder of images), `Images` of a path with what to do to them,
@@ -42,7 +42,7 @@ class Samples(NamedTuple):
         loss_output: for gradients, a tensor (`node` or `node:port`) to take the loss from instead
             of the outputs; see `sampled_scores.measure`.
         batch: examples per run, where the graph leaves that open.
-        tick: told how many runs are done; see `graphslim.progress`.
+        tick: told how many runs are done; see `graphslim.support.progress`.
     """
 
     data: Data = None

@@ -17,9 +17,9 @@ from graphslim.measure.agreement import Agreement
 from graphslim.measure.fidelity import Measures, decision_of
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.plans import Plan
-from graphslim.progress import Tick, silent
 from graphslim.rewrite import zero_consumers
 from graphslim.runtime import Session, known_part, unknown_ops
+from graphslim.support.progress import Tick, silent
 
 
 def verify(
@@ -55,7 +55,7 @@ def verify(
             0.0001, 0.004 and 0.03 where a graph computes in float16 and bfloat16, and 0.01 where
             batch norms were frozen in the training phase.
         force: allow a plan that was made for another checkpoint.
-        progress: told how many runs are done; see `graphslim.progress`.
+        progress: told how many runs are done; see `graphslim.support.progress`.
 
     Returns:
         what was measured of each output, over all inputs.

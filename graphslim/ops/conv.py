@@ -6,6 +6,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from graphslim.channels.reasons import ComputedSize, OpenSize, OtherAxis
 from graphslim.errors import AnalysisError
 from graphslim.ir import Node
 from graphslim.ir.families import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
@@ -187,7 +188,7 @@ def convolution_output(op: OpVisit, ids: Ids, rank: int = 4) -> Fact:
     if op.node.op.endswith("DepthwiseConv2dNative"):
         shape[channel] = product([op[1].size(2), op[1].size(3)])
     kernel = [op[1].size(place) for place in range(rank - 2)]
-    op.pin_others(0, (0, channel), "it is convolved over")
+    op.pin_others(0, (0, channel), OtherAxis("it is convolved over"))
     return fact(
         tuple(slid(shape, kernel, window(op.node, rank))),
         {0: data.channels(0), channel % rank: ids},
@@ -211,7 +212,7 @@ def convolution(op: OpVisit) -> Fact:
     if op[0].size(channel) is None and op[1].size(rank - 2) in (None, 1):
         # It could be a convolution in groups, one for each channel; else it is taken for a plain
         # one, of as many channels as its filters read.
-        op.pin(out, "how many channels enter its convolution is not known")
+        op.pin(out, OpenSize("how many channels enter its convolution is not known"))
     tie_weights(op, entering, inside)
     op.mark(inside, "consumer")
     op.mark(out, "producer")
@@ -265,7 +266,7 @@ def depthwise(op: OpVisit) -> Fact:
     if rows is not None and multiplier is not None and fits(LONGEST, len(rows), multiplier):
         out = np.repeat(rows, multiplier)
     else:
-        op.pin(rows, "its depthwise multiplier is not known")
+        op.pin(rows, OpenSize("its depthwise multiplier is not known"))
     op.pin(op[1].channels(3), "it is a depthwise multiplier")
     return convolution_output(op, out)
 
@@ -318,16 +319,16 @@ def transposed(op: OpVisit) -> Fact:
         return fact(tuple(stated))
     if width is None:
         for ids in (inside, out):  # it could be any number of groups
-            op.pin(ids, "how many channels leave its transposed convolution is not known")
+            op.pin(ids, OpenSize("how many channels leave its transposed convolution is not known"))
     tie_weights(op, data.channels(channel), inside)
     op.mark(inside, "consumer")
     op.mark(out, "producer")
-    op.pin_others(2, (0, channel), "it is convolved over")
+    op.pin_others(2, (0, channel), OtherAxis("it is convolved over"))
     counted = {0: data.channels(0), channel % rank: out}
     length = op[0].size(0)
     if length is None:
         for ids in counted.values():
-            op.pin(ids, "its size is computed in a way that is not followed")
+            op.pin(ids, ComputedSize("its size is computed in a way that is not followed"))
     for place in range(length or 0):
         op.resize(0, place, counted.get(place) if length == rank else None)
     if inside is not None and out is not None:

@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from graphslim.channels.reasons import OpenSize
 from graphslim.errors import AnalysisError
 from graphslim.ir import DType
 from graphslim.ir.families import BIASES
@@ -114,7 +115,7 @@ def broadcast(op: OpVisit, facts: Sequence[Fact]) -> Fact:
     if any(known.shape is None for known in facts):
         for known in facts:
             for ids in known.ids:
-                op.pin(ids, "it is combined with a tensor of unknown rank")
+                op.pin(ids, OpenSize("it is combined with a tensor of unknown rank"))
         return UNKNOWN
     rank = max([len(known.shape or ()) for known in facts])
     sizes: List[Optional[int]] = []

@@ -7,6 +7,7 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
+from graphslim.channels.reasons import AcrossChannels, OpenSize
 from graphslim.ops.guard import LAID_OUT
 from graphslim.ops.table import (
     UNKNOWN,
@@ -114,7 +115,7 @@ def reverse(op: OpVisit) -> Fact:
     """Reverses the ids."""
     axes, data = op.literal(1), op[0]
     if data.rank is None or axes is None:
-        op.pin_all("it is reversed over an axis that is not known")
+        op.pin_all(OpenSize("it is reversed over an axis that is not known"))
         return UNKNOWN
     changes = {axis: data.channels(axis) for axis in axes}
     return data._replace(value=None, atoms=None).with_ids(
@@ -140,7 +141,7 @@ def roll(op: OpVisit) -> Fact:
 @channel_rule("Cumsum", "Cumprod", "CumulativeLogsumexp")
 def cumulate(op: OpVisit) -> Fact:
     """Pins the axis that is summed along."""
-    return _along(op, op[0], op.literal(1), f"a {op.node.op} adds up over channels")
+    return _along(op, op[0], op.literal(1), AcrossChannels(f"a {op.node.op} adds up over channels"))
 
 
 def _along(op: OpVisit, data: Fact, axes: Optional[List[int]], why: str) -> Fact:
@@ -169,10 +170,10 @@ def arg_max(op: OpVisit) -> Fact:
     """Pins the axis that is searched."""
     data, axes = op[0], op.literal(1)
     if data.shape is None or axes is None:
-        op.pin_all("its index among all channels is asked for")
+        op.pin_all(AcrossChannels("its index among all channels is asked for"))
         return UNKNOWN
     axis = axes[0] % len(data.shape)
-    op.pin(data.ids[axis], "its index among all channels is asked for")
+    op.pin(data.ids[axis], AcrossChannels("its index among all channels is asked for"))
     kept = [place for place in range(len(data.shape)) if place != axis]
     return Fact(
         tuple([data.shape[place] for place in kept]), tuple([data.ids[place] for place in kept])
@@ -274,7 +275,7 @@ _SCATTERING = {
     "TensorScatterAdd": "it is scattered into another tensor",
     "Unique": "its different values are asked for",
     "UniqueV2": "its different values are asked for",
-    "SearchSorted": "its place among others is asked for",
+    "SearchSorted": AcrossChannels("its place among others is asked for"),
     "DynamicPartition": "it is dealt out by another tensor",
     "DynamicStitch": "it is dealt out by another tensor",
     "MatrixDiag": "it is made into a matrix or taken from one",

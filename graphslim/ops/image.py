@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
+from graphslim.channels.reasons import ComputedSize, OpenSize, OtherAxis
 from graphslim.ops.conv import slid, window
 from graphslim.ops.pool import even_map, stated_sizes
 from graphslim.ops.table import (
@@ -53,7 +54,7 @@ def patches(op: OpVisit) -> Fact:
     data, sizes = op[0], op.node.ints("ksizes")
     rank = 4 if op.node.op == "ExtractImagePatches" else 5
     if data.rank != rank or len(sizes) != rank:
-        op.pin_all("patches are taken from it at an unknown rank")
+        op.pin_all(OpenSize("patches are taken from it at an unknown rank"))
         return UNKNOWN
     op.pin_others(0, (0, rank - 1), "patches are taken from it")
     how = window(op.node, rank)
@@ -119,8 +120,8 @@ def contrast_value(op: ValueVisit) -> Any:
 def colours(op: OpVisit) -> Fact:
     """Mixes the channels, which are colours."""
     for ids in op[0].ids[-1:]:
-        op.pin(ids, "its channels are colours that are computed with")
-    _placed(op, 1, "colours are computed with it")
+        op.pin(ids, ComputedSize("its channels are colours that are computed with"))
+    _placed(op, 1, ComputedSize("colours are computed with it"))
     return op[0]._replace(value=None, atoms=None)
 
 
@@ -147,9 +148,9 @@ def pool_by_fractions(op: OpVisit) -> Sequence[Fact]:
     """Windows of different sizes, the same for every channel; where each begins comes beside it."""
     data, ratios = op[0], op.node.attrs.get("pooling_ratio", ())
     if data.rank != 4 or len(ratios) != 4 or ratios[3] != 1:
-        op.pin_all("it is pooled at an unknown rank, or over channels")
+        op.pin_all(OpenSize("it is pooled at an unknown rank, or over channels"))
         return [UNKNOWN] * 3
-    op.pin_others(0, (0, 3), "it is pooled over")
+    op.pin_others(0, (0, 3), OtherAxis("it is pooled over"))
     sizes = [
         None if size is None else int(size / ratio)
         for size, ratio in zip((data.shape or ())[1:3], ratios[1:3])

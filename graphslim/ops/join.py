@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from graphslim.channels.reasons import AcrossChannels, ComputedSize, OpenSize
 from graphslim.ops.guard import LAID_OUT, LONGEST, fits
 from graphslim.ops.table import (
     UNKNOWN,
@@ -27,7 +28,7 @@ def concat(op: OpVisit) -> Fact:
     axes = op.literal(len(op) - 1 if late else 0)
     rank = max([part.rank or 0 for part in parts])
     if axes is None or not rank:
-        op.pin_all("it is concatenated over an axis that is not known")
+        op.pin_all(OpenSize("it is concatenated over an axis that is not known"))
         return axes_of(rank or None)
     joined = axes[0] % rank
     shape: List[Optional[int]] = []
@@ -142,7 +143,7 @@ def pack(op: OpVisit) -> Fact:
     facts = op.facts
     ranks = [part.rank for part in facts if part.rank is not None]
     if not ranks:
-        op.pin_all("it is stacked at an unknown rank")
+        op.pin_all(OpenSize("it is stacked at an unknown rank"))
         return UNKNOWN
     rank = ranks[0]
     at = int(op.node.attrs.get("axis", 0)) % (rank + 1)
@@ -173,7 +174,7 @@ def tile(op: OpVisit) -> Fact:
     """Repeats the ids; an axis of size 1 gets those that the number of its copies counts."""
     data, counts = op[0], op[1].value
     if data.shape is None or counts is None:
-        op.pin_all("it is repeated a number of times that is not known")
+        op.pin_all(OpenSize("it is repeated a number of times that is not known"))
         return axes_of(op[1].size(0))
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
@@ -191,7 +192,7 @@ def tile(op: OpVisit) -> Fact:
         else:
             op.resize(1, axis, None)
             if number is None:
-                op.pin(array, "it is repeated a number of times that is not known")
+                op.pin(array, OpenSize("it is repeated a number of times that is not known"))
             elif array is not None and not fits(LONGEST, len(array), number):
                 op.pin(array, "it is repeated more often than is followed")
                 array = None
@@ -222,7 +223,7 @@ def pad(op: OpVisit) -> Fact:
     """Puts new channels before and behind, which the amounts count."""
     data = op[0]
     if data.shape is None:
-        op.pin_all("it is padded at an unknown rank")
+        op.pin_all(OpenSize("it is padded at an unknown rank"))
         return axes_of(op[1].size(0))
     padded = [_padded(op, axis) for axis in range(len(data.shape))]
     return Fact(tuple([size for size, _ in padded]), tuple([ids for _, ids in padded]))
@@ -233,7 +234,7 @@ def _padded(op: OpVisit, axis: int) -> Tuple[Optional[int], Ids]:
     size, array = op[0].size(axis), op[0].channels(axis)
     amounts = op[1].value
     if amounts is None:
-        op.pin(array, "it is padded by amounts that are not known")
+        op.pin(array, OpenSize("it is padded by amounts that are not known"))
         return None, None
     before, behind = amounts.reshape(-1, 2)[axis]
     if array is None:
@@ -245,14 +246,14 @@ def _padded(op: OpVisit, axis: int) -> Tuple[Optional[int], Ids]:
     for element in (2 * axis, 2 * axis + 1):
         amount, ids = op.counted(1, element)
         if amount is None:
-            op.pin(array, "it is padded by amounts that are not known")
+            op.pin(array, OpenSize("it is padded by amounts that are not known"))
             return None, None
         if ids is None and amount > LONGEST:
             op.pin(array, "it is padded to an axis that is too long to follow")
             return size if size is None else size + int(before + behind), None
         if ids is None:
             ids = op.fresh(amount)
-            op.pin(ids, "it is padded by computed amounts")
+            op.pin(ids, ComputedSize("it is padded by computed amounts"))
         edges.append(ids)
     return len(array) + len(edges[0]) + len(edges[1]), np.concatenate([edges[0], array, edges[1]])
 
@@ -298,7 +299,7 @@ def mirror_pad(op: OpVisit) -> Fact:
 def mirrored(op: OpVisit, data: Fact, slot: int) -> Fact:
     """A tensor padded with its own mirror image, by the amounts of input `slot`."""
     if data.shape is None:
-        op.pin_all("it is padded at an unknown rank")
+        op.pin_all(OpenSize("it is padded at an unknown rank"))
         return axes_of(op[slot].size(0))
     amounts = op[slot].value
     for element in range(2 * len(data.shape)):
@@ -308,7 +309,7 @@ def mirrored(op: OpVisit, data: Fact, slot: int) -> Fact:
     for axis, (size, array) in enumerate(zip(data.shape, data.ids)):
         total = np.nan if amounts is None else amounts.reshape(-1, 2)[axis].sum()
         if total != 0:
-            op.pin(array, "it is padded with its own mirror image over channels")
+            op.pin(array, AcrossChannels("it is padded with its own mirror image over channels"))
         sizes.append(None if size is None or np.isnan(total) else size + int(total))
         ids.append(array if total == 0 else None)
     return Fact(tuple(sizes), tuple(ids))

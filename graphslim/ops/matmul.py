@@ -7,6 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
+from graphslim.channels.reasons import OpenSize, OtherAxis
 from graphslim.errors import AnalysisError
 from graphslim.ir import Node
 from graphslim.ir.families import MATRIX_PRODUCTS
@@ -60,7 +61,7 @@ def matmul(op: OpVisit) -> Fact:
     """Ties the contracted axes, keeps rows and columns, aligns the batch."""
     labelled = labels_of(op.node, [op[0].rank, op[1].rank])
     if labelled is None:
-        op.pin_all("it enters a matrix product at an unknown rank")
+        op.pin_all(OpenSize("it enters a matrix product at an unknown rank"))
         return UNKNOWN
     return multiply(op, *labelled)
 
@@ -184,7 +185,7 @@ def _merged(op: OpVisit, places: Sequence[Tuple[int, int]]) -> Tuple[Optional[in
     wide = [place for place, size in enumerate(sizes) if size != 1] or [*range(len(places))]
     for place, ids in enumerate(arrays):
         if place not in wide:
-            op.pin(ids, f"a {op.node.op} broadcasts it over another axis")
+            op.pin(ids, OtherAxis(f"a {op.node.op} broadcasts it over another axis"))
     stated = {sizes[place] for place in wide} - {None}
     if len(stated) > 1:
         raise AnalysisError(f"axes of sizes {sorted(stated)} meet", op.node.name)  # type: ignore

@@ -6,6 +6,7 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
+from graphslim.channels.reasons import WeightsMade
 from graphslim.ir import DType
 from graphslim.ops.guard import laid_out
 from graphslim.ops.table import Ids, OpVisit, ValueVisit
@@ -52,7 +53,7 @@ def apart(x: np.ndarray, y: np.ndarray, share: float) -> np.ndarray:
     return (np.abs(x - y) > share * largest) | (largest == 0) | (share == 0)
 
 
-UNKNOWN_WEIGHTS = "weights that read it are computed in a way that is not followed"
+UNKNOWN_WEIGHTS = WeightsMade("weights that read it are computed in a way that is not followed")
 """Why channels are pinned before a sum whose weights have no ids."""
 
 

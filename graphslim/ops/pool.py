@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
+from graphslim.channels.reasons import AcrossChannels, OpenSize, OtherAxis
 from graphslim.ir.families import RESIZES
 from graphslim.ops.conv import PACKED, is_packed, slid, window
 from graphslim.ops.guard import LONGEST, fits
@@ -34,16 +35,16 @@ def _pooled(op: OpVisit, sizes: Sequence[int], strides: Sequence[int] = ()) -> F
     data, channel = op[0], channel_axis(op.node)
     rank = 5 if op.node.op.endswith("3D") else 4
     if data.rank != rank or len(sizes) != rank or is_packed(op.node):
-        op.pin_all(PACKED if is_packed(op.node) else "it is pooled at an unknown rank")
+        op.pin_all(PACKED if is_packed(op.node) else OpenSize("it is pooled at an unknown rank"))
         return UNKNOWN if data.rank not in (None, rank) or is_packed(op.node) else axes_of(rank)
     how = window(op.node, rank)
     if strides:
         how = how._replace(strides=[strides[axis] for axis in how.axes])
     shape = slid(data.shape or (), [sizes[axis] for axis in how.axes], how)
     ids = data.channels(channel)
-    op.pin_others(0, (0, channel), "it is pooled over")
+    op.pin_others(0, (0, channel), OtherAxis("it is pooled over"))
     if sizes[channel] != 1:
-        op.pin(ids, "it is pooled over channels")
+        op.pin(ids, AcrossChannels("it is pooled over channels"))
     return fact(tuple(shape), {0: data.channels(0), channel % rank: ids})
 
 
@@ -52,7 +53,7 @@ def pool_by_inputs(op: OpVisit) -> Fact:
     """A pool whose window and strides are inputs."""
     sizes, strides = integers(op[1]), integers(op[2])
     if op[0].rank != 4 or not sizes or not strides or is_packed(op.node):
-        op.pin_all("it is pooled by a window that is not constant")
+        op.pin_all(OpenSize("it is pooled by a window that is not constant"))
         return UNKNOWN
     return _pooled(op, sizes, strides)
 
@@ -84,7 +85,7 @@ def dilation(op: OpVisit) -> Fact:
     """A largest sum in a window, channel by channel: the filter's last axis is the channels."""
     data, shifts = op[0], op[1]
     if data.rank != 4 or shifts.rank != 3:
-        op.pin_all("it is dilated at an unknown rank")
+        op.pin_all(OpenSize("it is dilated at an unknown rank"))
         return UNKNOWN
     how = window(op.node)._replace(dilations=op.node.ints("rates")[1:3])
     shape = slid(data.shape or (), [shifts.size(0), shifts.size(1)], how)
@@ -102,7 +103,7 @@ def resize(op: OpVisit) -> Fact:
 def resized(op: OpVisit) -> Fact:
     """Input 0 at the height and width that input 1 states."""
     data = op[0]
-    op.pin_others(0, (0, 3), "it is resized")
+    op.pin_others(0, (0, 3), OtherAxis("it is resized"))
     return fact(
         (data.size(0), *stated_sizes(op, 1), data.size(3)),
         {0: data.channels(0), 3: data.channels(3)},
@@ -133,7 +134,7 @@ def depth_and_space(op: OpVisit) -> Fact:
     """Ties the block_size squared channels that share one position."""
     data, block, channel = op[0], int(op.node.attrs["block_size"]), channel_axis(op.node)
     if data.rank != 4 or op.node.text("data_format", "NHWC") == "NCHW_VECT_C":
-        op.pin_all("it moves between depth and space in a layout without a rule")
+        op.pin_all(OtherAxis("it moves between depth and space in a layout without a rule"))
         return UNKNOWN if data.shape is not None or is_packed(op.node) else axes_of(4)
     shape, ids, cells = list(data.shape or ()), data.channels(channel), block * block
     down = op.node.op == "DepthToSpace"
@@ -151,7 +152,7 @@ def depth_and_space(op: OpVisit) -> Fact:
         else:
             op.pin(ids, "it moves to an axis that is too long to follow")
             ids = None
-    op.pin_others(0, (0, channel), "it moves between depth and space")
+    op.pin_others(0, (0, channel), OtherAxis("it moves between depth and space"))
     width = shape[channel]
     shape[channel] = None if width is None else width // cells if down else width * cells
     return fact(tuple(shape), {0: data.channels(0), channel % 4: ids})
@@ -189,7 +190,7 @@ def space_and_batch(op: OpVisit) -> Fact:
     if data.shape is None:
         return UNKNOWN
     if blocks is None or len(blocks) > len(data.shape) - 2:
-        op.pin_all("it moves between space and batch over an unknown or the channel axis")
+        op.pin_all(OpenSize("it moves between space and batch over an unknown or the channel axis"))
         return UNKNOWN
     amounts = op[2 if nd else 1].value
     edges = None if amounts is None else amounts.reshape(-1, 2)
@@ -205,7 +206,7 @@ def space_and_batch(op: OpVisit) -> Fact:
     batch = shape[0]
     shape[0] = None if batch is None else batch // cells if down else batch * cells
     last = len(shape) - 1
-    op.pin_others(0, (last,), "it moves between space and batch")
+    op.pin_others(0, (last,), OtherAxis("it moves between space and batch"))
     return fact(tuple(shape), {last: data.channels(last)})
 
 

@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
+from graphslim.channels.reasons import AcrossChannels, Quantised
 from graphslim.ir import DType, Tensor
 from graphslim.ir.families import FAKE_QUANTIZERS
 from graphslim.ops.numeric import noise, on_axis, settled, stepwise
@@ -65,7 +66,7 @@ def _tie_ranges(op: OpVisit, axis: Optional[int]) -> Tuple[Fact, Fact]:
             op.tie(op[0].channels(axis), bounds.channels(0))
         else:
             for ids in bounds.ids:
-                op.pin(ids, "it is the range of a whole tensor")
+                op.pin(ids, AcrossChannels("it is the range of a whole tensor"))
     return op[1], op[2]
 
 
@@ -134,7 +135,7 @@ def quantize(op: OpVisit) -> List[Fact]:
 )
 def quantized(op: OpVisit) -> List[Fact]:
     """Pins: arithmetic on quantised integers shares ranges among all channels."""
-    op.pin_all("it is computed in quantised integers")
+    op.pin_all(Quantised("it is computed in quantised integers"))
     return []
 
 
@@ -193,7 +194,7 @@ def quantize_and_dequantize(op: OpVisit) -> Fact:
     if not op.node.attrs.get("range_given"):
         for place, ids in enumerate(op[0].ids):
             if place != axis:
-                op.pin(ids, "its range is taken over every channel")
+                op.pin(ids, AcrossChannels("its range is taken over every channel"))
     return op[0]._replace(value=None, atoms=None)
 
 

@@ -6,6 +6,7 @@ from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 
+from graphslim.channels.reasons import AcrossChannels, OpenSize
 from graphslim.ops.guard import laid_out
 from graphslim.ops.numeric import settled
 from graphslim.ops.table import (
@@ -52,7 +53,7 @@ def reduction(op: OpVisit) -> Fact:
         return UNKNOWN
     axes = integers(op[1])
     if axes is None:
-        op.pin_all("it is reduced over axes that are not constant")
+        op.pin_all(OpenSize("it is reduced over axes that are not constant"))
         return UNKNOWN
     gone = {axis % len(data.shape) for axis in axes}
     weighs = _normalises(op)
@@ -61,7 +62,7 @@ def reduction(op: OpVisit) -> Fact:
             op.sum_over(0, axis)
         else:
             article = "an" if op.node.op[0] in "AE" else "a"
-            plain = f"it is reduced by {article} {op.node.op} over channels"
+            plain = AcrossChannels(f"it is reduced by {article} {op.node.op} over channels")
             op.pin(data.channels(axis), weighs or plain)
     kept = [axis for axis in range(len(data.shape)) if keep or axis not in gone]
     return Fact(
@@ -77,17 +78,17 @@ def _normalises(op: OpVisit) -> Optional[str]:
     meets = {node.op for node in readers if again in op.sources(node)}
     before = op.maker(0).op
     if kind == "Mean" and meets & {"Sub", "SquaredDifference"}:
-        return "it is normalised over channels (layer norm)"
+        return AcrossChannels("it is normalised over channels (layer norm)")
     if kind in ("Mean", "Sum") and before == "SquaredDifference":
-        return "it is normalised over channels (layer norm)"
+        return AcrossChannels("it is normalised over channels (layer norm)")
     if kind == "Max" and "Sub" in meets or kind == "Sum" and meets & {"RealDiv", "Div"}:
-        return "it is divided by a sum over channels (softmax)"
+        return AcrossChannels("it is divided by a sum over channels (softmax)")
     if before in ("Square", "Mul", "Pow") and kind in ("Mean", "Sum"):
         onward = {later.op for node in readers for later in (node, *op.readers(node))}
         if onward & {"Rsqrt", "Sqrt"}:
-            return "it is divided by its length over channels (L2 or RMS norm)"
+            return AcrossChannels("it is divided by its length over channels (L2 or RMS norm)")
     if kind == "Sum" and _is_divisor(op):
-        return "something is divided by its sum over channels"
+        return AcrossChannels("something is divided by its sum over channels")
     return None
 
 
@@ -147,7 +148,7 @@ def sum_of_squares_value(op: ValueVisit) -> Any:
 def across_channels(op: OpVisit) -> Fact:
     """Pins the last axis, whose positions it weighs against each other."""
     for ids in op[0].ids[-1:]:
-        op.pin(ids, "its value depends on every channel beside it")
+        op.pin(ids, AcrossChannels("its value depends on every channel beside it"))
     return op[0]._replace(value=None, atoms=None)
 
 
@@ -193,5 +194,5 @@ def _joined(op: OpVisit, count: int) -> Fact:
 @channel_rule("InTopK", "InTopKV2")
 def in_top_k(op: OpVisit) -> List[Fact]:
     """Pins the classes, each of which may be the best."""
-    op.pin_all("its rank among all channels is asked for")
+    op.pin_all(AcrossChannels("its rank among all channels is asked for"))
     return [Fact((op[0].size(0),), (None,))]

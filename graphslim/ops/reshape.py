@@ -6,6 +6,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
+from graphslim.channels.reasons import OpenSize, OtherAxis
 from graphslim.ir import Node
 from graphslim.ops.guard import LONGEST, fits, laid_out
 from graphslim.ops.joints import spread
@@ -123,7 +124,7 @@ def _move_segment(
     many = len(wide) > 1 or len(targets) > 1
     if many and None in [*(data.size(axis) for axis in wide), *(shape[axis] for axis in targets)]:
         for axis in carriers:
-            op.pin(data.ids[axis], "it is reshaped together with an axis of open size")
+            op.pin(data.ids[axis], OpenSize("it is reshaped together with an axis of open size"))
         return
     sizes = [data.shape[axis] or 1 for axis in wide] if data.shape else []
     if not fits(LONGEST, *sizes):
@@ -134,7 +135,10 @@ def _move_segment(
     if len(carriers) > 1:
         if len(targets) > 1:
             for axis in carriers:
-                op.pin(data.ids[axis], "it is cut across together with another axis of channels")
+                op.pin(
+                    data.ids[axis],
+                    OtherAxis("it is cut across together with another axis of channels"),
+                )
             return
         ids[targets[0]] = op.merge([data.ids[axis] for axis in wide], sizes)
         return
@@ -192,7 +196,7 @@ def reshape(op: OpVisit) -> Fact:
     data, target = op[0], op[1]
     wanted = target.value
     if data.shape is None or wanted is None:
-        op.pin_all("it is reshaped to a shape that is not known")
+        op.pin_all(OpenSize("it is reshaped to a shape that is not known"))
         return stated_alone(op, 1)
     same_first = op.same_batch(0, 1)
     shape = resolved(data.shape, wanted, same_first)
@@ -269,7 +273,7 @@ def squeeze(op: OpVisit) -> Fact:
     """Drops axes of size 1."""
     data = op[0]
     if data.shape is None:
-        op.pin_all("it is squeezed at an unknown rank")
+        op.pin_all(OpenSize("it is squeezed at an unknown rank"))
         return UNKNOWN
     kept = [axis for axis in range(len(data.shape)) if axis not in _squeezed(op, data)]
     return Fact(
@@ -292,7 +296,7 @@ def expand_dims(op: OpVisit) -> Fact:
     """Adds an axis of size 1."""
     data, axes = op[0], op.literal(1)
     if data.shape is None or axes is None:
-        op.pin_all("it gains an axis in an unknown place")
+        op.pin_all(OpenSize("it gains an axis in an unknown place"))
         return UNKNOWN
     at = axes[0] % (len(data.shape) + 1)
     shape = (*data.shape[:at], 1, *data.shape[at:])
@@ -311,7 +315,7 @@ def transpose(op: OpVisit) -> Fact:
     """Permutes the ids."""
     data, order = op[0], op.literal(1)
     if data.shape is None or order is None:
-        op.pin_all("it is transposed in an order that is not constant")
+        op.pin_all(OpenSize("it is transposed in an order that is not constant"))
         return axes_of(op[1].size(0))
     return Fact(
         tuple([data.shape[axis] for axis in order]),

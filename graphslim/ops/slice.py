@@ -6,6 +6,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from graphslim.channels.reasons import AcrossChannels, OpenSize
 from graphslim.ir import Node
 from graphslim.ops.sources import stated_alone
 from graphslim.ops.table import (
@@ -25,7 +26,7 @@ def split(op: OpVisit) -> List[Fact]:
     """Cuts the ids into equal parts; the parts lose the same positions, so that they stay equal."""
     axes, data, parts = op.literal(0), op[1], int(op.node.attrs["num_split"])
     if axes is None or data.shape is None:
-        op.pin_all("it is split over an axis that is not known")
+        op.pin_all(OpenSize("it is split over an axis that is not known"))
         return [UNKNOWN] * parts
     axis = axes[0] % len(data.shape)
     size, ids = data.size(axis), data.channels(axis)
@@ -54,7 +55,7 @@ def split_v(op: OpVisit) -> List[Fact]:
     """Cuts the ids into parts of stated sizes, each of which counts its part; one may be -1."""
     data, axes, parts = op[0], op.literal(2), int(op.node.attrs["num_split"])
     if axes is None or data.shape is None:
-        op.pin_all("it is split over an axis that is not known")
+        op.pin_all(OpenSize("it is split over an axis that is not known"))
         return [UNKNOWN] * parts
     axis = axes[0] % len(data.shape)
     ids, sizes = data.channels(axis), _part_sizes(op[1].value, data.size(axis), parts)
@@ -68,7 +69,7 @@ def split_v(op: OpVisit) -> List[Fact]:
         start += size or 0
         parts_made.append(Fact(shape, data.ids).with_ids({axis: piece}))
     if None in sizes:
-        op.pin(ids, "it is split into parts of unknown sizes")
+        op.pin(ids, OpenSize("it is split into parts of unknown sizes"))
     return parts_made
 
 
@@ -105,10 +106,10 @@ def unpack(op: OpVisit) -> List[Fact]:
     """Gives every part the ids of the whole."""
     parts, data = int(op.node.attrs["num"]), op[0]
     if data.shape is None:
-        op.pin_all("it is unstacked at an unknown rank")
+        op.pin_all(OpenSize("it is unstacked at an unknown rank"))
         return [UNKNOWN] * parts
     at = int(op.node.attrs.get("axis", 0)) % len(data.shape)
-    op.pin(data.ids[at], "it is unstacked over channels")
+    op.pin(data.ids[at], AcrossChannels("it is unstacked over channels"))
     return [
         Fact((*data.shape[:at], *data.shape[at + 1 :]), (*data.ids[:at], *data.ids[at + 1 :]))
     ] * parts
@@ -194,7 +195,7 @@ def strided_slice(op: OpVisit) -> Fact:
     data = op[0]
     chosen = None if data.rank is None else bounds_of(op.facts, op.node, data.rank)
     if data.shape is None or chosen is None:
-        op.pin_all("it is sliced at places that are not constant")
+        op.pin_all(OpenSize("it is sliced at places that are not constant"))
         return UNKNOWN
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
@@ -228,7 +229,7 @@ def follow_bounds(op: OpVisit, bounds: Bounds, array: Ids) -> Ids:
         op.resize(2, place, None)
         return None
     if not _is_known(bounds):
-        op.pin(array, "it is sliced at places that are not constant")
+        op.pin(array, OpenSize("it is sliced at places that are not constant"))
         return None
     size = len(array)
     if not isinstance(index, slice):
@@ -241,7 +242,7 @@ def follow_bounds(op: OpVisit, bounds: Bounds, array: Ids) -> Ids:
             if bound is not None:
                 _bind(op, slot, place, int(bound), array)
     elif not (index.step == -1 and index.start is None and index.stop is None):
-        op.pin(array, "it is sliced in steps over channels")
+        op.pin(array, AcrossChannels("it is sliced in steps over channels"))
     return array[_whole(bounds)]
 
 
@@ -289,7 +290,7 @@ def slice_rule(op: OpVisit) -> Fact:
     """Cuts the ids; the begin counts the channels before the piece, the size those in it."""
     data, begins, sizes = op[0], op[1].value, op[2].value
     if data.shape is None:
-        op.pin_all("it is sliced at an unknown rank")
+        op.pin_all(OpenSize("it is sliced at an unknown rank"))
         return stated_alone(op, 2)
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
@@ -299,7 +300,7 @@ def slice_rule(op: OpVisit) -> Fact:
         if array is None:
             piece = None
         elif begin is None or size is None:
-            op.pin(array, "it is sliced at places that are not constant")
+            op.pin(array, OpenSize("it is sliced at places that are not constant"))
             piece = None
         else:
             piece = array[begin : begin + size]

@@ -6,6 +6,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from graphslim.channels.reasons import IsInput, OpenSize
 from graphslim.ir.families import IDENTITIES, MERGES, PLACEHOLDERS, SWITCHES
 from graphslim.ops.guard import LONGEST
 from graphslim.ops.table import (
@@ -50,7 +51,7 @@ def placeholder(op: OpVisit) -> Fact:
     given = op.given_shape()
     shape = given if given is not None else op.shape_attr("shape")
     if op.node.op == "PlaceholderWithDefault":
-        op.pin_all("it is the default of a graph input")
+        op.pin_all(IsInput("it is the default of a graph input"))
     if shape is None or (shape == () and op.node.op == "Placeholder"):
         return UNKNOWN
     followed = [(axis, size) for axis, size in enumerate(shape) if size and size <= LONGEST]
@@ -208,7 +209,7 @@ def broadcast_to(op: OpVisit) -> Fact:
     """Keeps the ids of what is wide; what becomes wide has as many as the number counts."""
     data, wanted = op[0], op[1].value
     if data.shape is None or wanted is None:
-        op.pin_all("it is broadcast to a shape that is not known")
+        op.pin_all(OpenSize("it is broadcast to a shape that is not known"))
         return stated_alone(op, 1)
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
@@ -259,7 +260,7 @@ def broadcast_shapes_value(op: ValueVisit) -> Any:
     return np.where(both[0] == 1, both[1], both[0])
 
 
-_MEETS = "it meets a tensor of unknown shape in a Merge"
+_MEETS = OpenSize("it meets a tensor of unknown shape in a Merge")
 _DIFFERS = "the branches that meet in a Merge give it different sizes"
 
 

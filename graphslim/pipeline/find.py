@@ -8,7 +8,7 @@ from graphslim.errors import PassError
 from graphslim.ir import Graph
 from graphslim.match import PATTERNS, find_blocks
 from graphslim.pipeline.base import Outcome, Pass
-from graphslim.words import plural
+from graphslim.support.text import plural
 
 
 class FindBlocks(Pass):

@@ -9,7 +9,7 @@ from typing import Any, Dict, List, Type, TypeVar
 from graphslim.errors import GraphslimError, PassError
 from graphslim.pipeline.base import Pass
 from graphslim.support.importing import collecting, definition, import_named, metadata, warn_of
-from graphslim.words import meant
+from graphslim.support.text import meant
 
 ENTRY_POINTS = "graphslim.passes"
 """Group of entry points, and name of the package of built-in passes."""

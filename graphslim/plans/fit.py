@@ -23,7 +23,7 @@ from graphslim.plans.make import DEAD_BELOW, check_removal, cuts_of, model_of
 from graphslim.plans.pairs import Pairs, pair
 from graphslim.plans.plan import Fold, GroupPlan, Plan
 from graphslim.plans.select import block_of
-from graphslim.words import plural
+from graphslim.support.text import plural
 
 _OTHER = "the plan is of another architecture"
 _RELATIVE, _ABSOLUTE = 1e-4, 1e-6

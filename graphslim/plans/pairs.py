@@ -6,7 +6,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from graphslim.errors import PlanError
 from graphslim.plans.plan import Layer, Plan
-from graphslim.words import plural
+from graphslim.support.text import plural
 
 
 class Pairs(NamedTuple):

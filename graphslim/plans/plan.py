@@ -9,7 +9,7 @@ from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Set, Tupl
 from graphslim.errors import PlanError
 from graphslim.plans.schema import check
 from graphslim.support.reading import parse_json
-from graphslim.words import count, plural, share
+from graphslim.support.text import count, plural, share
 
 FORMAT, VERSION = "graphslim-plan", 1
 _NUMBERS = re.compile(r"\[\n\s+(-?\d[^\]\"\[{]*?)\n\s*\]")

@@ -11,7 +11,7 @@ from graphslim.analysis.channels import Channels, Group
 from graphslim.errors import PlanError
 from graphslim.ir import Block, Graph
 from graphslim.plans.settings import ByName, GroupSettings
-from graphslim.words import is_count, is_finite, is_share
+from graphslim.support.text import is_count, is_finite, is_share
 
 SCOPES = ("blocks", "all")
 ROUNDINGS = ("kept", "removed")

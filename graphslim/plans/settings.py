@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from graphslim.errors import PlanError
 from graphslim.support.reading import parse_json, read_text
-from graphslim.words import is_count, is_finite, is_share, meant
+from graphslim.support.text import is_count, is_finite, is_share, meant
 
 LARGEST = 1 << 17
 """Bytes of the largest YAML file that is read; PyYAML takes seconds for it."""

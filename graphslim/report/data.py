@@ -7,16 +7,19 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.analysis.channels import Channels, analyse
-from graphslim.analysis.cost import NOTHING, Cost, cost
+from graphslim.analysis.cost import NOTHING, Cost, cost, costs_of, total
+from graphslim.channels.reasons import KEPT, SIZES_GIVEN, OpenSize
 from graphslim.graphdef import serialize
-from graphslim.ir import Graph, Port
+from graphslim.ir import Graph, Node, Port
+from graphslim.ir.query import needed
 from graphslim.measure.agreement import Agreement
+from graphslim.ops.table import COST_RULES
 from graphslim.plans import GroupPlan, Plan
 from graphslim.plans.plan import Achieved
-from graphslim.remedies import remedy
-from graphslim.report.spent import REST, is_layer, owners, spent
 
 Pair = Tuple[int, int]
+REST = ""
+"""Name of what belongs to no block and no layer."""
 
 
 class Layer(NamedTuple):
@@ -229,3 +232,61 @@ def _walls(channels: Channels) -> Tuple[Wall, ...]:
         for reason, groups in found.items()
     ]
     return tuple(sorted(walls, key=lambda wall: (-wall.channels, wall.reason)))
+
+
+def is_layer(node: Node) -> bool:
+    """Whether a node is a convolution or a matrix product."""
+    return node.op in COST_RULES
+
+
+def owners(graph: Graph, inside: Mapping[str, str]) -> Dict[str, str]:
+    """For each node, the block or layer that it is counted with.
+
+    A node outside blocks belongs to the layer before it, and a constant to what reads it.
+
+    Args:
+        graph: the graph.
+        inside: for nodes in blocks, the block.
+
+    Returns:
+        by node, the name of a block, of a layer, or `REST`.
+    """
+    order = graph.order()
+    found = {node.name: inside[node.name] for node in order if node.name in inside}
+    for node in order:
+        if node.name not in found and is_layer(node):
+            found[node.name] = node.name
+        elif node.name not in found:
+            known = [port.node for port in graph.data_inputs(node) if port.node in found]
+            if known:
+                found[node.name] = found[known[0]]
+    for node in reversed(order):
+        if node.name not in found:
+            readers = [use.node for use in graph.uses_of(node) if use.node in found]
+            found[node.name] = found[readers[0]] if readers else REST
+    return found
+
+
+def spent(graph: Graph, owner: Mapping[str, str]) -> Dict[str, Cost]:
+    """What each owner costs, counted as `analysis.cost` counts the whole graph."""
+    costs, used = costs_of(graph), needed(graph)
+    parts: Dict[str, List[Cost]] = {}
+    for node in graph.order():
+        if node.name in used:
+            parts.setdefault(owner[node.name], []).append(costs.get(node.name, NOTHING))
+    return {name: total(own) for name, own in parts.items()}
+
+
+def remedy(reason: str, graph: Optional[Graph] = None) -> str:
+    """Advice on a reason that a group is pinned for (`Group.pinned_by`).
+
+    Args:
+        reason: the reason.
+        graph: where it was given; sizes of inputs are asked for only where some are open.
+    """
+    if graph is not None and isinstance(reason, OpenSize):
+        channels = analyse(graph)
+        shapes = [channels.fact(Port(name)).shape for name in graph.inputs]
+        if all(shape is not None and None not in shape for shape in shapes):
+            return SIZES_GIVEN
+    return getattr(reason, "advice", KEPT)

@@ -12,6 +12,7 @@ from graphslim.checkpoint.roles import companions, statistics
 from graphslim.checkpoint.soft import slices_to_zero
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.plans import Plan, read_plan
+from graphslim.support.text import is_count
 from graphslim.training.graph_variables import (
     along,
     as_ir,
@@ -23,7 +24,6 @@ from graphslim.training.graph_variables import (
     value_of,
     variable_op,
 )
-from graphslim.words import is_count
 
 TAG = "graphslim/failed_rate"
 """Of the summary."""

@@ -18,9 +18,9 @@ from graphslim.checkpoint.model import Trained, open_checkpoint
 from graphslim.errors import EmitError, GraphslimError, PlanError
 from graphslim.plans import Plan, read_plan
 from graphslim.support.reading import parse_json, read_text
+from graphslim.support.text import is_finite, is_share, percent
 from graphslim.support.writing import replacing
 from graphslim.training.hook import SoftPruningHook
-from graphslim.words import is_finite, is_share, percent
 
 
 class Step:

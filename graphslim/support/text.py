@@ -71,29 +71,3 @@ def is_finite(value: Any) -> bool:
         return math.isfinite(value)
     except OverflowError:  # a whole number that is larger than any float
         return False
-
-
-def visible(text: str, keep: str = "") -> str:
-    """A text whose control characters are escaped: a name must not move a terminal's cursor.
-
-    Args:
-        text: any text.
-        keep: characters that stay as they are, such as line ends.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        [
-            char if char.isprintable() or char in keep else char.encode("unicode_escape").decode()
-            for char in text
-        ]
-    )
-
-
-def elided(text: str, longest: int) -> str:
-    """A text of so many characters at most; of a longer one the middle is left out."""
-    if len(text) <= longest:
-        return text
-    gap = " ... "
-    head = (longest - len(gap)) // 2
-    return text[:head] + gap + text[len(text) - (longest - len(gap) - head) :]

@@ -21,16 +21,17 @@ import click
 from graphslim import runtime
 from graphslim.api import load
 from graphslim.checkpoint import prefix_of
+from graphslim.cli.option_types import Finite, Numbers, names_of, shapes_of
 from graphslim.errors import LoadError
 from graphslim.graphdef import saved_model
 from graphslim.graphdef.signature import settle
 from graphslim.ir import Graph, Port
 from graphslim.measure.images import Images
-from graphslim.option_types import Finite, Numbers, names_of, shapes_of
 from graphslim.plans import Plan
 
 if TYPE_CHECKING:
     from graphslim.checkpoint import Trained
+
 
 Command = Callable[..., Any]
 

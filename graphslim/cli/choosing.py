@@ -6,15 +6,15 @@ from typing import List, NamedTuple, Optional, Tuple
 
 import click
 
+from graphslim.cli.option_types import Finite, Number, Share
+from graphslim.cli.options import Command, combined, packed
 from graphslim.criteria import AGGREGATES, find_criterion
 from graphslim.errors import PlanError
 from graphslim.measure.images import Images
 from graphslim.measure.samples import Samples
-from graphslim.option_types import Finite, Number, Share
-from graphslim.options import Command, combined, packed
 from graphslim.planner import Means
 from graphslim.plans import DEAD_BELOW, RANKS, ROUNDINGS, SCOPES, Selection, read_settings
-from graphslim.progress import Tick, silent
+from graphslim.support.progress import Tick, silent
 
 
 class Choosing(NamedTuple):

@@ -1,0 +1,295 @@
+"""`graphslim soft-prune`, `strip` and `summary`: the commands on checkpoints."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any, Dict, Optional
+
+import click
+from click.core import ParameterSource
+
+from graphslim.analysis.cautions import cautions
+from graphslim.api import find_blocks
+from graphslim.checkpoint import Trained
+from graphslim.checkpoint.fitting import fitting
+from graphslim.checkpoint.soft import Summary, soft_pruning, summary_of, summary_tree
+from graphslim.cli import console
+from graphslim.cli.choosing import Choosing, selection_options
+from graphslim.cli.console import Console, print_table
+from graphslim.cli.files import tell_data
+from graphslim.cli.options import Reading, model_options, sample_options
+from graphslim.cli.plan import print_plan
+from graphslim.cli.results import print_pruning, pruning, tell
+from graphslim.errors import GraphslimError, PlanError
+from graphslim.measure.images import Images
+from graphslim.planner import cautions_of, is_sampled, make_plan
+from graphslim.plans import Plan, read_plan
+from graphslim.support.text import percent, plural
+from graphslim.support.writing import check_folder
+
+
+@click.command("soft-prune", short_help="Set channels of a checkpoint to zero, to train on.")
+@click.argument("checkpoint")
+@click.option("-o", "--output", required=True, metavar="DIR", help="The folder to write to.")
+@click.option("--plan", "plan_path", metavar="P.json", help="Take these channels.")
+@selection_options
+@click.option("--force", is_flag=True, help="Allow a DIR that is not empty.")
+@click.option("--quiet", is_flag=True, help="No progress bar.")
+@sample_options
+@model_options
+def soft_prune(
+    checkpoint: str,
+    output: str,
+    plan_path: Optional[str],
+    force: bool,
+    quiet: bool,
+    choosing: Choosing,
+    data: Optional[Images],
+    seed: int,
+    batch: int,
+    reading: Reading,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """Set channels of CHECKPOINT to zero, and write the checkpoint that training goes on from.
+
+    What makes the channels, passes them and reads them becomes zero, with the entries of optimizer
+    slots and moving averages; all else stays as it is, bit for bit. DIR then holds the checkpoint
+    under its old name, its MetaGraph and the plan (plan.json). Channels are chosen as by
+    `graphslim plan`, or are those of a plan.
+    """
+    check_folder(output, force)
+    if plan_path is not None:
+        _refuse_selection()
+    wish = choosing.wish(seed)
+    given = read_plan(plan_path) if plan_path is not None else None
+    with console.bar(console.err, quiet) as tick:
+        trained = reading.open(checkpoint)
+        find_blocks(trained.graph)
+        tell(cautions(trained.graph))
+        if given is None:
+            tell_data(trained.graph, data, batch, is_sampled(wish))
+        plan = given or make_plan(trained.graph, wish, choosing.means(data, batch, tick))
+    plan = _told(trained, plan)
+    with console.told_first(soft_pruning(trained, plan, output, force=force)) as prefix:
+        if as_json:
+            console.print_json(soft_pruning_tree(plan, prefix, trained.prefix))
+            return console.OK
+        print_plan(console.out, plan)
+        console.out.print(f"Written to {prefix}")
+    if verbose:
+        path = os.path.join(output, "plan.json")
+        console.err.print(f"train on from it, then: graphslim summary CHECKPOINT --plan {path}")
+    return console.OK
+
+
+def _refuse_selection() -> None:
+    """Refuses options that choose channels, where a plan has chosen them.
+
+    Raises:
+        PlanError: there are some.
+    """
+    context = click.get_current_context()
+    for option in context.command.params:
+        name = option.name or ""
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and (
+            name in Choosing._fields or name in ("data", "seed", "batch", *Images._fields)
+        ):
+            raise PlanError("the plan says which channels go", option.opts[0], "leave one out")
+
+
+def _told(trained: Trained, plan: Plan) -> Plan:
+    """The plan in the names of the checkpoint; what is to be known of it is told."""
+    fitted = fitting(trained, plan, folds=True)
+    tell(cautions_of(trained.graph, fitted.plan))
+    for note in fitted.notes:
+        console.err.print(note)
+    return fitted.plan
+
+
+@click.command(short_help="Cut a plan's channels from a checkpoint; write the .pb too.")
+@click.argument("checkpoint")
+@click.option(
+    "--plan", "plan_path", required=True, metavar="P.json", help="The plan whose channels go."
+)
+@click.option("-o", "--output", required=True, metavar="DIR", help="The folder to write to.")
+@click.option(
+    "--allow-unconverged", is_flag=True, help="Cut channels that are not zero too, as they are."
+)
+@click.option(
+    "--fold",
+    is_flag=True,
+    help="Cut channels that are constant too, and fold the constants into the offsets behind.",
+)
+@click.option(
+    "--no-meta",
+    "with_meta",
+    flag_value=False,
+    default=True,
+    is_flag=True,
+    help="Do not write the MetaGraph at the smaller size.",
+)
+@click.option("--force", is_flag=True, help="Allow a DIR that is not empty.")
+@model_options
+def strip(
+    checkpoint: str,
+    plan_path: str,
+    output: str,
+    allow_unconverged: bool,
+    fold: bool,
+    with_meta: bool,
+    force: bool,
+    reading: Reading,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """Cut the channels of a plan from CHECKPOINT, and write what is left to DIR.
+
+    DIR then holds the smaller checkpoint under its old name, its MetaGraph, from which training can
+    go on, and the frozen inference graph (.pb). Refused where channels are not zero; the graph is
+    compared with the one before, and the checkpoint restored, before anything is written.
+    """
+    started = time.perf_counter()
+    if allow_unconverged and fold:
+        raise GraphslimError("excludes --allow-unconverged", "--fold", "choose one of them")
+    check_folder(output, force)
+    plan = read_plan(plan_path)
+    from graphslim.checkpoint.strip import stripping
+
+    trained = reading.open(checkpoint)
+    find_blocks(trained.graph)
+    cut = stripping(
+        trained,
+        plan,
+        output,
+        allow_unconverged=allow_unconverged,
+        fold=fold,
+        write_meta=with_meta,
+        force=force,
+    )
+    with console.told_first(cut) as found:
+        _tell(found, time.perf_counter() - started, as_json, with_meta, verbose)
+    return console.OK
+
+
+def _tell(found: Any, seconds: float, as_json: bool, with_meta: bool, verbose: bool) -> None:
+    """Prints what was cut and written, and the check that it passed."""
+    before, after, plan = found.before, find_blocks(found.after), found.plan
+    checks = (found.agreement, found.change)
+    if as_json:
+        tree = pruning(
+            before, after, plan, checks[0], found.graph_path, changed=checks[1], seconds=seconds
+        )
+        console.print_json(stripping_tree(tree, found.prefix, found.summary, with_meta))
+        return
+    print_pruning(console.out, before, after, plan, checks[0], seconds, changed=checks[1])
+    print_summary(console.out, found.summary, verbose)
+    console.out.print(f"Written to {found.prefix} and {found.graph_path}")
+
+
+@click.command(short_help="Count filters that should be zero and are not.")
+@click.argument("checkpoint")
+@click.option("--plan", "plan_path", required=True, metavar="P.json", help="What was set to zero.")
+@model_options
+def summary(checkpoint: str, plan_path: str, reading: Reading, as_json: bool, verbose: bool) -> int:
+    """Count the filters of a plan's channels that are not zero in CHECKPOINT, block by block.
+
+    The failed rate is their share. Where it is 0, `graphslim strip` changes no output. With -v the
+    channels are listed.
+    """
+    plan = read_plan(plan_path)
+    trained = reading.open(checkpoint)
+    fitted = fitting(trained, plan)
+    for note in fitted.notes if verbose else ():
+        console.err.print(note)
+    found = summary_of(trained, fitted)
+    if as_json:
+        console.print_json(summary_tree(found))
+    else:
+        print_summary(console.out, found, verbose)
+    return console.OK
+
+
+_LISTED = 12
+"""Channels of one convolution that are listed; of more, only how many."""
+
+
+def soft_pruning_tree(plan: Plan, prefix: str, source: str) -> Dict[str, Any]:
+    """What `soft-prune --json` prints.
+
+    Args:
+        plan: what was set to zero.
+        prefix: the checkpoint written.
+        source: the checkpoint that it was made from.
+    """
+    return {
+        "model": source,
+        "checkpoint": prefix,
+        "removed": plan.removed,
+        "groups": [
+            {
+                "id": group.id,
+                "block": group.block,
+                "channels": group.channels,
+                "removed": list(group.removed),
+            }
+            for group in plan.groups
+        ],
+        "params": list(plan.params),
+        "macs": list(plan.macs),
+        "achieved": None if plan.achieved is None else dict(plan.achieved._asdict()),
+    }
+
+
+def print_summary(console: Console, summary: Summary, verbose: bool = False) -> None:
+    """The failed rate per block, and of all.
+
+    Args:
+        console: where to.
+        summary: the rates.
+        verbose: list the channels that failed too.
+    """
+    rows = [
+        (one.name, str(one.removed), str(one.of), str(one.failed), percent(one.rate))
+        for one in summary.blocks
+    ]
+    if rows:
+        columns = ("block or layer", ">channels removed", ">filters", ">failed", ">rate")
+        print_table(console, "Filters that should be zero", columns, rows)
+    if verbose and summary.unconverged:
+        left = [(one.block, one.convolution, _listed(one.channels)) for one in summary.unconverged]
+        print_table(console, "Not zero", ("block or layer", "variable", "channels"), left)
+    if not summary.of:
+        console.print("The plan removes no channel.")
+    else:
+        console.print(
+            f"Failed rate {summary.rate:.4g}: {summary.failed} of {plural(summary.of, 'filter')} "
+            "that should be zero are not."
+        )
+
+
+def _listed(channels: Any) -> str:
+    more = len(channels) - _LISTED
+    text = ", ".join(map(str, channels[:_LISTED]))
+    return text + (f" and {more} more" if more > 0 else "")
+
+
+def stripping_tree(
+    tree: Dict[str, Any], prefix: str, summary: Optional[Summary], meta: bool
+) -> Dict[str, Any]:
+    """What `strip --json` prints.
+
+    Args:
+        tree: what `show.pruning` says of the inference graph.
+        prefix: of the checkpoint written.
+        summary: the failed rate before.
+        meta: whether its MetaGraph was written.
+    """
+    return {
+        **tree,
+        "checkpoint": prefix,
+        "meta": prefix + ".meta" if meta else None,
+        "summary": None if summary is None else summary_tree(summary),
+    }
