@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
-from graphslim.analysis.channels import analyse
+from graphslim.channels.groups import analyse
 from graphslim.criteria import Scores, check_aggregate, find_criterion, score
 from graphslim.ir import Graph
 from graphslim.measure.bench import Bench, Spread, bench

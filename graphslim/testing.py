@@ -10,7 +10,7 @@ from typing import Dict, List, Mapping, Optional, Type, Union
 
 import numpy as np
 
-from graphslim.analysis.channels import analyse
+from graphslim.channels.groups import analyse
 from graphslim.graphdef import parse, serialize, signature
 from graphslim.ir import Graph
 from graphslim.ir.text import from_text, to_text

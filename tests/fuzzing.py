@@ -21,12 +21,12 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from graphslim.channels.rules import CHANNEL_RULES
 from graphslim.cli import main
 from graphslim.errors import GraphslimError
 from graphslim.graphdef import serialize
 from graphslim.graphdef.protos import DecodeError, GraphDef, text_format
 from graphslim.method.dictionaries import parse_pickle
-from graphslim.ops.table import CHANNEL_RULES
 from graphslim.testing import from_text
 
 SECONDS, MEGABYTES = 20, 1024

@@ -14,13 +14,13 @@ from tiny import tiny
 import graphslim as gs
 from graphslim.analysis.values import Values
 from graphslim.channels.facts import LAID_OUT, LONGEST
+from graphslim.channels.rules import CHANNEL_RULES, COST_RULES
 from graphslim.channels.walk import FOLLOWED
 from graphslim.errors import AnalysisError, GraphslimError, LoadError
 from graphslim.graphdef import load, serialize
 from graphslim.graphdef.protos import GraphDef
 from graphslim.ir import Func, Graph, Port
 from graphslim.match.matcher import Matcher
-from graphslim.ops.table import CHANNEL_RULES, COST_RULES
 
 MOST = 500 << 20
 """Bytes that numpy and Python may take for a graph of a few hundred bytes."""

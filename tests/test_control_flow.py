@@ -10,8 +10,8 @@ from networks import Net, blocks
 from tiny import groups, pins, prune, tiny, value
 
 import graphslim as gs
+from graphslim.channels.rules import wall
 from graphslim.match import Matcher
-from graphslim.ops.walls import wall
 from graphslim.testing import (
     assert_equivalent,
     assert_mask_equivalent,

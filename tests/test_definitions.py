@@ -10,10 +10,10 @@ from command import Run
 from tiny import tiny
 
 import graphslim as gs
+from graphslim.channels.rules import CHANNEL_RULES
 from graphslim.criteria import find_criterion, registry
 from graphslim.errors import PlanError
 from graphslim.match import PATTERNS
-from graphslim.ops.table import CHANNEL_RULES
 from graphslim.pipeline import registry as passes
 from graphslim.support.importing import DefinitionWarning
 

@@ -13,10 +13,10 @@ import pytest
 
 import graphslim as gs
 import graphslim.pattern
+from graphslim.channels import rules
 from graphslim.cli import cli
 from graphslim.criteria import registry as criteria_registry
 from graphslim.match import PATTERNS
-from graphslim.ops import table
 from graphslim.pipeline import registry
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,8 +53,8 @@ def test_python_runs(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     for module, name in (
         (registry, "_PASSES"),
         (criteria_registry, "_CRITERIA"),
-        (table, "CHANNEL_RULES"),
-        (table, "VALUE_RULES"),
+        (rules, "CHANNEL_RULES"),
+        (rules, "VALUE_RULES"),
     ):
         monkeypatch.setattr(module, name, dict(getattr(module, name)))
     monkeypatch.setattr("graphslim.match.pattern.PATTERNS", dict(PATTERNS))

@@ -20,14 +20,14 @@ import pytest
 from command import Run
 
 import graphslim as gs
-from graphslim.errors import EmitError, GraphslimError, LoadError, PlanError, visible
+from graphslim.errors import EmitError, GraphslimError, LoadError, PlanError, elided, visible
 from graphslim.graphdef.kinds import check_graph_ending
 from graphslim.graphdef.meta_graph import read_meta
 from graphslim.method.dictionaries import read_dictionary
 from graphslim.plans import read_plan
 from graphslim.plans.settings import LARGEST, read_settings
 from graphslim.support.reading import read_arrays, read_bytes
-from graphslim.support.text import elided, is_finite
+from graphslim.support.text import is_finite
 from graphslim.support.writing import clear_parts, part_prefix, replacing, replacing_folder
 from graphslim.testing import from_text
 

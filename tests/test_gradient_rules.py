@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny import tiny as parse
 
-from graphslim.analysis.channels import Labels
+from graphslim.channels.groups import Labels
 from graphslim.checkpoint.narrow import narrow
 from graphslim.checkpoint.training_walk import TrainingWalk
 from graphslim.errors import PlanError

@@ -12,7 +12,7 @@ from test_fold import NORM, SPELLED
 from tiny import constant, dead, tiny
 
 import graphslim as gs
-from graphslim.analysis.precision import TOLERANCE, TRAINING, tolerance_of
+from graphslim.analysis.cautions import TOLERANCE, TRAINING, tolerance_of
 from graphslim.runtime import Session, version
 from graphslim.testing import assert_mask_equivalent, check_pass, random_plan, round_trip
 

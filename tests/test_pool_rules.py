@@ -6,7 +6,9 @@ import pytest
 from tiny import constant, groups, pins, prune, tiny, zero_filters
 
 import graphslim as gs
-from graphslim.ops.table import CHANNEL_RULES, UNKNOWN, Fact, OpVisit, channel_rule
+from graphslim.channels.facts import UNKNOWN, Fact
+from graphslim.channels.rules import CHANNEL_RULES, channel_rule
+from graphslim.channels.visit import OpVisit
 from graphslim.testing import assert_mask_equivalent, random_plan
 
 START = "x = input 1,6,6,4\na/w = f32[3,3,4,8]{random 1}\na = Conv2D(x, a/w)\n"

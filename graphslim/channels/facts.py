@@ -31,14 +31,14 @@ class Fact(NamedTuple):
             the graph, are one channel: a rule that hands an array on says that an axis of its
             output has the very channels of an axis of its input.
         value: for small integer tensors the numbers, float64, NaN where unknown; else None.
-        atoms: beside `value`, where each number stems from (see `channels.origins`).
+        origins: beside `value`, where each number stems from (see `channels.origins`).
         batch: where the first axis is open, the origin of its size: the same for the same batch.
     """
 
     shape: Dims = None
     ids: Tuple[Ids, ...] = ()
     value: Optional[np.ndarray] = None
-    atoms: Optional[np.ndarray] = None
+    origins: Optional[np.ndarray] = None
     batch: Optional[float] = None
 
     @property
@@ -65,7 +65,7 @@ class Fact(NamedTuple):
 
     def without_value(self) -> Fact:
         """This fact for a tensor of the same shape and channels that holds other numbers."""
-        return self._replace(value=None, atoms=None)
+        return self._replace(value=None, origins=None)
 
     def with_ids(self, changes: Dict[int, Ids]) -> Fact:
         """This fact with the ids of some axes replaced."""

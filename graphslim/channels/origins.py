@@ -64,9 +64,9 @@ class Origins:
 
     def counts_in(self, known: Fact) -> List[Tuple[int, Counted]]:
         """The places of the numbers of a tensor that count something, and what they count."""
-        if known.atoms is None:
+        if known.origins is None:
             return []
-        flat = known.atoms.ravel()
+        flat = known.origins.ravel()
         return [
             (int(place), counted)
             for place in np.flatnonzero(flat <= FIRST)
@@ -108,13 +108,13 @@ def _combined(op: str, counts: Sequence[Counted], number: float, first: bool) ->
 
 def origin_of(known: Fact, element: int) -> float:
     """Where one number of a tensor comes from."""
-    return COMPUTED if known.atoms is None else float(np.ravel(known.atoms)[element])
+    return COMPUTED if known.origins is None else float(np.ravel(known.origins)[element])
 
 
 def origins_of(known: Fact) -> np.ndarray:
     """Where the numbers of a tensor come from; float64 of its shape."""
-    if known.atoms is not None:
-        return known.atoms
+    if known.origins is not None:
+        return known.origins
     return np.full(np.asarray(known.value).shape, COMPUTED)
 
 

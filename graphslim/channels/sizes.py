@@ -82,7 +82,7 @@ class Sizes(Origins):
             return [_forgetful(node, out) for out in outs] if inputs else outs
         origins = self._origins(node, inputs, outs, values)
         for place, (value, sources) in enumerate(zip(values, origins)):
-            outs[place] = outs[place]._replace(value=value, atoms=sources)
+            outs[place] = outs[place]._replace(value=value, origins=sources)
         return outs
 
     def settle(self, label: np.ndarray) -> None:
@@ -209,7 +209,7 @@ def _as_sizes(op: str, inputs: Sequence[Fact]) -> List[Fact]:
         shape: Any = inputs[place].shape
         if inputs[place].value is None and shape in ((), (1,), (2,), (3,), (4,)):
             sizes[place] = inputs[place]._replace(
-                value=np.full(shape, np.nan), atoms=np.full(shape, FIXED)
+                value=np.full(shape, np.nan), origins=np.full(shape, FIXED)
             )
     return sizes
 
@@ -217,4 +217,4 @@ def _as_sizes(op: str, inputs: Sequence[Fact]) -> List[Fact]:
 def _forgetful(node: Node, out: Fact) -> Fact:
     """An output whose numbers have no origin, or are not known at all."""
     passes_on = node.op in SWITCHES or node.op == "IdentityN"
-    return out._replace(atoms=None) if passes_on else out.without_value()
+    return out._replace(origins=None) if passes_on else out.without_value()

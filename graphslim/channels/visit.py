@@ -218,7 +218,7 @@ class OpVisit:
         if not tracked:
             return known
         origins = self._walk.sizes.constant(self.node.name, tensor.shape, tensor.size)
-        return known._replace(value=tensor.numbers().astype(np.float64), atoms=origins)
+        return known._replace(value=tensor.numbers().astype(np.float64), origins=origins)
 
     # --- Axes that are flattened into one, and axes that one is split into; see `Joint`.
 
@@ -351,7 +351,7 @@ class OpVisit:
 
     def same_batch(self, index: int, sizes: int) -> bool:
         """Whether input `sizes` begins with the open size of the first axis of input `index`."""
-        numbers, batch = self[sizes].atoms, self[index].batch
+        numbers, batch = self[sizes].origins, self[index].batch
         if self[index].size(0) is not None or batch is None or numbers is None or not numbers.size:
             return False
         return float(numbers.ravel()[0]) == batch
@@ -364,7 +364,7 @@ class OpVisit:
 
     def _index_vector(self, index: int) -> Optional[str]:
         """The constant whose elements an input is, all and in order, if it only picks by them."""
-        origins, graph = self[index].atoms, self._walk.graph
+        origins, graph = self[index].origins, self._walk.graph
         if origins is None or origins.ndim != 1 or not origins.size or origins[0] < 0:
             return None
         param, first = self._walk.sizes.element(origins[0])

@@ -12,8 +12,7 @@ from typing import Collection, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, analyse
-from graphslim.analysis.shared import copies_needed
+from graphslim.channels.groups import Channels, analyse, copies_needed
 from graphslim.checkpoint.model import Trained
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor

@@ -7,9 +7,10 @@ from typing import AbstractSet, Callable, Dict, Iterator, List, NamedTuple, Opti
 
 import numpy as np
 
+from graphslim.channels.facts import axes_of
+from graphslim.channels.rules import VALUE_RULES, ValueVisit
 from graphslim.ir import Graph, Node, Port, Shape, query
 from graphslim.ir.families import BROADCASTING, IDENTITIES, SWITCHES, UNARY, VARIABLES
-from graphslim.ops.table import VALUE_RULES, ValueVisit, axes_of
 
 CARRIED = IDENTITIES | SWITCHES | {"Enter", "RefEnter", "RefIdentity"}
 """Ops that carry a tensor on unchanged, into a branch or a loop too."""

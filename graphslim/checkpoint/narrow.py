@@ -9,8 +9,8 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from graphslim.analysis.channels import Labels
 from graphslim.analysis.statements import check_counts, check_shapes, restate
+from graphslim.channels.groups import Labels
 from graphslim.checkpoint import shape_rules, training_rules  # noqa: F401  (registers rules)
 from graphslim.checkpoint.training_walk import TrainingWalk
 from graphslim.errors import PlanError

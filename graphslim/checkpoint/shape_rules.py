@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from graphslim.channels.facts import UNKNOWN, Fact, Ids, channel_axis, fact, integers
 from graphslim.checkpoint.training_walk import (
     LONGEST,
     TrainingVisit,
@@ -22,7 +23,6 @@ from graphslim.checkpoint.training_walk import (
 )
 from graphslim.ops.elementwise import ELEMENTWISE
 from graphslim.ops.reshape import is_first_alike, move, resolved, segments
-from graphslim.ops.table import UNKNOWN, Fact, Ids, channel_axis, fact, integers
 
 
 @training_rule(*ELEMENTWISE)
@@ -184,14 +184,14 @@ def stitched(op: TrainingVisit) -> Fact:
     if any(spots is None for spots in places) or any(piece.value is None for piece in data):
         return UNKNOWN
     size = 1 + max([place for spots in places for place in spots or ()], default=-1)
-    values, atoms = np.full(size, np.nan), np.full(size, _COMPUTED)
+    values, origins = np.full(size, np.nan), np.full(size, _COMPUTED)
     for slot, (spots, piece) in enumerate(zip(places, data), half):
         values[spots] = np.ravel(np.asarray(piece.value))
         for element, place in enumerate(spots or ()):
             # A constant is bound here, by this reader; what is read behind counts the same.
             ids = op.counted(slot, element)[1]
-            atoms[place] = _COMPUTED if ids is None else op.number(ids)
-    return fact((size,))._replace(value=values, atoms=atoms)
+            origins[place] = _COMPUTED if ids is None else op.number(ids)
+    return fact((size,))._replace(value=values, origins=origins)
 
 
 @training_rule("ConcatOffset")
@@ -212,8 +212,8 @@ def offsets(op: TrainingVisit) -> List[Fact]:
         numbers = np.zeros(rank)
         numbers[at] = start
         start_fact = _numbers(numbers)
-        if before is not None and len(before) and start_fact.atoms is not None:
-            start_fact.atoms[at] = op.number(before)
+        if before is not None and len(before) and start_fact.origins is not None:
+            start_fact.origins[at] = op.number(before)
         facts.append(start_fact)
         size, ids = part[at]
         start = np.nan if size is None else start + size
@@ -223,7 +223,7 @@ def offsets(op: TrainingVisit) -> List[Fact]:
 
 def _numbers(numbers: Any) -> Fact:
     values = np.asarray(numbers, np.float64)
-    return fact((len(values),))._replace(value=values, atoms=np.full(len(values), _COMPUTED))
+    return fact((len(values),))._replace(value=values, origins=np.full(len(values), _COMPUTED))
 
 
 # ------------------------------------------------------------------ initial values

@@ -11,7 +11,7 @@ from typing import Any, Collection, Dict, Iterator, List, Mapping, NamedTuple, T
 
 import numpy as np
 
-from graphslim.analysis.channels import Binding, Group
+from graphslim.channels.groups import Binding, Group
 from graphslim.checkpoint.files import PLAN, write_bytes, write_state, write_text
 from graphslim.checkpoint.fitting import WEIGHT_ROLES, Fitting, Places, fitting, folded, places
 from graphslim.checkpoint.model import Trained, window

@@ -11,8 +11,8 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tup
 import numpy as np
 
 from graphslim import runtime
+from graphslim.analysis.cautions import TOLERANCE, tolerance_of
 from graphslim.analysis.dead import constants_of, consumers_of, find_dead
-from graphslim.analysis.precision import TOLERANCE, tolerance_of
 from graphslim.analysis.values import Values
 from graphslim.checkpoint.files import PLAN, write_bytes, write_state, write_text
 from graphslim.checkpoint.fitting import Fitting, Places, fitting, folded, places, with_values

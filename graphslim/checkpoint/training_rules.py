@@ -6,6 +6,7 @@ from typing import List, Optional
 
 import numpy as np
 
+from graphslim.channels.facts import UNKNOWN, Fact, Ids, channel_axis, fact
 from graphslim.checkpoint.training_walk import (
     TrainingVisit,
     alike,
@@ -16,7 +17,6 @@ from graphslim.checkpoint.training_walk import (
 )
 from graphslim.ir.families import VARIABLES
 from graphslim.ops.slice import bounds_of, follow_bounds
-from graphslim.ops.table import UNKNOWN, Fact, Ids, channel_axis, fact
 
 
 @training_rule(*sorted(VARIABLES))

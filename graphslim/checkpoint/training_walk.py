@@ -6,14 +6,14 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import Fact, Ids, fact
+from graphslim.channels.facts import UNKNOWN, Fact, Ids, fact
 from graphslim.channels.joints import joined
-from graphslim.channels.rules import stated
+from graphslim.channels.rules import CHANNEL_RULES, stated
 from graphslim.channels.sizes import Sizes
+from graphslim.channels.visit import OpVisit
 from graphslim.channels.walk import ParamAxis, Walk
 from graphslim.ir import Graph, Node, Port
 from graphslim.ir.families import VARIABLES
-from graphslim.ops.table import CHANNEL_RULES, UNKNOWN, OpVisit
 
 _FAMILIES: Dict[str, TrainingRule] = {}
 TRAINING_RULES: Dict[str, TrainingRule] = {}
@@ -163,7 +163,7 @@ def along(op: TrainingVisit, data: Fact, axis: int, vector: Ids) -> Fact:
 
 def plain(data: Fact) -> Fact:
     """A tensor of that shape with other numbers."""
-    return data._replace(value=None, atoms=None)
+    return data.without_value()
 
 
 # ------------------------------------------------------------------ the walk
@@ -192,7 +192,7 @@ class TrainingSizes(Sizes):
     ) -> Sequence[np.ndarray]:
         if node.op not in STATES_NUMBERS:
             return super()._origins(node, inputs, outs, values)
-        return [np.asarray(out.atoms) for out in outs]
+        return [np.asarray(out.origins) for out in outs]
 
 
 class TrainingWalk(Walk):

@@ -17,9 +17,9 @@ import click
 from graphslim._version import __version__
 from graphslim.cli import console
 from graphslim.cli.console import BAD_INPUT, FAILED, INTERRUPTED, OK, PIPE
-from graphslim.errors import GraphslimError, VerifyError, visible
+from graphslim.errors import GraphslimError, VerifyError, elided, visible
 from graphslim.support.importing import DefinitionWarning
-from graphslim.support.text import elided, meant
+from graphslim.support.text import meant
 
 _LONGEST = 1500
 """Characters of the longest line that an error is told in."""

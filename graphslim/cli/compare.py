@@ -8,10 +8,10 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import click
 
 from graphslim.analysis.diff import Differences, NodeDifference, Side, differences
+from graphslim.channels.facts import Dims
 from graphslim.cli import console
 from graphslim.cli.console import Console, print_table
 from graphslim.cli.options import Reading, model_options
-from graphslim.ops.table import Dims
 from graphslim.support.text import count, plural, share
 
 

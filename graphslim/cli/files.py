@@ -9,7 +9,7 @@ from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple, Unio
 import click
 
 from graphslim import checkpoint
-from graphslim.analysis.switches import switches
+from graphslim.analysis.probe import switches
 from graphslim.cli import console
 from graphslim.cli.options import Reading
 from graphslim.errors import EmitError, GraphslimError

@@ -9,9 +9,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import click
 
 from graphslim.analysis.cautions import cautions
-from graphslim.analysis.channels import ROLES, Channels, Group, analyse
 from graphslim.analysis.cost import cost
 from graphslim.api import find_blocks
+from graphslim.channels.groups import ROLES, Channels, Group, analyse
 from graphslim.cli import console
 from graphslim.cli.console import Console, print_pairs, print_table
 from graphslim.cli.options import Reading, model_options

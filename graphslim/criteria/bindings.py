@@ -9,13 +9,13 @@ from typing import Any, Callable, Iterator, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, Group
 from graphslim.analysis.values import Values
+from graphslim.channels.facts import Fact
+from graphslim.channels.groups import Channels, Group
 from graphslim.criteria.scales import scales
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITIES, Graph, Port
 from graphslim.ir.query import constant_nodes
-from graphslim.ops.table import Fact
 
 Array = np.ndarray
 

@@ -6,11 +6,11 @@ from typing import FrozenSet, Iterator, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels
+from graphslim.channels.facts import channel_axis
+from graphslim.channels.groups import Channels
 from graphslim.ir import IDENTITIES, Graph, Node, Port, is_float_cast
 from graphslim.ir.query import constant_nodes
 from graphslim.ops.fused import steps_of
-from graphslim.ops.table import channel_axis
 
 _FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "_FusedBatchNormEx")
 _MOVES = (*IDENTITIES, "Reshape", "ExpandDims", "Squeeze", "Cast")

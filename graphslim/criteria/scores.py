@@ -22,7 +22,7 @@ from zlib import crc32
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, Group
+from graphslim.channels.groups import Channels, Group
 from graphslim.criteria.bindings import Held, held
 from graphslim.criteria.registry import Criterion, find_criterion
 from graphslim.errors import PlanError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
+from graphslim.channels.facts import integers
 from graphslim.ir import DType, Node, Port
-from graphslim.ops.table import integers
 
 
 class Visit:

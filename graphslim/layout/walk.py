@@ -10,11 +10,11 @@ from typing import Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, analyse
+from graphslim.channels.facts import known
+from graphslim.channels.groups import Channels, analyse
+from graphslim.channels.rules import guarded
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Tensor
 from graphslim.layout.visit import Rule, Visit
-from graphslim.ops.guard import guarded
-from graphslim.ops.table import known
 
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 """What a Transpose is given; `TO_NCHW[axis]` is also where an axis of an NCHW tensor goes."""

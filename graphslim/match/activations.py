@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any, List, Optional
 
+from graphslim.channels.rules import CHANNEL_RULES
 from graphslim.ir import Node
 from graphslim.match.pattern import Ending, OneOf, Op, Param, Pattern
-from graphslim.ops.table import CHANNEL_RULES
 
 ADD = ("Add", "AddV2")
 MUL = ("Mul",)

@@ -8,13 +8,13 @@ from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Option
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, analyse
+from graphslim.channels.facts import integers
+from graphslim.channels.groups import Channels, analyse
 from graphslim.ir import IDENTITIES, Graph, Node, Port, is_float_cast
 from graphslim.ir.query import constant_nodes
 from graphslim.match.branches import MERGES, SWITCHES, inference_branch
 from graphslim.match.pattern import BlockPattern, Chain, Ending, OneOf, Op, Param, Pattern, Var
 from graphslim.ops.fused import operands
-from graphslim.ops.table import integers
 
 _SAME_OPS = IDENTITIES | {
     "IdentityN",

@@ -7,13 +7,13 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import analyse
-from graphslim.analysis.switches import switches
+from graphslim.analysis.probe import switches
+from graphslim.channels.facts import Dims
+from graphslim.channels.groups import analyse
 from graphslim.errors import GraphslimError
 from graphslim.ir import DType, Graph, Port
 from graphslim.ir.query import downstream, needed
 from graphslim.measure.inputs import dtype_of, holds_numbers, input_shape, range_of, switch_array
-from graphslim.ops.table import Dims
 
 # --- Arrays that are given.
 

@@ -16,7 +16,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Tuple, Union
 
 import numpy as np
 
-from graphslim.analysis.channels import analyse
+from graphslim.channels.groups import analyse
 from graphslim.errors import VerifyError
 from graphslim.ir import Graph, Node, Port
 from graphslim.ir.families import IDENTITIES, QUOTIENTS, RESHAPES, RESIZES

@@ -6,7 +6,7 @@ from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from graphslim.analysis.channels import analyse
+from graphslim.channels.groups import analyse
 from graphslim.errors import GraphslimError
 from graphslim.ir import DType, Graph, Port
 from graphslim.measure.inputs import (

@@ -12,8 +12,8 @@ from typing import List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from graphslim.analysis.channels import analyse
 from graphslim.analysis.probe import Probe
+from graphslim.channels.groups import analyse
 from graphslim.errors import GraphslimError
 from graphslim.ir import DType, Graph, Node, Port
 from graphslim.ir.families import BATCH_NORMS, RESIZES

@@ -24,7 +24,7 @@ from typing import (
 import numpy as np
 
 from graphslim import runtime
-from graphslim.analysis.channels import analyse
+from graphslim.channels.groups import analyse
 from graphslim.errors import EmitError, LoadError, PlanError, VerifyError
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph

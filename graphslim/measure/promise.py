@@ -6,7 +6,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, analyse
+from graphslim.channels.groups import Channels, analyse
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.ir import Graph
 from graphslim.measure.bench import Spread

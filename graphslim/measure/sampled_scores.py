@@ -15,7 +15,8 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, Group, analyse
+from graphslim.channels.groups import Channels, Group, analyse
+from graphslim.channels.visit import Contraction
 from graphslim.criteria.registry import Criterion
 from graphslim.errors import PlanError
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Tensor
@@ -23,7 +24,6 @@ from graphslim.ir.families import IDENTITIES, RESHAPES
 from graphslim.ir.query import behind
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.verify import runnable
-from graphslim.ops.table import Contraction
 from graphslim.runtime import Session
 
 _SQUASHES = frozenset(("Softmax", "LogSoftmax", "Sigmoid", "ArgMax"))

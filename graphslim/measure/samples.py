@@ -9,8 +9,8 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Opt
 import numpy as np
 
 from graphslim.analysis.cautions import Caution
-from graphslim.analysis.channels import analyse
-from graphslim.analysis.switches import switches
+from graphslim.analysis.probe import switches
+from graphslim.channels.groups import analyse
 from graphslim.errors import GraphslimError
 from graphslim.ir import DType, Graph, Port
 from graphslim.measure.feeds import decoder_of, digest_of, matched, random_feeds

@@ -7,9 +7,8 @@ from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
-from graphslim.analysis.cautions import random_node
-from graphslim.analysis.channels import analyse
-from graphslim.analysis.precision import tolerance_of
+from graphslim.analysis.cautions import random_node, tolerance_of
+from graphslim.channels.groups import analyse
 from graphslim.errors import GraphslimError, VerifyError
 from graphslim.ir import Graph, Port
 from graphslim.layout import needs_nhwc, to_nhwc

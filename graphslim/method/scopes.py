@@ -7,7 +7,7 @@ from typing import Any, Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Se
 
 import numpy as np
 
-from graphslim.analysis.channels import Binding, Channels, Group, analyse
+from graphslim.channels.groups import Binding, Channels, Group, analyse
 from graphslim.checkpoint.fitting import WEIGHT_ROLES
 from graphslim.errors import PlanError
 from graphslim.ir import Block, Graph, Port

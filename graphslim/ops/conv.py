@@ -6,26 +6,24 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.reasons import ComputedSize, OpenSize, OtherAxis
-from graphslim.errors import AnalysisError
-from graphslim.ir import Node
-from graphslim.ir.families import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
-from graphslim.ops.guard import LONGEST, fits
-from graphslim.ops.numeric import on_axis, stacked, summed, tie_weights, whole
-from graphslim.ops.table import (
+from graphslim.channels.facts import (
+    LONGEST,
     UNKNOWN,
     Fact,
     Ids,
-    OpVisit,
-    ValueVisit,
     channel_axis,
-    channel_rule,
-    cost_rule,
     fact,
+    fits,
     per_channel,
     product,
-    value_rule,
 )
+from graphslim.channels.reasons import ComputedSize, OpenSize, OtherAxis
+from graphslim.channels.rules import ValueVisit, channel_rule, cost_rule, value_rule
+from graphslim.channels.visit import OpVisit
+from graphslim.errors import AnalysisError
+from graphslim.ir import Node
+from graphslim.ir.families import CONVOLUTIONS, TRANSPOSED_CONVOLUTIONS
+from graphslim.ops.numeric import on_axis, stacked, summed, tie_weights, whole
 
 PACKED = "its channels lie in packs of four (NCHW_VECT_C)"
 

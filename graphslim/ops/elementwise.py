@@ -7,22 +7,14 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from graphslim.channels.facts import LAID_OUT, UNKNOWN, Fact, Ids, channel_axis, fits
 from graphslim.channels.reasons import OpenSize
+from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
+from graphslim.channels.visit import OpVisit
 from graphslim.errors import AnalysisError
 from graphslim.ir import DType
 from graphslim.ir.families import BIASES
-from graphslim.ops.guard import LAID_OUT, fits
 from graphslim.ops.numeric import apart, noise, on_axis, settled, stepwise
-from graphslim.ops.table import (
-    UNKNOWN,
-    Fact,
-    Ids,
-    OpVisit,
-    ValueVisit,
-    channel_axis,
-    channel_rule,
-    value_rule,
-)
 
 Function = Callable[..., Any]
 
@@ -364,7 +356,7 @@ _UNKNOWN_UNARY = (
 @channel_rule(*SMOOTH, *STEPS, *_CONSTANT, *_UNKNOWN_UNARY, "LeakyRelu", "_UnaryOpsComposition")
 def unary(op: OpVisit) -> Fact:
     """Keeps shape and channels."""
-    return op[0]._replace(value=None, atoms=None)
+    return op[0].without_value()
 
 
 def _apply(name: str, op: ValueVisit, x: np.ndarray) -> Optional[np.ndarray]:

@@ -7,6 +7,9 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from graphslim.channels.facts import UNKNOWN, Fact, channel_axis
+from graphslim.channels.rules import VALUE_RULES, ValueVisit, channel_rule, cost_rule, value_rule
+from graphslim.channels.visit import OpVisit
 from graphslim.ir import Attrs, Node
 from graphslim.ops.conv import (
     convolution,
@@ -22,17 +25,6 @@ from graphslim.ops.matmul import matmul, matmul_cost, matmul_value
 from graphslim.ops.norm import normalised
 from graphslim.ops.numeric import on_axis
 from graphslim.ops.pool import even_map, resized
-from graphslim.ops.table import (
-    UNKNOWN,
-    VALUE_RULES,
-    Fact,
-    OpVisit,
-    ValueVisit,
-    channel_axis,
-    channel_rule,
-    cost_rule,
-    value_rule,
-)
 
 PADDED_CONVOLUTIONS = ("FusedPadConv2D", "FusedResizeAndPadConv2D")
 """Their inputs are the data, the size (of the second), the amounts of padding and the filter."""

@@ -7,19 +7,10 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
+from graphslim.channels.facts import LAID_OUT, UNKNOWN, Fact, Ids, fact, known
 from graphslim.channels.reasons import AcrossChannels, OpenSize
-from graphslim.ops.guard import LAID_OUT
-from graphslim.ops.table import (
-    UNKNOWN,
-    Fact,
-    Ids,
-    OpVisit,
-    ValueVisit,
-    channel_rule,
-    fact,
-    known,
-    value_rule,
-)
+from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
+from graphslim.channels.visit import OpVisit
 
 
 @channel_rule("GatherV2", "Gather")
@@ -118,7 +109,7 @@ def reverse(op: OpVisit) -> Fact:
         op.pin_all(OpenSize("it is reversed over an axis that is not known"))
         return UNKNOWN
     changes = {axis: data.channels(axis) for axis in axes}
-    return data._replace(value=None, atoms=None).with_ids(
+    return data.without_value().with_ids(
         {axis: None if ids is None else ids[::-1] for axis, ids in changes.items()}
     )
 
@@ -148,10 +139,10 @@ def _along(op: OpVisit, data: Fact, axes: Optional[List[int]], why: str) -> Fact
     """Keeps shape and ids, but for some axes that are pinned."""
     if data.rank is None or axes is None:
         op.pin_all(why)
-        return data._replace(value=None, atoms=None)
+        return data.without_value()
     for axis in axes:
         op.pin(data.channels(axis), why)
-    return data._replace(value=None, atoms=None)
+    return data.without_value()
 
 
 @value_rule("Cumsum", "Roll")

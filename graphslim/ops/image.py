@@ -6,19 +6,12 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
+from graphslim.channels.facts import UNKNOWN, Fact, fact, product
 from graphslim.channels.reasons import ComputedSize, OpenSize, OtherAxis
+from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
+from graphslim.channels.visit import OpVisit
 from graphslim.ops.conv import slid, window
 from graphslim.ops.pool import even_map, stated_sizes
-from graphslim.ops.table import (
-    UNKNOWN,
-    Fact,
-    OpVisit,
-    ValueVisit,
-    channel_rule,
-    fact,
-    product,
-    value_rule,
-)
 
 _COLOURS = ("AdjustHue", "AdjustSaturation", "RGBToHSV", "HSVToRGB")
 _DRAWN = ("DrawBoundingBoxes", "DrawBoundingBoxesV2")
@@ -105,7 +98,7 @@ def warped_value(op: ValueVisit) -> Any:
 def contrast(op: OpVisit) -> Fact:
     """Stretches each channel about its own mean over space."""
     _placed(op, 1, "a contrast is adjusted by it")
-    return op[0]._replace(value=None, atoms=None)
+    return op[0].without_value()
 
 
 @value_rule("AdjustContrastv2")
@@ -122,7 +115,7 @@ def colours(op: OpVisit) -> Fact:
     for ids in op[0].ids[-1:]:
         op.pin(ids, ComputedSize("its channels are colours that are computed with"))
     _placed(op, 1, ComputedSize("colours are computed with it"))
-    return op[0]._replace(value=None, atoms=None)
+    return op[0].without_value()
 
 
 @channel_rule("ReverseSequence")
@@ -132,7 +125,7 @@ def reverse_sequence(op: OpVisit) -> Fact:
     _placed(op, 1, why)
     for key in ("seq_dim", "batch_dim"):
         op.pin(op[0].channels(int(op.node.attrs.get(key, 0))), why)
-    return op[0]._replace(value=None, atoms=None)
+    return op[0].without_value()
 
 
 @value_rule("ReverseSequence")

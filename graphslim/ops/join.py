@@ -6,18 +6,10 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from graphslim.channels.facts import LAID_OUT, LONGEST, UNKNOWN, Fact, Ids, axes_of, fits
 from graphslim.channels.reasons import AcrossChannels, ComputedSize, OpenSize
-from graphslim.ops.guard import LAID_OUT, LONGEST, fits
-from graphslim.ops.table import (
-    UNKNOWN,
-    Fact,
-    Ids,
-    OpVisit,
-    ValueVisit,
-    axes_of,
-    channel_rule,
-    value_rule,
-)
+from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
+from graphslim.channels.visit import OpVisit
 
 
 @channel_rule("ConcatV2", "Concat")

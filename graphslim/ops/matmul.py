@@ -7,24 +7,14 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
+from graphslim.channels.facts import LAID_OUT, UNKNOWN, Fact, Ids, fits, per_channel, product
 from graphslim.channels.reasons import OpenSize, OtherAxis
+from graphslim.channels.rules import ValueVisit, channel_rule, cost_rule, value_rule
+from graphslim.channels.visit import OpVisit
 from graphslim.errors import AnalysisError
 from graphslim.ir import Node
 from graphslim.ir.families import MATRIX_PRODUCTS
-from graphslim.ops.guard import LAID_OUT, fits
 from graphslim.ops.numeric import on_axis, stacked, summed, tie_weights, whole
-from graphslim.ops.table import (
-    UNKNOWN,
-    Fact,
-    Ids,
-    OpVisit,
-    ValueVisit,
-    channel_rule,
-    cost_rule,
-    per_channel,
-    product,
-    value_rule,
-)
 
 Terms = Tuple[List[List[str]], List[str]]
 

@@ -6,21 +6,13 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
+from graphslim.channels.facts import UNKNOWN, Fact, axes_of, channel_axis
+from graphslim.channels.rules import VALUE_RULES, ValueVisit, channel_rule, value_rule
+from graphslim.channels.visit import OpVisit
 from graphslim.ir import Attrs, Node
 from graphslim.ir.families import BATCH_NORMS
 from graphslim.ops.elementwise import broadcast
 from graphslim.ops.numeric import on_axis
-from graphslim.ops.table import (
-    UNKNOWN,
-    VALUE_RULES,
-    Fact,
-    OpVisit,
-    ValueVisit,
-    axes_of,
-    channel_axis,
-    channel_rule,
-    value_rule,
-)
 
 _FUSED = (*BATCH_NORMS, "_FusedBatchNormEx")
 

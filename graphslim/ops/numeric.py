@@ -6,10 +6,11 @@ from typing import Any, Callable, Optional
 
 import numpy as np
 
+from graphslim.channels.facts import Ids, laid_out
 from graphslim.channels.reasons import WeightsMade
+from graphslim.channels.rules import ValueVisit
+from graphslim.channels.visit import OpVisit
 from graphslim.ir import DType
-from graphslim.ops.guard import laid_out
-from graphslim.ops.table import Ids, OpVisit, ValueVisit
 
 _NOISE = {DType.float64: 1e-12, DType.float16: 1e-2, DType.bfloat16: 5e-2}
 _LARGEST = {DType.float16: 65504.0, DType.bfloat16: 3.38e38, DType.float32: 3.4028235e38}

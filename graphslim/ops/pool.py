@@ -6,23 +6,22 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
-from graphslim.channels.reasons import AcrossChannels, OpenSize, OtherAxis
-from graphslim.ir.families import RESIZES
-from graphslim.ops.conv import PACKED, is_packed, slid, window
-from graphslim.ops.guard import LONGEST, fits
-from graphslim.ops.table import (
+from graphslim.channels.facts import (
+    LONGEST,
     UNKNOWN,
     Fact,
-    OpVisit,
-    ValueVisit,
     axes_of,
     channel_axis,
-    channel_rule,
     fact,
+    fits,
     integers,
     spatial_axes,
-    value_rule,
 )
+from graphslim.channels.reasons import AcrossChannels, OpenSize, OtherAxis
+from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
+from graphslim.channels.visit import OpVisit
+from graphslim.ir.families import RESIZES
+from graphslim.ops.conv import PACKED, is_packed, slid, window
 
 
 @channel_rule("AvgPool", "MaxPool", "AvgPool3D", "MaxPool3D")

@@ -6,11 +6,13 @@ from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
+from graphslim.channels.facts import Fact, known
 from graphslim.channels.reasons import AcrossChannels, Quantised
+from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
+from graphslim.channels.visit import OpVisit
 from graphslim.ir import DType, Tensor
 from graphslim.ir.families import FAKE_QUANTIZERS
 from graphslim.ops.numeric import noise, on_axis, settled, stepwise
-from graphslim.ops.table import Fact, OpVisit, ValueVisit, channel_rule, known, value_rule
 
 Array = np.ndarray
 _BY_DATA = frozenset(name for name in FAKE_QUANTIZERS if name.startswith("QuantizeAnd"))
@@ -23,7 +25,7 @@ _BY_DATA = frozenset(name for name in FAKE_QUANTIZERS if name.startswith("Quanti
 @channel_rule("Cast", "FakeQuantWithMinMaxArgs")
 def cast(op: OpVisit) -> Fact:
     """Keeps shape and channels."""
-    return op[0]._replace(value=None, atoms=None)
+    return op[0].without_value()
 
 
 @value_rule("Cast", structural=True)
@@ -122,7 +124,7 @@ def dequantize_value(op: ValueVisit) -> Any:
 def quantize(op: OpVisit) -> List[Fact]:
     """Keeps shape and channels; gives the ranges as well."""
     low, high = _tie_ranges(op, _axis(op))
-    return [op[0]._replace(value=None, atoms=None), low, high]
+    return [op[0].without_value(), low, high]
 
 
 @channel_rule(
@@ -146,7 +148,7 @@ def quantized(op: OpVisit) -> List[Fact]:
 def fake_quant(op: OpVisit) -> Fact:
     """Keeps shape and channels; one range for all, or one for each position of the last axis."""
     _tie_ranges(op, -1 if op.node.op.endswith("PerChannel") else None)
-    return op[0]._replace(value=None, atoms=None)
+    return op[0].without_value()
 
 
 @value_rule(*(FAKE_QUANTIZERS - _BY_DATA))
@@ -195,7 +197,7 @@ def quantize_and_dequantize(op: OpVisit) -> Fact:
         for place, ids in enumerate(op[0].ids):
             if place != axis:
                 op.pin(ids, AcrossChannels("its range is taken over every channel"))
-    return op[0]._replace(value=None, atoms=None)
+    return op[0].without_value()
 
 
 @value_rule(*_BY_DATA)

@@ -6,19 +6,11 @@ from typing import Any, Callable, Dict, List, Optional
 
 import numpy as np
 
+from graphslim.channels.facts import UNKNOWN, Fact, fact, integers, laid_out
 from graphslim.channels.reasons import AcrossChannels, OpenSize
-from graphslim.ops.guard import laid_out
+from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
+from graphslim.channels.visit import OpVisit
 from graphslim.ops.numeric import settled
-from graphslim.ops.table import (
-    UNKNOWN,
-    Fact,
-    OpVisit,
-    ValueVisit,
-    channel_rule,
-    fact,
-    integers,
-    value_rule,
-)
 
 _REDUCTIONS: Dict[str, Callable[..., np.ndarray]] = {
     "Mean": np.mean,
@@ -149,7 +141,7 @@ def across_channels(op: OpVisit) -> Fact:
     """Pins the last axis, whose positions it weighs against each other."""
     for ids in op[0].ids[-1:]:
         op.pin(ids, AcrossChannels("its value depends on every channel beside it"))
-    return op[0]._replace(value=None, atoms=None)
+    return op[0].without_value()
 
 
 @value_rule("Softmax", "LogSoftmax")

@@ -6,24 +6,24 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
 
-from graphslim.channels.reasons import OpenSize, OtherAxis
-from graphslim.ir import Node
-from graphslim.ops.guard import LONGEST, fits, laid_out
-from graphslim.ops.joints import spread
-from graphslim.ops.sources import stated_alone
-from graphslim.ops.table import (
+from graphslim.channels.facts import (
+    LONGEST,
     UNKNOWN,
     Fact,
     Ids,
-    OpVisit,
-    ValueVisit,
     axes_of,
-    channel_rule,
+    fits,
     integers,
     known,
+    laid_out,
     product,
-    value_rule,
+    spread,
 )
+from graphslim.channels.reasons import OpenSize, OtherAxis
+from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
+from graphslim.channels.visit import OpVisit
+from graphslim.ir import Node
+from graphslim.ops.sources import stated_alone
 
 
 class Segment(NamedTuple):
@@ -356,7 +356,7 @@ def _order(node: Node, count: Optional[int]) -> Optional[List[int]]:
 @channel_rule("DataFormatDimMap")
 def map_axis(op: OpVisit) -> Fact:
     """Names the same axes in the other format."""
-    return op[0]._replace(value=None, atoms=None)
+    return op[0].without_value()
 
 
 @value_rule("DataFormatDimMap")
@@ -377,8 +377,8 @@ def permute_vector(op: OpVisit) -> Fact:
     data = op[0]
     order, numbers = _order(op.node, data.size(0)), data.channels(0)
     if order is None or numbers is None:
-        return data._replace(value=None, atoms=None)
-    return data._replace(value=None, atoms=None).with_ids({0: numbers[order]})
+        return data.without_value()
+    return data.without_value().with_ids({0: numbers[order]})
 
 
 @value_rule("DataFormatVecPermute", structural=True)

@@ -6,19 +6,12 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
+from graphslim.channels.facts import UNKNOWN, Fact, Ids, known
 from graphslim.channels.reasons import AcrossChannels, OpenSize
+from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
+from graphslim.channels.visit import OpVisit
 from graphslim.ir import Node
 from graphslim.ops.sources import stated_alone
-from graphslim.ops.table import (
-    UNKNOWN,
-    Fact,
-    Ids,
-    OpVisit,
-    ValueVisit,
-    channel_rule,
-    known,
-    value_rule,
-)
 
 
 @channel_rule("Split")

@@ -6,20 +6,11 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, Ids, axes_of, fact
 from graphslim.channels.reasons import IsInput, OpenSize
+from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
+from graphslim.channels.visit import OpVisit
 from graphslim.ir.families import IDENTITIES, MERGES, PLACEHOLDERS, SWITCHES
-from graphslim.ops.guard import LONGEST
-from graphslim.ops.table import (
-    UNKNOWN,
-    Fact,
-    Ids,
-    OpVisit,
-    ValueVisit,
-    axes_of,
-    channel_rule,
-    fact,
-    value_rule,
-)
 
 _TRACKED = 1024
 """Integer constants up to this many elements are followed through shape arithmetic."""
@@ -272,7 +263,7 @@ def switch(op: OpVisit) -> List[Fact]:
     """
     for ids in op[1].ids:
         op.pin(ids, "it is the condition of a Switch")
-    return [op[0]._replace(atoms=None)] * 2
+    return [op[0]._replace(origins=None)] * 2
 
 
 @value_rule(*SWITCHES)

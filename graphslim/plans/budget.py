@@ -7,8 +7,8 @@ from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.analysis.cost import bytes_without, cost, cost_without
+from graphslim.channels.groups import Channels, Group, analyse
 from graphslim.errors import PlanError
 from graphslim.graphdef import serialize
 from graphslim.ir import DType, Graph, Port

@@ -6,7 +6,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, Group
+from graphslim.channels.groups import Channels, Group
 from graphslim.ir import Graph
 from graphslim.plans.select import Rule, Selection, rules_of
 

@@ -12,12 +12,12 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, analyse
 from graphslim.analysis.cost import cost, cost_without
 from graphslim.analysis.values import Values
+from graphslim.channels.facts import per_channel
+from graphslim.channels.groups import Channels, analyse
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
-from graphslim.ops.table import per_channel
 from graphslim.plans.layers import layers_of
 from graphslim.plans.make import DEAD_BELOW, check_removal, cuts_of, model_of
 from graphslim.plans.pairs import Pairs, pair

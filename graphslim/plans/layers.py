@@ -14,10 +14,10 @@ from typing import Dict, FrozenSet, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels
+from graphslim.channels.groups import Channels
+from graphslim.channels.rules import COST_RULES
 from graphslim.ir import IDENTITIES, Graph, Node, Port
 from graphslim.ir.query import needed
-from graphslim.ops.table import COST_RULES
 from graphslim.plans.plan import Layer
 
 _CARRIES = {*IDENTITIES, "Cast", "Dequantize", "Enter"}

@@ -8,10 +8,10 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, Group, analyse
 from graphslim.analysis.cost import Cost, cost, cost_without
 from graphslim.analysis.dead import Constant, constants_left, constants_of, consumers_of, find_dead
 from graphslim.analysis.values import Values
+from graphslim.channels.groups import Channels, Group, analyse
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.plans.budget import CostOf, meet

@@ -7,7 +7,7 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, Group
+from graphslim.channels.groups import Channels, Group
 from graphslim.errors import PlanError
 from graphslim.ir import Block, Graph
 from graphslim.plans.settings import ByName, GroupSettings

@@ -7,10 +7,10 @@ from typing import NamedTuple, Optional
 import numpy as np
 
 from graphslim.analysis.values import Values
+from graphslim.channels.facts import channel_axis
 from graphslim.ir import Node, Port, Use
 from graphslim.match.activations import ADD, DIV, MUL
 from graphslim.match.vocabulary import NORMS
-from graphslim.ops.table import channel_axis
 
 BIASES = ("BiasAdd", "BiasAddV1")
 FUSED_NORMS = (*NORMS, "_FusedBatchNormEx")

@@ -6,15 +6,14 @@ from typing import List, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, Labels, analyse
-from graphslim.analysis.shared import Copies, copies_needed
 from graphslim.analysis.statements import is_stated, restate
 from graphslim.analysis.values import Values
-from graphslim.analysis.walk import ParamAxis
+from graphslim.channels.groups import Channels, Copies, Labels, analyse, copies_needed
+from graphslim.channels.visit import Contraction
+from graphslim.channels.walk import ParamAxis
 from graphslim.errors import PlanError
 from graphslim.ir import Graph, Node, Port, Shape
 from graphslim.ir.query import remove_unread
-from graphslim.ops.table import Contraction
 from graphslim.plans.fit import Fitted, fit
 from graphslim.plans.plan import Plan
 from graphslim.rewrite.computed import store_computed

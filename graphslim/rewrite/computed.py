@@ -6,8 +6,8 @@ from typing import List
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels
 from graphslim.analysis.values import Values
+from graphslim.channels.groups import Channels
 from graphslim.errors import PlanError
 from graphslim.ir import Attrs, Graph, Node, Port
 

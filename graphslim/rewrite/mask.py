@@ -6,10 +6,10 @@ from typing import Any, Iterator, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Channels, analyse
 from graphslim.analysis.values import Values
+from graphslim.channels.groups import Channels, analyse
+from graphslim.channels.visit import Contraction
 from graphslim.ir import IDENTITIES, Attrs, Graph, Node, Port, Tensor
-from graphslim.ops.table import Contraction
 from graphslim.plans.fit import fit, removal_of
 from graphslim.plans.plan import Plan
 from graphslim.rewrite.apply import carry_over, fold_constants

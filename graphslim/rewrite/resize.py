@@ -6,9 +6,9 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.analysis.channels import Labels
+from graphslim.channels.groups import Labels
+from graphslim.channels.rules import VALUE_RULES, ValueVisit
 from graphslim.ir import IDENTITIES, Graph, Node, Port
-from graphslim.ops.table import VALUE_RULES, ValueVisit
 
 Reader = Tuple[str, int]
 """A node and one of its inputs."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from graphslim import graphdef
-from graphslim.analysis.channels import analyse
 from graphslim.analysis.statements import check_counts, check_shapes, is_stated
+from graphslim.channels.groups import analyse
 from graphslim.errors import AnalysisError, EmitError
 from graphslim.ir import Graph
 

@@ -11,7 +11,7 @@ from typing import Any, Dict, List, NamedTuple, Tuple, Union
 
 import numpy as np
 
-from graphslim.analysis.channels import Group, analyse
+from graphslim.channels.groups import Group, analyse
 from graphslim.checkpoint.fitting import WEIGHT_ROLES
 from graphslim.checkpoint.model import Trained
 from graphslim.errors import PlanError
