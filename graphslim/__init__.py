@@ -44,7 +44,16 @@ from graphslim.measure.verify import verify
 from graphslim.ops import channel_rule, cost_rule, value_rule
 from graphslim.optimizing import optimize
 from graphslim.pattern import Pattern, Var, block_pattern
-from graphslim.pipeline import Dump, FindBlocks, Outcome, Pass, Pipeline, Timing, Verify, register
+from graphslim.pipeline import (
+    CheckInvariants,
+    Dump,
+    FindBlocks,
+    Outcome,
+    Pass,
+    Pipeline,
+    Timing,
+    register,
+)
 from graphslim.plans import DEAD_BELOW, GroupSettings, Plan, Selection, plan_dead
 from graphslim.rewrite import (
     Affine,
@@ -108,7 +117,7 @@ __all__ = [
     "Use",
     "Values",
     "Var",
-    "Verify",
+    "CheckInvariants",
     "__version__",
     "affine",
     "analyse",

@@ -17,7 +17,7 @@ from graphslim.ir.text import from_text, to_text
 from graphslim.ir.verify import check
 from graphslim.measure.agreement import Agreement
 from graphslim.measure.verify import verify
-from graphslim.pipeline import Outcome, Pass, Pipeline, Verify
+from graphslim.pipeline import CheckInvariants, Outcome, Pass, Pipeline
 from graphslim.plans import Plan, plan_given
 from graphslim.rewrite import apply
 
@@ -63,12 +63,12 @@ def check_pass(
     subject = from_text(graph) if isinstance(graph, str) else graph
     check(subject)
     before = (list(subject.inputs), list(subject.outputs))
-    outcome = Pipeline([one]).run(subject, [Verify()])[0][1]
+    outcome = Pipeline([one]).run(subject, [CheckInvariants()])[0][1]
     after = (list(subject.inputs), list(subject.outputs))
     assert before == after, f"the signature changed: {before} -> {after}"
     if expected is not None:
         assert_text(subject, expected)
-    again = Pipeline([one]).run(subject, [Verify()])[0][1]
+    again = Pipeline([one]).run(subject, [CheckInvariants()])[0][1]
     assert not again.changed, f"a second run changed the graph again: {again.notes}"
     return outcome
 

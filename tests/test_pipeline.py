@@ -12,6 +12,7 @@ from graphslim.errors import GraphslimError, PassError
 from graphslim.graphdef import load
 from graphslim.ir import DType, Graph, Port
 from graphslim.pipeline import (
+    CheckInvariants,
     Dump,
     FindBlocks,
     Observer,
@@ -19,7 +20,6 @@ from graphslim.pipeline import (
     Pass,
     Pipeline,
     Timing,
-    Verify,
     find_pass,
     passes,
     register,
@@ -171,7 +171,7 @@ def test_verify_names_the_pass_that_broke_the_graph(graph: Graph) -> None:
             return Outcome(True)
 
     with pytest.raises(PassError, match="break: left a broken graph: .*cycle"):
-        Pipeline([Break(), Look()]).run(graph, [Verify()])
+        Pipeline([Break(), Look()]).run(graph, [CheckInvariants()])
 
 
 def test_timing_has_one_entry_a_pass(graph: Graph) -> None:

@@ -33,6 +33,7 @@ from graphslim.graphdef.emit import encoded
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement
 from graphslim.pipeline import (
+    CheckInvariants,
     Dump,
     FindBlocks,
     Observer,
@@ -40,7 +41,6 @@ from graphslim.pipeline import (
     Pass,
     Pipeline,
     Timing,
-    Verify,
     find_pass,
 )
 from graphslim.planner import Means, RemoveChannels, cautions_of
@@ -136,7 +136,7 @@ def prune(
         steps = _steps(remove, extra) + (deploying.steps() if optimize else [])
         pipeline = Pipeline(steps)
         timing, dump = Timing(), Dump(os.path.dirname(output), _known(dump_after, pipeline))
-        observers: List[Observer] = [timing, dump] + ([Verify()] if verify_each else [])
+        observers: List[Observer] = [timing, dump] + ([CheckInvariants()] if verify_each else [])
         graph = reading.load(model)
         tell(cautions(graph))
         tell_data(graph, running.data, running.batch, check is not False)

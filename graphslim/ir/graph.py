@@ -44,7 +44,7 @@ class Graph:
     """A dataflow graph whose edges stand in a `networkx.MultiDiGraph`.
 
     Beside them it keeps, by node, the tuple that `inputs_of` gives, which is made from the edges
-    and changes with them; `Verify` compares the two.
+    and changes with them; `CheckInvariants` compares the two.
 
     In `graph.nx`, a read-only view, a node's key is its name and its `node` attribute the `Node`;
     an edge's key is the index of the input that it feeds and its `port` the output that it comes
@@ -86,7 +86,7 @@ class Graph:
         """A view for networkx's algorithms: it follows the graph, and refuses to be changed.
 
         The dictionaries of its nodes and edges are the graph's own and must stay as they are;
-        `graphslim.Verify` tells if they do not. A copy, `graph.nx.copy()`, may be changed.
+        `graphslim.CheckInvariants` tells if they do not. A copy, `graph.nx.copy()`, may be changed.
         """
         if self._view is None:
             self._view = self._nx.copy(as_view=True)

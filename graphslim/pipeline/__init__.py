@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphslim.pipeline.base import Outcome, Pass
 from graphslim.pipeline.find import FindBlocks
-from graphslim.pipeline.observers import Dump, Observer, Timing, Verify
+from graphslim.pipeline.observers import CheckInvariants, Dump, Observer, Timing
 from graphslim.pipeline.registry import find_pass, passes, register
 from graphslim.pipeline.run import Pipeline
 
@@ -16,7 +16,7 @@ __all__ = [
     "Pass",
     "Pipeline",
     "Timing",
-    "Verify",
+    "CheckInvariants",
     "find_pass",
     "passes",
     "register",

@@ -23,7 +23,7 @@ class Observer:
         """Called after a pass ran."""
 
 
-class Verify(Observer):
+class CheckInvariants(Observer):
     """Checks the invariants of the IR after each pass.
 
     Raises:
