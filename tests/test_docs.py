@@ -50,6 +50,7 @@ def test_commands_exist_with_their_options(page: Path) -> None:
 
 @pytest.mark.parametrize("page", ["extending.md"])
 def test_python_runs(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    registry.load_plugins()
     for module, name in (
         (registry, "_PASSES"),
         (criteria_registry, "_CRITERIA"),
