@@ -76,3 +76,14 @@ def test_the_reference_has_every_public_name() -> None:
     assert len(listed) == len(set(listed)), "a name is listed twice"
     patterns = set(graphslim.pattern.__all__)
     assert set(listed) == set(gs.__all__) - {"__version__", "GraphslimError"} - patterns
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_modules_that_a_page_names_are_there(page: Path) -> None:
+    named = set(re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", page.read_text(encoding="utf-8")))
+    missing = [
+        name
+        for name in named
+        if not any((folder / name).exists() for folder in (ROOT, ROOT / "graphslim"))
+    ]
+    assert not missing, f"{page.name} names modules that are gone: {missing}"
