@@ -153,11 +153,12 @@ def pytest_in(tree: Path, *arguments: str, **options: Any) -> subprocess.Complet
     return subprocess.run(command, cwd=str(tree), env=environment, **options)
 
 
-def cover(jobs: int) -> None:
+def cover(jobs: int, tests: List[str]) -> None:
     """Runs the tests, and keeps for each line the tests that reach it, and how long they take."""
     tree = copy_tree("cover")
     pytest_in(
         tree,
+        *tests,
         *("-n", str(jobs), f"--cov={tree / 'graphslim'}", "--cov-context=test", "--cov-report="),
         *("--junitxml", str(tree / "times.xml"), "-o", "junit_family=xunit1"),
     )
@@ -234,6 +235,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("paths", nargs="*", type=Path)
     parser.add_argument("--cover", action="store_true", help="note first which tests reach what")
+    parser.add_argument("--tests", default="", help="these test files alone, for a quick look")
     parser.add_argument("--count", type=int, default=0, help="how many mutants")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -241,7 +243,7 @@ def main() -> int:
     given = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
     if given.cover:
-        cover(given.jobs)
+        cover(given.jobs, given.tests.split())
     if not given.count:
         return 0
     places = given.paths or [ROOT / target for target in TARGETS]
