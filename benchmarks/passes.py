@@ -25,7 +25,7 @@ from graphslim.measure.bench import cpu_name, full_name, spread, take_turns
 from graphslim.measure.feeds import random_feeds
 from graphslim.measure.fidelity import difference
 from graphslim.measure.verify import runnable
-from graphslim.optimizing import PASSES
+from graphslim.pipeline.presets import PASSES
 from graphslim.runtime import Session
 
 VARIANTS: Dict[str, Tuple[str, ...]] = {

@@ -42,7 +42,6 @@ from graphslim.measure.images import Images
 from graphslim.measure.samples import Samples
 from graphslim.measure.verify import verify
 from graphslim.ops import channel_rule, cost_rule, value_rule
-from graphslim.optimizing import optimize
 from graphslim.pattern import Pattern, Var, block_pattern
 from graphslim.pipeline import (
     CheckInvariants,
@@ -54,6 +53,7 @@ from graphslim.pipeline import (
     Timing,
     register,
 )
+from graphslim.pipeline.presets import optimize
 from graphslim.plans import DEAD_BELOW, GroupSettings, Plan, Selection, plan_dead
 from graphslim.rewrite import (
     Affine,

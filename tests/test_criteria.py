@@ -26,7 +26,7 @@ from tiny import constant, tiny
 
 import graphslim as gs
 from graphslim.criteria import find_criterion, registry
-from graphslim.criteria import weights as built_in
+from graphslim.criteria import functions as built_in
 from graphslim.criteria.scores import aggregated
 from graphslim.errors import PlanError
 

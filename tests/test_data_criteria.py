@@ -10,8 +10,8 @@ from sampled import SMALL, inputs, measured
 from tiny import constant, groups, tiny
 
 import graphslim as gs
+from graphslim.criteria.functions import activation, apoz, taylor
 from graphslim.criteria.registry import Criterion, find_criterion
-from graphslim.criteria.responses import activation, apoz, taylor
 from graphslim.criteria.scores import Scores, score
 from graphslim.errors import PlanError, VerifyError
 from graphslim.measure.sampled_scores import differentiable, measure

@@ -25,7 +25,7 @@ LAYERS: Tuple[Tuple[str, ...], ...] = (
     ("checkpoint",),
     ("planner",),
     ("report",),
-    ("api", "optimizing", "testing"),
+    ("api", "testing"),
     ("method", "training"),
     ("__init__",),
     ("cli",),

@@ -11,8 +11,8 @@ from tiny import tiny
 
 import graphslim as gs
 from graphslim.errors import GraphslimError
-from graphslim.optimizing import PASSES, steps
 from graphslim.pipeline import passes
+from graphslim.pipeline.presets import PASSES, steps
 from graphslim.testing import assert_equivalent
 
 NETWORK = """

@@ -21,7 +21,7 @@ from graphslim.cli.plan import print_plan_difference
 from graphslim.errors import PlanError
 from graphslim.plans import Achieved, Plan, plan_given
 from graphslim.plans.diff import diff
-from graphslim.plans.schema import SCHEMA
+from graphslim.plans.plan import SCHEMA
 from graphslim.testing import random_plan
 
 ROOT = Path(__file__).resolve().parents[1]

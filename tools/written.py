@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import io
 import json
+import re
 import shutil
 import sys
 import time
@@ -48,7 +49,8 @@ def run(line: str, folder: Path) -> None:
             command_line(line.split())
         except SystemExit as end:
             status = end.code
-    text = f"$ graphslim {line}\n{printed.getvalue()}exit {status}\n\n"
+    printed_text = re.sub(r"in \d+\.\d+ s", "in ... s", printed.getvalue())
+    text = f"$ graphslim {line}\n{printed_text}exit {status}\n\n"
     with open(folder / "printed.txt", "a", encoding="utf-8") as file:
         file.write(text.replace(str(folder), "FOLDER"))
 

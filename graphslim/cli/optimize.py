@@ -7,7 +7,6 @@ from typing import Any, List, NamedTuple, Optional
 
 import click
 
-from graphslim import optimizing
 from graphslim.analysis.cautions import cautions
 from graphslim.cli import console
 from graphslim.cli.console import Console, print_table
@@ -34,7 +33,7 @@ from graphslim.cli.verify import print_agreement
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement, lost
-from graphslim.pipeline import Pipeline
+from graphslim.pipeline import Pipeline, presets
 from graphslim.support.text import count, share
 
 
@@ -46,11 +45,11 @@ class Deploying(NamedTuple):
 
     def steps(self) -> List[str]:
         """The passes that make a graph faster or smaller and change no number but by rounding."""
-        return list(optimizing.PASSES)
+        return list(presets.PASSES)
 
     def stored(self, graph: Graph) -> Graph:
         """A graph as it is to be written: stored as half precision, readable by an old version."""
-        steps = optimizing.storage_steps(self.fp16_weights, self.for_tf or "")
+        steps = presets.storage_steps(self.fp16_weights, self.for_tf or "")
         if not steps:
             return graph
         twin = graph.copy()
@@ -69,7 +68,7 @@ def deploy_options(command: Command) -> Command:
         ),
         click.option(
             "--for-tf",
-            type=click.Choice(sorted(optimizing.READERS)),
+            type=click.Choice(sorted(presets.READERS)),
             help="Leave out attributes that this TensorFlow does not know.",
         ),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphslim.criteria import responses, weights  # noqa: F401  (they register theirs)
+from graphslim.criteria import functions  # noqa: F401  (registers the built-in criteria)
 from graphslim.criteria.registry import Criterion, criteria, criterion, find_criterion
 from graphslim.criteria.scores import AGGREGATES, Scores, check_aggregate, score
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphslim.layout import arithmetic, kernels, moves  # noqa: F401  (registers the rules)
+from graphslim.layout import rules  # noqa: F401  (registers the rules of ops)
 from graphslim.layout.walk import needs_nhwc, to_nhwc
 
 __all__ = ["needs_nhwc", "to_nhwc"]

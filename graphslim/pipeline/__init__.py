@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from graphslim.pipeline.base import Outcome, Pass
-from graphslim.pipeline.find import FindBlocks
-from graphslim.pipeline.observers import CheckInvariants, Dump, Observer, Timing
+from graphslim.pipeline.base import (
+    CheckInvariants,
+    Dump,
+    FindBlocks,
+    Observer,
+    Outcome,
+    Pass,
+    Timing,
+)
 from graphslim.pipeline.registry import find_pass, passes, register
 from graphslim.pipeline.run import Pipeline
 

@@ -1,11 +1,18 @@
-"""What a pass is, and what it reports."""
+"""What a pass is and what it reports; the base of finders; what may watch a run of passes."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Mapping, NamedTuple, Optional, Tuple
+import os
+import time
+from typing import ClassVar, Collection, List, Mapping, NamedTuple, Optional, Tuple
 
+from graphslim.errors import IRError, PassError
+from graphslim.graphdef import save
 from graphslim.ir import Graph
+from graphslim.ir.verify import check
+from graphslim.match import PATTERNS, find_blocks
 from graphslim.plans import Plan
+from graphslim.support.text import plural
 
 
 class Outcome(NamedTuple):
@@ -45,3 +52,93 @@ class Pass:
     def summary(cls) -> str:
         """The first line of the docstring."""
         return (cls.__doc__ or "").strip().splitlines()[0] if cls.__doc__ else ""
+
+
+# --- The base of passes that recognise blocks.
+
+
+class FindBlocks(Pass):
+    """Finds all blocks of one kind and puts them into `graph.blocks`; `kind` names the pattern."""
+
+    kind: ClassVar[str] = ""
+
+    @classmethod
+    def is_declared(cls) -> bool:
+        """Whether its kind of block has a pattern, if it goes by one."""
+        return cls.run is not FindBlocks.run or cls.kind in PATTERNS
+
+    def run(self, graph: Graph) -> Outcome:
+        """Replaces the blocks of this kind.
+
+        Raises:
+            PassError: no pattern of that kind is declared.
+        """
+        if self.kind not in PATTERNS:
+            raise PassError(
+                f"no block pattern {self.kind!r}", self.name, "declare it with @block_pattern"
+            )
+        found = find_blocks(graph, PATTERNS[self.kind])
+        graph.blocks = [block for block in graph.blocks if block.kind != self.kind] + found
+        return Outcome(False, (plural(len(found), f"{self.kind} block"),))
+
+
+# --- What may watch a pipeline: the verifier, a stopwatch, a dump of the graph.
+
+
+class Observer:
+    """Told of each pass of a pipeline, before and after it ran."""
+
+    def before(self, graph: Graph, one: Pass) -> None:
+        """Called before a pass runs."""
+
+    def after(self, graph: Graph, one: Pass, outcome: Outcome) -> None:
+        """Called after a pass ran."""
+
+
+class CheckInvariants(Observer):
+    """Checks the invariants of the IR after each pass.
+
+    Raises:
+        PassError: from `after`, naming the pass that broke one.
+    """
+
+    def after(self, graph: Graph, one: Pass, outcome: Outcome) -> None:
+        """Checks the graph."""
+        try:
+            check(graph)
+        except IRError as error:
+            raise PassError(
+                f"left a broken graph: {error.told}", one.name, "this is a bug in the pass"
+            ) from error
+
+
+class Timing(Observer):
+    """Notes the wall time of each pass, in seconds, in `seconds`."""
+
+    def __init__(self) -> None:
+        self.seconds: List[Tuple[str, float]] = []
+        self._start = 0.0
+
+    def before(self, graph: Graph, one: Pass) -> None:
+        """Starts the watch."""
+        self._start = time.perf_counter()
+
+    def after(self, graph: Graph, one: Pass, outcome: Outcome) -> None:
+        """Stops the watch."""
+        self.seconds.append((one.name, time.perf_counter() - self._start))
+
+
+class Dump(Observer):
+    """Writes the graph to `NN-pass-name.pbtxt` in a folder after each of the named passes."""
+
+    def __init__(self, folder: str, names: Collection[str]) -> None:
+        self.folder, self.names, self.written = folder, set(names), []  # type: str, set, List[str]
+        self._count = 0
+
+    def after(self, graph: Graph, one: Pass, outcome: Outcome) -> None:
+        """Writes the graph, if this pass is one of those."""
+        self._count += 1
+        if one.name in self.names:
+            path = os.path.join(self.folder, f"{self._count:02d}-{one.name}.pbtxt")
+            save(graph, path)
+            self.written.append(path)

@@ -6,8 +6,7 @@ from typing import Iterable, List, Sequence, Tuple
 
 from graphslim.errors import GraphslimError, PassError
 from graphslim.ir import Graph
-from graphslim.pipeline.base import Outcome, Pass
-from graphslim.pipeline.observers import Observer
+from graphslim.pipeline.base import Observer, Outcome, Pass
 from graphslim.pipeline.registry import find_pass
 
 

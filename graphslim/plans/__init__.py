@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from graphslim.plans.budget import CostOf, check_possible, check_sizes, counted, meet, open_input
 from graphslim.plans.choose import choose, scores_beyond
-from graphslim.plans.file import read_plan
 from graphslim.plans.fit import Fitted, fit
 from graphslim.plans.make import DEAD_BELOW, plan_dead, plan_given, plan_scored
-from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Layer, Plan
+from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Layer, Plan, read_plan
 from graphslim.plans.select import (
     BUDGETS,
     RANKS,

@@ -18,9 +18,8 @@ from graphslim.channels.facts import per_channel
 from graphslim.channels.groups import Channels, analyse
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
-from graphslim.plans.layers import layers_of
+from graphslim.plans.layers import Pairs, layers_of, pair
 from graphslim.plans.make import DEAD_BELOW, check_removal, cuts_of, model_of
-from graphslim.plans.pairs import Pairs, pair
 from graphslim.plans.plan import Fold, GroupPlan, Plan
 from graphslim.plans.select import block_of
 from graphslim.support.text import plural

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from graphslim.rewrite.affine import Affine, affine
+from graphslim.match.affine import Affine, affine
 from graphslim.rewrite.apply import apply, apply_in_place
 from graphslim.rewrite.conditionals import fold_conditionals
 from graphslim.rewrite.mask import zero_consumers

@@ -12,11 +12,10 @@ from graphslim.channels.groups import Channels, Copies, Labels, analyse, copies_
 from graphslim.channels.visit import Contraction
 from graphslim.channels.walk import ParamAxis
 from graphslim.errors import PlanError
-from graphslim.ir import Graph, Node, Port, Shape
+from graphslim.ir import Attrs, Graph, Node, Port, Shape
 from graphslim.ir.query import remove_unread
 from graphslim.plans.fit import Fitted, fit
 from graphslim.plans.plan import Plan
-from graphslim.rewrite.computed import store_computed
 from graphslim.rewrite.fold import fold_shift
 from graphslim.rewrite.resize import resize
 from graphslim.support.garbage import pause_gc
@@ -154,3 +153,32 @@ def _cut_shared(graph: Graph, param: str, cuts: Copies) -> None:
         if dead.any():
             left = tensor.take(tensor.shape.index(tensor.size), ~dead)
             graph.set_attr(target, "value", left)
+
+
+# --- Storing what is computed from constants, where the computation would change with the channels.
+
+
+def store_computed(graph: Graph, channels: Channels, gone: np.ndarray) -> List[str]:
+    """Makes constants, at their full size, of ops that are parameters and lose channels.
+
+    Args:
+        graph: the graph, changed in place.
+        channels: its channels, as they were before any change.
+        gone: which channels go; bool of shape (channels.count,).
+
+    Returns:
+        the nodes that may be unread now.
+
+    Raises:
+        PlanError: the numbers are not known.
+    """
+    names, idle = channels.to_store(gone), []  # type: List[str], List[str]
+    values = Values(channels.graph, channels) if names else None
+    for name in names:
+        tensor = None if values is None else values.tensor(Port(name))
+        if tensor is None:
+            raise PlanError("is computed from constants to numbers that are not known", name)
+        idle.extend([port.node for port in graph.inputs_of(name)])
+        attrs = Attrs({"dtype": tensor.dtype, "value": tensor})
+        graph.replace(Node(name, "Const", attrs, graph[name].device), [])
+    return idle

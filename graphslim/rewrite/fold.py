@@ -10,8 +10,8 @@ from graphslim.analysis.values import Values
 from graphslim.channels.facts import channel_axis
 from graphslim.ir import IDENTITIES, Attrs, DType, Graph, Node, Port, Tensor, is_float_cast
 from graphslim.match.activations import ADD, MUL
+from graphslim.match.affine import BIASES, FUSED_NORMS, OLD_NORM, affine
 from graphslim.ops.fused import own_offset
-from graphslim.rewrite.affine import BIASES, FUSED_NORMS, OLD_NORM, affine
 
 _OFFSETS = {
     **dict.fromkeys(BIASES, 1),
