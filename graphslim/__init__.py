@@ -33,6 +33,7 @@ from graphslim.ir import (
     Shape,
     Tensor,
     Use,
+    families,
 )
 from graphslim.ir.query import bypass, remove_unread
 from graphslim.ir.query import needed as needed_nodes
@@ -132,6 +133,7 @@ __all__ = [
     "criteria",
     "criterion",
     "drop_functions",
+    "families",
     "find_blocks",
     "fold_conditionals",
     "load",

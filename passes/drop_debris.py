@@ -8,8 +8,6 @@ import numpy as np
 
 import graphslim as gs
 
-SUMS = ("Add", "AddV2")
-QUOTIENTS = ("RealDiv", "Div")
 PICKS = ("Select", "SelectV2")
 
 
@@ -85,7 +83,7 @@ def unchanged(values: gs.Values, node: gs.Node) -> Optional[gs.Port]:
         kept = keeps_all(values, inputs[0], inputs[1])
         return inputs[1] if kept and as_wide(values, inputs[1], inputs[2]) else None
     for x, other in pairs(node, inputs):
-        number = 0.0 if node.op in (*SUMS, "Sub") else 1.0
+        number = 0.0 if node.op in gs.families.SUMS | {"Sub"} else 1.0
         known = values.constant(other)
         same = known is not None and known.size > 0 and bool((known == number).all())
         if same and graph[x.node].op != "Const" and as_wide(values, x, other):
@@ -97,10 +95,10 @@ def unchanged(values: gs.Values, node: gs.Node) -> Optional[gs.Port]:
 
 def pairs(node: gs.Node, inputs: Tuple[gs.Port, ...]) -> List[Tuple[gs.Port, gs.Port]]:
     """The operands of a sum, difference, product or quotient: what may stay, and what may not."""
-    if len(inputs) != 2 or node.op not in (*SUMS, *QUOTIENTS, "Sub", "Mul"):
+    if len(inputs) != 2 or node.op not in gs.families.SUMS | gs.families.QUOTIENTS | {"Sub", "Mul"}:
         return []
     both = [(inputs[0], inputs[1]), (inputs[1], inputs[0])]
-    return both if node.op in (*SUMS, "Mul") else both[:1]
+    return both if node.op in gs.families.SUMS | {"Mul"} else both[:1]
 
 
 def as_wide(values: gs.Values, x: gs.Port, other: gs.Port) -> bool:
@@ -132,7 +130,7 @@ def keeps_all(values: gs.Values, mask: gs.Port, x: gs.Port) -> bool:
     if node.op == "GreaterEqual":
         found = is_number(values, inputs[1], 0.0)
         return found and is_uniform(graph, inputs[0], x)
-    if node.op != "Floor" or graph[inputs[0].node].op not in SUMS:
+    if node.op != "Floor" or graph[inputs[0].node].op not in gs.families.SUMS:
         return False
     terms = [behind(graph, port) for port in graph.data_inputs(inputs[0].node)]
     for keep, random in (terms, terms[::-1]):

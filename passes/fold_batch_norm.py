@@ -8,12 +8,7 @@ import numpy as np
 
 import graphslim as gs
 
-CONVOLUTIONS = ("Conv2D", "Conv3D")
 DEPTHWISE = ("DepthwiseConv2dNative",)
-TRANSPOSED = ("Conv2DBackpropInput", "Conv3DBackpropInputV2")
-PRODUCTS = ("MatMul",)
-BATCHED = ("BatchMatMul", "BatchMatMulV2", "BatchMatMulV3")
-BIASES = ("BiasAdd", "BiasAddV1")
 PASSING = (*gs.IDENTITIES, "BatchToSpaceND", "Transpose")
 """Ops that move numbers about, and that scales and offsets may be taken past."""
 
@@ -108,7 +103,12 @@ class FoldBatchNorm(gs.Pass):
 def as_layer(values: gs.Values, node: gs.Node) -> Optional[Layer]:
     """A node as a layer with constant weights, or None."""
     graph, inputs = values.graph, values.graph.data_inputs(node)
-    kinds = (*CONVOLUTIONS, *DEPTHWISE, *TRANSPOSED, *PRODUCTS, *BATCHED)
+    kinds = (
+        *gs.families.CONVOLUTIONS,
+        *DEPTHWISE,
+        *gs.families.TRANSPOSED_CONVOLUTIONS,
+        *gs.families.MATRIX_PRODUCTS,
+    )
     made = values.channels.fact(gs.Port(node.name))
     if node.op not in kinds or node.name in graph.inputs or made.rank is None:
         return None
@@ -121,14 +121,14 @@ def as_layer(values: gs.Values, node: gs.Node) -> Optional[Layer]:
         return None
     if node.op in DEPTHWISE:
         channels: Tuple[int, ...] = (2, 3)
-    elif node.op in CONVOLUTIONS:
+    elif node.op in gs.families.CONVOLUTIONS:
         channels = (made.rank - 1,)
         entering = values.channels.fact(inputs[0]).size(axis)
         in_groups = entering != values.channels.fact(inputs[1]).size(-2)
-    elif node.op in TRANSPOSED:
+    elif node.op in gs.families.TRANSPOSED_CONVOLUTIONS:
         channels = (made.rank - 2,)
     else:
-        turned = node.attrs.get("transpose_b" if node.op in PRODUCTS else "adj_y")
+        turned = node.attrs.get("transpose_b" if node.op == "MatMul" else "adj_y")
         channels, axis = (0 if turned else 1,), made.rank - 1
         if rank != 2:
             return None
@@ -190,7 +190,7 @@ def axis_behind(values: gs.Values, node: gs.Node, axis: int) -> Optional[int]:
 
 def is_folded(graph: gs.Graph, layer: Layer, tail: Tail) -> bool:
     """Whether all that stands behind a layer is the one offset that folding would leave."""
-    last = BIASES if not layer.in_groups else ("AddV2",)
+    last = gs.families.BIASES if not layer.in_groups else ("AddV2",)
     return len(tail.steps) == 1 and graph[tail.steps[0].node].op in last
 
 

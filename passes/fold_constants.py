@@ -6,14 +6,7 @@ from typing import Dict, List, Optional, Set
 
 import graphslim as gs
 
-LEFT = frozenset(
-    (
-        *("Switch", "RefSwitch", "Merge", "RefMerge"),
-        *("Dequantize", "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars"),
-        *("FakeQuantWithMinMaxVarsPerChannel", "QuantizeAndDequantize"),
-        *("QuantizeAndDequantizeV2", "QuantizeAndDequantizeV3", "QuantizeAndDequantizeV4"),
-    )
-)
+LEFT = gs.families.SWITCHES | gs.families.MERGES | gs.families.FAKE_QUANTIZERS | {"Dequantize"}
 """Ops that are left as they are: control flow, and marks of how weights are to be quantised."""
 SPARE = 64
 """Bytes by which a constant may be larger than those that it replaces: an op takes as many."""

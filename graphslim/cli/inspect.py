@@ -17,6 +17,7 @@ from graphslim.cli.console import Console, print_pairs, print_table
 from graphslim.cli.options import Reading, model_options
 from graphslim.graphdef.signature import check_node
 from graphslim.ir import Block, DType, Graph, Node, Port
+from graphslim.ir.families import TRUTH_VALUED
 from graphslim.match import PATTERNS, Matcher
 from graphslim.plans import open_input, plan_dead, why_not
 from graphslim.report.data import remedy
@@ -64,13 +65,6 @@ def inspect(
     return console.OK
 
 
-_GIVES_BOOL = frozenset(
-    ["Equal", "NotEqual", "Less", "LessEqual", "Greater", "GreaterEqual", "ApproximateEqual"]
-    + ["IsFinite", "IsInf", "IsNan", "LogicalAnd", "LogicalNot", "LogicalOr", "All", "Any"]
-)
-"""Ops whose attribute T is the type of what they read, and not of what they give."""
-
-
 @held_back()
 def inspection(graph: Graph) -> Dict[str, Any]:
     """What `inspect --json` prints; the blocks must have been found."""
@@ -99,7 +93,7 @@ def _element_type(node: Node, port: int) -> Optional[DType]:
             return types[port] if port < len(types) else None
     if port or node.op.startswith("NonMaxSuppression"):
         return None
-    if node.op in _GIVES_BOOL:
+    if node.op in TRUTH_VALUED:  # their attribute T is the type of what they read
         return DType.bool
     for name in ("DstT", "out_type", "output_type", "out_idx", "dtype", "T"):
         found = node.attrs.get(name)

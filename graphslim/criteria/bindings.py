@@ -25,6 +25,7 @@ from graphslim.channels.facts import Fact, channel_axis
 from graphslim.channels.groups import Channels, Group
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, is_float_cast
+from graphslim.ir.families import BATCH_NORMS, BIASES, RESHAPES, SUMS
 from graphslim.ir.query import constant_nodes
 from graphslim.ops.fused import steps_of
 
@@ -224,10 +225,6 @@ def _followers(read: _Reader, group: Group) -> Iterator[Held]:
 
 # --- The vectors by which batch norms scale channels, in every spelling of frozen graphs.
 
-_FUSED = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3", "_FusedBatchNormEx")
-_MOVES = (*IDENTITIES, "Reshape", "ExpandDims", "Squeeze", "Cast")
-_OFFSETS = ("Add", "AddV2", "Sub", "BiasAdd", "BiasAddV1")
-
 
 class Scale(NamedTuple):
     """A vector that scales channels.
@@ -266,7 +263,7 @@ def scales(graph: Graph, channels: Channels) -> Iterator[Scale]:
 
 def _own_scale(node: Node, inputs: Sequence[Port]) -> Optional[Tuple[Port, int]]:
     """The scale of an op that is a batch norm or ends in one, and the axis that it scales."""
-    if node.op in _FUSED:
+    if node.op in BATCH_NORMS or node.op == "_FusedBatchNormEx":
         return inputs[1], channel_axis(node)
     if node.op == "BatchNormWithGlobalNormalization":
         return (inputs[4], -1) if node.attrs.get("scale_after_normalization") else None
@@ -319,7 +316,7 @@ def _is_shifted(graph: Graph, node: Node, constants: FrozenSet[str]) -> bool:
         passes = reader.op in IDENTITIES or is_float_cast(reader)
         if passes and _is_shifted(graph, reader, constants):
             return True
-        if reader.op in _OFFSETS:
+        if reader.op in SUMS | BIASES | {"Sub"}:
             others = [port.node for port in graph.data_inputs(reader) if port.node != node.name]
             if others and constants.issuperset(others):
                 return True
@@ -329,6 +326,6 @@ def _is_shifted(graph: Graph, node: Node, constants: FrozenSet[str]) -> bool:
 def _behind(graph: Graph, port: Port) -> Node:
     """The node at a port, behind identities and changes of shape."""
     node = graph[port.node]
-    while node.op in _MOVES:
+    while node.op in IDENTITIES | RESHAPES | {"Cast"}:
         node = graph[graph.data_inputs(node)[0].node]
     return node

@@ -5,24 +5,15 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from graphslim.ir import IDENTITIES, DType, Port
+from graphslim.ir.families import BROADCASTING, UNARY
 from graphslim.layout.visit import Visit
 from graphslim.layout.walk import TO_NCHW, TO_NHWC, carries, is_vector, kernel
 
-_UNARY = (
-    "Relu Relu6 Elu Selu LeakyRelu Softplus Softsign Sigmoid Tanh Neg Abs Square Sqrt Rsqrt Exp "
-    "Expm1 Log Log1p Floor Ceil Round Rint Sign Reciprocal Inv Sin Cos Tan Asin Acos Atan Sinh "
-    "Cosh Asinh Acosh Atanh Erf Erfc LogicalNot IsNan IsInf IsFinite ZerosLike OnesLike Cast "
-    "FakeQuantWithMinMaxVars FakeQuantWithMinMaxArgs CheckNumericsV2"
-)
-_BROADCASTING = (
-    "Add AddV2 Sub Mul RealDiv Div DivNoNan MulNoNan Xlogy Xdivy Atan2 Maximum Minimum Pow "
-    "FloorDiv FloorMod Mod TruncateDiv TruncateMod SquaredDifference Equal NotEqual Greater "
-    "GreaterEqual Less LessEqual LogicalAnd LogicalOr AddN SelectV2 ClipByValue"
-)
+_UNARY = UNARY | {"FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs", "CheckNumericsV2"}
 _LOGICAL = ("LogicalAnd", "LogicalOr")
 
 
-@carries(*sorted(IDENTITIES), *_UNARY.split())
+@carries(*sorted(IDENTITIES | _UNARY))
 def unary(at: Visit) -> bool:
     """The first input alone has the axes; the others, if any, are scalars."""
     graph = at.layouts.graph
@@ -47,7 +38,7 @@ def identity_n(at: Visit) -> bool:
     return True
 
 
-@carries(*_BROADCASTING.split())
+@carries(*sorted(BROADCASTING))
 def broadcasting(at: Visit) -> bool:
     """Every operand gets the axes of NHWC, those with fewer axes too."""
     dtype = DType.bool if at.node.op in _LOGICAL else at.dtype()

@@ -14,6 +14,7 @@ from graphslim.channels.facts import known
 from graphslim.channels.groups import Channels, analyse
 from graphslim.channels.rules import guarded
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Tensor
+from graphslim.ir.families import TRUTH_VALUED
 from graphslim.layout.visit import Rule, Visit
 
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -27,11 +28,6 @@ CARRIES: Dict[str, Rule] = {}
 
 RUNS_ANYWHERE = frozenset(("BiasAdd",))
 """Ops whose CPU kernels take NCHW in every TensorFlow."""
-
-_BOOLEAN = frozenset(
-    ("Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "ApproximateEqual")
-    + ("LogicalAnd", "LogicalOr", "LogicalNot", "IsNan", "IsInf", "IsFinite", "Any", "All")
-)
 
 
 def kernel(*ops: str) -> Callable[[Callable[[Visit], None]], Callable[[Visit], None]]:
@@ -374,7 +370,7 @@ def _transpose(name: str, dtype: DType, device: str) -> Node:
 
 def _dtype(node: Node, port: int) -> DType:
     """The element type of an output of an op that the walk turns."""
-    if node.op in _BOOLEAN:
+    if node.op in TRUTH_VALUED:
         return DType.bool
     key = {"Cast": "DstT", "GatherV2": "Tparams"}.get(node.op, "T")
     found = node.attrs.get(key, DType.float32)

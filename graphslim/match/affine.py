@@ -9,10 +9,10 @@ import numpy as np
 from graphslim.analysis.values import Values
 from graphslim.channels.facts import channel_axis
 from graphslim.ir import Node, Port, Use
+from graphslim.ir.families import BIASES
 from graphslim.match.activations import ADD, DIV, MUL
 from graphslim.match.vocabulary import NORMS
 
-BIASES = ("BiasAdd", "BiasAddV1")
 FUSED_NORMS = (*NORMS, "_FusedBatchNormEx")
 OLD_NORM = "BatchNormWithGlobalNormalization"
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Dict, NamedTuple, Optional, Sequence, Set
 
 from graphslim.ir import Graph, Node, Port
+from graphslim.ir.families import SWITCHES
 
-SWITCHES = frozenset(("Switch", "RefSwitch"))
-MERGES = frozenset(("Merge", "RefMerge"))
 _LOOPS = frozenset(("NextIteration", "RefNextIteration", "Enter", "RefEnter"))
 _NEAR = 64
 """How many nodes of a branch are looked at: what depends on training is a few nodes long."""

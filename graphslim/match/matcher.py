@@ -11,21 +11,13 @@ import numpy as np
 from graphslim.channels.facts import integers
 from graphslim.channels.groups import Channels, analyse
 from graphslim.ir import IDENTITIES, Graph, Node, Port, is_float_cast
+from graphslim.ir.families import FAKE_QUANTIZERS, MERGES, SWITCHES
 from graphslim.ir.query import constant_nodes
-from graphslim.match.branches import MERGES, SWITCHES, inference_branch
+from graphslim.match.branches import inference_branch
 from graphslim.match.pattern import BlockPattern, Chain, Ending, OneOf, Op, Param, Pattern, Var
 from graphslim.ops.fused import operands
 
-_SAME_OPS = IDENTITIES | {
-    "IdentityN",
-    "FakeQuantWithMinMaxArgs",
-    "FakeQuantWithMinMaxVars",
-    "FakeQuantWithMinMaxVarsPerChannel",
-    "QuantizeAndDequantize",
-    "QuantizeAndDequantizeV2",
-    "QuantizeAndDequantizeV3",
-    "QuantizeAndDequantizeV4",
-}
+_SAME_OPS = IDENTITIES | FAKE_QUANTIZERS | {"IdentityN"}
 """Ops that a pattern looks through, beside casts between floating types."""
 _PASSING = _SAME_OPS | SWITCHES | MERGES
 

@@ -18,14 +18,13 @@ from graphslim.channels.groups import Channels
 from graphslim.channels.rules import COST_RULES
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITIES, Graph, Node, Port
+from graphslim.ir.families import MEASURES
 from graphslim.ir.query import needed
 from graphslim.plans.plan import Layer, Plan
 from graphslim.support.text import plural
 
 _CARRIES = {*IDENTITIES, "Cast", "Dequantize", "Enter"}
 """Ops behind which weights have the axes that they had before."""
-_SIZES = ("Shape", "ShapeN", "Size", "Rank")
-"""Ops that pass on how large a tensor is: some spellings of a network ask, some know."""
 
 _MOST = 16
 """How many nearest layers are looked at: along residual sums and dense connections there are ever
@@ -107,7 +106,7 @@ def _nearest(
             # A learning phase is one that a graph frozen later no longer has.
             flag = getattr(node.attrs.get("dtype"), "name", "") == "bool"
             near = frozenset() if flag else frozenset([node.name])
-        elif node.op in _SIZES:
+        elif node.op in MEASURES:  # some spellings of a network ask for sizes, some know them
             near = frozenset()
         reached[node.name] = near
     return before, reached

@@ -5,10 +5,7 @@ from __future__ import annotations
 from typing import Dict, List, Optional, Set
 
 from graphslim.ir import CONTROL, IDENTITIES, DType, Graph, Node, Port
-
-_SWITCHES = ("Switch", "RefSwitch")
-_MERGES = ("Merge", "RefMerge")
-_LOOPS = ("Enter", "Exit", "NextIteration", "LoopCond")
+from graphslim.ir.families import LOOP_OPS, MERGES, SWITCHES
 
 
 def fold_conditionals(graph: Graph) -> int:
@@ -23,14 +20,14 @@ def fold_conditionals(graph: Graph) -> int:
     """
     taken: Dict[str, int] = {}
     for node in graph:
-        number = _condition(graph, node) if node.op in _SWITCHES else None
+        number = _condition(graph, node) if node.op in SWITCHES else None
         if number is not None:
             taken[node.name] = int(number)
     dead = _never_run(graph, taken)
     merges = [
         node
         for node in graph
-        if node.op in _MERGES and any(port in dead for port in graph.data_inputs(node))
+        if node.op in MERGES and any(port in dead for port in graph.data_inputs(node))
     ]
     if not taken or _is_needed(graph, dead, taken, merges):
         return 0
@@ -69,7 +66,7 @@ def _never_run(graph: Graph, taken: Dict[str, int]) -> Set[Port]:
         data = graph.data_inputs(node)
         controls = [port for port in graph.inputs_of(node) if port.port == CONTROL]
         lost = [port in dead for port in data]
-        stopped = bool(data) and all(lost) if node.op in _MERGES else any(lost)
+        stopped = bool(data) and all(lost) if node.op in MERGES else any(lost)
         if stopped or any(port in dead for port in controls):
             dead |= {Port(node.name), Port(node.name, CONTROL)}
             dead |= {graph.inputs_of(use.node)[use.index] for use in graph.uses_of(node)}
@@ -85,7 +82,7 @@ def _is_needed(graph: Graph, dead: Set[Port], taken: Dict[str, int], merges: Lis
     return (
         any(name in going for name in graph.inputs)
         or any(port.node in going for port in graph.outputs)
-        or any(graph[name].op in _LOOPS for name in stopped)
+        or any(graph[name].op in LOOP_OPS for name in stopped)
         or any(Port(one.name, 1) in graph.outputs for one in merges)
         or any(graph.uses_of(Port(one.name, 1)) for one in merges)
     )

@@ -9,12 +9,13 @@ import numpy as np
 from graphslim.analysis.values import Values
 from graphslim.channels.facts import channel_axis
 from graphslim.ir import IDENTITIES, Attrs, DType, Graph, Node, Port, Tensor, is_float_cast
+from graphslim.ir.families import BIASES
 from graphslim.match.activations import ADD, MUL
-from graphslim.match.affine import BIASES, FUSED_NORMS, OLD_NORM, affine
+from graphslim.match.affine import FUSED_NORMS, OLD_NORM, affine
 from graphslim.ops.fused import own_offset
 
 _OFFSETS = {
-    **dict.fromkeys(BIASES, 1),
+    **dict.fromkeys(sorted(BIASES), 1),
     **dict.fromkeys(FUSED_NORMS, 2),
     OLD_NORM: 3,
 }
