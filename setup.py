@@ -16,6 +16,8 @@ NO_CPU_WHEELS = "(sys_platform != 'linux' or platform_machine != 'x86_64')"
 
 INSTALL_REQUIRES = [
     "click>=8.0",
+    # Holds a plan against its schema; the first whose errors tell the rule that is broken.
+    "fastjsonschema>=2.15",
     "importlib-metadata>=1.4; python_version < '3.8'",
     "networkx>=2.6",
     "numpy>=1.16",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import stat
 import zipfile
@@ -123,6 +124,7 @@ def parse_json(
             text,
             parse_constant=_no_constant,
             parse_int=_integer,
+            parse_float=_finite,
             object_pairs_hook=_without_doubles,
         )
         require_shallow(tree)
@@ -154,6 +156,13 @@ def _integer(digits: str) -> int:
     if len(digits) > LONGEST_NUMBER:
         raise ValueError(f"a number of {len(digits)} digits")
     return int(digits)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if not math.isfinite(number):
+        raise ValueError(f"{digits} is too large a number")
+    return number
 
 
 def _without_doubles(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
