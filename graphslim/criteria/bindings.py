@@ -183,7 +183,7 @@ def check_finite(graph: Graph, name: str) -> None:
     """Refuses a constant that holds NaN or infinity; other nodes pass.
 
     Raises:
-        PlanError: so.
+        PlanError: the constant holds a number that is not finite.
     """
     if graph[name].op != "Const" or not graph[name].attrs["value"].dtype.is_floating:
         return

@@ -183,7 +183,7 @@ def _same_cuts(plan: Plan, pairs: Pairs, channels: Channels, removed: np.ndarray
     """Refuses a plan that would cut any layer of the graph otherwise than its own.
 
     Raises:
-        PlanError: so.
+        PlanError: a layer would be cut otherwise; the message names the layer.
     """
     wanted: Places = {}
     for one in plan.groups:

@@ -242,7 +242,7 @@ def _same_layers(theirs: Dict[str, List[Layer]], ours: Dict[str, List[Layer]], t
     """Refuses networks that do not have the same layers in the same places.
 
     Raises:
-        PlanError: so.
+        PlanError: the layers of the two networks, or their places, differ.
     """
     missing = [
         layer

@@ -117,7 +117,7 @@ def check_removal(group: Group, indices: Sequence[int]) -> None:
     """Refuses the removal of channels that do not exist, are pinned, or are all there are.
 
     Raises:
-        PlanError: so.
+        PlanError: an index is out of range, the group is pinned, or no channel would be left.
     """
     if indices and not group.prunable:
         raise PlanError(f"cannot be pruned: {group.pinned_by} ({group.pinned_at})", group.id)
