@@ -13,7 +13,7 @@ from tiny import groups, pins, tiny
 
 import graphslim as gs
 from graphslim.channels import joints
-from graphslim.channels.groups import copies_needed
+from graphslim.channels.groups import Removal, copies_needed
 from graphslim.channels.joints import connected
 from graphslim.channels.rules import CHANNEL_RULES
 from graphslim.channels.visit import OpVisit
@@ -330,7 +330,7 @@ def test_of_a_shared_vector_the_original_is_for_those_that_lose_nothing(cut: str
     channels = gs.analyse(graph)
     gone = np.zeros(channels.count, bool)
     gone[groups(graph)[cut].channels[:2]] = True
-    original, copy = copies_needed(channels, gone)["bias"]
+    original, copy = copies_needed(Removal(channels, gone))["bias"]
     assert not original[0].any() and copy[0].tolist() == [True] * 2 + [False] * 4
     assert [use.node for use in copy[1]] == [f"{cut}/y"]
 

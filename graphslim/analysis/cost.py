@@ -14,7 +14,7 @@ import numpy as np
 
 from graphslim.channels.computed import element_type
 from graphslim.channels.facts import Fact, product
-from graphslim.channels.groups import Channels, Copies, analyse, copies_needed
+from graphslim.channels.groups import Copies, Removal, analyse, copies_needed
 from graphslim.channels.rules import COST_RULES, guarded
 from graphslim.ir import Graph, Node
 from graphslim.ir.query import needed
@@ -66,9 +66,10 @@ def costs_without(graph: Graph, removed: Optional[np.ndarray]) -> Dict[str, Cost
         AnalysisError: a cost rule fails, since the node is damaged.
     """
     channels = analyse(graph)
-    shrunk = _Shrinking(channels, removed)
-    shared = {} if removed is None else copies_needed(channels, removed)
-    stored = set() if removed is None else set(channels.to_store(removed))
+    removal = None if removed is None else Removal(channels, removed)
+    shrunk = _Shrinking(removal)
+    shared = {} if removal is None else copies_needed(removal)
+    stored = set() if removal is None else set(removal.to_store())
     idle = _unread(graph, stored)
     costs: Dict[str, Cost] = {}
     for node in _costed(graph):
@@ -93,8 +94,8 @@ def bytes_without(graph: Graph, removed: np.ndarray) -> int:
     Constants of any type count, those that no output depends on too, since a file holds them.
     """
     channels = analyse(graph)
-    shrunk, shared = _Shrinking(channels, removed), copies_needed(channels, removed)
-    stored = channels.to_store(removed)
+    removal = Removal(channels, removed)
+    shrunk, shared, stored = _Shrinking(removal), copies_needed(removal), removal.to_store()
     idle = _unread(graph, stored)
     lost = 0
     for name in stored:
@@ -153,17 +154,16 @@ def _left(known: Fact, copies: Optional[Copies]) -> int:
 class _Shrinking:
     """Facts without the channels that go; an array of ids that many share is counted once."""
 
-    def __init__(self, channels: Channels, removed: Optional[np.ndarray]) -> None:
-        self._label, self._removed = channels.label, removed
+    def __init__(self, removal: Optional[Removal]) -> None:
+        self._removal = removal
         self._counts: Dict[int, int] = {}
 
     def __call__(self, known: Fact) -> Fact:
-        if self._removed is None or known.shape is None:
+        if self._removal is None or known.shape is None:
             return known
         for ids in known.ids:
             if ids is not None and id(ids) not in self._counts:
-                left = np.count_nonzero(~self._removed[self._label[ids]])
-                self._counts[id(ids)] = int(left)
+                self._counts[id(ids)] = self._removal.left(ids)
         sizes = [
             size if ids is None else self._counts[id(ids)]
             for size, ids in zip(known.shape, known.ids)

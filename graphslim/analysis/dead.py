@@ -14,7 +14,7 @@ import numpy as np
 
 from graphslim.analysis.values import Value, Values
 from graphslim.channels.facts import Fact, laid_out, per_channel
-from graphslim.channels.groups import Channels
+from graphslim.channels.groups import Channels, Removal
 from graphslim.channels.visit import Contraction
 from graphslim.ir import Port
 from graphslim.ops.fused import takes_offset
@@ -109,9 +109,9 @@ def constants_left(
     channels: Channels, values: Values, zero_below: float, removed: np.ndarray
 ) -> List[Constant]:
     """`constants_of` all contractions; those that no constant reaches are not looked into."""
-    consumers = []
+    consumers, removal = [], Removal(channels, removed)
     for summed in channels.contractions:
-        gone = removed[channels.label[summed.into]]
+        gone = removal.of(summed.into)
         if gone.any():
             data = channels.graph.data_inputs(summed.node)[summed.data]
             value = per_channel(values.at(data), summed.axis, len(gone))

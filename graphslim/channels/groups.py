@@ -102,21 +102,6 @@ class Labels:
         """What is known of the tensor at a port."""
         return self._walk.fact(port)
 
-    def to_store(self, gone: np.ndarray) -> List[str]:
-        """The ops that are parameters whose result has to be stored as channels go, in order.
-
-        Args:
-            gone: which channels go; bool of shape (count,).
-        """
-        if not self.stored:
-            return []
-        cut = {
-            axis.param
-            for axis in self.axes
-            if gone[self.label[axis.start : axis.start + axis.size]].any()
-        }
-        return [name for name, sources in self.stored.items() if name in cut or sources & cut]
-
     def completed(self, gone: np.ndarray) -> np.ndarray:
         """The channels that go, with those that belong to one of them; changes what is given.
 
@@ -329,29 +314,56 @@ def analyse(graph: Graph) -> Channels:
     return graph.memo("channels", Channels)
 
 
+class Removal(NamedTuple):
+    """Channels that go, and what becomes of the positions that they have.
+
+    Attributes:
+        channels: the channels of a graph.
+        mask: which of them go; bool of shape (channels.count,).
+    """
+
+    channels: Labels
+    mask: np.ndarray
+
+    def of(self, ids: np.ndarray) -> np.ndarray:
+        """Which positions go, of those with these ids; bool of their shape."""
+        going: np.ndarray = self.mask[self.channels.label[ids]]
+        return going
+
+    def along(self, axis: ParamAxis) -> np.ndarray:
+        """Which positions go along an axis of a parameter; bool of shape (axis.size,)."""
+        return self.of(np.arange(axis.start, axis.start + axis.size))
+
+    def left(self, ids: np.ndarray) -> int:
+        """How many of the positions with these ids stay."""
+        return len(ids) - int(np.count_nonzero(self.of(ids)))
+
+    def to_store(self) -> List[str]:
+        """The ops that are parameters whose result has to be stored, in the order of the graph."""
+        stored = self.channels.stored
+        if not stored:
+            return []
+        cut = {axis.param for axis in self.channels.axes if self.along(axis).any()}
+        return [name for name, sources in stored.items() if name in cut or sources & cut]
+
+
 Copies = Sequence[Tuple[np.ndarray, List[Use]]]
 """Positions that go, bool of shape (n,), and who reads what is left; the first is the original."""
 
 
-def copies_needed(channels: Labels, gone: np.ndarray) -> Dict[str, Copies]:
+def copies_needed(removal: Removal) -> Dict[str, Copies]:
     """For each vector whose readers have ids of their own, the different cuts that they need.
 
     What several ops read can be one constant only as long as all of them lose the same positions.
-
-    Args:
-        channels: the channel analysis.
-        gone: which channels go; bool of shape (channels.count,).
     """
-    reads: List[Tuple[ParamAxis, np.ndarray]] = []
-    for axis in channels.axes:
-        if axis.use is not None:
-            reads.append((axis, gone[channels.label[axis.start : axis.start + axis.size]]))
+    graph = removal.channels.graph
+    reads = [(axis, removal.along(axis)) for axis in removal.channels.axes if axis.use is not None]
     # Those that lose nothing come first, so that the original is theirs.
     reads.sort(key=lambda read: bool(read[1].any()))
-    outputs, cuts = channels.graph.outputs, {}  # type: Sequence[Port], Dict[str, Dict[bytes, list]]
+    outputs, cuts = graph.outputs, {}  # type: Sequence[Port], Dict[str, Dict[bytes, list]]
     for axis, dead in reads:
         if axis.param not in cuts:
-            whole = any(behind(channels.graph, port) == Port(axis.param) for port in outputs)
+            whole = any(behind(graph, port) == Port(axis.param) for port in outputs)
             cuts[axis.param] = {bytes(axis.size): []} if whole else {}
         cuts[axis.param].setdefault(dead.tobytes(), []).append(axis.use)
     return {

@@ -12,7 +12,7 @@ from typing import Collection, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
-from graphslim.channels.groups import Channels, analyse, copies_needed
+from graphslim.channels.groups import Channels, Removal, analyse, copies_needed
 from graphslim.checkpoint.model import Trained
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor
@@ -95,7 +95,7 @@ def _refuse_copies(trained: Trained, channels: Channels, removed: np.ndarray) ->
     Raises:
         PlanError: several readers of a variable would need different parts of it.
     """
-    for param, copies in copies_needed(channels, removed).items():
+    for param, copies in copies_needed(Removal(channels, removed)).items():
         if len(copies) > 1 and param in trained.keys:
             readers = [use.node for _, uses in copies for use in uses]
             raise PlanError(

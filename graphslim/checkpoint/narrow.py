@@ -10,7 +10,7 @@ from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 import numpy as np
 
 from graphslim.analysis.statements import check_counts, check_shapes, restate
-from graphslim.channels.groups import Labels
+from graphslim.channels.groups import Labels, Removal
 from graphslim.checkpoint import shape_rules, training_rules  # noqa: F401  (registers rules)
 from graphslim.checkpoint.training_walk import TrainingWalk
 from graphslim.errors import PlanError
@@ -52,21 +52,21 @@ def narrow(whole: Graph, cuts: Cuts) -> Narrowed:
             to some of these variables that stay, or one of them is a part of a partitioned one.
     """
     labels = Labels(TrainingWalk(whole))
-    first = _cut_variables(labels, _gone(labels, cuts))
+    first = _cut_variables(_removal(labels, cuts))
     walk = TrainingWalk(whole, first)
     labels = Labels(walk)
-    gone = _gone(labels, cuts)
-    lost = _cut_variables(labels, gone)
-    _check(walk, labels, gone, cuts, lost)
+    removal = _removal(labels, cuts)
+    lost = _cut_variables(removal)
+    _check(walk, labels, cuts, lost)
     _refuse_parts(whole, lost)
     slim = whole.copy()
-    cut(slim, labels, gone)
+    cut(slim, removal)
     _loosen(slim, labels, lost)
     for node in whole:
         if node.op in PLACEHOLDERS:
-            _mend_input(slim, node, labels, gone)
+            _mend_input(slim, node, removal)
         elif node.op == "RealDiv":
-            mend_mean(slim, node, labels, gone)
+            mend_mean(slim, node, removal)
     after = Labels(TrainingWalk(slim))
     restate(slim, labels, after)
     check_counts(slim)
@@ -74,8 +74,8 @@ def narrow(whole: Graph, cuts: Cuts) -> Narrowed:
     return Narrowed(slim, lost)
 
 
-def _gone(labels: Labels, cuts: Cuts) -> np.ndarray:
-    """The channels of the positions given; bool of shape (labels.count,)."""
+def _removal(labels: Labels, cuts: Cuts) -> Removal:
+    """The channels of the positions given."""
     start = {(axis.param, axis.axis): axis for axis in labels.axes if axis.use is None}
     gone = np.zeros(labels.count, bool)
     for name, by_axis in cuts.items():
@@ -87,15 +87,15 @@ def _gone(labels: Labels, cuts: Cuts) -> np.ndarray:
             if axis is None or (wanted < 0).any() or (wanted >= axis.size).any():
                 raise PlanError(f"has no such positions along axis {place}", name, _OTHER)
             gone[labels.label[axis.start + wanted]] = True
-    return gone
+    return Removal(labels, gone)
 
 
-def _cut_variables(labels: Labels, gone: np.ndarray) -> Dict[str, Dict[int, np.ndarray]]:
+def _cut_variables(removal: Removal) -> Dict[str, Dict[int, np.ndarray]]:
     """What goes from each variable, by axis."""
     lost: Dict[str, Dict[int, np.ndarray]] = {}
-    for axis in labels.axes:
-        dead = np.flatnonzero(gone[labels.label[axis.start : axis.start + axis.size]])
-        if len(dead) and labels.graph[axis.param].op in VARIABLES:
+    for axis in removal.channels.axes:
+        dead = np.flatnonzero(removal.along(axis))
+        if len(dead) and removal.channels.graph[axis.param].op in VARIABLES:
             lost.setdefault(axis.param, {})[axis.axis] = dead
     return lost
 
@@ -106,7 +106,6 @@ def _cut_variables(labels: Labels, gone: np.ndarray) -> Dict[str, Dict[int, np.n
 def _check(
     walk: TrainingWalk,
     labels: Labels,
-    gone: np.ndarray,
     cuts: Cuts,
     lost: Mapping[str, Mapping[int, np.ndarray]],
 ) -> None:
@@ -195,15 +194,12 @@ def _restored(graph: Graph, port: Port) -> Iterator[str]:
 # ------------------------------------------------------------------ what states a size elsewhere
 
 
-def _mend_input(graph: Graph, node: Node, labels: Labels, gone: np.ndarray) -> None:
+def _mend_input(graph: Graph, node: Node, removal: Removal) -> None:
     """Brings the shape that a placeholder states up to date."""
-    known, shape = labels.fact(Port(node.name)), node.attrs.get("shape")
+    known, shape = removal.channels.fact(Port(node.name)), node.attrs.get("shape")
     if not isinstance(shape, Shape) or shape.dims is None or len(shape.dims) != len(known.ids):
         return
-    sizes = [
-        size if ids is None else len(ids) - int(np.count_nonzero(gone[labels.label[ids]]))
-        for size, ids in zip(shape.dims, known.ids)
-    ]
+    sizes = [size if ids is None else removal.left(ids) for size, ids in zip(shape.dims, known.ids)]
     if tuple(sizes) != shape.dims:
         graph.set_attr(node.name, "shape", Shape(tuple(sizes)))
 
@@ -252,19 +248,18 @@ class _Sizes(NamedTuple):
     new: List[int]
 
 
-def mend_mean(graph: Graph, node: Node, labels: Labels, gone: np.ndarray) -> None:
+def mend_mean(graph: Graph, node: Node, removal: Removal) -> None:
     """Lets a gradient of a mean divide by how many numbers are averaged after the cut.
 
     Args:
         graph: the graph, whose parameters are cut; changed in place.
         node: a RealDiv, maybe of such a gradient.
-        labels: what the walk found before the cut.
-        gone: which channels go.
+        removal: which of the channels that it had before the cut go.
     """
     spread, divisor = graph.data_inputs(node.name)
     if graph[spread.node].op not in _REPEATS:
         return
-    before = _sizes(labels, graph.data_inputs(spread.node)[0], gone)
+    before = _sizes(removal, graph.data_inputs(spread.node)[0])
     reader, slot = node.name, 1
     while graph[divisor.node].op in _TO_RESULT:
         reader, slot = divisor.node, _TO_RESULT[graph[divisor.node].op]
@@ -273,7 +268,7 @@ def mend_mean(graph: Graph, node: Node, labels: Labels, gone: np.ndarray) -> Non
         return
     numbers = graph[divisor.node].attrs["value"].numbers()
     if reader == node.name:
-        after = _sizes(labels, spread, gone)
+        after = _sizes(removal, spread)
         if after is None or numbers.size != 1:
             return
         old, new = [
@@ -289,15 +284,13 @@ def mend_mean(graph: Graph, node: Node, labels: Labels, gone: np.ndarray) -> Non
         _set(graph, reader, slot, fresh)
 
 
-def _sizes(labels: Labels, port: Port, gone: np.ndarray) -> Optional[_Sizes]:
-    known = labels.fact(port)
+def _sizes(removal: Removal, port: Port) -> Optional[_Sizes]:
+    known = removal.channels.fact(port)
     if known.shape is None or None in known.shape:
         return None
     old = [size or 0 for size in known.shape]
-    lost = [
-        0 if ids is None else int(np.count_nonzero(gone[labels.label[ids]])) for ids in known.ids
-    ]
-    return _Sizes(old, [size - less for size, less in zip(old, lost)])
+    left = [size if ids is None else removal.left(ids) for size, ids in zip(old, known.ids)]
+    return _Sizes(old, left)
 
 
 def _set(graph: Graph, reader: str, slot: int, numbers: np.ndarray) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from graphslim.analysis.cost import cost, cost_without
 from graphslim.analysis.values import Values
 from graphslim.channels.facts import per_channel
-from graphslim.channels.groups import Channels, analyse
+from graphslim.channels.groups import Channels, Removal, analyse
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.plans.layers import Pairs, layers_of, pair
@@ -190,10 +190,11 @@ def _same_cuts(plan: Plan, pairs: Pairs, channels: Channels, removed: np.ndarray
         for param, axis, positions in _at_layers(one, pairs):
             wanted.setdefault((param, axis), set()).update(positions)
     own = {param for params in pairs.params.values() for param in params}
+    removal = Removal(channels, removed)
     for place in channels.axes:
         if place.param not in own or place.use is not None:
             continue
-        gone = np.flatnonzero(removed[channels.label[place.start : place.start + place.size]])
+        gone = np.flatnonzero(removal.along(place))
         planned = wanted.get((place.param, place.axis), set())
         if set(gone.tolist()) != planned:
             raise PlanError(

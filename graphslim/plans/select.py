@@ -109,7 +109,7 @@ class Selection(NamedTuple):
         """Refuses what makes no sense for any graph.
 
         Raises:
-            PlanError: an option is unknown, out of range, missing or one too many; the message names it.
+            PlanError: an option is unknown, out of range, missing or one too many.
         """
         for option, value, known in (
             ("scope", self.scope, SCOPES),

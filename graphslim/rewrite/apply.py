@@ -8,7 +8,7 @@ import numpy as np
 
 from graphslim.analysis.statements import is_stated, restate
 from graphslim.analysis.values import Values
-from graphslim.channels.groups import Channels, Copies, Labels, analyse, copies_needed
+from graphslim.channels.groups import Channels, Copies, Removal, analyse, copies_needed
 from graphslim.channels.visit import Contraction
 from graphslim.channels.walk import ParamAxis
 from graphslim.errors import PlanError
@@ -48,20 +48,22 @@ def _apply(graph: Graph, channels: Channels, fitted: Fitted) -> None:
     if plan.folds:
         fold_constants(graph, channels, plan, removed)
         folded = analyse(graph)
-        channels, removed = folded, carry_over(folded, channels, removed)
-    idle = store_computed(graph, channels, removed)
-    cut(graph, channels, removed)
+        removed = carry_over(folded, Removal(channels, removed))
+        channels = folded
+    removal = Removal(channels, removed)
+    idle = store_computed(graph, channels, removal)
+    cut(graph, removal)
     remove_unread(graph, idle)
     if is_stated(graph):
         restate(graph, channels, analyse(graph))
 
 
-def carry_over(new: Channels, old: Channels, removed: np.ndarray) -> np.ndarray:
-    """The removed channels, in the labels of the graph after folding."""
+def carry_over(new: Channels, old: Removal) -> np.ndarray:
+    """The channels that go, by those of the graph after folding; bool of shape (new.count,)."""
     gone = np.zeros(new.count, bool)
     start = {(axis.param, axis.axis, axis.use): axis.start for axis in new.axes}
-    for axis in old.axes:
-        dead = np.flatnonzero(removed[old.label[axis.start : axis.start + axis.size]])
+    for axis in old.channels.axes:
+        dead = np.flatnonzero(old.along(axis))
         # A vector that one reader now has a copy of is known by the other axes of its channels.
         place = start.get((axis.param, axis.axis, axis.use))
         if len(dead) and place is not None:
@@ -90,7 +92,9 @@ def fold_constants(graph: Graph, channels: Channels, plan: Plan, removed: np.nda
                 "has no constant weights to fold with", fold.node, "the plan does not fit"
             )
         indices = list(fold.indices)
-        if len(fold.values) != len(indices) or not _all_removed(channels, one, indices, removed):
+        if len(fold.values) != len(indices) or not _all_removed(
+            Removal(channels, removed), one, indices
+        ):
             raise PlanError(
                 "the plan folds channels into it that it does not remove",
                 fold.node,
@@ -102,31 +106,27 @@ def fold_constants(graph: Graph, channels: Channels, plan: Plan, removed: np.nda
         fold_shift(graph, values, name, shift)
 
 
-def _all_removed(
-    channels: Channels, one: Contraction, indices: List[int], removed: np.ndarray
-) -> bool:
-    width = len(one.into)
-    return all(0 <= index < width for index in indices) and bool(
-        removed[channels.label[one.into[indices]]].all()
-    )
+def _all_removed(removal: Removal, summed: Contraction, indices: List[int]) -> bool:
+    width = len(summed.into)
+    inside = all(0 <= index < width for index in indices)
+    return inside and bool(removal.of(summed.into[indices]).all())
 
 
-def cut(graph: Graph, channels: Labels, gone: np.ndarray) -> None:
+def cut(graph: Graph, removal: Removal) -> None:
     """Takes channels out of all parameters, and rewrites the numbers that count them.
 
     Args:
         graph: the graph, changed in place.
-        channels: what a walk over it found.
-        gone: which channels go; bool of shape (channels.count,).
+        removal: which of its channels go.
     """
-    shared = copies_needed(channels, gone)
-    for axis in channels.axes:
-        dead = gone[channels.label[axis.start : axis.start + axis.size]]
+    shared = copies_needed(removal)
+    for axis in removal.channels.axes:
+        dead = removal.along(axis)
         if axis.use is None and dead.any():
             _cut_axis(graph, axis, dead)
     for param, cuts in shared.items():
         _cut_shared(graph, param, cuts)
-    resize(graph, channels, gone)
+    resize(graph, removal)
 
 
 def _cut_axis(graph: Graph, axis: ParamAxis, dead: np.ndarray) -> None:
@@ -158,13 +158,13 @@ def _cut_shared(graph: Graph, param: str, cuts: Copies) -> None:
 # --- Storing what is computed from constants, where the computation would change with the channels.
 
 
-def store_computed(graph: Graph, channels: Channels, gone: np.ndarray) -> List[str]:
+def store_computed(graph: Graph, channels: Channels, removal: Removal) -> List[str]:
     """Makes constants, at their full size, of ops that are parameters and lose channels.
 
     Args:
         graph: the graph, changed in place.
         channels: its channels, as they were before any change.
-        gone: which channels go; bool of shape (channels.count,).
+        removal: which of them go.
 
     Returns:
         the nodes that may be unread now.
@@ -172,7 +172,7 @@ def store_computed(graph: Graph, channels: Channels, gone: np.ndarray) -> List[s
     Raises:
         PlanError: the numbers are not known.
     """
-    names, idle = channels.to_store(gone), []  # type: List[str], List[str]
+    names, idle = removal.to_store(), []  # type: List[str], List[str]
     values = Values(channels.graph, channels) if names else None
     for name in names:
         tensor = None if values is None else values.tensor(Port(name))

@@ -7,7 +7,7 @@ from typing import Any, Iterator, Tuple
 import numpy as np
 
 from graphslim.analysis.values import Values
-from graphslim.channels.groups import Channels, analyse
+from graphslim.channels.groups import Channels, Removal, analyse
 from graphslim.channels.visit import Contraction
 from graphslim.ir import IDENTITIES, Attrs, Graph, Node, Port, Tensor
 from graphslim.plans.fit import fit, removal_of
@@ -31,21 +31,21 @@ def zero_consumers(graph: Graph, plan: Plan, force: bool = False) -> Graph:
     masked = graph.copy()
     fold_constants(masked, old, plan, removed)
     channels = analyse(masked)
-    gone = carry_over(channels, old, removed)
-    _zero_weights(masked, channels, gone)
+    removal = Removal(channels, carry_over(channels, Removal(old, removed)))
+    _zero_weights(masked, channels, removal)
     values = Values(masked, channels, 0.0)
     for one in channels.contractions:
-        dead = gone[channels.label[one.into]]
+        dead = removal.of(one.into)
         if dead.any() and not _reads_none(values, channels, one, dead):
             _mask_data(masked, channels, one, dead)
     return masked
 
 
-def _zero_weights(graph: Graph, channels: Channels, gone: np.ndarray) -> None:
+def _zero_weights(graph: Graph, channels: Channels, removal: Removal) -> None:
     """Sets to zero what constants that are nothing but weights have for channels that are gone."""
     slots = {(one.node, one.weights) for one in channels.contractions}
     for axis in channels.axes:
-        dead = gone[channels.label[axis.start : axis.start + axis.size]]
+        dead = removal.along(axis)
         if graph[axis.param].op != "Const":
             continue
         if dead.any() and channels.is_consumer(axis) and set(_readers(graph, axis.param)) <= slots:

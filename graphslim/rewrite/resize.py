@@ -6,7 +6,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.groups import Labels
+from graphslim.channels.groups import Removal
 from graphslim.channels.rules import VALUE_RULES, ValueVisit
 from graphslim.ir import IDENTITIES, Graph, Node, Port
 
@@ -24,30 +24,29 @@ class _Wish(NamedTuple):
     number: int
 
 
-def resize(graph: Graph, channels: Labels, gone: np.ndarray) -> None:
+def resize(graph: Graph, removal: Removal) -> None:
     """Rewrites the numbers that count channels, in private copies where others read them.
 
     Args:
         graph: the graph, whose other bindings have been cut.
-        channels: its channel analysis before that.
-        gone: which channels go; bool of shape (channels.count,).
+        removal: which of the channels that it had before go.
     """
     wishes: Dict[str, Dict[Reader, List[_Wish]]] = {}
-    for wish in _wishes(channels, gone):
+    for wish in _wishes(removal):
         wishes.setdefault(wish.param, {}).setdefault(wish.reader, []).append(wish)
-    rewriter = _Rewriter(graph, channels, gone)
+    rewriter = _Rewriter(graph, removal)
     for param, by_reader in wishes.items():
         rewriter.restate(param, by_reader)
 
 
-def _wishes(channels: Labels, gone: np.ndarray) -> Iterator[_Wish]:
-    for one in channels.resizes:
-        left = int(np.count_nonzero(~gone[channels.label[one.ids]]))
-        yield _Wish((one.node, one.slot), one.place, one.param, one.element, one.sign * left)
-    for other in channels.renumbers:
-        kept = ~gone[channels.label[other.ids]]
+def _wishes(removal: Removal) -> Iterator[_Wish]:
+    for size in removal.channels.resizes:
+        number = size.sign * removal.left(size.ids)
+        yield _Wish((size.node, size.slot), size.place, size.param, size.element, number)
+    for other in removal.channels.renumbers:
+        kept = ~removal.of(other.ids)
         position = np.cumsum(kept) - 1
-        value = channels.fact(Port(other.param)).value
+        value = removal.channels.fact(Port(other.param)).value
         for place, old in enumerate(np.ravel(value).astype(np.int64)):  # type: ignore[arg-type]
             if kept[old]:
                 reader = (other.node, other.slot)
@@ -59,17 +58,16 @@ class _Rewriter:
 
     Args:
         graph: the graph, changed in place.
-        channels: its channel analysis before it was cut.
-        gone: which channels go.
+        removal: which of the channels that it had before it was cut go.
     """
 
-    def __init__(self, graph: Graph, channels: Labels, gone: np.ndarray) -> None:
-        self.graph, self._channels = graph, channels
+    def __init__(self, graph: Graph, removal: Removal) -> None:
+        self.graph, self._channels = graph, removal.channels
         self._copied: Dict[str, str] = {}
         self._moves: Dict[Port, List[Tuple[int, int]]] = {}
         self._kept = {
-            axis.param: ~gone[channels.label[axis.start : axis.start + axis.size]]
-            for axis in channels.axes
+            axis.param: ~removal.along(axis)
+            for axis in removal.channels.axes
             if axis.axis == 0 and axis.use is None
         }
 
