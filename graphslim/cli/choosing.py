@@ -101,7 +101,7 @@ def _what_goes() -> List[Command]:
 
 def _how_much() -> List[Command]:
     share = Share()
-    found = [
+    options = [
         click.option(
             "--threshold",
             type=Number(),
@@ -119,13 +119,13 @@ def _how_much() -> List[Command]:
         ("size", "bytes of the file"),
         ("latency", "time, measured on this machine"),
     ):
-        found.append(
+        options.append(
             click.option(
                 f"--{name}", type=share, metavar="R", help=f"Keep this share of the {what}."
             )
         )
     return [
-        *found,
+        *options,
         click.option(
             "--rank",
             type=click.Choice(RANKS),

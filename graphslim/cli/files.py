@@ -59,8 +59,8 @@ def check_targets(
     taken = {os.path.realpath(output): "the output"}
     for target in [output, *named.values()]:
         check_target(target)
-        for one in inputs:
-            if not force and one is not None and _same_file(target, one):
+        for source in inputs:
+            if not force and source is not None and _same_file(target, source):
                 raise EmitError(
                     "is the input itself", target, "choose another name, or give --force"
                 )
@@ -99,8 +99,8 @@ def files_of(model: str, reading: Reading) -> List[str]:
     return [model, *saved_model.files_of(model), *checkpoint.files_of(model), *metas]
 
 
-def _same_file(one: str, other: str) -> bool:
-    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+def _same_file(first: str, second: str) -> bool:
+    return os.path.exists(first) and os.path.exists(second) and os.path.samefile(first, second)
 
 
 @contextlib.contextmanager

@@ -60,8 +60,8 @@ class Reading(NamedTuple):
             *[("--signature", self.signature), ("--tag", ",".join(self.tags))],
             *[("--meta", self.meta), ("--inference-meta", self.inference_meta)],
         ]
-        found = [word for option, value in given if value for word in (option, value)]
-        return [*found, "--averages"] if self.averages else found
+        options = [word for option, value in given if value for word in (option, value)]
+        return [*options, "--averages"] if self.averages else options
 
     def load(self, path: str) -> Graph:
         """Reads a model.
@@ -99,18 +99,18 @@ class Reading(NamedTuple):
             LoadError: one is no model, or the options do not fit it.
         """
         known = [_has_variables(path) for path in (first, second)]
-        one = self._for(first, second).load(first)
-        other = self._for(second, first).load(second)
+        original = self._for(first, second).load(first)
+        changed = self._for(second, first).load(second)
         if known[0] != known[1]:
-            source, frozen = (one, other) if known[0] else (other, one)
+            source, frozen = (original, changed) if known[0] else (changed, original)
             names = [str(port) for port in source.outputs]
             if all(Port.parse(name).node in frozen for name in [*source.inputs, *names]):
                 settle(frozen, source.inputs, names, self.input_shapes)
-        return one, other
+        return original, changed
 
     def _for(self, path: str, beside: str) -> Reading:
         """This, without what only the other of two models takes."""
-        kinds = [(_saved(one), prefix_of(one) is not None) for one in (path, beside)]
+        kinds = [(_saved(name), prefix_of(name) is not None) for name in (path, beside)]
         reading = self
         if kinds[1][0] and not kinds[0][0]:
             reading = reading._replace(tags=[], signature=None)

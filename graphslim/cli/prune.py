@@ -187,11 +187,11 @@ def _removal(wish: Selection, means: Means) -> Pass:
 def _steps(remove: Pass, extra: Sequence[str]) -> List[Any]:
     """The passes in order: what finds blocks, the removal, and the rest that was asked for."""
     asked = [(name, find_pass(name)) for name in extra]
-    found = [name for name, cls in asked if issubclass(cls, FindBlocks)]
+    blocks = [name for name, cls in asked if issubclass(cls, FindBlocks)]
     others = [name for name, cls in asked if not issubclass(cls, FindBlocks)]
     # A finder from a file registers itself when it is read, and would run twice.
     built_in = [name for name in finders() if name not in [cls.name for _, cls in asked]]
-    return [*built_in, *found, remove, *others]
+    return [*built_in, *blocks, remove, *others]
 
 
 def _known(wanted: Sequence[str], pipeline: Pipeline) -> Sequence[str]:
