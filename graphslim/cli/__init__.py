@@ -146,7 +146,7 @@ class Commands(click.Group):
         """The command of a name.
 
         Raises:
-            click.UsageError: there is none.
+            click.UsageError: no command has that name.
         """
         if name not in COMMANDS:
             raise click.UsageError(f"No such command {name!r}; {meant(name, COMMANDS)}", context)

@@ -53,7 +53,7 @@ def check_targets(
         force: whether an input may be written over.
 
     Raises:
-        EmitError: there is such a file.
+        EmitError: an output cannot be written, or is an input or another output.
     """
     named = {option: path for option, path in beside.items() if path is not None}
     taken = {os.path.realpath(output): "the output"}
@@ -75,8 +75,8 @@ def check_graph_target(output: str, model: str, reading: Reading) -> None:
     """Refuses, before any work is done, to write a graph under the name of another kind of file.
 
     Raises:
-        EmitError: so; with the converter's command, in which the inputs and outputs of a frozen
-            model are named.
+        EmitError: the output's ending is that of another kind of file. The hint is the converter's
+            command, in which the inputs and outputs of a frozen model are named.
     """
     try:
         check_graph_ending(output)
@@ -112,7 +112,7 @@ def placing(*outputs: Tuple[Optional[str], Union[None, Graph, Plan, str]]) -> It
             is None are passed over.
 
     Raises:
-        EmitError: one cannot be written; then none is.
+        EmitError: one of the files cannot be written; then none of them is.
     """
     with contextlib.ExitStack() as stack:
         for path, content in outputs:

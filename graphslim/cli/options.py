@@ -67,7 +67,7 @@ class Reading(NamedTuple):
         """Reads a model.
 
         Raises:
-            LoadError: it is none, or the options do not fit it.
+            LoadError: the path holds no model, or the options do not fit it.
         """
         _prepare(path)
         return load(path, **self._asdict())
@@ -76,7 +76,7 @@ class Reading(NamedTuple):
         """Opens a checkpoint.
 
         Raises:
-            LoadError: it is none, or the options do not fit it.
+            LoadError: the path holds no model, or the options do not fit it.
             RuntimeUnavailable: TensorFlow is not there to read it.
         """
         if self.tags:
@@ -96,7 +96,7 @@ class Reading(NamedTuple):
         for the one of the two that is such a model.
 
         Raises:
-            LoadError: one is no model, or the options do not fit it.
+            LoadError: a path holds no model, or the options do not fit it.
         """
         known = [_has_variables(path) for path in (first, second)]
         original = self._for(first, second).load(first)

@@ -97,7 +97,7 @@ def checking(
         quiet: draw no progress bar.
 
     Raises:
-        VerifyError: they differ.
+        VerifyError: the outputs differ by more than is allowed.
     """
     if check is False:
         return Checked(why_not="--no-verify was given.")
