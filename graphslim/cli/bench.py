@@ -11,6 +11,7 @@ from graphslim import runtime
 from graphslim.cli import console
 from graphslim.cli.console import Console, print_table
 from graphslim.cli.files import tell_data
+from graphslim.cli.option_types import quiet_option, whole_number
 from graphslim.cli.options import Reading, model_options, sample_options
 from graphslim.measure.bench import RUNS, WARMUP, Bench, Spread
 from graphslim.measure.bench import bench as measure
@@ -21,31 +22,10 @@ from graphslim.support.text import plural
 @click.command(short_help="Time two graphs side by side.")
 @click.argument("first", metavar="A.pb")
 @click.argument("second", metavar="B.pb")
-@click.option(
-    "--threads",
-    type=click.IntRange(0),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Threads within an op; 0: as many as there are cores.",
-)
-@click.option(
-    "--runs",
-    type=click.IntRange(1),
-    default=RUNS,
-    show_default=True,
-    metavar="N",
-    help="How often each graph is timed.",
-)
-@click.option(
-    "--warmup",
-    type=click.IntRange(0),
-    default=WARMUP,
-    show_default=True,
-    metavar="N",
-    help="How often each graph is run before that.",
-)
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@whole_number("--threads", 0, 1, "Threads within an op; 0: as many as there are cores.")
+@whole_number("--runs", 1, RUNS, "How often each graph is timed.")
+@whole_number("--warmup", 0, WARMUP, "How often each graph is run before that.")
+@quiet_option
 @sample_options
 @model_options
 def bench(

@@ -18,6 +18,7 @@ from graphslim.cli import console
 from graphslim.cli.choosing import Choosing, selection_options
 from graphslim.cli.console import Console, print_table
 from graphslim.cli.files import tell_data
+from graphslim.cli.option_types import quiet_option
 from graphslim.cli.options import Reading, model_options, sample_options
 from graphslim.cli.plan import print_plan
 from graphslim.cli.results import print_pruning, pruning, tell
@@ -35,7 +36,7 @@ from graphslim.support.writing import check_folder
 @click.option("--plan", "plan_path", metavar="P.json", help="Take these channels.")
 @selection_options
 @click.option("--force", is_flag=True, help="Allow a DIR that is not empty.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@quiet_option
 @sample_options
 @model_options
 def soft_prune(

@@ -21,7 +21,7 @@ import click
 from graphslim import runtime
 from graphslim.api import load
 from graphslim.checkpoint import prefix_of
-from graphslim.cli.option_types import Finite, Numbers, names_of, shapes_of
+from graphslim.cli.option_types import Finite, Numbers, names_of, shapes_of, whole_number
 from graphslim.errors import LoadError
 from graphslim.graphdef import saved_model
 from graphslim.graphdef.signature import settle
@@ -285,14 +285,7 @@ def _samples() -> List[Command]:
             metavar="N",
             help="Seed of the random data, and of all else that is drawn.",
         ),
-        click.option(
-            "--batch",
-            default=1,
-            show_default=True,
-            type=click.IntRange(1),
-            metavar="N",
-            help="Examples per run, where the batch is open.",
-        ),
+        whole_number("--batch", 1, 1, "Examples per run, where the batch is open."),
     ]
 
 
@@ -329,11 +322,11 @@ def _image_options() -> List[Command]:
             help="Keep the aspect of images: resize the short side, take the centre. Default: "
             "stretch them.",
         ),
-        click.option(
+        whole_number(
             "--limit",
-            type=click.IntRange(1),
-            metavar="N",
-            help="Use N images at most, spread evenly over their sorted names.  [default: all]",
+            1,
+            None,
+            "Use N images at most, spread evenly over their sorted names.  [default: all]",
         ),
     ]
 

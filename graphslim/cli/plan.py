@@ -22,6 +22,7 @@ from graphslim.cli.files import (
     placing,
     tell_data,
 )
+from graphslim.cli.option_types import quiet_option
 from graphslim.cli.options import Reading, Running, model_options, run_options, sample_options
 from graphslim.cli.results import checking, print_achieved, print_channels, tell, tell_result
 from graphslim.graphdef.kinds import check_ending
@@ -38,7 +39,7 @@ from graphslim.support.text import count, plural, share
 @click.option("-o", "--output", required=True, metavar="P.json", help="The plan file.")
 @selection_options
 @click.option("--force", is_flag=True, help="Allow P.json to be an input itself.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@quiet_option
 @sample_options
 @model_options
 def plan(

@@ -26,6 +26,7 @@ from graphslim.cli.files import (
     tell_data,
 )
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
+from graphslim.cli.option_types import quiet_option
 from graphslim.cli.options import Reading, Running, model_options, run_options
 from graphslim.cli.results import checking, tell, tell_result
 from graphslim.errors import GraphslimError
@@ -95,7 +96,7 @@ _DEAD = (
     help="Write the graph after a pass to NN-PASS.pbtxt beside OUT.",
 )
 @click.option("--force", is_flag=True, help="Allow OUT to be MODEL itself.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@quiet_option
 @run_options
 @model_options
 def prune(
