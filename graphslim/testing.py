@@ -48,7 +48,7 @@ def assert_text(graph: Graph, expected: str) -> None:
 
 
 def check_pass(
-    graph: Union[Graph, str], one: Union[Pass, str], expected: Optional[str] = None
+    graph: Union[Graph, str], rewrite: Union[Pass, str], expected: Optional[str] = None
 ) -> Outcome:
     """Runs a pass as every pass has to bear it; gives what it reported the first time.
 
@@ -57,18 +57,18 @@ def check_pass(
 
     Args:
         graph: a graph, or its text; changed in place.
-        one: the pass, or its name.
+        rewrite: the pass, or its name.
         expected: if given, the text that the graph has to have afterwards.
     """
     subject = from_text(graph) if isinstance(graph, str) else graph
     check(subject)
     before = (list(subject.inputs), list(subject.outputs))
-    outcome = Pipeline([one]).run(subject, [CheckInvariants()])[0][1]
+    outcome = Pipeline([rewrite]).run(subject, [CheckInvariants()])[0][1]
     after = (list(subject.inputs), list(subject.outputs))
     assert before == after, f"the signature changed: {before} -> {after}"
     if expected is not None:
         assert_text(subject, expected)
-    again = Pipeline([one]).run(subject, [CheckInvariants()])[0][1]
+    again = Pipeline([rewrite]).run(subject, [CheckInvariants()])[0][1]
     assert not again.changed, f"a second run changed the graph again: {again.notes}"
     return outcome
 

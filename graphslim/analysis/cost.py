@@ -91,7 +91,8 @@ def costs_without(graph: Graph, removed: Optional[np.ndarray]) -> Dict[str, Cost
 def bytes_without(graph: Graph, removed: np.ndarray) -> int:
     """How many bytes of constants the graph would lose with some channels.
 
-    Constants of any type count, those that no output depends on too, since a file holds them.
+    `removed` is bool of shape (channels,). Constants of any type count, those that no output
+    depends on too, since a file holds them.
     """
     channels = analyse(graph)
     removal = Removal(channels, removed)

@@ -94,7 +94,10 @@ def find_dead(channels: Channels, consumers: List[Consumer], allowed: np.ndarray
 
 
 def constants_of(consumers: List[Consumer], removed: np.ndarray) -> List[Constant]:
-    """The constants other than zero that removed channels leave at their consumers."""
+    """The constants other than zero that removed channels leave at their consumers.
+
+    `removed` is bool of shape (channels,).
+    """
     constants, kept = [], ~removed
     for consumer in consumers:
         gone = removed[consumer.into] & consumer.idle & (consumer.value != 0) & consumer.read(kept)
@@ -108,7 +111,10 @@ def constants_of(consumers: List[Consumer], removed: np.ndarray) -> List[Constan
 def constants_left(
     channels: Channels, values: Values, zero_below: float, removed: np.ndarray
 ) -> List[Constant]:
-    """`constants_of` all contractions; those that no constant reaches are not looked into."""
+    """`constants_of` all contractions; those that no constant reaches are not looked into.
+
+    `removed` is bool of shape (channels,).
+    """
     consumers, removal = [], Removal(channels, removed)
     for summed in channels.contractions:
         gone = removal.of(summed.into)

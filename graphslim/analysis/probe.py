@@ -57,7 +57,7 @@ class Probe:
                 self.readers.append(node.name)
 
     def at(self, port: Port) -> Optional[np.ndarray]:
-        """The numbers at a port, float64; None where they were not followed to it."""
+        """The numbers at a port, float64 that broadcasts to its shape; None if not followed."""
         return self._values.get(port)
 
     def _follow(self, node: Node) -> bool:

@@ -117,7 +117,7 @@ def spatial_axes(node: Node) -> Tuple[int, int]:
 
 
 def known(value: Optional[np.ndarray]) -> Optional[np.ndarray]:
-    """A value if all of it is known, else None."""
+    """A value, float64 of any shape, if all of it is known; None if an element is NaN."""
     return None if value is None or np.isnan(value).any() else value
 
 
@@ -149,7 +149,7 @@ def fits(limit: int, *sizes: Optional[int]) -> bool:
 
 
 def laid_out(value: np.ndarray, shape: Sequence[int]) -> Optional[np.ndarray]:
-    """A value at its full shape; None where that is much larger than what it holds."""
+    """A value at its full shape, of the same element type; None where that is much larger."""
     if value.size != int(np.prod(shape, dtype=object)) and not fits(LAID_OUT, *shape):
         return None
     whole: np.ndarray = np.broadcast_to(value, shape)
@@ -189,7 +189,16 @@ class Joint(NamedTuple):
 
 
 def spread(ids: np.ndarray, place: int, sizes: Sequence[int]) -> np.ndarray:
-    """The ids of one of several axes at each position of all of them, flattened."""
+    """The ids of one of several axes, at each position of all of them.
+
+    Args:
+        ids: of the axis, int64 of shape (sizes[place],).
+        place: which of the axes it is.
+        sizes: of all the axes.
+
+    Returns:
+        int64 of shape (product of sizes,).
+    """
     grid = [1] * len(sizes)
     grid[place] = -1
     return np.broadcast_to(ids.reshape(grid), sizes).ravel()

@@ -181,7 +181,7 @@ class Channels(Labels):
         self._bindings = self._make_bindings()
 
     def channels_at(self, port: Port) -> Optional[np.ndarray]:
-        """Labels of the channels at a port, along its channel axis; None if not followed."""
+        """Labels of the channels at a port, int64 of shape (width,); None if not followed."""
         known = self.fact(port)
         arrays = [ids for axis, ids in enumerate(known.ids) if axis and ids is not None]
         return self.label[arrays[-1]] if arrays else None

@@ -100,7 +100,8 @@ def resolved(walk: Walk) -> Tuple[np.ndarray, int, Owned]:
         walk: a walk that has run; it gets the ties and pins that follow.
 
     Returns:
-        the channel of each id, how many there are, and those that are owned.
+        the channel of each id, int64 of shape (ids,); how many channels there are; and those that
+        are owned.
     """
     joints = list({id(joint): joint for joint in walk.joints}.values())
     owners = [joint.owners() for joint in joints]

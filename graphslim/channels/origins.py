@@ -49,7 +49,7 @@ class Origins:
         return np.arange(self._end - count, self._end, dtype=np.float64).reshape(tuple(shape))
 
     def number(self, ids: np.ndarray) -> float:
-        """A new origin, of a number that counts channels."""
+        """A new origin, of a number that counts channels; their ids are int64 of shape (n,)."""
         return self.source(Counted(ids, Fraction(1)))
 
     def source(self, counted: Optional[Counted]) -> float:
@@ -124,8 +124,8 @@ def without_repeated(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) 
     One element that stands in two places could not be rewritten for one of them alone.
 
     Args:
-        before: the origins of what the op reads; float64.
-        after: those of what it gives, as it moves them; float64.
+        before: the origins of what the op reads; float64 of the inputs' shapes.
+        after: those of what it gives, as it moves them; float64 of the outputs' shapes.
     """
     old = np.concatenate([origins.ravel() for origins in before])
     new = np.concatenate([origins.ravel() for origins in after])
@@ -155,7 +155,8 @@ def stays_size(counted: Counted, ids: np.ndarray, label: np.ndarray) -> bool:
 def tie_for(counted: Counted, ids: np.ndarray) -> Optional[Tuple[np.ndarray, np.ndarray]]:
     """Two arrays of ids that have to be tied for a number to go on to be the size of an axis.
 
-    None if there is no such tie.
+    `ids` are those of the axis, int64 of shape (n,), and so are the arrays. None if there is no
+    such tie.
     """
     source, share = counted.ids, counted.share
     if share is None or not len(ids) or share * len(source) != len(ids):

@@ -44,7 +44,7 @@ class ValueVisit:
         return len(self.values)
 
     def snap(self, weights: np.ndarray) -> np.ndarray:
-        """Weights with those that count as zero set to zero."""
+        """Weights, float of any shape, with those that count as zero set to zero."""
         if self.zero_below <= 0:
             return weights
         small = np.abs(weights) < self.zero_below

@@ -160,6 +160,18 @@ class OpVisit:
             self._walk.ties.append((first, second))
             self._walk.spend((first,))
 
+    def tie_all(self, arrays: Sequence[Ids]) -> Ids:
+        """Makes the channels of several axes one; gives their ids, None if one is not followed.
+
+        Raises:
+            AnalysisError: the lengths differ.
+        """
+        first = next((ids for ids in arrays if ids is not None), None)
+        if first is not None:
+            for ids in arrays:
+                self.tie(first, ids)
+        return first if all(ids is not None for ids in arrays) else None
+
     def pin(self, ids: Ids, why: str) -> None:
         """Forbids the removal of channels, for a reason that completes "pinned: ..."."""
         if ids is not None and len(ids):
@@ -167,7 +179,11 @@ class OpVisit:
 
     def pin_all(self, why: str) -> None:
         """Pins whatever reaches this op."""
-        for known in self.facts:
+        self.pin_inputs(0, why)
+
+    def pin_inputs(self, first: int, why: str) -> None:
+        """Pins every axis of the inputs from `first` on."""
+        for known in self.facts[first:]:
             for ids in known.ids:
                 self.pin(ids, why)
 

@@ -250,7 +250,7 @@ class Walk:
         """Counts the positions of arrays that a walk keeps; each array once.
 
         Raises:
-            AnalysisError: they are more than a file of this size may state.
+            AnalysisError: there are more positions than a file of this size may state.
         """
         for ids in arrays:
             if id(ids) not in self._seen:

@@ -53,14 +53,14 @@ def _ended_by_signals() -> Iterator[None]:
 
     taken = []
     if threading.current_thread() is threading.main_thread():
-        taken = [one for one in _ENDING if signal.getsignal(one) is signal.SIG_DFL]
-    for one in taken:
-        signal.signal(one, end)
+        taken = [number for number in _ENDING if signal.getsignal(number) is signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        for one in taken:
-            signal.signal(one, signal.SIG_DFL)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _tell(usual: Callable[..., None]) -> Callable[..., None]:
@@ -146,13 +146,13 @@ class Commands(click.Group):
         """The command of a name.
 
         Raises:
-            click.UsageError: there is none.
+            click.UsageError: no command has that name.
         """
         if name not in COMMANDS:
             raise click.UsageError(f"No such command {name!r}; {meant(name, COMMANDS)}", context)
-        module, _, command = COMMANDS[name].partition(":")
-        found: click.Command = getattr(import_module(f"graphslim.cli.{module}"), command)
-        return found
+        module, _, attribute = COMMANDS[name].partition(":")
+        command: click.Command = getattr(import_module(f"graphslim.cli.{module}"), attribute)
+        return command
 
 
 @click.group(

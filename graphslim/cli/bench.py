@@ -11,6 +11,7 @@ from graphslim import runtime
 from graphslim.cli import console
 from graphslim.cli.console import Console, print_table
 from graphslim.cli.files import tell_data
+from graphslim.cli.option_types import quiet_option, whole_number
 from graphslim.cli.options import Reading, model_options, sample_options
 from graphslim.measure.bench import RUNS, WARMUP, Bench, Spread
 from graphslim.measure.bench import bench as measure
@@ -21,31 +22,10 @@ from graphslim.support.text import plural
 @click.command(short_help="Time two graphs side by side.")
 @click.argument("first", metavar="A.pb")
 @click.argument("second", metavar="B.pb")
-@click.option(
-    "--threads",
-    type=click.IntRange(0),
-    default=1,
-    show_default=True,
-    metavar="N",
-    help="Threads within an op; 0: as many as there are cores.",
-)
-@click.option(
-    "--runs",
-    type=click.IntRange(1),
-    default=RUNS,
-    show_default=True,
-    metavar="N",
-    help="How often each graph is timed.",
-)
-@click.option(
-    "--warmup",
-    type=click.IntRange(0),
-    default=WARMUP,
-    show_default=True,
-    metavar="N",
-    help="How often each graph is run before that.",
-)
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@whole_number("--threads", 0, 1, "Threads within an op; 0: as many as there are cores.")
+@whole_number("--runs", 1, RUNS, "How often each graph is timed.")
+@whole_number("--warmup", 0, WARMUP, "How often each graph is run before that.")
+@quiet_option
 @sample_options
 @model_options
 def bench(
@@ -68,12 +48,12 @@ def bench(
     """
     started = time.perf_counter()
     runtime.run_as_shipped()  # before a model's variables are read, which loads TensorFlow
-    one, other = reading.load_pair(first, second)
-    tell_data(one, data, batch)
+    original, changed = reading.load_pair(first, second)
+    tell_data(original, data, batch)
     with console.bar(console.err, quiet) as tick:
-        found = measure(
-            one,
-            other,
+        times = measure(
+            original,
+            changed,
             threads=threads,
             batch=batch,
             runs=runs,
@@ -85,27 +65,27 @@ def bench(
     if verbose:
         console.err.print(f"read and timed in {time.perf_counter() - started:.2f} s")
     if as_json:
-        console.print_json(found.as_dict())
+        console.print_json(times.as_dict())
     else:
-        print_bench(console.out, found)
+        print_bench(console.out, times)
     return console.OK
 
 
-def print_bench(console: Console, found: Bench) -> None:
+def print_bench(console: Console, times: Bench) -> None:
     """Median and quartiles of both graphs, what the second gains, and where that was measured."""
     rows = [
-        (name, f"{one.median:.2f} ms", f"{one.low:.2f} to {one.high:.2f} ms")
-        for name, one in zip(found.names, (found.first, found.second))
+        (name, f"{latency.median:.2f} ms", f"{latency.low:.2f} to {latency.high:.2f} ms")
+        for name, latency in zip(times.names, (times.first, times.second))
     ]
     print_table(console, "Latency", ("graph", ">median", ">middle half of the runs"), rows)
-    console.print(gain(found.ratio))
-    threads = plural(found.threads, "thread") if found.threads else "as many threads as cores"
+    console.print(gain(times.ratio))
+    threads = plural(times.threads, "thread") if times.threads else "as many threads as cores"
     console.print(
-        f"TensorFlow {found.tensorflow}{', oneDNN off' if found.onednn_off else ''}"
-        f" on {found.cpu}, {threads}, batch {found.batch}, {plural(found.runs, 'run')} of each,"
-        f" in turns, after {found.warmup} to warm up"
+        f"TensorFlow {times.tensorflow}{', oneDNN off' if times.onednn_off else ''}"
+        f" on {times.cpu}, {threads}, batch {times.batch}, {plural(times.runs, 'run')} of each,"
+        f" in turns, after {times.warmup} to warm up"
     )
-    if found.nhwc_twins:
+    if times.nhwc_twins:
         console.print("Run as NHWC twins: TensorFlow's CPU kernels take no NCHW.")
 
 

@@ -18,6 +18,7 @@ from graphslim.cli import console
 from graphslim.cli.choosing import Choosing, selection_options
 from graphslim.cli.console import Console, print_table
 from graphslim.cli.files import tell_data
+from graphslim.cli.option_types import quiet_option
 from graphslim.cli.options import Reading, model_options, sample_options
 from graphslim.cli.plan import print_plan
 from graphslim.cli.results import print_pruning, pruning, tell
@@ -35,7 +36,7 @@ from graphslim.support.writing import check_folder
 @click.option("--plan", "plan_path", metavar="P.json", help="Take these channels.")
 @selection_options
 @click.option("--force", is_flag=True, help="Allow a DIR that is not empty.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@quiet_option
 @sample_options
 @model_options
 def soft_prune(
@@ -169,24 +170,24 @@ def strip(
         write_meta=with_meta,
         force=force,
     )
-    with console.told_first(cut) as found:
-        _tell(found, time.perf_counter() - started, as_json, with_meta, verbose)
+    with console.told_first(cut) as stripped:
+        _tell(stripped, time.perf_counter() - started, as_json, with_meta, verbose)
     return console.OK
 
 
-def _tell(found: Any, seconds: float, as_json: bool, with_meta: bool, verbose: bool) -> None:
+def _tell(stripped: Any, seconds: float, as_json: bool, with_meta: bool, verbose: bool) -> None:
     """Prints what was cut and written, and the check that it passed."""
-    before, after, plan = found.before, find_blocks(found.after), found.plan
-    checks = (found.agreement, found.change)
+    before, after, plan = stripped.before, find_blocks(stripped.after), stripped.plan
+    checks = (stripped.agreement, stripped.change)
     if as_json:
         tree = pruning(
-            before, after, plan, checks[0], found.graph_path, changed=checks[1], seconds=seconds
+            before, after, plan, checks[0], stripped.graph_path, changed=checks[1], seconds=seconds
         )
-        console.print_json(stripping_tree(tree, found.prefix, found.summary, with_meta))
+        console.print_json(stripping_tree(tree, stripped.prefix, stripped.summary, with_meta))
         return
     print_pruning(console.out, before, after, plan, checks[0], seconds, changed=checks[1])
-    print_summary(console.out, found.summary, verbose)
-    console.out.print(f"Written to {found.prefix} and {found.graph_path}")
+    print_summary(console.out, stripped.summary, verbose)
+    console.out.print(f"Written to {stripped.prefix} and {stripped.graph_path}")
 
 
 @click.command(short_help="Count filters that should be zero and are not.")
@@ -204,11 +205,11 @@ def summary(checkpoint: str, plan_path: str, reading: Reading, as_json: bool, ve
     fitted = fitting(trained, plan)
     for note in fitted.notes if verbose else ():
         console.err.print(note)
-    found = summary_of(trained, fitted)
+    outcome = summary_of(trained, fitted)
     if as_json:
-        console.print_json(summary_tree(found))
+        console.print_json(summary_tree(outcome))
     else:
-        print_summary(console.out, found, verbose)
+        print_summary(console.out, outcome, verbose)
     return console.OK
 
 
@@ -252,14 +253,17 @@ def print_summary(console: Console, summary: Summary, verbose: bool = False) -> 
         verbose: list the channels that failed too.
     """
     rows = [
-        (one.name, str(one.removed), str(one.of), str(one.failed), percent(one.rate))
-        for one in summary.blocks
+        (block.name, str(block.removed), str(block.of), str(block.failed), percent(block.rate))
+        for block in summary.blocks
     ]
     if rows:
         columns = ("block or layer", ">channels removed", ">filters", ">failed", ">rate")
         print_table(console, "Filters that should be zero", columns, rows)
     if verbose and summary.unconverged:
-        left = [(one.block, one.convolution, _listed(one.channels)) for one in summary.unconverged]
+        left = [
+            (filters.block, filters.convolution, _listed(filters.channels))
+            for filters in summary.unconverged
+        ]
         print_table(console, "Not zero", ("block or layer", "variable", "channels"), left)
     if not summary.of:
         console.print("The plan removes no channel.")

@@ -6,7 +6,7 @@ from typing import List, NamedTuple, Optional, Tuple
 
 import click
 
-from graphslim.cli.option_types import Finite, Number, Share
+from graphslim.cli.option_types import Finite, Number, Share, whole_number
 from graphslim.cli.options import Command, combined, packed
 from graphslim.criteria import AGGREGATES, find_criterion
 from graphslim.errors import PlanError
@@ -101,7 +101,7 @@ def _what_goes() -> List[Command]:
 
 def _how_much() -> List[Command]:
     share = Share()
-    found = [
+    options = [
         click.option(
             "--threshold",
             type=Number(),
@@ -119,13 +119,13 @@ def _how_much() -> List[Command]:
         ("size", "bytes of the file"),
         ("latency", "time, measured on this machine"),
     ):
-        found.append(
+        options.append(
             click.option(
                 f"--{name}", type=share, metavar="R", help=f"Keep this share of the {what}."
             )
         )
     return [
-        *found,
+        *options,
         click.option(
             "--rank",
             type=click.Choice(RANKS),
@@ -146,13 +146,8 @@ def _how_much() -> List[Command]:
             help="For criteria by gradients (taylor): the tensor whose gradients are taken.  "
             "[default: the outputs]",
         ),
-        click.option(
-            "--threads",
-            type=click.IntRange(0),
-            default=1,
-            show_default=True,
-            metavar="N",
-            help="For --latency: threads within an op; 0: as many as there are cores.",
+        whole_number(
+            "--threads", 0, 1, "For --latency: threads within an op; 0: as many as there are cores."
         ),
     ]
 
@@ -189,11 +184,11 @@ def _where() -> List[Command]:
 
 def _limits() -> List[Command]:
     return [
-        click.option(
+        whole_number(
             "--multiple-of",
-            type=click.IntRange(1),
-            metavar="N",
-            help="Keep a multiple of N channels per group.  [default: 4 with --scope blocks or "
+            1,
+            None,
+            "Keep a multiple of N channels per group.  [default: 4 with --scope blocks or "
             "--rounding removed; else 8 with --criterion, and 1 for dead channels]",
         ),
         click.option(
@@ -204,14 +199,7 @@ def _limits() -> List[Command]:
             help="What is a multiple: the number kept, rounded up, or the number removed, rounded "
             "to the nearest, as in the published method.",
         ),
-        click.option(
-            "--min-channels",
-            type=click.IntRange(1),
-            default=1,
-            show_default=True,
-            metavar="N",
-            help="Keep at least N channels per group.",
-        ),
+        whole_number("--min-channels", 1, 1, "Keep at least N channels per group."),
         click.option(
             "--max-ratio",
             type=Share(none=True),

@@ -29,43 +29,43 @@ def compare(
     the graphs compute is compared by `graphslim verify`.
     """
     started = time.perf_counter()
-    found = differences(*reading.load_pair(first, second))
+    compared = differences(*reading.load_pair(first, second))
     if verbose:
         console.err.print(f"read and compared in {time.perf_counter() - started:.2f} s")
     if as_json:
-        console.print_json(difference_tree(found, everything))
+        console.print_json(difference_tree(compared, everything))
     else:
-        print_differences(console.out, found, everything)
+        print_differences(console.out, compared, everything)
     return console.OK
 
 
-def difference_tree(found: Differences, everything: bool = False) -> Dict[str, Any]:
+def difference_tree(compared: Differences, everything: bool = False) -> Dict[str, Any]:
     """What `compare --json` prints: the nodes that changed, or with `everything` all."""
     return {
         "nodes": [
             {
-                "name": one.name,
-                "change": _change(one),
-                "first": _side(one.first),
-                "second": _side(one.second),
+                "name": node.name,
+                "change": _change(node),
+                "first": _side(node.first),
+                "second": _side(node.second),
             }
-            for one in (found.nodes if everything else found.changed)
+            for node in (compared.nodes if everything else compared.changed)
         ],
         "totals": {
-            "nodes": list(found.counts),
-            "params": [one.params for one in found.costs],
-            "macs": [one.macs for one in found.costs],
+            "nodes": list(compared.counts),
+            "params": [total.params for total in compared.costs],
+            "macs": [total.macs for total in compared.costs],
         },
     }
 
 
-def _change(one: NodeDifference) -> str:
+def _change(node: NodeDifference) -> str:
     """One word for what happened to a node."""
-    if one.first is None or one.second is None:
-        return "added" if one.first is None else "removed"
-    if one.first != one.second:
+    if node.first is None or node.second is None:
+        return "added" if node.first is None else "removed"
+    if node.first != node.second:
         return "changed"
-    return "revalued" if one.revalued else "same"
+    return "revalued" if node.revalued else "same"
 
 
 def _side(side: Optional[Side]) -> Optional[Dict[str, Any]]:
@@ -78,23 +78,23 @@ def _side(side: Optional[Side]) -> Optional[Dict[str, Any]]:
     }
 
 
-def print_differences(console: Console, found: Differences, everything: bool = False) -> None:
+def print_differences(console: Console, compared: Differences, everything: bool = False) -> None:
     """The table that `compare` prints.
 
     Args:
         console: where.
-        found: the differences.
+        compared: the differences.
         everything: every node, and not only layers that changed.
     """
-    changed = found.changed
-    shown = [one for one in found.nodes if everything or (one.changed and one.is_layer)]
+    changed = compared.changed
+    shown = [node for node in compared.nodes if everything or (node.changed and node.is_layer)]
     columns = ("node", "+op", "weights", "output", ">params", ">MACs")
     if shown:
-        print_table(console, "Layers: old => new", columns, [_row(one) for one in shown])
-    rest = len([one for one in changed if not one.is_layer])
+        print_table(console, "Layers: old => new", columns, [_row(node) for node in shown])
+    rest = len([node for node in changed if not node.is_layer])
     if rest and not everything:
         console.print(f"{plural(rest, 'node')} without weights changed shape too (--all).")
-    revalued = [one for one in changed if _change(one) == "revalued"]
+    revalued = [node for node in changed if _change(node) == "revalued"]
     if revalued:
         console.print(
             f"{plural(len(revalued), 'node')} with weights of the same shape and other values."
@@ -102,25 +102,25 @@ def print_differences(console: Console, found: Differences, everything: bool = F
     if not changed:
         console.print("No node differs in op, shapes or weights.")
     totals: List[Tuple[str, Optional[int], Optional[int]]] = [
-        ("nodes", *found.counts),
-        ("parameters", found.costs[0].params, found.costs[1].params),
-        ("MACs", found.costs[0].macs, found.costs[1].macs),
+        ("nodes", *compared.counts),
+        ("parameters", compared.costs[0].params, compared.costs[1].params),
+        ("MACs", compared.costs[0].macs, compared.costs[1].macs),
     ]
-    rows = [(label, count(one), count(other), share(one, other)) for label, one, other in totals]
+    rows = [(label, count(old), count(new), share(old, new)) for label, old, new in totals]
     print_table(console, "Whole network", ("", ">old", ">new", ">change"), rows)
 
 
-def _row(one: NodeDifference) -> Sequence[str]:
-    sides = (one.first, one.second)
+def _row(node: NodeDifference) -> Sequence[str]:
+    sides = (node.first, node.second)
     weights = [None if side is None else _shapes(side.weights) for side in sides]
     cells = [
         _arrow([None if side is None else side.op for side in sides]),
-        _arrow(weights) + (" (other values)" if one.revalued else ""),
+        _arrow(weights) + (" (other values)" if node.revalued else ""),
         _arrow([None if side is None else _shape(side.output) for side in sides]),
         _arrow([None if side is None else f"{side.params:,}" for side in sides], zero="0"),
         _arrow([None if side is None else count(side.macs) for side in sides], zero="0"),
     ]
-    return (one.name, *cells)
+    return (node.name, *cells)
 
 
 def _arrow(sides: Sequence[Optional[str]], zero: str = "") -> str:

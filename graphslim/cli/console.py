@@ -47,14 +47,14 @@ class Console(rich.console.Console):
     @property  # type: ignore[misc]  # rich has a setter too, which nothing here needs
     def size(self) -> rich.console.ConsoleDimensions:
         """The terminal's, or a width that nothing reaches."""
-        found = super().size
+        measured = super().size
         if self.is_terminal or "COLUMNS" in os.environ:
-            return found
-        return rich.console.ConsoleDimensions(_WIDE, found.height)
+            return measured
+        return rich.console.ConsoleDimensions(_WIDE, measured.height)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """Prints; of texts, which may hold names from a file, no control character gets through."""
-        shown = [visible(one, keep="\n") if isinstance(one, str) else one for one in objects]
+        shown = [visible(part, keep="\n") if isinstance(part, str) else part for part in objects]
         super().print(*shown, **options)
 
     def on_broken_pipe(self) -> None:
@@ -237,7 +237,7 @@ def _print_under_names(console: Console, table: Sequence[_Column]) -> None:
         beside = "".join([f"  {text}" for text in name[1:] if text])
         shown = elided(name[0], max(console.width - cell_len(beside), _LEGIBLE)) + beside
         console.print(Text(shown, style="" if number else "bold"))
-        grid = _filled(_frameless(False), [one._replace(cells=()) for one in rest], widths)
+        grid = _filled(_frameless(False), [column._replace(cells=()) for column in rest], widths)
         grid.add_row(*line)
         console.print(Padding(grid, (0, 0, 0, _GAP)))
         if not number:

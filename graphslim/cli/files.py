@@ -53,14 +53,14 @@ def check_targets(
         force: whether an input may be written over.
 
     Raises:
-        EmitError: there is such a file.
+        EmitError: an output cannot be written, or is an input or another output.
     """
     named = {option: path for option, path in beside.items() if path is not None}
     taken = {os.path.realpath(output): "the output"}
     for target in [output, *named.values()]:
         check_target(target)
-        for one in inputs:
-            if not force and one is not None and _same_file(target, one):
+        for source in inputs:
+            if not force and source is not None and _same_file(target, source):
                 raise EmitError(
                     "is the input itself", target, "choose another name, or give --force"
                 )
@@ -75,8 +75,8 @@ def check_graph_target(output: str, model: str, reading: Reading) -> None:
     """Refuses, before any work is done, to write a graph under the name of another kind of file.
 
     Raises:
-        EmitError: so; with the converter's command, in which the inputs and outputs of a frozen
-            model are named.
+        EmitError: the output's ending is that of another kind of file. The hint is the converter's
+            command, in which the inputs and outputs of a frozen model are named.
     """
     try:
         check_graph_ending(output)
@@ -99,8 +99,8 @@ def files_of(model: str, reading: Reading) -> List[str]:
     return [model, *saved_model.files_of(model), *checkpoint.files_of(model), *metas]
 
 
-def _same_file(one: str, other: str) -> bool:
-    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
+def _same_file(first: str, second: str) -> bool:
+    return os.path.exists(first) and os.path.exists(second) and os.path.samefile(first, second)
 
 
 @contextlib.contextmanager
@@ -112,7 +112,7 @@ def placing(*outputs: Tuple[Optional[str], Union[None, Graph, Plan, str]]) -> It
             is None are passed over.
 
     Raises:
-        EmitError: one cannot be written; then none is.
+        EmitError: one of the files cannot be written; then none of them is.
     """
     with contextlib.ExitStack() as stack:
         for path, content in outputs:

@@ -78,7 +78,7 @@ def inspection(graph: Graph) -> Dict[str, Any]:
         "nodes": len(graph),
         "params": total.params,
         "macs": total.macs,
-        "cautions": [str(one) for one in cautions(graph)],
+        "cautions": [str(caution) for caution in cautions(graph)],
         "blocks": [_block(channels, block) for block in graph.blocks],
         "groups": [_group(channels, group) for group in channels.groups],
         "dead": plan_dead(graph).removed,
@@ -96,9 +96,9 @@ def _element_type(node: Node, port: int) -> Optional[DType]:
     if node.op in TRUTH_VALUED:  # their attribute T is the type of what they read
         return DType.bool
     for name in ("DstT", "out_type", "output_type", "out_idx", "dtype", "T"):
-        found = node.attrs.get(name)
-        if isinstance(found, DType):
-            return found
+        kind = node.attrs.get(name)
+        if isinstance(kind, DType):
+            return kind
     return DType.int64 if node.op in ("ArgMax", "ArgMin", "Where") else None
 
 
@@ -134,8 +134,13 @@ def _group(channels: Channels, group: Group) -> Dict[str, Any]:
         "pinned_by": pinned_by(group),
         "what_to_do": None if group.pinned_by is None else remedy(group.pinned_by, channels.graph),
         "bindings": [
-            {"param": one.param, "axis": one.axis, "role": one.role, "channels": len(one.positions)}
-            for one in channels.bindings(group)
+            {
+                "param": binding.param,
+                "axis": binding.axis,
+                "role": binding.role,
+                "channels": len(binding.positions),
+            }
+            for binding in channels.bindings(group)
         ],
     }
 
@@ -148,7 +153,7 @@ def pinned_by(group: Group) -> Optional[str]:
 def explanation(graph: Graph, name: str) -> List[Dict[str, Any]]:
     """What `inspect --explain` says of a node: per kind of block, one dict."""
     matcher = Matcher(graph)
-    found: List[Dict[str, Any]] = []
+    entries: List[Dict[str, Any]] = []
     for kind, pattern in sorted(PATTERNS.items()):
         inside = [
             block.name for block in graph.blocks if block.kind == kind and name in block.nodes
@@ -163,8 +168,8 @@ def explanation(graph: Graph, name: str) -> List[Dict[str, Any]]:
                 reason=miss.reason,
                 declared_at=pattern.at,
             )
-        found.append(entry)
-    return found
+        entries.append(entry)
+    return entries
 
 
 def print_inspection(console: Console, graph: Graph) -> None:
@@ -273,25 +278,25 @@ def print_why_not(console: Console, graph: Graph) -> None:
 
 def _advice(graph: Graph, pinned: Sequence[Group]) -> Dict[str, List[str]]:
     """Each piece of advice, and the reasons for pinning that it is meant for."""
-    found: Dict[str, List[str]] = {}
+    advice: Dict[str, List[str]] = {}
     for group in pinned:
         reason = group.pinned_by or ""
-        reasons = found.setdefault(remedy(reason, graph), [])
+        reasons = advice.setdefault(remedy(reason, graph), [])
         if reason not in reasons:
             reasons.append(reason)
-    return found
+    return advice
 
 
 def print_explanation(console: Console, graph: Graph, name: str) -> None:
     """For each kind of block, whether a node is in one, or why the nearest attempt failed."""
-    for one in explanation(graph, name):
-        if one["block"] is not None:
-            console.print(f"{one['kind']}: {name} is in {one['block']}")
-        elif "reason" not in one:
-            console.print(f"{one['kind']}: nothing like it ends after {name}")
+    for entry in explanation(graph, name):
+        if entry["block"] is not None:
+            console.print(f"{entry['kind']}: {name} is in {entry['block']}")
+        elif "reason" not in entry:
+            console.print(f"{entry['kind']}: nothing like it ends after {name}")
         else:
-            roles = [f"{role} = {node}" for role, node in one["matched"].items()]
-            console.print(f"{one['kind']}: not matched from {one['root']} back")
+            roles = [f"{role} = {node}" for role, node in entry["matched"].items()]
+            console.print(f"{entry['kind']}: not matched from {entry['root']} back")
             console.print(f"  found {', '.join(roles) or 'nothing'}")
-            console.print(f"  at {one['node']}: {one['reason']}")
-            console.print(f"  the pattern is declared at {one['declared_at']}")
+            console.print(f"  at {entry['node']}: {entry['reason']}")
+            console.print(f"  the pattern is declared at {entry['declared_at']}")

@@ -15,8 +15,8 @@ from graphslim.pipeline import passes
 @click.command(name="criteria", short_help="List the criteria for --criterion.")
 def list_criteria() -> int:
     """List the criteria that --criterion takes, and what each measures."""
-    known = criteria()
-    print_pairs(console.out, [(name, one.source) for name, one in sorted(known.items())])
+    sources = [(name, criterion.source) for name, criterion in sorted(criteria().items())]
+    print_pairs(console.out, sources)
     return console.OK
 
 

@@ -80,14 +80,15 @@ def rounding(
     """How far storing weights as half precision moved the outputs; None where nothing was run."""
     if not deploying.fp16_weights or checked.agreement is None:
         return None
-    found: Agreement = running.compare(exact, stored)
-    return found
+    agreement: Agreement = running.compare(exact, stored)
+    return agreement
 
 
-def tell_rounding(found: Optional[Agreement]) -> None:
+def tell_rounding(agreement: Optional[Agreement]) -> None:
     """Says how far half precision moved the outputs, on stderr."""
-    if found is not None:
-        console.err.print(f"Stored as half precision, {lost(found.furthest)} over {found.inputs}.")
+    if agreement is not None:
+        lowered = lost(agreement.furthest)
+        console.err.print(f"Stored as half precision, {lowered} over {agreement.inputs}.")
 
 
 @click.command(short_help="Make a graph faster and smaller; remove no channel.")
@@ -185,10 +186,7 @@ def print_optimizing(
         "nodes": (len(before), len(after)),
         "size in bytes": (len(serialize(before)), len(serialize(after))),
     }
-    rows = [
-        (label, count(one), count(other), share(one, other))
-        for label, (one, other) in pairs.items()
-    ]
+    rows = [(label, count(old), count(new), share(old, new)) for label, (old, new) in pairs.items()]
     print_table(console, "Whole network", ("", ">before", ">after", ">change"), rows)
     console.print(f"Optimised in {seconds:.2f} s")
     if agreement is not None:

@@ -1,9 +1,9 @@
-"""Types of command-line options: numbers, shares, lists of numbers, shapes and names."""
+"""What command-line options take: numbers, shares, lists of numbers, shapes and names."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import click
 
@@ -121,3 +121,26 @@ class Numbers(click.ParamType):
             counts = " or ".join([str(count) for count in self._counts])
             self.fail(f"{value!r} is not {counts} numbers between commas.", param, ctx)
         return numbers
+
+
+quiet_option = click.option("--quiet", is_flag=True, help="No progress bar.")
+"""The option of every command that draws one."""
+
+
+def whole_number(name: str, least: int, default: Optional[int], text: str) -> Callable[..., Any]:
+    """An option that takes a whole number.
+
+    Args:
+        name: of the option, with its dashes.
+        least: the smallest number that is allowed.
+        default: shown in the help; None for an option that may be left out.
+        text: what the help says.
+    """
+    return click.option(
+        name,
+        type=click.IntRange(least),
+        default=default,
+        show_default=default is not None,
+        metavar="N",
+        help=text,
+    )

@@ -21,7 +21,7 @@ import click
 from graphslim import runtime
 from graphslim.api import load
 from graphslim.checkpoint import prefix_of
-from graphslim.cli.option_types import Finite, Numbers, names_of, shapes_of
+from graphslim.cli.option_types import Finite, Numbers, names_of, shapes_of, whole_number
 from graphslim.errors import LoadError
 from graphslim.graphdef import saved_model
 from graphslim.graphdef.signature import settle
@@ -60,14 +60,14 @@ class Reading(NamedTuple):
             *[("--signature", self.signature), ("--tag", ",".join(self.tags))],
             *[("--meta", self.meta), ("--inference-meta", self.inference_meta)],
         ]
-        found = [word for option, value in given if value for word in (option, value)]
-        return [*found, "--averages"] if self.averages else found
+        options = [word for option, value in given if value for word in (option, value)]
+        return [*options, "--averages"] if self.averages else options
 
     def load(self, path: str) -> Graph:
         """Reads a model.
 
         Raises:
-            LoadError: it is none, or the options do not fit it.
+            LoadError: the path holds no model, or the options do not fit it.
         """
         _prepare(path)
         return load(path, **self._asdict())
@@ -76,7 +76,7 @@ class Reading(NamedTuple):
         """Opens a checkpoint.
 
         Raises:
-            LoadError: it is none, or the options do not fit it.
+            LoadError: the path holds no model, or the options do not fit it.
             RuntimeUnavailable: TensorFlow is not there to read it.
         """
         if self.tags:
@@ -96,21 +96,21 @@ class Reading(NamedTuple):
         for the one of the two that is such a model.
 
         Raises:
-            LoadError: one is no model, or the options do not fit it.
+            LoadError: a path holds no model, or the options do not fit it.
         """
         known = [_has_variables(path) for path in (first, second)]
-        one = self._for(first, second).load(first)
-        other = self._for(second, first).load(second)
+        original = self._for(first, second).load(first)
+        changed = self._for(second, first).load(second)
         if known[0] != known[1]:
-            source, frozen = (one, other) if known[0] else (other, one)
+            source, frozen = (original, changed) if known[0] else (changed, original)
             names = [str(port) for port in source.outputs]
             if all(Port.parse(name).node in frozen for name in [*source.inputs, *names]):
                 settle(frozen, source.inputs, names, self.input_shapes)
-        return one, other
+        return original, changed
 
     def _for(self, path: str, beside: str) -> Reading:
         """This, without what only the other of two models takes."""
-        kinds = [(_saved(one), prefix_of(one) is not None) for one in (path, beside)]
+        kinds = [(_saved(name), prefix_of(name) is not None) for name in (path, beside)]
         reading = self
         if kinds[1][0] and not kinds[0][0]:
             reading = reading._replace(tags=[], signature=None)
@@ -285,14 +285,7 @@ def _samples() -> List[Command]:
             metavar="N",
             help="Seed of the random data, and of all else that is drawn.",
         ),
-        click.option(
-            "--batch",
-            default=1,
-            show_default=True,
-            type=click.IntRange(1),
-            metavar="N",
-            help="Examples per run, where the batch is open.",
-        ),
+        whole_number("--batch", 1, 1, "Examples per run, where the batch is open."),
     ]
 
 
@@ -329,11 +322,11 @@ def _image_options() -> List[Command]:
             help="Keep the aspect of images: resize the short side, take the centre. Default: "
             "stretch them.",
         ),
-        click.option(
+        whole_number(
             "--limit",
-            type=click.IntRange(1),
-            metavar="N",
-            help="Use N images at most, spread evenly over their sorted names.  [default: all]",
+            1,
+            None,
+            "Use N images at most, spread evenly over their sorted names.  [default: all]",
         ),
     ]
 

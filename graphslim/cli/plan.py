@@ -22,6 +22,7 @@ from graphslim.cli.files import (
     placing,
     tell_data,
 )
+from graphslim.cli.option_types import quiet_option
 from graphslim.cli.options import Reading, Running, model_options, run_options, sample_options
 from graphslim.cli.results import checking, print_achieved, print_channels, tell, tell_result
 from graphslim.graphdef.kinds import check_ending
@@ -38,7 +39,7 @@ from graphslim.support.text import count, plural, share
 @click.option("-o", "--output", required=True, metavar="P.json", help="The plan file.")
 @selection_options
 @click.option("--force", is_flag=True, help="Allow P.json to be an input itself.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@quiet_option
 @sample_options
 @model_options
 def plan(
@@ -67,15 +68,15 @@ def plan(
         graph = find_blocks(reading.load(model))
         tell(cautions(graph))
         tell_data(graph, data, batch, is_sampled(wish))
-        found = make_plan(graph, wish, choosing.means(data, batch, tick))
-    tell(cautions_of(graph, found))
+        made = make_plan(graph, wish, choosing.means(data, batch, tick))
+    tell(cautions_of(graph, made))
     if verbose:
         console.err.print(f"planned in {time.perf_counter() - started:.2f} s")
-    with console.told_first(placing((output, found))):
+    with console.told_first(placing((output, made))):
         if as_json:
-            console.echo(found.to_json())
+            console.echo(made.to_json())
         else:
-            print_plan(console.out, found)
+            print_plan(console.out, made)
             console.out.print(f"Written to {output}")
     return console.OK
 
@@ -157,22 +158,22 @@ def plan_diff(first: str, second: str, as_json: bool) -> int:
 
     Settings, scores, folded constants and totals are compared too.
     """
-    found = diff(read_plan(first), read_plan(second))
+    difference = diff(read_plan(first), read_plan(second))
     if as_json:
-        console.print_json(plan_difference(found))
+        console.print_json(plan_difference(difference))
     else:
-        print_plan_difference(console.out, found)
-    return console.OK if found.same else console.FAILED
+        print_plan_difference(console.out, difference)
+    return console.OK if difference.same else console.FAILED
 
 
 _MANY = 12
 """Channels of one group that are listed; of more, only how many."""
 
 
-def plan_difference(found: PlanDifference) -> Dict[str, Any]:
+def plan_difference(difference: PlanDifference) -> Dict[str, Any]:
     """What `plan-diff --json` prints."""
     return {
-        "same": found.same,
+        "same": difference.same,
         "groups": [
             {
                 "id": group.id,
@@ -183,43 +184,44 @@ def plan_difference(found: PlanDifference) -> Dict[str, Any]:
                 "only_second": list(group.only_second),
                 "also_differ": list(group.details),
             }
-            for group in found.groups
+            for group in difference.groups
         ],
-        "groups_alike": found.alike,
-        "settings": {key: list(values) for key, values in found.settings.items()},
-        "others": {key: list(values) for key, values in found.others.items()},
+        "groups_alike": difference.alike,
+        "settings": {key: list(values) for key, values in difference.settings.items()},
+        "others": {key: list(values) for key, values in difference.others.items()},
         "totals": {
-            "removed": list(found.removed),
-            "params": list(found.params),
-            "macs": list(found.macs),
+            "removed": list(difference.removed),
+            "params": list(difference.params),
+            "macs": list(difference.macs),
         },
     }
 
 
-def print_plan_difference(console: Console, found: PlanDifference) -> None:
+def print_plan_difference(console: Console, difference: PlanDifference) -> None:
     """The tables that `plan-diff` prints; nothing but a line where the plans are the same."""
-    if found.same:
-        console.print(f"The plans are the same: {plural(found.removed[0], 'channel')} removed.")
+    if difference.same:
+        removed = plural(difference.removed[0], "channel")
+        console.print(f"The plans are the same: {removed} removed.")
         return
-    differing = [group for group in found.groups if not _agrees(group)]
+    differing = [group for group in difference.groups if not _agrees(group)]
     if differing:
         columns = ("group", ">A removes", ">B removes", "A alone", "B alone", "also differ")
         print_table(console, "Groups", columns, [_row(group) for group in differing])
-    rescored = len(found.groups) - len(differing)
+    rescored = len(difference.groups) - len(differing)
     console.print(
-        f"The same channels go from {plural(found.alike + rescored, 'group')} in both plans"
+        f"The same channels go from {plural(difference.alike + rescored, 'group')} in both plans"
         + (f", for other scores in {rescored} of them" if rescored else "")
     )
-    values = [*found.settings.items(), *found.others.items()]
+    values = [*difference.settings.items(), *difference.others.items()]
     if values:
-        rows = [(key, _said(one), _said(other)) for key, (one, other) in values]
+        rows = [(key, _said(first), _said(second)) for key, (first, second) in values]
         print_table(console, "Settings and the rest", ("", "A", "B"), rows)
     totals = [
-        (label, count(one), count(other), share(one, other))
-        for label, one, other in (
-            ("channels removed", *found.removed),
-            ("parameters left", *found.params),
-            ("MACs left", *found.macs),
+        (label, count(first), count(second), share(first, second))
+        for label, first, second in (
+            ("channels removed", *difference.removed),
+            ("parameters left", *difference.params),
+            ("MACs left", *difference.macs),
         )
     ]
     print_table(console, "Totals", ("", ">A", ">B", ">change"), totals)
@@ -250,5 +252,7 @@ def _said(value: Any) -> str:
     if value is None:
         return "-"
     if isinstance(value, dict):
-        return ", ".join([f"{key} {_said(one)}" for key, one in value.items() if one is not None])
+        return ", ".join(
+            [f"{key} {_said(part)}" for key, part in value.items() if part is not None]
+        )
     return value if isinstance(value, str) else json.dumps(value)

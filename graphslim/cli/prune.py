@@ -26,6 +26,7 @@ from graphslim.cli.files import (
     tell_data,
 )
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
+from graphslim.cli.option_types import quiet_option
 from graphslim.cli.options import Reading, Running, model_options, run_options
 from graphslim.cli.results import checking, tell, tell_result
 from graphslim.errors import GraphslimError
@@ -95,7 +96,7 @@ _DEAD = (
     help="Write the graph after a pass to NN-PASS.pbtxt beside OUT.",
 )
 @click.option("--force", is_flag=True, help="Allow OUT to be MODEL itself.")
-@click.option("--quiet", is_flag=True, help="No progress bar.")
+@quiet_option
 @run_options
 @model_options
 def prune(
@@ -187,11 +188,11 @@ def _removal(wish: Selection, means: Means) -> Pass:
 def _steps(remove: Pass, extra: Sequence[str]) -> List[Any]:
     """The passes in order: what finds blocks, the removal, and the rest that was asked for."""
     asked = [(name, find_pass(name)) for name in extra]
-    found = [name for name, cls in asked if issubclass(cls, FindBlocks)]
+    blocks = [name for name, cls in asked if issubclass(cls, FindBlocks)]
     others = [name for name, cls in asked if not issubclass(cls, FindBlocks)]
     # A finder from a file registers itself when it is read, and would run twice.
     built_in = [name for name in finders() if name not in [cls.name for _, cls in asked]]
-    return [*built_in, *found, remove, *others]
+    return [*built_in, *blocks, remove, *others]
 
 
 def _known(wanted: Sequence[str], pipeline: Pipeline) -> Sequence[str]:

@@ -97,7 +97,7 @@ def checking(
         quiet: draw no progress bar.
 
     Raises:
-        VerifyError: they differ.
+        VerifyError: the outputs differ by more than is allowed.
     """
     if check is False:
         return Checked(why_not="--no-verify was given.")
@@ -161,8 +161,8 @@ def pruning(
             }
             for part in find_parts(before, after)
         ],
-        "params": [one.params for one in costs],
-        "macs": [one.macs for one in costs],
+        "params": [total.params for total in costs],
+        "macs": [total.macs for total in costs],
         "size": [len(serialize(graph)) for graph in (before, after)],
         "achieved": None if achieved is None else dict(achieved._asdict()),
         "verified": None if agreement is None else agreement.as_dict(),
@@ -254,8 +254,8 @@ def _print_totals(console: Console, before: Graph, after: Graph) -> None:
     sizes = [len(serialize(graph)) for graph in (before, after)]
     costs: List[Cost] = [cost(before), cost(after)]
     totals = [
-        (label, count(one), count(other), share(one, other))
-        for label, one, other in (
+        (label, count(old), count(new), share(old, new))
+        for label, old, new in (
             ("parameters", costs[0].params, costs[1].params),
             ("MACs", costs[0].macs, costs[1].macs),
             ("size in bytes", sizes[0], sizes[1]),
@@ -264,9 +264,9 @@ def _print_totals(console: Console, before: Graph, after: Graph) -> None:
     print_table(console, "Whole network", ("", ">before", ">after", ">change"), totals)
 
 
-def print_achieved(console: Console, found: Achieved) -> None:
+def print_achieved(console: Console, achieved: Achieved) -> None:
     """What was asked for and what was achieved, side by side."""
     console.print(
-        f"{found.what}: asked for {found.asked:.4g}, achieved {found.achieved:.4g}"
-        + (f" ({found.reason})" if found.reason else "")
+        f"{achieved.what}: asked for {achieved.asked:.4g}, achieved {achieved.achieved:.4g}"
+        + (f" ({achieved.reason})" if achieved.reason else "")
     )

@@ -45,11 +45,11 @@ def verify(
     verbose: bool,
 ) -> int:
     """Run two graphs on the same inputs and compare their outputs; exit status 1 if they differ."""
-    one, other = reading.load_pair(first, second)
+    original, changed = reading.load_pair(first, second)
     plan = read_plan(plan_path) if plan_path else None
-    tell_data(one, running.data, running.batch)
+    tell_data(original, running.data, running.batch)
     started = time.perf_counter()
-    agreement = running.compare(one, other, plan, force=force)
+    agreement = running.compare(original, changed, plan, force=force)
     if verbose:
         from graphslim import runtime
 

@@ -27,12 +27,13 @@ def matched(
 
     Args:
         graph: the graph.
-        arrays: by input name; an array by another name is taken for the one input that there is.
+        arrays: by input name, in the input's shape and element type; an array by another name is
+            taken for the one input that there is.
         where: what they came from, to be told where they do not fit.
         optional: inputs that need no array.
 
     Raises:
-        GraphslimError: one is missing, or its shape or element type is wrong.
+        GraphslimError: an input has no array, or the array's shape or element type is wrong.
     """
     required = [name for name in graph.inputs if name not in optional]
     arrays = dict(arrays)

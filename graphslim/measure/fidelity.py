@@ -51,7 +51,14 @@ class Decision(NamedTuple):
     source: Optional[Port] = None
 
     def made(self, values: np.ndarray) -> np.ndarray:
-        """The decisions that values of the output stand for: integers, one for each position."""
+        """The decisions that an output's values stand for.
+
+        Args:
+            values: of any shape; float where the output holds probabilities or a mask.
+
+        Returns:
+            integers or bools of the same shape, for probabilities without the axis of the classes.
+        """
         if self.kind == PROBABILITIES:
             return np.asarray(values.argmax(self.axis))
         return values > 0.5 if self.kind == MASK else values
@@ -277,7 +284,7 @@ def _alike(first: Any, second: Any, place: str) -> Tuple[np.ndarray, np.ndarray]
     """Two values as arrays.
 
     Raises:
-        VerifyError: they are of different shape or element type.
+        VerifyError: the shapes or element types differ.
     """
     first, second = np.asarray(first), np.asarray(second)
     if first.shape != second.shape:

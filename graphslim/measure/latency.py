@@ -110,7 +110,7 @@ class Table(NamedTuple):
         """Reads what `to_json` wrote.
 
         Raises:
-            ValueError: it is something else, or damaged.
+            ValueError: the text is no such table, or is damaged.
         """
         try:
             tree = json.loads(text)

@@ -182,7 +182,7 @@ def _read(files: Tuple[Tuple[str, int, int], ...], decoded: bool) -> Files:
     the same.
 
     Raises:
-        GraphslimError: none can be read, or Pillow is not there.
+        GraphslimError: no file can be read, or Pillow is not installed.
     """
     if decoded:
         try:

@@ -88,7 +88,7 @@ class Predictor:
         self._moved = None if twin is graph else _moved(graph, self._channels, self._twin)
 
     def cost_of(self, gone: Optional[np.ndarray] = None) -> float:
-        """Milliseconds without some channels; `gone` is bool per channel of the graph."""
+        """Milliseconds without some channels; `gone` is bool of shape (channels of the graph,)."""
         removed = np.zeros(self._twin.count, bool)
         if gone is not None and self._moved is None:
             removed = gone
@@ -99,7 +99,7 @@ class Predictor:
         return self._table.predict(self._layers, removed)
 
     def share(self, gone: np.ndarray) -> float:
-        """The share of the time that remains without some channels."""
+        """The share of the time that remains; `gone` is bool of shape (channels of the graph,)."""
         return self.cost_of(gone) / self.cost_of()
 
 
@@ -164,7 +164,7 @@ def refuse_impossible(asked: float) -> None:
     """Refuses what is no share of the time.
 
     Raises:
-        PlanError: it is 0 or less, or more than 1.
+        PlanError: the share is 0 or less, or more than 1.
     """
     if not 0 < asked <= 1:
         raise PlanError("must be above 0 and at most 1", "--latency", "0.5 is half the time")

@@ -201,10 +201,10 @@ class _Sums:
         return scores
 
     def means(self) -> Dict[str, List[np.ndarray]]:
-        """The averages over all examples.
+        """The averages over all examples: by name float64 arrays, one value for each channel.
 
         Raises:
-            PlanError: they are the same for every channel of every group.
+            PlanError: the averages are the same for every channel of every group.
         """
         means = {
             name: [total / max(1, self._examples) for total in totals]
@@ -321,7 +321,7 @@ def _twins(channels: Channels, runner: Graph) -> Iterator[Contraction]:
     """For each sum over channels, the one of the graph that is run.
 
     Raises:
-        PlanError: there is none that fits.
+        PlanError: the graph that is run has no sum that corresponds to one of the original.
     """
     if runner is channels.graph:
         yield from channels.contractions

@@ -187,7 +187,7 @@ def _same_signature(first: Graph, second: Graph) -> None:
     """Refuses two graphs that are not of one network.
 
     Raises:
-        GraphslimError: they differ in inputs, in outputs, or in the shapes of those.
+        GraphslimError: the graphs differ in inputs, in outputs, or in the shapes of those.
     """
     for what, names, others in (
         ("inputs", first.inputs, second.inputs),

@@ -131,13 +131,7 @@ def _merge_axis(op: OpVisit, facts: Sequence[Fact], axis: int) -> Tuple[Optional
         shapes = " and ".join([str(list(known.shape or ())) for known in facts])
         raise AnalysisError(f"a {op.node.op} of shapes {shapes}, which do not fit", op.node.name)
     arrays = [known.channels(axis) for known in wide or facts]
-    first = next((ids for ids in arrays if ids is not None), None)
-    if first is None:
-        return (sizes.pop() if sizes else None) if wide else 1, None
-    for ids in arrays:
-        if ids is not first:
-            op.tie(first, ids)
-    return len(first), (first if all(ids is not None for ids in arrays) else None)
+    return (sizes.pop() if sizes else None) if wide else 1, op.tie_all(arrays)
 
 
 @channel_rule(*BIASES)

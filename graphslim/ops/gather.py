@@ -53,8 +53,7 @@ def _picked(op: OpVisit, array: Ids) -> List[Ids]:
         return [array[numbers.astype(np.int64)]]
     op.literal(1)
     op.pin(array, "it is gathered by positions that are not a constant vector")
-    for ids in indices.ids:
-        op.pin(ids, "it says what is gathered")
+    op.pin_others(1, (), "it says what is gathered")
     return [None] * (indices.rank or 0)
 
 
@@ -79,8 +78,7 @@ def gather_nd(op: OpVisit) -> Fact:
     """Pins the axes that are picked from, and keeps the others."""
     data, indices = op[0], op[1]
     depth = indices.size(-1)
-    for ids in indices.ids:
-        op.pin(ids, "it says what is gathered")
+    op.pin_others(1, (), "it says what is gathered")
     if data.shape is None or indices.shape is None or depth is None:
         op.pin_all("it is gathered in a way that is not followed")
         return UNKNOWN

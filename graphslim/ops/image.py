@@ -18,17 +18,10 @@ _DRAWN = ("DrawBoundingBoxes", "DrawBoundingBoxesV2")
 _WARPS = ("ImageProjectiveTransformV2", "ImageProjectiveTransformV3")
 
 
-def _placed(op: OpVisit, first: int, why: str) -> None:
-    """Pins what the inputs from `first` on hold: where something is taken from."""
-    for known in op.facts[first:]:
-        for ids in known.ids:
-            op.pin(ids, why)
-
-
 @channel_rule("CropAndResize")
 def crop_and_resize(op: OpVisit) -> Fact:
     """As many crops as there are boxes, each with the channels of the image."""
-    _placed(op, 1, "it says what is cropped")
+    op.pin_inputs(1, "it says what is cropped")
     op.pin_others(0, (3,), "it is cropped")
     shape = (op[1].size(0), *stated_sizes(op, 3), op[0].size(3))
     return fact(shape, {3: op[0].channels(3)})
@@ -79,7 +72,7 @@ def patches_value(op: ValueVisit) -> Any:
 def warped(op: OpVisit) -> Fact:
     """Every channel of an image is moved alike."""
     size = 1 if op.node.op == "ScaleAndTranslate" else 2
-    _placed(op, 1, "it says how an image is warped")
+    op.pin_inputs(1, "it says how an image is warped")
     if op[0].shape is None:
         return UNKNOWN
     op.pin_others(0, (0, 3), "it is warped")
@@ -97,7 +90,7 @@ def warped_value(op: ValueVisit) -> Any:
 @channel_rule("AdjustContrastv2")
 def contrast(op: OpVisit) -> Fact:
     """Stretches each channel about its own mean over space."""
-    _placed(op, 1, "a contrast is adjusted by it")
+    op.pin_inputs(1, "a contrast is adjusted by it")
     return op[0].without_value()
 
 
@@ -114,7 +107,7 @@ def colours(op: OpVisit) -> Fact:
     """Mixes the channels, which are colours."""
     for ids in op[0].ids[-1:]:
         op.pin(ids, ComputedSize("its channels are colours that are computed with"))
-    _placed(op, 1, ComputedSize("colours are computed with it"))
+    op.pin_inputs(1, ComputedSize("colours are computed with it"))
     return op[0].without_value()
 
 
@@ -122,7 +115,7 @@ def colours(op: OpVisit) -> Fact:
 def reverse_sequence(op: OpVisit) -> Fact:
     """Reverses a part of one axis, as long as another tensor says for each example."""
     why = "a part of it is reversed, as long as another tensor says"
-    _placed(op, 1, why)
+    op.pin_inputs(1, why)
     for key in ("seq_dim", "batch_dim"):
         op.pin(op[0].channels(int(op.node.attrs.get(key, 0))), why)
     return op[0].without_value()

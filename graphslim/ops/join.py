@@ -32,7 +32,7 @@ def concat(op: OpVisit) -> Fact:
             ids.append(_joined(op, parts, axis))
         else:
             shape.append(next((size for size in sizes if size is not None), None))
-            ids.append(_tied(op, [part.channels(axis) for part in parts]))
+            ids.append(op.tie_all([part.channels(axis) for part in parts]))
     return Fact(tuple(shape), tuple(ids))
 
 
@@ -52,16 +52,6 @@ def _joined(op: OpVisit, parts: Sequence[Fact], axis: int) -> Ids:
     for ids in arrays:
         op.pin(ids, "it is concatenated with an axis that is not followed")
     return None
-
-
-def _tied(op: OpVisit, arrays: Sequence[Ids]) -> Ids:
-    """Ties axes that are one; one without ids pins the others."""
-    first = next((ids for ids in arrays if ids is not None), None)
-    if first is not None:
-        for ids in arrays:
-            if ids is not first:
-                op.tie(first, ids)
-    return first if all(ids is not None for ids in arrays) else None
 
 
 def _beside(parts: Sequence[Any], rank: int) -> List[np.ndarray]:
@@ -144,7 +134,7 @@ def pack(op: OpVisit) -> Fact:
     for axis in range(rank):
         sizes = [part.size(axis) for part in facts]
         shape.append(next((size for size in sizes if size is not None), None))
-        ids.append(_tied(op, [part.channels(axis) for part in facts]))
+        ids.append(op.tie_all([part.channels(axis) for part in facts]))
     return Fact((*shape[:at], len(facts), *shape[at:]), (*ids[:at], None, *ids[at:]))
 
 

@@ -179,11 +179,9 @@ def _merged(op: OpVisit, places: Sequence[Tuple[int, int]]) -> Tuple[Optional[in
     stated = {sizes[place] for place in wide} - {None}
     if len(stated) > 1:
         raise AnalysisError(f"axes of sizes {sorted(stated)} meet", op.node.name)  # type: ignore
-    first = arrays[wide[0]]
-    for place in wide[1:]:
-        op.tie(first, arrays[place])
-        first = arrays[place] if first is None else first
-    return (stated.pop() if stated else None), first
+    kept = [arrays[place] for place in wide]
+    op.tie_all(kept)
+    return (stated.pop() if stated else None), next((ids for ids in kept if ids is not None), None)
 
 
 def _sum_over(

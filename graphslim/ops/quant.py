@@ -67,8 +67,7 @@ def _tie_ranges(op: OpVisit, axis: Optional[int]) -> Tuple[Fact, Fact]:
         if axis is not None and bounds.rank == 1:
             op.tie(op[0].channels(axis), bounds.channels(0))
         else:
-            for ids in bounds.ids:
-                op.pin(ids, AcrossChannels("it is the range of a whole tensor"))
+            op.pin_others(index, (), AcrossChannels("it is the range of a whole tensor"))
     return op[1], op[2]
 
 

@@ -173,8 +173,7 @@ def unsorted_segments(op: OpVisit) -> Fact:
 
 def _joined(op: OpVisit, count: int) -> Fact:
     data, why = op[0], "its positions are joined in segments"
-    for ids in op[1].ids:
-        op.pin(ids, why)
+    op.pin_others(1, (), why)
     if data.shape is None or count == 0:
         op.pin_all(why)
         return UNKNOWN

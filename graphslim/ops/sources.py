@@ -82,9 +82,7 @@ def ensured_value(op: ValueVisit) -> Any:
 @channel_rule("Print")
 def printed(op: OpVisit) -> Fact:
     """Passes its first input on; what is printed beside it stays."""
-    for known in op.facts[1:]:
-        for ids in known.ids:
-            op.pin(ids, "it is printed")
+    op.pin_inputs(1, "it is printed")
     return op[0]
 
 
@@ -169,9 +167,7 @@ _RANDOM = (
 @channel_rule("Fill", *_RANDOM)
 def filled(op: OpVisit) -> Fact:
     """Numbers of the shape count the channels that they make."""
-    for known in op.facts[1:]:
-        for ids in known.ids:
-            op.pin(ids, "random numbers are drawn by it")
+    op.pin_inputs(1, "random numbers are drawn by it")
     return op.sized(0)
 
 
@@ -261,8 +257,7 @@ def switch(op: OpVisit) -> List[Fact]:
 
     Numbers are passed on without their origin: a constant is not rewritten through a Switch.
     """
-    for ids in op[1].ids:
-        op.pin(ids, "it is the condition of a Switch")
+    op.pin_inputs(1, "it is the condition of a Switch")
     return [op[0]._replace(origins=None)] * 2
 
 
@@ -293,11 +288,7 @@ def _merge_axis(op: OpVisit, axis: int) -> Tuple[Optional[int], Ids]:
         for ids in arrays:
             op.pin(ids, _DIFFERS)
         return None, None
-    for ids in arrays[1:]:
-        if ids is not None or arrays[0] is not None:
-            op.tie(arrays[0], ids)
-    size = None if None in sizes else sizes.pop()
-    return size, None if any(ids is None for ids in arrays) else arrays[0]
+    return None if None in sizes else sizes.pop(), op.tie_all(arrays)
 
 
 @value_rule(*MERGES)

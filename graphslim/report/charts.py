@@ -78,7 +78,7 @@ def histogram(scores: Sequence[float], removed: Sequence[int], label: str) -> st
     cut = cut_between(scores, removed)
     axis = _Axis(values, cut)
     edges = axis.edges
-    stay, leave = [np.histogram(axis.place(values[one]), edges)[0] for one in (~gone, gone)]
+    stay, leave = [np.histogram(axis.place(values[mask]), edges)[0] for mask in (~gone, gone)]
     figure, axes = _figure(2.3, 1.15)
     axes.stairs(stay, edges, fill=True, color=_COLOURS["kept"])
     axes.stairs(stay + leave, edges, baseline=stay, fill=True, color=_COLOURS["gone"])

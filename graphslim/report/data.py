@@ -137,7 +137,7 @@ def collect(
     """
     channels = analyse(before)
     costs = [cost(before), cost(after)]
-    macs = [one.macs for one in costs]
+    macs = [total.macs for total in costs]
     prunable = [len(group) for group in channels.groups if group.prunable]
     return Report(
         plan.model,
@@ -168,7 +168,7 @@ def find_parts(before: Graph, after: Graph) -> Tuple[Part, ...]:
     blocks = after.blocks or before.blocks
     kinds = {block.name: block.kind for block in blocks}
     inside: Dict[str, str] = {}
-    for block in sorted(blocks, key=lambda one: -len(one.nodes)):
+    for block in sorted(blocks, key=lambda entry: -len(entry.nodes)):
         for name in block.nodes:
             inside.setdefault(name, block.name)
     owner = owners(before, inside)
@@ -176,13 +176,13 @@ def find_parts(before: Graph, after: Graph) -> Tuple[Part, ...]:
     layers: Dict[str, List[Layer]] = {}
     for node in before.order():
         if is_layer(node):
-            found = layers.setdefault(owner[node.name], [])
+            part_layers = layers.setdefault(owner[node.name], [])
             width = _width(before, node.name)
             if width is not None:
                 after_width = _width(after, node.name) if node.name in after else 0
                 pair = (width, width if after_width is None else after_width)
                 pinned = _pinned(before, node.name, width)
-                found.append(Layer(node.name, node.op, pair, pinned))
+                part_layers.append(Layer(node.name, node.op, pair, pinned))
     # What belongs to no layer is shown if it costs something.
     names = [*layers, *[name for name in spends[0] if name not in layers]]
     return tuple(
@@ -197,7 +197,7 @@ def find_parts(before: Graph, after: Graph) -> Tuple[Part, ...]:
 def _part(
     name: str, kind: Optional[str], layers: Sequence[Layer], spends: Sequence[Mapping[str, Cost]]
 ) -> Part:
-    first, second = [one.get(name, NOTHING) for one in spends]
+    first, second = [spend.get(name, NOTHING) for spend in spends]
     known = first.macs is not None and second.macs is not None
     return Part(
         name,
@@ -222,14 +222,14 @@ def _pinned(graph: Graph, name: str, width: int) -> int:
 
 
 def _walls(channels: Channels) -> Tuple[Wall, ...]:
-    found: Dict[str, List[Tuple[str, int, str]]] = {}
+    by_reason: Dict[str, List[Tuple[str, int, str]]] = {}
     for group in channels.groups:
         if group.pinned_by is not None:
             entry = (group.id, len(group), group.pinned_at or "")
-            found.setdefault(group.pinned_by, []).append(entry)
+            by_reason.setdefault(group.pinned_by, []).append(entry)
     walls = [
         Wall(reason, remedy(reason, channels.graph), tuple(groups))
-        for reason, groups in found.items()
+        for reason, groups in by_reason.items()
     ]
     return tuple(sorted(walls, key=lambda wall: (-wall.channels, wall.reason)))
 
@@ -252,19 +252,19 @@ def owners(graph: Graph, inside: Mapping[str, str]) -> Dict[str, str]:
         by node, the name of a block, of a layer, or `REST`.
     """
     order = graph.order()
-    found = {node.name: inside[node.name] for node in order if node.name in inside}
+    owner = {node.name: inside[node.name] for node in order if node.name in inside}
     for node in order:
-        if node.name not in found and is_layer(node):
-            found[node.name] = node.name
-        elif node.name not in found:
-            known = [port.node for port in graph.data_inputs(node) if port.node in found]
+        if node.name not in owner and is_layer(node):
+            owner[node.name] = node.name
+        elif node.name not in owner:
+            known = [port.node for port in graph.data_inputs(node) if port.node in owner]
             if known:
-                found[node.name] = found[known[0]]
+                owner[node.name] = owner[known[0]]
     for node in reversed(order):
-        if node.name not in found:
-            readers = [use.node for use in graph.uses_of(node) if use.node in found]
-            found[node.name] = found[readers[0]] if readers else REST
-    return found
+        if node.name not in owner:
+            readers = [use.node for use in graph.uses_of(node) if use.node in owner]
+            owner[node.name] = owner[readers[0]] if readers else REST
+    return owner
 
 
 def spent(graph: Graph, owner: Mapping[str, str]) -> Dict[str, Cost]:

@@ -78,8 +78,8 @@ def _head(report: Report) -> str:
 
 
 def _asked(report: Report, what: str) -> Optional[float]:
-    found = report.achieved
-    return found.asked if found is not None and found.what == what else None
+    achieved = report.achieved
+    return achieved.asked if achieved is not None and achieved.what == what else None
 
 
 def _tile(what: str, pair: Optional[Pair], asked: Optional[float]) -> str:
@@ -101,15 +101,15 @@ def _tile(what: str, pair: Optional[Pair], asked: Optional[float]) -> str:
 
 
 def _budget(report: Report) -> str:
-    found = report.achieved
-    if found is None:
+    outcome = report.achieved
+    if outcome is None:
         return ""
-    what = _ASKED.get(found.what)
+    what = _ASKED.get(outcome.what)
     subject = f"of the {what} remain" if what else "of the channels in scope go"
-    if found.what not in _ASKED and found.what != "ratio":
-        subject = found.what
-    asked, achieved = f"{100 * found.asked:.4g} %", f"{100 * found.achieved:.4g} %"
-    reason = f"<br>{escape(found.reason)}" if found.reason else ""
+    if outcome.what not in _ASKED and outcome.what != "ratio":
+        subject = outcome.what
+    asked, achieved = f"{100 * outcome.asked:.4g} %", f"{100 * outcome.achieved:.4g} %"
+    reason = f"<br>{escape(outcome.reason)}" if outcome.reason else ""
     return (
         f'<div class="card"><strong>Asked for {asked}, achieved {achieved}</strong>'
         f'<span class="soft">{escape(subject)}{reason}</span></div>'
@@ -213,7 +213,7 @@ def _figure(group: GroupPlan, names: Names) -> str:
 
 
 def _outputs(report: Report) -> str:
-    agreements = [one for one in (report.change, report.surgery) if one is not None]
+    agreements = [outputs for outputs in (report.change, report.surgery) if outputs is not None]
     if not agreements:
         return _section("What became of the outputs?", "They were not compared.")
     inputs = agreements[0].inputs
@@ -230,7 +230,7 @@ def _outputs(report: Report) -> str:
             " The masked original is the network with the weights that read removed channels set "
             "to zero, which the pruned one has to equal within the dashed line."
         )
-    cards = "".join([_agreement(one, one is report.surgery) for one in agreements])
+    cards = "".join([_agreement(outputs, outputs is report.surgery) for outputs in agreements])
     return _section("What became of the outputs?", lead, f'<div class="two">{cards}</div>')
 
 
@@ -298,9 +298,9 @@ def _settings(report: Report) -> str:
 def _said(value: object) -> str:
     """A setting as text; empty for one that says nothing."""
     if isinstance(value, dict):
-        return ", ".join([f"{key} {_said(one)}" for key, one in value.items()])
+        return ", ".join([f"{key} {_said(item)}" for key, item in value.items()])
     if isinstance(value, (list, tuple)):
-        return ", ".join([_said(one) for one in value])
+        return ", ".join([_said(item) for item in value])
     return "" if value is None else str(value)
 
 
@@ -325,8 +325,8 @@ def _part(part: Part, widest: int, names: Names) -> str:
 
 def _layer(layer: Layer, name: str, widest: int) -> str:
     before, after = layer.width
-    held = f", {plural(layer.pinned, 'channel')} pinned" if layer.pinned else ""
-    hint = f"{layer.name} ({layer.op}): {before} -> {after} channels{held}"
+    pinned = f", {plural(layer.pinned, 'channel')} pinned" if layer.pinned else ""
+    hint = f"{layer.name} ({layer.op}): {before} -> {after} channels{pinned}"
     # The square root keeps narrow layers in sight beside wide ones.
     length = 100 * (before / widest) ** 0.5
     stays = 100 * after / before if before else 0
@@ -359,11 +359,11 @@ def costs(parts: Sequence[Part], names: Names) -> str:
 def _cost_list(
     title: str, parts: Sequence[Part], names: Names, of: Callable[[Part], Optional[Pair]]
 ) -> str:
-    found = [(part, of(part)) for part in parts]
-    known = [(part, pair) for part, pair in found if pair is not None and any(pair)]
-    known.sort(key=lambda one: -one[1][0])
+    costs = [(part, of(part)) for part in parts]
+    known = [(part, pair) for part, pair in costs if pair is not None and any(pair)]
+    known.sort(key=lambda entry: -entry[1][0])
     head = f"<h3>{title}</h3>"
-    if not known or len([one for one in found if one[1] is None]):
+    if not known or len([entry for entry in costs if entry[1] is None]):
         text = "Not known: the size of an input is open; give it with --input-shape."
         return f'<div>{head}<p class="soft">{text}</p></div>'
     most = max([max(pair) for _, pair in known])

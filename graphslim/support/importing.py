@@ -41,7 +41,8 @@ def definition(defined: object) -> Iterator[None]:
         defined: the function or class that is being registered.
 
     Raises:
-        GraphslimError: it is refused, and is not part of a module that is imported here.
+        GraphslimError: the definition is refused, and is not part of a module that is imported
+            here.
     """
     try:
         yield
@@ -92,7 +93,7 @@ def import_named(name: str, attribute: str) -> ModuleType:
         attribute: what is wanted of it.
 
     Raises:
-        ImportError: there is none; a user's module may raise anything else, too.
+        ImportError: there is no such module; a user's module may raise anything else, too.
         GraphslimError: what is wanted is a definition that was refused.
     """
     key = _key_of(name)

@@ -137,7 +137,7 @@ def require_shallow(tree: Any) -> None:
     """Refuses dicts and lists that are nested deeper than `DEEPEST`, or in themselves.
 
     Raises:
-        ValueError: they are nested deeper, or in themselves.
+        ValueError: the tree is nested deeper, or contains itself.
     """
     level = [tree]
     for _ in range(DEEPEST):
