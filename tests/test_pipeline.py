@@ -8,6 +8,8 @@ from typing import Any, List
 
 import pytest
 
+import graphslim as gs
+from graphslim.criteria import registry as criteria_registry
 from graphslim.errors import GraphslimError, PassError
 from graphslim.graphdef import load
 from graphslim.ir import DType, Graph, Port
@@ -25,6 +27,7 @@ from graphslim.pipeline import (
     register,
     registry,
 )
+from graphslim.support import plugins
 from graphslim.support.importing import DefinitionWarning
 from graphslim.testing import from_text, to_text
 
@@ -273,8 +276,8 @@ def test_plugins_are_loaded_once(clean_registry: None, monkeypatch: Any) -> None
         loads.append(1)
         register(Touch)
 
-    monkeypatch.setattr(registry, "_loaded", False)
-    monkeypatch.setattr(registry, "_entry_points", lambda: [Point(plug)])
+    monkeypatch.setattr(plugins, "_loaded", False)
+    monkeypatch.setattr(plugins, "_entry_points", lambda: [Point(plug)])
     assert passes()["touch"] is Touch
     assert find_pass("touch") is Touch
     assert loads == [1]
@@ -290,8 +293,8 @@ def test_a_plugin_that_fails_is_told_and_blocks_no_other(
         register(type("Nameless", (Touch,), {"name": ""}))
         register(Touch)
 
-    monkeypatch.setattr(registry, "_loaded", False)
-    monkeypatch.setattr(registry, "_entry_points", lambda: [Point(broken), Point(half_broken)])
+    monkeypatch.setattr(plugins, "_loaded", False)
+    monkeypatch.setattr(plugins, "_entry_points", lambda: [Point(broken), Point(half_broken)])
     with pytest.warns(DefinitionWarning) as told:
         assert passes()["touch"] is Touch
     assert [str(one.message) for one in told] == [
@@ -300,8 +303,21 @@ def test_a_plugin_that_fails_is_told_and_blocks_no_other(
     ]
 
 
+def test_a_plugin_may_bring_a_criterion(clean_registry: None, monkeypatch: Any) -> None:
+    def plug() -> None:
+        @gs.criterion("theirs")
+        def theirs(weights: Any) -> Any:
+            """Theirs."""
+
+    monkeypatch.setattr(criteria_registry, "_CRITERIA", dict(gs.criteria()))
+    monkeypatch.setattr(plugins, "_loaded", False)
+    monkeypatch.setattr(plugins, "_entry_points", lambda: [Point(plug)])
+    assert criteria_registry.find_criterion("theirs").source == "Theirs."
+    assert "theirs" in gs.criteria()
+
+
 def test_entry_points_are_read() -> None:
-    assert isinstance(registry._entry_points(), list)
+    assert isinstance(plugins._entry_points(), list)
 
 
 def test_a_finder_without_a_pattern_is_told(graph: Graph) -> None:

@@ -28,6 +28,7 @@ from graphslim.graphdef.signature import settle
 from graphslim.ir import Graph, Port
 from graphslim.measure.images import Images
 from graphslim.plans import Plan
+from graphslim.support.plugins import load_plugins
 
 if TYPE_CHECKING:
     from graphslim.checkpoint import Trained
@@ -70,6 +71,7 @@ class Reading(NamedTuple):
             LoadError: the path holds no model, or the options do not fit it.
         """
         _prepare(path)
+        load_plugins()  # the rules of ops that they bring
         return load(path, **self._asdict())
 
     def open(self, prefix: str) -> Trained:

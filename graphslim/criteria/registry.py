@@ -8,6 +8,7 @@ from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple, TypeVar
 
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.support.importing import definition, import_named
+from graphslim.support.plugins import load_plugins
 from graphslim.support.text import meant
 
 KINDS = ("weights", "responses", "gradients")
@@ -91,6 +92,7 @@ def criterion(
 
 def criteria() -> Dict[str, Criterion]:
     """All registered criteria by name, in the order in which they were registered."""
+    load_plugins()
     return dict(_CRITERIA)
 
 
@@ -105,6 +107,8 @@ def find_criterion(name: str) -> Criterion:
     """
     if ":" in name:
         return _imported(name)
+    if name not in _CRITERIA:
+        load_plugins()
     if name not in _CRITERIA:
         hint = meant(name, _CRITERIA)
         if name.endswith(".py"):

@@ -340,8 +340,8 @@ def check(tree: Any, where: str) -> None:
     try:
         _validator()(tree)
     except JsonSchemaValueException as fault:
-        place = fault.name[len("data") :].lstrip(".")
-        what = _fault(fault.rule, fault.rule_definition, fault.value, fault.definition)
+        place = (fault.name or "")[len("data") :].lstrip(".")
+        what = _fault(fault.rule or "", fault.rule_definition, fault.value, fault.definition)
         text = f"{place}: {what}" if place else what
         raise PlanError(text, where, "edit it, or make it again") from None
 

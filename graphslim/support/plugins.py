@@ -1,0 +1,50 @@
+"""What other packages bring by an entry point: passes, criteria, patterns and rules of ops."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any, List
+
+from graphslim.errors import PassError
+from graphslim.support.importing import collecting, metadata, warn_of
+
+ENTRY_POINTS = "graphslim.passes"
+"""Group of entry points, and name of the package of built-in passes."""
+_loaded = False
+
+
+def load_plugins() -> None:
+    """Imports the built-in passes, then every entry point of the group, once.
+
+    A plug-in that fails is told by a `DefinitionWarning`, and blocks no other.
+
+    Raises:
+        PassError: the built-in passes are not installed.
+    """
+    global _loaded
+    if _loaded:
+        return
+    _loaded = True
+    try:
+        importlib.import_module(ENTRY_POINTS)
+    except ImportError as error:
+        _loaded = False
+        raise PassError(
+            f"the built-in passes are not installed: {error}",
+            ENTRY_POINTS,
+            "pip install -e . in the checkout",
+        ) from None
+    for point in _entry_points():
+        try:
+            refused = collecting(point.load)
+        except Exception as error:  # a plug-in may raise anything
+            told = PassError(f"{type(error).__name__}: {error}", hint="update or remove it")
+            refused = [(point, told)]
+        warn_of(refused, f"plug-in {point.name}")
+
+
+def _entry_points() -> List[Any]:
+    found: Any = metadata().entry_points()
+    if hasattr(found, "select"):
+        return list(found.select(group=ENTRY_POINTS))
+    return list(found.get(ENTRY_POINTS, []))
