@@ -359,7 +359,8 @@ def _validator() -> Callable[[Any], Any]:
 def _fault(rule: str, limit: Any, value: Any, schema: Mapping[str, Any]) -> str:
     """What is wrong with a value that breaks a rule of the schema, in words."""
     if rule == "required":
-        return f"lacks {next(key for key in limit if key not in value)!r}"
+        absent = next(key for key in limit if key not in value)
+        return f"lacks {absent!r}, which a plan needs"
     if rule == "additionalProperties":
         unknown = next(key for key in value if key not in schema["properties"])
         return f"has {unknown!r}, which a plan has not"
