@@ -74,7 +74,7 @@ class TrainingVisit(OpVisit):
         return known
 
     def number(self, ids: np.ndarray) -> float:
-        """An origin (see `analysis.sizes`) of a number that counts these channels."""
+        """An origin (see `channels.origins`) of a number that counts these channels."""
         origin: float = self._walk.sizes.number(ids)
         return origin
 
