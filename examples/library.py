@@ -14,7 +14,7 @@ def main(model: str, target: str) -> None:
     """Removes the dead channels of a model, checks that the outputs stay, writes the result."""
     graph = gs.load(model)
 
-    # Only a wish so far: which channels of which groups, and every constant that it cuts.
+    # Nothing is changed so far: which channels of which groups, and every constant that it cuts.
     plan = gs.plan(graph, scope="all")
     for group in plan.groups:
         print(f"{group.block or group.id}: {len(group.removed)} of {group.channels} channels")

@@ -11,7 +11,8 @@ from graphslim.errors import LoadError
 from graphslim.graphdef.signature import ShapesLike
 from graphslim.ir import Block, Graph
 from graphslim.pipeline import FindBlocks, Pipeline, passes
-from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_given, read_settings, settings_of
+from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_given
+from graphslim.plans.options import takes
 from graphslim.support.garbage import pause_gc
 from graphslim.support.progress import Tick, silent
 
@@ -119,104 +120,45 @@ def finders() -> List[str]:
     )
 
 
+@takes(Selection)
 def plan(
     graph: Graph,
     *,
     removed: Optional[Mapping[str, Sequence[int]]] = None,
-    dead_below: float = DEAD_BELOW,
-    criterion: Optional[str] = None,
-    threshold: Optional[float] = None,
-    ratio: Optional[float] = None,
-    macs: Optional[float] = None,
-    params: Optional[float] = None,
-    size: Optional[float] = None,
-    latency: Optional[float] = None,
-    rank: str = "global",
-    aggregate: Optional[str] = None,
-    scope: str = "all",
-    only: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    multiple_of: Optional[int] = None,
-    rounding: str = "kept",
-    min_channels: int = 1,
-    max_ratio: float = 1.0,
-    settings: Union[None, str, os.PathLike[str], Mapping[str, Any]] = None,
-    seed: int = 0,
     data: Data = None,
-    loss_output: Optional[str] = None,
+    seed: int = 0,
     batch: int = 1,
-    threads: int = 1,
     progress: Tick = silent,
+    **options: Any,
 ) -> Plan:
     """What to remove: dead channels, those that a criterion chooses, or those that you name.
 
     Args:
         graph: the graph; it is not changed, but for its blocks being found.
         removed: by group id, the channels to remove whatever they do; nothing is then folded.
-        dead_below: weights of smaller magnitude count as zero; 0 for exact zeros alone.
-        criterion: what scores channels, a name or `file.py:function`; `graphslim.criteria` lists
-            them. Without one, dead channels go. With one, one of the next six says how many go.
-        threshold: those whose own score is beyond it: above for a criterion of redundancy, below
-            for others.
-        ratio: this share of the channels in scope.
-        macs, params, size, latency: so many that this share of the network's multiply-accumulates,
-            parameters, bytes or measured time remains.
-        rank: `global` lets all channels compete, `local` takes the same share of each group.
-        aggregate: how the scores of one group's parameters become one; by default as the criterion
-            has it: `mean`, and `first` for redundancy.
-        scope: `all`, or `blocks` for channels inside recognised blocks alone.
-        only, exclude: globs over group ids and block names.
-        multiple_of: keep a multiple of so many channels per group (default: 4 in blocks, else 1
-            for dead channels and 8 for chosen ones).
-        rounding: `kept`, or `removed` to remove a multiple, as the published method does.
-        min_channels: keep at least so many channels per group.
-        max_ratio: the largest share of a group's channels that may go.
-        settings: what holds for some groups instead: globs to mappings, or a file of that.
-        seed: for the criterion `random` and for random inputs.
         data: sample inputs, for criteria that look at what channels answer: a path, `Images`
             of a path with their preprocessing, or arrays by input name; else random ones.
-        loss_output: the tensor that gradients are taken of; by default the outputs.
+        seed: for the criterion `random` and for random inputs.
         batch: examples per run, where the graph leaves that open.
-        threads: threads within an op while latency is measured.
         progress: told of what takes long; see `graphslim.support.progress`.
+        **options: those of `Selection`, which describes each; `settings` may be a file, or globs
+            and mappings. Without a criterion, dead channels go.
 
     Raises:
-        PlanError: the wish makes no sense for this graph, or cannot be met.
+        PlanError: the selection makes no sense for this graph, or cannot be met.
         AnalysisError: the graph contradicts itself.
         GraphslimError: sample inputs do not fit.
         RuntimeUnavailable: the graph has to run, and TensorFlow is not there.
     """
     # Reading and inspecting a graph take none of this.
     from graphslim.measure.samples import Samples
-    from graphslim.planner import Means, make_plan
+    from graphslim.planner import make_plan
 
     find_blocks(graph)
     if removed is not None:
         return plan_given(graph, removed)
-    wish = Selection(
-        scope=scope,
-        only=tuple(only),
-        exclude=tuple(exclude),
-        multiple_of=multiple_of,
-        min_channels=min_channels,
-        rounding=rounding,
-        max_ratio=max_ratio,
-        rank=rank,
-        criterion=criterion,
-        aggregate=aggregate,
-        seed=seed,
-        threshold=threshold,
-        ratio=ratio,
-        macs=macs,
-        params=params,
-        size=size,
-        latency=latency,
-        by_name=read_settings(os.fspath(settings))
-        if isinstance(settings, (str, os.PathLike))
-        else settings_of(settings),
-    )
-    samples = Samples(data, loss_output, batch, progress)
-    return make_plan(graph, wish, Means(samples, threads, dead_below, progress))
+    selection = Selection.of(seed=seed, **options)
+    return make_plan(graph, selection, Samples(data, batch, progress))
 
 
 def soft_prune(

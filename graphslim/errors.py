@@ -8,15 +8,12 @@ from typing import Dict, Match, Optional
 _LONGEST = {"where": 200, "what": 400, "hint": 500}
 """Characters of each part of a message that are shown; names from a file may be of any length."""
 
-_KEYWORDS: Dict[str, str] = {
+KEYWORDS: Dict[str, str] = {
     **{
         name: name.replace("-", "_")
         for name in (
-            *("inputs", "outputs", "signature", "meta", "inference-meta", "averages", "criterion"),
-            *("threshold", "ratio", "macs", "params", "size", "latency", "rank", "aggregate"),
-            *("scope", "only", "exclude", "multiple-of", "rounding", "min-channels", "max-ratio"),
-            *("dead-below", "settings", "seed", "data", "loss-output", "batch", "threads"),
-            *("tolerance", "runs", "warmup", "for-tf"),
+            *("inputs", "outputs", "signature", "meta", "inference-meta", "averages"),
+            *("seed", "data", "batch", "tolerance", "runs", "warmup", "for-tf"),
         )
     },
     **{name: f"{name.replace('-', '_')}=True" for name in ("force", "fold", "allow-unconverged")},
@@ -24,7 +21,10 @@ _KEYWORDS: Dict[str, str] = {
     "tag": "tags",
     "no-meta": "write_meta=False",
 }
-"""What the library calls the options of the command line; those that it has not are left out."""
+"""What the library calls the options of the command line; those that it has not are left out.
+
+What a selection declares (`plans.options`) joins them.
+"""
 _OPTION = re.compile(
     r"(?<![\w-])--(?:(input-shape) ([^\s=]+)=((?:\d+|\?|\.{3})(?:,(?:\d+|\?))*)"
     r"|(criterion) (\w+)|([a-z][a-z-]*[a-z])(?: (\d[\d.e-]*\d|\d))?)(?![\w-])"
@@ -49,9 +49,9 @@ def _keyword(match: Match[str]) -> str:
         return f'input_shapes={{"{name}": [{shape}]}}'
     if criterion:
         return f'criterion="{criterion}"'
-    if other not in _KEYWORDS:
+    if other not in KEYWORDS:
         return match.group()
-    return _KEYWORDS[other] + ("" if number is None else f"={number}")
+    return KEYWORDS[other] + ("" if number is None else f"={number}")
 
 
 class GraphslimError(Exception):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from dataclasses import dataclass, replace
+from typing import Any, Dict, List, Mapping, Tuple
 
 from graphslim.channels.groups import analyse
 from graphslim.criteria import Scores, check_aggregate, find_criterion, score
@@ -15,7 +15,6 @@ from graphslim.measure.sampled_scores import measure
 from graphslim.measure.samples import Examples, Samples, caution
 from graphslim.pipeline import Outcome, Pass
 from graphslim.plans import (
-    DEAD_BELOW,
     Achieved,
     Plan,
     Selection,
@@ -27,112 +26,107 @@ from graphslim.plans import (
 )
 from graphslim.rewrite import apply, apply_in_place
 from graphslim.runtime import run_as_shipped
-from graphslim.support.progress import Tick, silent
 from graphslim.support.text import percent, plural
 
-
-class Means(NamedTuple):
-    """What a plan may need besides the graph.
-
-    Attributes:
-        samples: sample inputs, for criteria that look at responses or gradients.
-        threads: threads within an op, for a latency budget; 0 for as many as there are cores.
-        dead_below: weights of smaller magnitude count as zero, where dead channels are wanted.
-        progress: told of what takes long.
-    """
-
-    samples: Samples = Samples()
-    threads: int = 1
-    dead_below: float = DEAD_BELOW
-    progress: Tick = silent
+RANDOM = Samples()
+"""Random inputs, where no others are given."""
 
 
-def make_plan(graph: Graph, wish: Selection, means: Optional[Means] = None) -> Plan:
+def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> Plan:
     """A plan for a selection: of dead channels, or of those that a criterion chooses.
 
     Args:
         graph: the graph; for scope `blocks`, or names of blocks, its blocks must have been found.
-        wish: the selection.
-        means: what it takes.
+        selection: the selection.
+        samples: inputs, for criteria that look at responses or gradients and for latency.
 
     Raises:
         PlanError: the selection makes no sense for this graph, or its budget cannot be met.
         GraphslimError: sample inputs do not fit, or the graph does not run where it has to.
         RuntimeUnavailable: the graph has to run, and TensorFlow is not there.
     """
-    means = means or Means()
-    if wish.criterion is None:
-        return plan_dead(graph, wish, means.dead_below)
-    criterion = find_criterion(wish.criterion)
-    if wish.aggregate is None:
-        wish = wish._replace(aggregate=criterion.aggregate)
-    if wish.latency is not None:
+    if selection.criterion is None:
+        return plan_dead(graph, selection)
+    criterion = find_criterion(selection.criterion)
+    if selection.aggregate is None:
+        selection = replace(selection, aggregate=criterion.aggregate)
+    if selection.latency is not None:
         # Before scores may load TensorFlow: what is timed has to be what will run.
         run_as_shipped()
     channels = analyse(graph)
-    groups = in_scope(graph, channels, wish)
-    check_possible(graph, channels, groups, wish)
-    check_aggregate(wish.aggregate or criterion.aggregate)
+    groups = in_scope(graph, channels, selection)
+    check_possible(graph, channels, groups, selection)
+    check_aggregate(selection.aggregate or criterion.aggregate)
     sampled = None
     if criterion.kind != "weights":
-        sampled = measure(graph, channels, groups, criterion, data=means.samples, seed=wish.seed)
+        sampled = measure(
+            graph,
+            channels,
+            groups,
+            criterion,
+            data=samples,
+            loss_output=selection.loss_output,
+            seed=selection.seed,
+        )
     scores = score(
         graph,
         channels,
         groups,
         criterion,
-        aggregate=wish.aggregate,
-        seed=wish.seed,
+        aggregate=selection.aggregate,
+        seed=selection.seed,
         sampled=sampled,
     )
     plan = (
-        plan_scored(graph, wish, scores)
-        if wish.latency is None
-        else _by_latency(graph, wish, scores, means)
+        plan_scored(graph, selection, scores)
+        if selection.latency is None
+        else _by_latency(graph, selection, scores, samples)
     )
-    found = _circumstances(graph, wish, scores, means)
-    if plan.removed == 0 and wish.threshold is not None and scores.own:
-        found["scores"] = scores_beyond(scores.own, wish)
-    return plan._replace(settings={**plan.settings, **found})
+    circumstances = _circumstances(graph, selection, scores, samples)
+    if plan.removed == 0 and selection.threshold is not None and scores.own:
+        circumstances["scores"] = scores_beyond(scores.own, selection)
+    return plan._replace(settings={**plan.settings, **circumstances})
 
 
-def _circumstances(graph: Graph, wish: Selection, scores: Scores, means: Means) -> Dict[str, Any]:
+def _circumstances(
+    graph: Graph, selection: Selection, scores: Scores, samples: Samples
+) -> Dict[str, Any]:
     """What a plan's settings say of how its scores came about, beside the selection."""
-    found: Dict[str, Any] = {}
+    settings: Dict[str, Any] = {}
     if scores.missing:
-        found["left_out"] = dict(scores.missing)
-    if is_sampled(wish):
-        if means.samples.data is None:
-            found["inputs"] = "random"
+        settings["left_out"] = dict(scores.missing)
+    if is_sampled(selection):
+        if samples.data is None:
+            settings["inputs"] = "random"
         else:
-            found["data"] = Examples(graph, means.samples).about.as_dict()
-        if means.samples.loss_output is not None:
-            found["loss_output"] = means.samples.loss_output
-    return found
+            settings["data"] = Examples(graph, samples).about.as_dict()
+        if selection.loss_output is not None:
+            settings["loss_output"] = selection.loss_output
+    return settings
 
 
-def is_sampled(wish: Selection) -> bool:
+def is_sampled(selection: Selection) -> bool:
     """Whether the network is run on sample inputs to choose its channels."""
-    return wish.criterion is not None and find_criterion(wish.criterion).kind != "weights"
+    return selection.criterion is not None and find_criterion(selection.criterion).kind != "weights"
 
 
 def cautions_of(graph: Graph, plan: Plan) -> List[str]:
     """What a person should know of a plan, one line each."""
-    found = [
+    texts = [
         f"{name} is left as it is: {why}" for name, why in plan.settings.get("left_out", {}).items()
     ]
     if plan.settings.get("inputs") == "random":
-        found.append(str(caution(graph, None)))
+        texts.append(str(caution(graph, None)))
     if "scores" in plan.settings:
-        found.append(_range_of(plan.settings))
+        texts.append(_range_of(plan.settings))
     latency = plan.settings.get("latency", {})
     if latency.get("noise", 0) > WITHIN:
-        found.append(
+        texts.append(
             f"the very same network differs from itself by {percent(latency['noise'])} here, and "
             f"the {latency['measured']['median']:.3g} measured is no more exact than that; measure "
             "where nothing else runs"
         )
-    return found
+    return texts
 
 
 def _range_of(settings: Mapping[str, Any]) -> str:
@@ -146,45 +140,45 @@ def _range_of(settings: Mapping[str, Any]) -> str:
             f"{plural(scores['beyond'], 'score')} beyond the threshold {threshold:g} are too few "
             f"for any group to lose channels by multiples of {settings['multiple_of']}"
         )
-    numbers = [f"{one:.4g}" for one in scores["quartiles"]]
+    numbers = [f"{score:.4g}" for score in scores["quartiles"]]
     return (
         f"{text}: scores of {settings['criterion']} are from {numbers[0]} to {numbers[4]}, half of "
         f"them between {numbers[1]} and {numbers[3]}, the median is {numbers[2]}"
     )
 
 
-def _by_latency(graph: Graph, wish: Selection, scores: Scores, means: Means) -> Plan:
+def _by_latency(graph: Graph, selection: Selection, scores: Scores, samples: Samples) -> Plan:
     """A plan whose latency was measured: predicted by a table, then held against the machine."""
-    assert wish.latency is not None
-    batch = means.samples.batch
+    assert selection.latency is not None
+    batch, threads, progress = samples.batch, selection.threads, samples.tick
 
     def timed(other: Graph) -> Bench:
-        return bench(graph, other, threads=means.threads, batch=batch, progress=means.progress)
+        return bench(graph, other, threads=threads, batch=batch, progress=progress)
 
     def own_noise() -> float:
         alone = timed(graph)
         return noise_of(alone.ratio, alone.runs)
 
-    noise = quiet_enough(wish.latency, own_noise)
-    setting = Setting(means.threads, batch, wish.step)
-    predictor = Predictor(graph, table_of(graph, setting, progress=means.progress))
+    noise = quiet_enough(selection.latency, own_noise)
+    setting = Setting(threads, batch, selection.step)
+    predictor = Predictor(graph, table_of(graph, setting, progress=progress))
 
     def plan_for(share: float) -> Tuple[Plan, float]:
-        plan = plan_scored(graph, wish._replace(latency=share), scores, predictor.share)
+        plan = plan_scored(graph, replace(selection, latency=share), scores, predictor.share)
         return plan, plan.achieved.achieved if plan.achieved else share
 
     def measured(plan: Plan) -> Spread:
         return timed(apply(graph, plan)).ratio
 
-    plan, promise = reach(wish.latency, plan_for, measured, noise=noise)
+    plan, promise = reach(selection.latency, plan_for, measured, noise=noise)
     return plan._replace(
         settings={
             **plan.settings,
-            "budget": {"latency": wish.latency},
-            "latency": {**promise.as_dict(), "threads": means.threads, "batch": batch},
+            "budget": {"latency": selection.latency},
+            "latency": {**promise.as_dict(), "threads": threads, "batch": batch},
         },
         achieved=Achieved(
-            "latency", wish.latency, round(promise.measured.median, 6), promise.reason
+            "latency", selection.latency, round(promise.measured.median, 6), promise.reason
         ),
     )
 
@@ -197,8 +191,8 @@ class RemoveChannels(Pass):
     what is left is half again.
 
     Attributes:
-        wish: the selection.
-        means: what it takes.
+        selection: what goes, with a criterion.
+        samples: inputs, for criteria that look at responses or gradients and for latency.
     """
 
     name = "remove-channels"
@@ -207,11 +201,11 @@ class RemoveChannels(Pass):
         "find-squeeze-excite": "scope `blocks` needs the blocks",
     }
 
-    wish: Selection
-    means: Means = Means()
+    selection: Selection
+    samples: Samples = RANDOM
 
     def run(self, graph: Graph) -> Outcome:
         """Plans and applies; the plan is in the outcome."""
-        plan = make_plan(graph, self.wish, self.means)
+        plan = make_plan(graph, self.selection, self.samples)
         apply_in_place(graph, plan)
         return Outcome(plan.removed > 0, (f"channels removed: {plan.removed}",), plan)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Optional, Tuple
 
 import graphslim as gs
 
@@ -14,9 +13,7 @@ class RemoveDeadChannels(gs.Pass):
     """Removes dead channels and folds the constants that they leave behind.
 
     Attributes:
-        dead_below: weights of smaller magnitude count as zero; 0 for exact zeros alone.
-        scope, only, exclude, multiple_of, min_channels, rounding, max_ratio, by_name: what may go;
-            see `graphslim.Selection`.
+        selection: what may go, and what counts as zero; it has no criterion.
 
     Before (channel 1 of three is never produced):
         x = Placeholder() dtype=float32 shape=<1,2,2,1>
@@ -39,28 +36,10 @@ class RemoveDeadChannels(gs.Pass):
         "find-squeeze-excite": "scope `blocks` needs the blocks",
     }
 
-    dead_below: float = gs.DEAD_BELOW
-    scope: str = "all"
-    only: Tuple[str, ...] = ()
-    exclude: Tuple[str, ...] = ()
-    multiple_of: Optional[int] = None
-    min_channels: int = 1
-    rounding: str = "kept"
-    max_ratio: float = 1.0
-    by_name: Tuple[Tuple[str, gs.GroupSettings], ...] = ()
+    selection: gs.Selection = gs.Selection()
 
     def run(self, graph: gs.Graph) -> gs.Outcome:
         """Plans and applies; the plan is in the outcome."""
-        wish = gs.Selection(
-            scope=self.scope,
-            only=self.only,
-            exclude=self.exclude,
-            multiple_of=self.multiple_of,
-            min_channels=self.min_channels,
-            rounding=self.rounding,
-            max_ratio=self.max_ratio,
-            by_name=self.by_name,
-        )
-        plan = gs.plan_dead(graph, wish, self.dead_below)
+        plan = gs.plan_dead(graph, self.selection)
         gs.apply_in_place(graph, plan)
         return gs.Outcome(plan.removed > 0, (f"channels removed: {plan.removed}",), plan)

@@ -33,6 +33,14 @@ def measured(graph: gs.Graph, name: str, group: str = "conv", **given: Any) -> L
     """The scores of one group, one array for each tensor that shows it."""
     channels = gs.analyse(graph)
     seed = given.pop("seed", 0)
-    one = groups(graph)[group]
-    found = measure(graph, channels, [one], find_criterion(name), data=Samples(**given), seed=seed)
-    return list(found[group])
+    loss = given.pop("loss_output", None)
+    scores = measure(
+        graph,
+        channels,
+        [groups(graph)[group]],
+        find_criterion(name),
+        data=Samples(**given),
+        loss_output=loss,
+        seed=seed,
+    )
+    return list(scores[group])

@@ -8,7 +8,7 @@ import pytest
 
 import graphslim as gs
 from graphslim.checkpoint import open_checkpoint
-from graphslim.errors import _KEYWORDS, GraphslimError, in_library_words
+from graphslim.errors import KEYWORDS, GraphslimError, in_library_words
 from graphslim.measure.bench import bench
 from graphslim.measure.verify import verify
 
@@ -51,4 +51,4 @@ def test_every_keyword_is_one_of_the_library() -> None:
         )
         for name in inspect.signature(function).parameters
     }
-    assert {word.partition("=")[0] for word in _KEYWORDS.values()} <= known
+    assert {word.partition("=")[0] for word in KEYWORDS.values()} <= known

@@ -231,7 +231,7 @@ def widths(graph: gs.Graph) -> List[int]:
 def remove(graph: gs.Graph, **options: Any) -> gs.Outcome:
     """Runs the pass as `graphslim prune` does, behind those that find the blocks."""
     gs.find_blocks(graph)
-    return check_pass(graph, passes()["remove-dead-channels"](**options))
+    return check_pass(graph, passes()["remove-dead-channels"](gs.Selection(**options)))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -51,7 +52,7 @@ def gone(wish: Selection, amount: float, **own: List[float]) -> Dict[str, List[i
     """By group, what `choose` removes of the chain."""
     graph = tiny(CHAIN)
     channels = gs.analyse(graph)
-    wish = wish._replace(ratio=0.5)
+    wish = replace(wish, ratio=0.5)
     groups = in_scope(graph, channels, wish)
     mask = choose(graph, channels, groups, scores(**(own or {"a": A, "b": B})), wish, amount)
     return {group.id: np.flatnonzero(mask[group.channels]).tolist() for group in groups}

@@ -15,7 +15,7 @@ from graphslim.checkpoint import Trained
 from graphslim.checkpoint.fitting import fitting
 from graphslim.checkpoint.soft import Summary, soft_pruning, summary_of, summary_tree
 from graphslim.cli import console
-from graphslim.cli.choosing import Choosing, selection_options
+from graphslim.cli.choosing import CHOOSING, Choosing, selection_options
 from graphslim.cli.console import Console, print_table
 from graphslim.cli.files import tell_data
 from graphslim.cli.option_types import quiet_option
@@ -24,6 +24,7 @@ from graphslim.cli.plan import print_plan
 from graphslim.cli.results import print_pruning, pruning, tell
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.measure.images import Images
+from graphslim.measure.samples import Samples
 from graphslim.planner import cautions_of, is_sampled, make_plan
 from graphslim.plans import Plan, read_plan
 from graphslim.support.text import percent, plural
@@ -63,15 +64,15 @@ def soft_prune(
     check_folder(output, force)
     if plan_path is not None:
         _refuse_selection()
-    wish = choosing.wish(seed)
+    selection = choosing.selection(seed)
     given = read_plan(plan_path) if plan_path is not None else None
     with console.bar(console.err, quiet) as tick:
         trained = reading.open(checkpoint)
         find_blocks(trained.graph)
         tell(cautions(trained.graph))
         if given is None:
-            tell_data(trained.graph, data, batch, is_sampled(wish))
-        plan = given or make_plan(trained.graph, wish, choosing.means(data, batch, tick))
+            tell_data(trained.graph, data, batch, is_sampled(selection))
+        plan = given or make_plan(trained.graph, selection, Samples(data, batch, tick))
     plan = _told(trained, plan)
     with console.told_first(soft_pruning(trained, plan, output, force=force)) as prefix:
         if as_json:
@@ -95,9 +96,7 @@ def _refuse_selection() -> None:
     for option in context.command.params:
         name = option.name or ""
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and (
-            name in Choosing._fields or name in ("data", "seed", "batch", *Images._fields)
-        ):
+        if given and (name in CHOOSING or name in ("data", "seed", "batch", *Images._fields)):
             raise PlanError("the plan says which channels go", option.opts[0], "leave one out")
 
 

@@ -27,6 +27,7 @@ from graphslim.cli.options import Reading, Running, model_options, run_options, 
 from graphslim.cli.results import checking, print_achieved, print_channels, tell, tell_result
 from graphslim.graphdef.kinds import check_ending
 from graphslim.measure.images import Images
+from graphslim.measure.samples import Samples
 from graphslim.planner import cautions_of, is_sampled, make_plan
 from graphslim.plans import Plan, fit, read_plan
 from graphslim.plans.diff import GroupDifference, PlanDifference, diff
@@ -63,12 +64,12 @@ def plan(
     inputs = [*files_of(model, reading), path_of(data), choosing.settings]
     check_targets(output, {}, inputs, force)
     check_ending(output, (".json",), "a plan")
-    wish = choosing.wish(seed)
+    selection = choosing.selection(seed)
     with console.bar(console.err, quiet) as tick:
         graph = find_blocks(reading.load(model))
         tell(cautions(graph))
-        tell_data(graph, data, batch, is_sampled(wish))
-        made = make_plan(graph, wish, choosing.means(data, batch, tick))
+        tell_data(graph, data, batch, is_sampled(selection))
+        made = make_plan(graph, selection, Samples(data, batch, tick))
     tell(cautions_of(graph, made))
     if verbose:
         console.err.print(f"planned in {time.perf_counter() - started:.2f} s")

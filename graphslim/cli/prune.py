@@ -33,6 +33,7 @@ from graphslim.errors import GraphslimError
 from graphslim.graphdef.emit import encoded
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement
+from graphslim.measure.samples import Samples
 from graphslim.pipeline import (
     CheckInvariants,
     Dump,
@@ -44,7 +45,7 @@ from graphslim.pipeline import (
     Timing,
     find_pass,
 )
-from graphslim.planner import Means, RemoveChannels, cautions_of
+from graphslim.planner import RemoveChannels, cautions_of
 from graphslim.plans import Plan, Selection
 from graphslim.support.reading import read_bytes
 
@@ -54,11 +55,6 @@ report_option = click.option(
     metavar="R.html",
     help="Write a page to look at: the network, its cost, the scores and the cut, the outputs.",
 )
-_DEAD = (
-    *("scope", "only", "exclude", "multiple_of", "min_channels"),
-    *("rounding", "max_ratio", "by_name"),
-)
-"""What of a selection holds for dead channels too."""
 
 
 @click.command(short_help="Remove channels; write the smaller graph.")
@@ -131,9 +127,9 @@ def prune(
     inputs = [*files_of(model, reading), path_of(running.data), choosing.settings]
     check_targets(output, beside, inputs, force)
     check_graph_target(output, model, reading)
-    wish = choosing.wish(running.seed)
+    selection = choosing.selection(running.seed)
     with console.bar(console.err, quiet) as tick:
-        remove = _removal(wish, choosing.means(running.data, running.batch, tick))
+        remove = _removal(selection, Samples(running.data, running.batch, tick))
         steps = _steps(remove, extra) + (deploying.steps() if optimize else [])
         pipeline = Pipeline(steps)
         timing, dump = Timing(), Dump(os.path.dirname(output), _known(dump_after, pipeline))
@@ -148,7 +144,7 @@ def prune(
     _report(results if verbose else [], timing if time_passes else None, dump)
     if plan is not None:
         tell(cautions_of(graph, plan))
-    chosen = plan if wish.criterion is not None else None
+    chosen = plan if selection.criterion is not None else None
     checked = checking(check, running, graph, slim, chosen, output, quiet=quiet)
     stored = deploying.stored(slim)
     tell_rounding(rounding(deploying, running, slim, stored, checked))
@@ -158,7 +154,8 @@ def prune(
         page = draw_report(graph, slim, plan, *compared, output, seconds, quiet)
     with console.told_first(placing((output, stored), (report_out, page), (plan_out, plan))):
         status = tell_result(as_json, graph, stored, plan, checked, output, seconds)
-        if not as_json and wish.criterion is None and plan is not None and not plan.removed:
+        unchanged = plan is not None and not plan.removed
+        if not as_json and selection.criterion is None and unchanged:
             _tell_next(stored, model, output, running, reading)
         return status
 
@@ -176,13 +173,12 @@ def _tell_next(stored: Graph, model: str, output: str, running: Running, reading
     console.echo(f"  {line}\n")
 
 
-def _removal(wish: Selection, means: Means) -> Pass:
+def _removal(selection: Selection, samples: Samples) -> Pass:
     """The pass that removes what a selection says."""
-    if wish.criterion is not None:
-        return RemoveChannels(wish, means)
-    options = {field: getattr(wish, field) for field in _DEAD}
+    if selection.criterion is not None:
+        return RemoveChannels(selection, samples)
     remove: Any = find_pass("remove-dead-channels")
-    return cast(Pass, remove(dead_below=means.dead_below, **options))
+    return cast(Pass, remove(selection))
 
 
 def _steps(remove: Pass, extra: Sequence[str]) -> List[Any]:

@@ -37,6 +37,7 @@ def measure(
     criterion: Criterion,
     *,
     data: Union[Data, Samples] = None,
+    loss_output: Optional[str] = None,
     seed: int = 0,
 ) -> Dict[str, List[np.ndarray]]:
     """What a criterion of kind `responses` or `gradients` says of the channels of groups.
@@ -52,8 +53,10 @@ def measure(
         groups: those to score.
         criterion: the criterion.
         data: sample inputs: a path as for verify, arrays by input name, or None for random ones;
-            or `Samples` of these, which may name a tensor to take the loss from, as it is, instead
-            of the outputs. If that is one number, or one for each example, it is the loss itself.
+            or `Samples` of these.
+        loss_output: for gradients, a tensor (`node` or `node:port`) to take the loss from, as it
+            is, instead of the outputs. If that is one number, or one for each example, it is the
+            loss itself.
         seed: for random ones.
 
     Returns:
@@ -68,7 +71,7 @@ def measure(
         RuntimeUnavailable: TensorFlow is not there.
     """
     samples = data if isinstance(data, Samples) else Samples(data)
-    runner, loss_output = runnable(graph), samples.loss_output
+    runner = runnable(graph)
     if loss_output is not None:
         port = Port.parse(loss_output)
         if port.node not in graph or port.node not in runner or port.port < 0:

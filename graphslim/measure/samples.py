@@ -35,18 +35,15 @@ _FILE_ENDINGS = (*endings_of(None), *endings_of("DecodeWav"))
 
 
 class Samples(NamedTuple):
-    """What to run a graph on, and where its loss is taken from.
+    """What to run a graph on.
 
     Attributes:
         data: sample inputs.
-        loss_output: for gradients, a tensor (`node` or `node:port`) to take the loss from instead
-            of the outputs; see `sampled_scores.measure`.
         batch: examples per run, where the graph leaves that open.
         tick: told how many runs are done; see `graphslim.support.progress`.
     """
 
     data: Data = None
-    loss_output: Optional[str] = None
     batch: int = 1
     tick: Tick = silent
 

@@ -233,7 +233,7 @@ def choose_filters(graph: Graph, scopes: Mapping[str, Scope], threshold: float) 
     """
     if not scopes:
         return {}
-    wish = Selection(
+    selection = Selection(
         scope="blocks",
         only=tuple([scope.group.id for scope in scopes.values()]),
         criterion="redundancy",
@@ -241,7 +241,7 @@ def choose_filters(graph: Graph, scopes: Mapping[str, Scope], threshold: float) 
         multiple_of=MULTIPLE,
         rounding="removed",
     )
-    plan = make_plan(graph, wish)
+    plan = make_plan(graph, selection)
     gone = {group.id: group.removed for group in plan.groups}
     chosen: Filters = {}
     for name, scope in scopes.items():

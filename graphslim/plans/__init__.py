@@ -5,13 +5,11 @@ from __future__ import annotations
 from graphslim.plans.budget import CostOf, check_possible, check_sizes, counted, meet, open_input
 from graphslim.plans.choose import choose, scores_beyond
 from graphslim.plans.fit import Fitted, fit
-from graphslim.plans.make import DEAD_BELOW, plan_dead, plan_given, plan_scored
+from graphslim.plans.make import plan_dead, plan_given, plan_scored
 from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Layer, Plan, read_plan
 from graphslim.plans.select import (
     BUDGETS,
-    RANKS,
-    ROUNDINGS,
-    SCOPES,
+    DEAD_BELOW,
     Selection,
     block_of,
     in_scope,
@@ -22,9 +20,6 @@ from graphslim.plans.settings import GroupSettings, read_settings, settings_of
 __all__ = [
     "BUDGETS",
     "DEAD_BELOW",
-    "RANKS",
-    "ROUNDINGS",
-    "SCOPES",
     "Achieved",
     "CostOf",
     "Cut",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
 
@@ -46,7 +47,7 @@ def meet(
     channels: Channels,
     groups: Sequence[Group],
     scores: Any,
-    wish: Selection,
+    selection: Selection,
     cost_of: Optional[CostOf] = None,
 ) -> Tuple[np.ndarray, Achieved]:
     """What goes so that a budget is met as nearly as the groups' rules allow.
@@ -59,7 +60,7 @@ def meet(
         channels: its channels.
         groups: the groups in scope.
         scores: theirs, `criteria.Scores`.
-        wish: the selection; its budget is no threshold.
+        selection: the selection; its budget is no threshold.
         cost_of: what a choice costs, as a share of the whole network; needed for latency, and by
             default counted.
 
@@ -69,21 +70,21 @@ def meet(
     Raises:
         PlanError: even if all goes that may, more is left than was asked for.
     """
-    if wish.budget is None:
+    if selection.budget is None:
         raise PlanError("there is no budget to meet", "budget", "give macs, params, size or ratio")
-    what, asked = wish.budget
-    search = _begun(graph, channels, groups, scores, wish, cost_of)
+    what, asked = selection.budget
+    search = _begun(graph, channels, groups, scores, selection, cost_of)
     order = search.order
-    found = search.run(first=int(asked * order.total + 0.5) if what == "ratio" else None)
-    achieved = 1 - found.left if what == "ratio" else found.left
+    choice = search.run(first=int(asked * order.total + 0.5) if what == "ratio" else None)
+    achieved = 1 - choice.left if what == "ratio" else choice.left
     reason = None
-    if abs(found.left - search.target) > search.tolerance:
-        reason = search.reason(wish, what == "ratio")
-    return order.mask(found.counts), Achieved(what, asked, round(achieved, 6), reason)
+    if abs(choice.left - search.target) > search.tolerance:
+        reason = search.reason(selection, what == "ratio")
+    return order.mask(choice.counts), Achieved(what, asked, round(achieved, 6), reason)
 
 
 def check_possible(
-    graph: Graph, channels: Channels, groups: Sequence[Group], wish: Selection
+    graph: Graph, channels: Channels, groups: Sequence[Group], selection: Selection
 ) -> None:
     """Refuses a budget that no scores could meet, before any scores are made.
 
@@ -91,29 +92,29 @@ def check_possible(
         graph: the graph, its blocks found.
         channels: its channels.
         groups: the groups in scope.
-        wish: the selection.
+        selection: the selection.
 
     Raises:
         PlanError: what it counts is not known, or too much is left when all goes that may.
     """
-    if wish.budget is None or wish.budget[0] == "threshold":
+    if selection.budget is None or selection.budget[0] == "threshold":
         return
-    if wish.latency is not None:
-        check_sizes(graph, f"--latency {wish.latency:g}")
+    if selection.latency is not None:
+        check_sizes(graph, f"--latency {selection.latency:g}")
         return
     # Scores decide how much goes of groups with a threshold of their own.
-    if any(held.threshold is not None for _, held in wish.by_name):
-        counted(graph, groups, wish.budget[0])
+    if any(settings.threshold is not None for _, settings in selection.by_name):
+        counted(graph, groups, selection.budget[0])
         return
     none = {group.id: np.zeros(len(group)) for group in groups}
-    _begun(graph, channels, groups, SimpleNamespace(own=none, rank=none), wish, None)
+    _begun(graph, channels, groups, SimpleNamespace(own=none, rank=none), selection, None)
 
 
 def check_sizes(graph: Graph, option: str) -> None:
     """Refuses a graph of which not all sizes are known that time or MACs depend on.
 
     Raises:
-        PlanError: so; it names the input whose size is missing.
+        PlanError: a size is not known; the message names the input that leaves it open.
     """
     if cost(graph).macs is not None:
         return
@@ -149,7 +150,7 @@ def _begun(
     channels: Channels,
     groups: Sequence[Group],
     scores: Any,
-    wish: Selection,
+    selection: Selection,
     cost_of: Optional[CostOf],
 ) -> _Search:
     """The search for a budget.
@@ -157,14 +158,14 @@ def _begun(
     Raises:
         PlanError: even if all goes that may, more is left than was asked for.
     """
-    assert wish.budget is not None
-    what, asked = wish.budget
-    order = ranking(graph, channels, groups, scores, wish)
+    assert selection.budget is not None
+    what, asked = selection.budget
+    order = ranking(graph, channels, groups, scores, selection)
     left_of = cost_of or counted(graph, order.groups, what)
     search = _Search(order, left_of, 1 - asked if what == "ratio" else asked, TOLERANCE * asked)
     all_gone = search.at(order.total)
     if all_gone.left > search.target + search.tolerance:
-        raise _impossible(graph, channels, order, wish, left_of, all_gone.left)
+        raise _impossible(graph, channels, order, selection, left_of, all_gone.left)
     return search
 
 
@@ -250,24 +251,26 @@ class _Search:
                 count = self.order.next_count(index, choice.counts[index], more)
                 if count is None:
                     continue
-                found = self._choice([*choice.counts[:index], count, *choice.counts[index + 1 :]])
-                if (found.left > self.target) != more:
-                    across = min(across, found, key=self._gap)
-                elif self._gap(found) < self._gap(choice):
-                    choice = found
+                step = self._choice([*choice.counts[:index], count, *choice.counts[index + 1 :]])
+                if (step.left > self.target) != more:
+                    across = min(across, step, key=self._gap)
+                elif self._gap(step) < self._gap(choice):
+                    choice = step
             choice = min(choice, across, key=self._gap)
             if choice is before:
                 break
         return choice
 
-    def reason(self, wish: Selection, gone: bool) -> str:
+    def reason(self, selection: Selection, gone: bool) -> str:
         """Why the nearest choice is not near: what the next ones on either side come to."""
         over = [left for left in self._seen if left >= self.target]
         under = [left for left in self._seen if left < self.target]
         if not over:
             return "what is fixed for single groups removes more by itself"
-        sides = " and ".join([f"{1 - one if gone else one:.3g}" for one in (min(over), max(under))])
-        step = f"multiples of {wish.step}" if wish.step > 1 else "single channels"
+        sides = " and ".join(
+            [f"{1 - left if gone else left:.3g}" for left in (min(over), max(under))]
+        )
+        step = f"multiples of {selection.step}" if selection.step > 1 else "single channels"
         return f"{step} are too coarse here: the nearest are {sides}"
 
 
@@ -275,30 +278,30 @@ def _impossible(
     graph: Graph,
     channels: Channels,
     order: Ranking,
-    wish: Selection,
+    selection: Selection,
     left_of: CostOf,
     least: float,
 ) -> PlanError:
     """What to say where even the most that may go is not enough, and what forbids more."""
-    assert wish.budget is not None
-    what, asked = wish.budget
+    assert selection.budget is not None
+    what, asked = selection.budget
     where, noun = f"--{what} {asked:g}", WORDS[what]
     if what == "ratio":
         told = f"at most {1 - least:.3g} of the {noun} may go"
     else:
         told = f"at least {least:.3g} of the {noun} is left when all goes that may"
 
-    def floor(groups: Sequence[Group], one: Selection) -> float:
+    def floor(groups: Sequence[Group], other: Selection) -> float:
         """What is left when all goes that may by another selection."""
-        rules = rules_of(graph, channels, groups, one)
+        rules = rules_of(graph, channels, groups, other)
         removed = np.zeros(channels.count, bool)
         for group in groups:
             count = rules[group.id].allowed(len(group), len(group))
             removed[group.channels[:count]] = True
         return left_of(channels.completed(removed))
 
-    # The same wish without its limits, then everywhere, tells what stands in the way.
-    free = wish._replace(multiple_of=1, min_channels=1, max_ratio=1.0, by_name=())
+    # The same selection without its limits, then everywhere, tells what stands in the way.
+    free = replace(selection, multiple_of=1, min_channels=1, max_ratio=1.0, by_name=())
     alone = floor([group for group in channels.groups if group.prunable], free)
     if what != "ratio" and alone > asked:
         hint = f"the part that is pinned, and one channel of each group, alone is {alone:.2g}"
@@ -307,13 +310,13 @@ def _impossible(
         return PlanError(told, where, "the rest is out of scope: see --scope, --only, --exclude")
     binding = [
         option
-        for option, one in (
-            ("--max-ratio", wish._replace(max_ratio=1.0)),
-            ("--multiple-of", wish._replace(multiple_of=1)),
-            ("--min-channels", wish._replace(min_channels=1)),
-            ("--settings", wish._replace(by_name=())),
+        for option, other in (
+            ("--max-ratio", replace(selection, max_ratio=1.0)),
+            ("--multiple-of", replace(selection, multiple_of=1)),
+            ("--min-channels", replace(selection, min_channels=1)),
+            ("--settings", replace(selection, by_name=())),
         )
-        if floor(order.groups, one) < least
+        if floor(order.groups, other) < least
     ]
     keep = "keep" if len(binding) > 1 else "keeps"
     return PlanError(told, where, f"{' and '.join(binding) or 'each group'} {keep} the rest")

@@ -22,7 +22,7 @@ class Ranking:
         groups: the groups in scope that have scores.
         rules: theirs, by id.
         scores: `criteria.Scores`.
-        wish: the selection.
+        selection: the selection.
         redundant: whether the criterion's own numbers are larger for what should go.
 
     Attributes:
@@ -36,12 +36,12 @@ class Ranking:
         groups: Sequence[Group],
         rules: Mapping[str, Rule],
         scores: Any,
-        wish: Selection,
+        selection: Selection,
         redundant: bool,
     ) -> None:
         self.groups, self._channels = list(groups), channels
-        self.local = wish.rank == "local"
-        self._wish, self._redundant = wish, redundant
+        self.local = selection.rank == "local"
+        self._wish, self._redundant = selection, redundant
         self._rules = [rules[group.id] for group in groups]
         self._own = [np.asarray(scores.own[group.id], np.float64) for group in groups]
         self._rank = [np.asarray(scores.rank[group.id], np.float64) for group in groups]
@@ -116,41 +116,43 @@ def ranking(
     channels: Channels,
     groups: Sequence[Group],
     scores: Any,
-    wish: Selection,
+    selection: Selection,
 ) -> Ranking:
     """The ranking of the groups that have scores, each with its rule."""
     # A criterion may say nothing of some groups: bn-scale of those without a batch norm.
     scored = [group for group in groups if group.id in scores.own]
-    rules = rules_of(graph, channels, scored, wish)
-    return Ranking(channels, scored, rules, scores, wish, is_redundant(wish))
+    rules = rules_of(graph, channels, scored, selection)
+    return Ranking(channels, scored, rules, scores, selection, is_redundant(selection))
 
 
-def is_redundant(wish: Selection) -> bool:
+def is_redundant(selection: Selection) -> bool:
     """Whether the criterion's own numbers are larger for what should go."""
     from graphslim.criteria import find_criterion
 
-    return wish.criterion is not None and bool(find_criterion(wish.criterion).redundant)
+    return selection.criterion is not None and bool(find_criterion(selection.criterion).redundant)
 
 
-def scores_beyond(own: Mapping[str, Any], wish: Selection) -> Dict[str, Any]:
+def scores_beyond(own: Mapping[str, Any], selection: Selection) -> Dict[str, Any]:
     """How the scores lie about a threshold, for plans.
 
     Args:
         own: scores by group, as the criterion gives them.
-        wish: the selection, with a threshold.
+        selection: the selection, with a threshold.
 
     Returns:
         `above`: whether larger ones go; `beyond`: how many do, before any rule; `quartiles`: the
         least, the quartiles and the largest.
     """
-    every = np.concatenate([np.asarray(one, np.float64) for one in own.values()] or [np.zeros(0)])
-    every, above = every[np.isfinite(every)], is_redundant(wish)
-    beyond = every > wish.threshold if above else every < wish.threshold
+    every = np.concatenate(
+        [np.asarray(scores, np.float64) for scores in own.values()] or [np.zeros(0)]
+    )
+    every, above = every[np.isfinite(every)], is_redundant(selection)
+    beyond = every > selection.threshold if above else every < selection.threshold
     quartiles = np.percentile(every, [0, 25, 50, 75, 100]) if len(every) else np.zeros(5)
     return {
         "above": above,
         "beyond": int(np.count_nonzero(beyond)),
-        "quartiles": [round(float(one), 6) for one in quartiles],
+        "quartiles": [round(float(score), 6) for score in quartiles],
     }
 
 
@@ -159,7 +161,7 @@ def choose(
     channels: Channels,
     groups: Sequence[Group],
     scores: Any,
-    wish: Selection,
+    selection: Selection,
     amount: float,
 ) -> np.ndarray:
     """What goes where `amount` of the channels in scope go, before any limit.
@@ -169,12 +171,12 @@ def choose(
         channels: its channels.
         groups: the groups in scope.
         scores: theirs, `criteria.Scores`.
-        wish: the selection.
+        selection: the selection.
         amount: a share from 0 to 1; groups with an amount of their own do not follow it, and with
             a threshold none does.
 
     Returns:
         bool per channel of the graph.
     """
-    order = ranking(graph, channels, groups, scores, wish)
+    order = ranking(graph, channels, groups, scores, selection)
     return order.mask(order.counts(int(amount * order.total + 0.5)))

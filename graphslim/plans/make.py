@@ -1,4 +1,4 @@
-"""From a graph and a wish to a plan."""
+"""From a graph and a selection to a plan."""
 
 from __future__ import annotations
 
@@ -18,41 +18,34 @@ from graphslim.plans.budget import CostOf, meet
 from graphslim.plans.choose import ranking
 from graphslim.plans.layers import layers_of
 from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Plan
-from graphslim.plans.select import Selection, block_of, in_scope, limit, rules_of
+from graphslim.plans.select import DEAD_BELOW, Selection, block_of, in_scope, limit, rules_of
 from graphslim.support.garbage import pause_gc
-
-DEAD_BELOW = 1e-9
-"""Weights of smaller magnitude count as zero by default: the threshold of the published method."""
 
 
 @pause_gc()
-def plan_dead(
-    graph: Graph, selection: Optional[Selection] = None, dead_below: float = DEAD_BELOW
-) -> Plan:
+def plan_dead(graph: Graph, selection: Optional[Selection] = None) -> Plan:
     """A plan that removes dead channels, and folds what constants they leave behind.
 
     Args:
         graph: the graph; for scope `blocks` its blocks must have been found.
-        selection: what may be touched.
-        dead_below: weights of smaller magnitude count as zero; 0 for exact zeros alone.
+        selection: what may be touched, and what counts as zero.
 
     Raises:
         PlanError: the selection makes no sense for this graph.
     """
-    wish = selection or Selection()
-    if not dead_below >= 0:
-        raise PlanError("must be 0 or more", "--dead-below", "1e-9 is the default")
+    selection = selection or Selection()
     channels = analyse(graph)
-    groups = in_scope(graph, channels, wish)
+    groups = in_scope(graph, channels, selection)
+    dead_below = selection.dead_below
     allowed = np.zeros(channels.count, bool)
     for group in groups:
         allowed[group.channels] = True
     consumers = consumers_of(channels, Values(graph, channels, dead_below), dead_below)
-    rules = rules_of(graph, channels, groups, wish)
+    rules = rules_of(graph, channels, groups, selection)
     removed = limit(groups, find_dead(channels, consumers, allowed), rules)
     removed = channels.completed(removed)
     folds = folds_of(constants_of(consumers, removed))
-    settings = {"select": "dead", "dead_below": dead_below, **wish.settings()}
+    settings = {"select": "dead", "dead_below": dead_below, **selection.settings()}
     return _plan(graph, channels, removed, "dead", settings, folds)
 
 
@@ -130,7 +123,8 @@ def check_removal(group: Group, indices: Sequence[int]) -> None:
 def folds_of(constants: Sequence[Constant]) -> List[Fold]:
     """What removed channels leave behind, to be folded into offsets."""
     return [
-        Fold(one.node, tuple(one.indices.tolist()), tuple(one.values.tolist())) for one in constants
+        Fold(constant.node, tuple(constant.indices.tolist()), tuple(constant.values.tolist()))
+        for constant in constants
     ]
 
 

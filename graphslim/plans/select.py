@@ -1,68 +1,151 @@
-"""What a plan may touch, and within which limits: the wish, the groups in scope, their rules."""
+"""What a plan may touch, and within which limits: the selection, the groups in scope, rules."""
 
 from __future__ import annotations
 
 import fnmatch
+from dataclasses import dataclass, replace
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
 from graphslim.channels.groups import Channels, Group
+from graphslim.criteria import AGGREGATES
 from graphslim.errors import PlanError
 from graphslim.ir import Block, Graph
-from graphslim.plans.settings import ByName, GroupSettings
-from graphslim.support.text import is_count, is_finite, is_share
+from graphslim.plans.options import (
+    ANY_COUNT,
+    COUNT,
+    GLOBS,
+    MAGNITUDE,
+    NAME,
+    NUMBER,
+    PART,
+    SETTINGS,
+    SHARE,
+    check_options,
+    declares_options,
+    flag_of,
+    one_of,
+    option,
+)
+from graphslim.plans.settings import KINDS, ByName, GroupSettings, by_name
 
+DEAD_BELOW = 1e-9
+"""Weights of smaller magnitude count as zero by default: the threshold of the published method."""
 SCOPES = ("blocks", "all")
 ROUNDINGS = ("kept", "removed")
 RANKS = ("global", "local")
 BUDGETS = ("threshold", "ratio", "macs", "params", "size", "latency")
 
 
-class Selection(NamedTuple):
+@declares_options
+@dataclass(frozen=True)
+class Selection:
     """What a plan may touch and, with a criterion, which channels go and how many.
 
-    Attributes:
-        scope: `blocks` (channels inside recognised blocks) or `all`.
-        only, exclude: globs; a group counts as matched if its id or its block's name is.
-        multiple_of: keep a multiple of this many channels in each group, rounding up. By default
-            4 in blocks, as the published method does; elsewhere 1 for dead channels, and 8 for
-            chosen ones.
-        min_channels: keep at least so many in each group.
-        rounding: what is a multiple: the number `kept`, or the number `removed`, as in the
-            published method, to the nearest multiple; its default is then 4.
-        max_ratio: the largest share of a group's channels that may go.
-        rank: `global` lets all channels in scope compete; `local` takes the same share of each
-            group.
-        criterion: the name of the criterion that scores them; None for dead channels.
-        aggregate: how the scores of one group's parameters become one; None: the criterion says.
-        seed: for the criterion `random`.
-        threshold: channels go whose score is beyond it: above, for a criterion of redundancy,
-            and below for others.
-        ratio: the share of the channels in scope that goes.
-        macs, params, size, latency: the share of the network's that remains; size is that of the
-            file in bytes. Of threshold, ratio and these, one is given.
-        by_name: what holds for some groups instead.
+    Here each of its options is declared, for the keyword arguments of `graphslim.plan`, for the
+    options of commands and for passes. Of threshold, ratio, macs, params, size and latency at most
+    one is given.
     """
 
-    scope: str = "all"
-    only: Sequence[str] = ()
-    exclude: Sequence[str] = ()
-    multiple_of: Optional[int] = None
-    min_channels: int = 1
-    rounding: str = "kept"
-    max_ratio: float = 1.0
-    rank: str = "global"
-    criterion: Optional[str] = None
-    aggregate: Optional[str] = None
+    dead_below: float = option(
+        DEAD_BELOW,
+        MAGNITUDE,
+        "Weights of smaller magnitude count as zero; 0: exact zeros alone.",
+        "W",
+        hint="1e-9 is the default",
+    )
+    criterion: Optional[str] = option(
+        None,
+        NAME,
+        "Remove the channels that a criterion scores lowest: a name (see `graphslim criteria`), "
+        "module:function or file.py:function. One of the next six says how many.",
+        "C",
+    )
+    threshold: Optional[float] = option(
+        None,
+        NUMBER,
+        "Channels whose score is beyond T: above, if the criterion says what is redundant; below, "
+        "if it says what matters.",
+        "T",
+    )
+    ratio: Optional[float] = option(None, PART, "Remove this share of the channels in scope.", "R")
+    macs: Optional[float] = option(None, PART, "Keep this share of the multiply-accumulates.", "R")
+    params: Optional[float] = option(None, PART, "Keep this share of the parameters.", "R")
+    size: Optional[float] = option(None, PART, "Keep this share of the bytes of the file.", "R")
+    latency: Optional[float] = option(
+        None, PART, "Keep this share of the time, measured on this machine.", "R"
+    )
+    rank: str = option(
+        "global",
+        one_of(RANKS),
+        "All channels compete, or each group loses the same share.",
+    )
+    aggregate: Optional[str] = option(
+        None,
+        one_of(AGGREGATES, "no way to aggregate called {!r}"),
+        "How the scores of one group's parameters become one.  [default: mean; for redundancy "
+        "first]",
+    )
+    loss_output: Optional[str] = option(
+        None,
+        NAME,
+        "For criteria by gradients (taylor): the tensor whose gradients are taken.  [default: the "
+        "outputs]",
+        "NAME",
+    )
+    threads: int = option(
+        1,
+        ANY_COUNT,
+        "For --latency: threads within an op; 0: as many as there are cores.",
+        "N",
+    )
+    scope: str = option(
+        "all", one_of(SCOPES), "Prune inside recognised blocks alone, or everywhere."
+    )
+    only: Sequence[str] = option(
+        (), GLOBS, "Prune only groups or blocks whose names match.", "GLOB"
+    )
+    exclude: Sequence[str] = option(
+        (), GLOBS, "Leave groups or blocks alone whose names match.", "GLOB"
+    )
+    by_name: ByName = option(
+        (),
+        SETTINGS,
+        f"Other limits for some groups: YAML or JSON that maps globs to any of {', '.join(KINDS)}.",
+        "FILE",
+        spelled="settings",
+    )
+    multiple_of: Optional[int] = option(
+        None,
+        COUNT,
+        "Keep a multiple of N channels per group.  [default: 4 with --scope blocks or --rounding "
+        "removed; else 8 with --criterion, and 1 for dead channels]",
+        "N",
+    )
+    rounding: str = option(
+        "kept",
+        one_of(ROUNDINGS),
+        "What is a multiple: the number kept, rounded up, or the number removed, rounded to the "
+        "nearest, as in the published method.",
+    )
+    min_channels: int = option(1, COUNT, "Keep at least N channels per group.", "N")
+    max_ratio: float = option(
+        1.0, SHARE, "The largest share of a group's channels that may go.", "R"
+    )
     seed: int = 0
-    threshold: Optional[float] = None
-    ratio: Optional[float] = None
-    macs: Optional[float] = None
-    params: Optional[float] = None
-    size: Optional[float] = None
-    latency: Optional[float] = None
-    by_name: ByName = ()
+
+    @classmethod
+    def of(cls, settings: Any = None, seed: int = 0, **options: Any) -> Selection:
+        """A selection of options by keyword; `settings` are a file, or a mapping of globs.
+
+        Raises:
+            PlanError: the settings cannot be read, or make no sense.
+            TypeError: there is no such option.
+        """
+        for name in ("only", "exclude"):
+            options[name] = tuple(options.get(name, ()))
+        return cls(**options, by_name=by_name(settings), seed=seed)
 
     @property
     def step(self) -> int:
@@ -84,7 +167,7 @@ class Selection(NamedTuple):
 
     def settings(self) -> Dict[str, Any]:
         """The settings as a plan records them."""
-        found: Dict[str, Any] = {
+        recorded: Dict[str, Any] = {
             "scope": self.scope,
             "only": list(self.only),
             "exclude": list(self.exclude),
@@ -94,7 +177,7 @@ class Selection(NamedTuple):
             "max_ratio": self.max_ratio,
         }
         if self.criterion is not None:
-            found.update(
+            recorded.update(
                 criterion=self.criterion,
                 aggregate=self.aggregate,
                 rank=self.rank,
@@ -102,8 +185,8 @@ class Selection(NamedTuple):
                 budget=dict([self.budget]) if self.budget else {},
             )
         if self.by_name:
-            found["by_name"] = [[glob, held.as_dict()] for glob, held in self.by_name]
-        return found
+            recorded["by_name"] = [[glob, given.as_dict()] for glob, given in self.by_name]
+        return recorded
 
     def check(self) -> None:
         """Refuses what makes no sense for any graph.
@@ -111,42 +194,22 @@ class Selection(NamedTuple):
         Raises:
             PlanError: an option is unknown, out of range, missing or one too many.
         """
-        for option, value, known in (
-            ("scope", self.scope, SCOPES),
-            ("rounding", self.rounding, ROUNDINGS),
-            ("rank", self.rank, RANKS),
-        ):
-            if value not in known:
-                raise PlanError(f"no {option} {value!r}", f"--{option}", f"one of: {_list(known)}")
-        for option, number in (("multiple-of", self.step), ("min-channels", self.min_channels)):
-            if not is_count(number):
-                raise PlanError("must be 1 or more", f"--{option}")
-        if not is_share(self.max_ratio):
-            raise PlanError("must be from 0 to 1", "--max-ratio")
-        self._check_budget()
-
-    def _check_budget(self) -> None:
+        check_options(self)
         given = [name for name in BUDGETS if getattr(self, name) is not None]
-        own = any(_amount(held) for _, held in self.by_name)
-        options = " and ".join([f"--{name}" for name in given])
+        by_group = any(settings.amount for _, settings in self.by_name)
+        options = " and ".join([flag_of(name) for name in given])
         if len(given) > 1:
             raise PlanError("only one thing can be reached at a time", options, "choose one")
-        if self.criterion is None and (given or own):
+        if self.criterion is None and (given or by_group):
             raise PlanError(
                 "needs a criterion", options or "--settings", "add one, such as --criterion l1"
             )
-        if self.criterion is not None and not given and not own:
+        if self.criterion is not None and not given and not by_group:
             raise PlanError(
                 "says what goes first, but not how much",
                 f"--criterion {self.criterion}",
-                f"add one of: {_list([f'--{name}' for name in BUDGETS])}",
+                f"add one of: {', '.join(map(flag_of, BUDGETS))}",
             )
-        for name in given:
-            asked = getattr(self, name)
-            if name == "threshold" and not is_finite(asked):
-                raise PlanError(f"{asked} is no finite number", "--threshold")
-            if name != "threshold" and not (is_share(asked) and asked > 0):
-                raise PlanError(f"{asked} is no share above 0, and at most 1", f"--{name}")
 
 
 class Rule(NamedTuple):
@@ -182,12 +245,12 @@ class Rule(NamedTuple):
 
 def block_of(graph: Graph, channels: Channels) -> Dict[str, Block]:
     """For each group that is the inside of one block alone, by id, that block."""
-    found: Dict[str, Block] = {}
+    blocks: Dict[str, Block] = {}
     for block in graph.blocks:
         group = channels.group_at(block.channels_of)
         if group is not None and why_not(channels, block) is None:
-            found.setdefault(group.id, block)
-    return found
+            blocks.setdefault(group.id, block)
+    return blocks
 
 
 def why_not(channels: Channels, block: Block) -> Optional[str]:
@@ -207,70 +270,68 @@ def why_not(channels: Channels, block: Block) -> Optional[str]:
     return None
 
 
-def in_scope(graph: Graph, channels: Channels, wish: Selection) -> List[Group]:
+def in_scope(graph: Graph, channels: Channels, selection: Selection) -> List[Group]:
     """The prunable groups that a selection may touch.
 
     Raises:
         PlanError: the selection makes no sense, or a glob matches nothing.
     """
-    wish.check()
+    selection.check()
     names = _names(graph, channels)
     chosen = [group for group in channels.groups if group.prunable]
     globs = [
-        *[("--only", glob) for glob in wish.only],
-        *[("--exclude", glob) for glob in wish.exclude],
-        *[("--settings", glob) for glob, _ in wish.by_name],
+        *[("--only", glob) for glob in selection.only],
+        *[("--exclude", glob) for glob in selection.exclude],
+        *[("--settings", glob) for glob, _ in selection.by_name],
     ]
-    for option, glob in globs:
-        if not any(fnmatch.filter(one, glob) for one in names.values()):
+    for flag, glob in globs:
+        if not any(fnmatch.filter(known, glob) for known in names.values()):
             raise PlanError(
-                f"{glob!r} matches no group or block", option, "`graphslim inspect` lists them"
+                f"{glob!r} matches no group or block", flag, "`graphslim inspect` lists them"
             )
-    if wish.only:
-        chosen = [group for group in chosen if _any(names[group.id], wish.only)]
-    blocks = block_of(graph, channels) if wish.scope == "blocks" else {}
+    if selection.only:
+        chosen = [group for group in chosen if _any(names[group.id], selection.only)]
+    blocks = block_of(graph, channels) if selection.scope == "blocks" else {}
     return [
         group
         for group in chosen
-        if not _any(names[group.id], wish.exclude)
-        and not _held(names[group.id], wish).exclude
-        and (wish.scope == "all" or group.id in blocks)
+        if not _any(names[group.id], selection.exclude)
+        and not _settings_for(names[group.id], selection).exclude
+        and (selection.scope == "all" or group.id in blocks)
     ]
 
 
 def rules_of(
-    graph: Graph, channels: Channels, groups: Sequence[Group], wish: Selection
+    graph: Graph, channels: Channels, groups: Sequence[Group], selection: Selection
 ) -> Dict[str, Rule]:
     """The rule of each group by id: what the selection says, and what it says for its name."""
     names = _names(graph, channels)
     rules: Dict[str, Rule] = {}
     for group in groups:
-        held = _held(names[group.id], wish)
-        ratio = wish.max_ratio if held.max_ratio is None else held.max_ratio
+        own = _settings_for(names[group.id], selection)
+        ratio = selection.max_ratio if own.max_ratio is None else own.max_ratio
         # The small part makes up for a product such as 0.29 * 100, which falls short of 29.
         least = len(group) - int(ratio * len(group) + 1e-9)
         rules[group.id] = Rule(
-            held.multiple_of or wish.step,
-            wish.rounding,
-            max(1, held.min_channels or wish.min_channels, least),
-            held.ratio,
-            held.threshold,
+            own.multiple_of or selection.step,
+            selection.rounding,
+            max(1, own.min_channels or selection.min_channels, least),
+            own.ratio,
+            own.threshold,
         )
     return rules
 
 
-def _held(names: Sequence[str], wish: Selection) -> GroupSettings:
+def _settings_for(names: Sequence[str], selection: Selection) -> GroupSettings:
     """What the settings say for a group of these names, the later ones first."""
-    held = GroupSettings()
-    for glob, one in wish.by_name:
+    settings = GroupSettings()
+    for glob, given in selection.by_name:
         if fnmatch.filter(names, glob):
             # An amount overrules an amount of the other kind too.
-            held = one.over(held._replace(ratio=None, threshold=None) if _amount(one) else held)
-    return held
-
-
-def _amount(held: GroupSettings) -> bool:
-    return held.ratio is not None or held.threshold is not None
+            if given.amount:
+                settings = replace(settings, ratio=None, threshold=None)
+            settings = given.over(settings)
+    return settings
 
 
 def _names(graph: Graph, channels: Channels) -> Dict[str, List[str]]:
@@ -284,10 +345,6 @@ def _names(graph: Graph, channels: Channels) -> Dict[str, List[str]]:
 
 def _any(names: Sequence[str], globs: Sequence[str]) -> bool:
     return any(fnmatch.filter(names, glob) for glob in globs)
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(names)
 
 
 def limit(groups: Sequence[Group], removable: np.ndarray, rules: Dict[str, Rule]) -> np.ndarray:

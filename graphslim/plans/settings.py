@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from dataclasses import dataclass, replace
+from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 import yaml
 
 from graphslim.errors import PlanError
+from graphslim.plans.options import COUNT, FLAG, NUMBER, SHARE, option, options_of
 from graphslim.support.reading import (
     DEEPEST,
     LONGEST_NUMBER,
@@ -15,7 +18,7 @@ from graphslim.support.reading import (
     read_text,
     require_shallow,
 )
-from graphslim.support.text import is_count, is_finite, is_share, meant
+from graphslim.support.text import meant
 
 LARGEST = 1 << 17
 """Bytes of the largest YAML file that is read; PyYAML takes seconds for it."""
@@ -23,33 +26,42 @@ LARGEST = 1 << 17
 _FORM = "write a glob and what holds there, such as `stem*: {max_ratio: 0.25}`"
 
 
-class GroupSettings(NamedTuple):
+@dataclass(frozen=True)
+class GroupSettings:
     """What holds for some groups instead of what holds for all; None where nothing else does.
 
     Attributes:
-        ratio: the share of each one's channels that goes, whatever the budget.
-        threshold: their scores beyond it go, whatever the budget.
+        ratio: the share of each group's channels that goes, whatever the budget.
+        threshold: channels go whose scores are beyond it, whatever the budget.
         max_ratio: the largest share that may go.
         min_channels: keep at least so many.
         multiple_of: keep (or remove) a multiple of so many.
-        exclude: whether they are left alone.
+        exclude: whether the groups are left alone.
     """
 
-    ratio: Optional[float] = None
-    threshold: Optional[float] = None
-    max_ratio: Optional[float] = None
-    min_channels: Optional[int] = None
-    multiple_of: Optional[int] = None
-    exclude: Optional[bool] = None
+    ratio: Optional[float] = option(None, SHARE)
+    threshold: Optional[float] = option(None, NUMBER)
+    max_ratio: Optional[float] = option(None, SHARE)
+    min_channels: Optional[int] = option(None, COUNT)
+    multiple_of: Optional[int] = option(None, COUNT)
+    exclude: Optional[bool] = option(None, FLAG)
 
     def over(self, other: GroupSettings) -> GroupSettings:
         """These settings, and the other's where these say nothing."""
-        return other._replace(**self.as_dict())
+        return replace(other, **self.as_dict())
 
     def as_dict(self) -> Dict[str, Any]:
         """What is set, by name."""
-        return {key: value for key, value in self._asdict().items() if value is not None}
+        return {key: value for key, value in vars(self).items() if value is not None}
 
+    @property
+    def amount(self) -> bool:
+        """Whether these settings say how much goes."""
+        return self.ratio is not None or self.threshold is not None
+
+
+KINDS = {name: known.kind for name, _, known in options_of(GroupSettings)}
+"""What each setting takes, by name."""
 
 ByName = Tuple[Tuple[str, GroupSettings], ...]
 """Globs and what holds for the groups and blocks that they match; a later one overrules."""
@@ -69,6 +81,17 @@ def read_settings(path: str) -> ByName:
     return settings_of(parse_yaml(text, path, _FORM), path)
 
 
+def by_name(settings: Any) -> ByName:
+    """Settings from the path of a file, or from a mapping of globs to mappings.
+
+    Raises:
+        PlanError: the file cannot be read, a setting is unknown, or its value makes no sense.
+    """
+    if isinstance(settings, (str, os.PathLike)):
+        return read_settings(os.fspath(settings))
+    return settings_of(settings)
+
+
 def settings_of(tree: Any, where: str = "settings") -> ByName:
     """Settings from a mapping of globs to mappings, checked; None holds none.
 
@@ -79,32 +102,24 @@ def settings_of(tree: Any, where: str = "settings") -> ByName:
         return ()
     if not isinstance(tree, Mapping):
         raise PlanError(f"holds {_kind(tree)} instead of a mapping", where, _FORM)
-    found: List[Tuple[str, GroupSettings]] = []
+    settings: List[Tuple[str, GroupSettings]] = []
     for glob, given in tree.items():
         if not isinstance(glob, str) or not isinstance(given, Mapping):
             raise PlanError(f"{glob!r} holds {_kind(given)}, no mapping", where, _FORM)
         for key, value in given.items():
             _check(f"{where}: {glob}", key, value)
-        found.append((glob, GroupSettings(**dict(given))))
-        if found[-1][1].ratio is not None and found[-1][1].threshold is not None:
+        settings.append((glob, GroupSettings(**dict(given))))
+        if settings[-1][1].ratio is not None and settings[-1][1].threshold is not None:
             raise PlanError("ratio and threshold exclude each other", f"{where}: {glob}")
-    return tuple(found)
+    return tuple(settings)
 
 
 def _check(where: str, key: Any, value: Any) -> None:
     """Refuses an unknown setting, and one of a wrong kind."""
-    if key not in GroupSettings._fields:
-        raise PlanError(f"no setting {key!r}", where, meant(str(key), GroupSettings._fields))
-    if key == "exclude":
-        fits, wanted = isinstance(value, bool), "true or false"
-    elif key in ("min_channels", "multiple_of"):
-        fits, wanted = is_count(value), "a whole number from 1 on"
-    elif key == "threshold":
-        fits, wanted = is_finite(value), "a finite number"
-    else:
-        fits, wanted = is_share(value), "a number from 0 to 1"
-    if not fits:
-        raise PlanError(f"{key} is {value!r}, and has to be {wanted}", where)
+    if key not in KINDS:
+        raise PlanError(f"no setting {key!r}", where, meant(str(key), KINDS))
+    if not KINDS[key].fits(value):
+        raise PlanError(f"{key} is {value!r}, and has to be {KINDS[key].wanted}", where)
 
 
 def _kind(value: Any) -> str:
