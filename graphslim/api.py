@@ -100,7 +100,7 @@ def load(
 def find_blocks(graph: Graph) -> Graph:
     """Fills `graph.blocks` by every pass that recognises blocks, plug-ins too; gives the graph."""
     names = finders()
-    graph.blocks = list(graph.memo(f"blocks of {names}", lambda one: _blocks(one, names)))
+    graph.blocks = list(graph.memo(f"blocks of {names}", lambda graph: _blocks(graph, names)))
     return graph
 
 
@@ -250,7 +250,7 @@ def _opened(checkpoint: Checkpointed, reading: Mapping[str, Any]) -> Trained:
     """A checkpoint, opened if it is a prefix yet, its blocks found.
 
     Raises:
-        LoadError: it cannot be, or is already and told how to.
+        LoadError: the prefix holds no checkpoint, or an open checkpoint is told how to be read.
     """
     from graphslim.checkpoint import Trained, open_checkpoint
 

@@ -95,9 +95,9 @@ class Ranking:
             return None
         size, rule = int(self._sizes[index]), self._rules[index]
         for wished in range(count + 1, size + 1) if more else range(count - 1, -1, -1):
-            found = rule.allowed(size, wished)
-            if (found > count) if more else (found < count):
-                return found
+            allowed = rule.allowed(size, wished)
+            if (allowed > count) if more else (allowed < count):
+                return allowed
         return None
 
     def by_turn(self, counts: Sequence[int], more: bool) -> List[int]:

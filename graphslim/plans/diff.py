@@ -53,7 +53,7 @@ class PlanDifference(NamedTuple):
         """Whether the plans are the same in everything."""
         pairs = (self.removed, self.params, self.macs)
         return not (self.groups or self.settings or self.others) and all(
-            [one == other for one, other in pairs]
+            [own == other for own, other in pairs]
         )
 
 
@@ -63,11 +63,11 @@ def diff(first: Plan, second: Plan) -> PlanDifference:
     theirs = {group.id: group for group in second.groups}
     groups, alike = [], 0
     for name in [*ours, *[name for name in theirs if name not in ours]]:
-        found = _group(name, ours.get(name), theirs.get(name))
-        if found is None:
+        difference = _group(name, ours.get(name), theirs.get(name))
+        if difference is None:
             alike += 1
         else:
-            groups.append(found)
+            groups.append(difference)
     settings = {
         key: (first.settings.get(key), second.settings.get(key))
         for key in [*first.settings, *[key for key in second.settings if key not in first.settings]]
@@ -88,29 +88,29 @@ def _group(
     name: str, first: Optional[GroupPlan], second: Optional[GroupPlan]
 ) -> Optional[GroupDifference]:
     """How two plans differ in a group; None if they do not."""
-    gone = [set(one.removed) if one else set() for one in (first, second)]
+    gone = [set(group.removed) if group else set() for group in (first, second)]
     details: List[str] = []
     if first is not None and second is not None:
         details = [
             label
-            for label, one, other in (
+            for label, own, other in (
                 ("channels", first.channels, second.channels),
                 ("block", first.block, second.block),
                 ("why", first.why, second.why),
                 ("scores", first.scores, second.scores),
                 ("bindings", _places(first), _places(second)),
             )
-            if one != other
+            if own != other
         ]
         if gone[0] == gone[1] and not details:
             return None
         if gone[0] != gone[1]:
             # Other channels touch other positions: that goes without saying.
             details = [label for label in details if label != "bindings"]
-    one = first or second
+    either = first or second
     return GroupDifference(
         name,
-        one.block if one else None,
+        either.block if either else None,
         (first.channels if first else None, second.channels if second else None),
         (len(gone[0]), len(gone[1])),
         tuple(sorted(gone[0] - gone[1])),
@@ -125,22 +125,22 @@ def _places(group: GroupPlan) -> List[Cut]:
 
 def _others(first: Plan, second: Plan) -> Dict[str, Tuple[Any, Any]]:
     """What differs outside the groups; of long parts only how much there is."""
-    found: Dict[str, Tuple[Any, Any]] = {}
+    differences: Dict[str, Tuple[Any, Any]] = {}
     for key in ("name", "sha256"):
         values = (first.model.get(key), second.model.get(key))
         if values[0] != values[1]:
-            found[f"model {key}"] = values
-    achieved = [None if one.achieved is None else one.achieved._asdict() for one in (first, second)]
+            differences[f"model {key}"] = values
+    achieved = [plan.achieved and plan.achieved._asdict() for plan in (first, second)]
     if achieved[0] != achieved[1]:
-        found["achieved"] = (achieved[0], achieved[1])
-    folds: List[List[Fold]] = [sorted(one.folds) for one in (first, second)]
+        differences["achieved"] = (achieved[0], achieved[1])
+    folds: List[List[Fold]] = [sorted(plan.folds) for plan in (first, second)]
     if folds[0] != folds[1]:
-        sizes = [sum([len(fold.indices) for fold in one]) for one in folds]
-        found["constants folded"] = (sizes[0], sizes[1])
+        sizes = [sum([len(fold.indices) for fold in of_plan]) for of_plan in folds]
+        differences["constants folded"] = (sizes[0], sizes[1])
     if first.layers != second.layers:
-        found["layers of the network"] = (len(first.layers), len(second.layers))
+        differences["layers of the network"] = (len(first.layers), len(second.layers))
     if first.params[0] != second.params[0]:
-        found["parameters before"] = (first.params[0], second.params[0])
+        differences["parameters before"] = (first.params[0], second.params[0])
     if first.macs[0] != second.macs[0]:
-        found["MACs before"] = (first.macs[0], second.macs[0])
-    return found
+        differences["MACs before"] = (first.macs[0], second.macs[0])
+    return differences

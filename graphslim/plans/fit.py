@@ -93,25 +93,25 @@ def removal_of(channels: Channels, plan: Plan) -> np.ndarray:
     """
     by_id = {group.id: group for group in channels.groups}
     removed = np.zeros(channels.count, bool)
-    for one in plan.groups:
-        group = by_id.get(one.id)
-        if group is None or len(group) != one.channels:
+    for planned in plan.groups:
+        group = by_id.get(planned.id)
+        if group is None or len(group) != planned.channels:
             there = "has no such group" if group is None else f"has {len(group)} channels there"
             raise PlanError(
-                f"the plan cuts a group of {one.channels} channels, this graph {there}",
-                one.id,
+                f"the plan cuts a group of {planned.channels} channels, this graph {there}",
+                planned.id,
                 _OTHER,
             )
-        check_removal(group, one.removed)
-        removed[group.channels[list(one.removed)]] = True
+        check_removal(group, planned.removed)
+        removed[group.channels[list(planned.removed)]] = True
     channels.completed(removed)
-    for one in plan.groups:
-        different = set(cuts_of(channels, by_id[one.id], removed)) ^ set(one.cuts)
-        if different and one.cuts:
+    for planned in plan.groups:
+        different = set(cuts_of(channels, by_id[planned.id], removed)) ^ set(planned.cuts)
+        if different and planned.cuts:
             first = min(different)
             raise PlanError(
                 f"the plan and the graph disagree about axis {first.axis} of {first.param}",
-                one.id,
+                planned.id,
                 "the plan is of another architecture, or was edited: leave `bindings` out of a "
                 "group that you edit",
             )
@@ -122,15 +122,15 @@ def _carried(graph: Graph, channels: Channels, plan: Plan) -> Fitted:
     """The plan carried over by the places of its layers.
 
     Raises:
-        PlanError: it does not fit.
+        PlanError: the layers of the plan and of the graph do not match.
     """
     pairs = pair(plan, layers_of(graph, channels))
     starts = {(axis.param, axis.axis): axis for axis in channels.axes if axis.use is None}
     removed, owned = np.zeros(channels.count, bool), channels.owned()
     why: Dict[int, GroupPlan] = {}
-    for one in plan.groups:
+    for planned in plan.groups:
         labels: Set[int] = set()
-        for param, axis, positions in _at_layers(one, pairs):
+        for param, axis, positions in _at_layers(planned, pairs):
             place = starts.get((param, axis))
             if place is None or max(positions, default=0) >= place.size:
                 there = "no channels" if place is None else f"{place.size} channels"
@@ -142,15 +142,15 @@ def _carried(graph: Graph, channels: Channels, plan: Plan) -> Fitted:
                 )
             cut = channels.label[place.start + np.asarray(positions, int)]
             labels.update(cut[~owned[cut]].tolist())
-        if len(labels) != len(one.removed):
+        if len(labels) != len(planned.removed):
             raise PlanError(
-                f"removes {plural(len(one.removed), 'channel')}, of which its bindings show "
+                f"removes {plural(len(planned.removed), 'channel')}, of which its bindings show "
                 f"{len(labels)} at the weights of layers, by which they are found here",
-                one.id,
+                planned.id,
                 "a group whose bindings were left out, or that no layer touches, fits only graphs "
                 "of the same names; make a plan for this graph",
             )
-        why.update({label: one for label in labels})
+        why.update({label: planned for label in labels})
         removed[sorted(labels)] = True
     channels.completed(removed)
     _same_cuts(plan, pairs, channels, removed)
@@ -169,11 +169,11 @@ def _carried(graph: Graph, channels: Channels, plan: Plan) -> Fitted:
     return Fitted(carried, (*pairs.notes, *notes), removal_of(channels, carried))
 
 
-def _at_layers(one: GroupPlan, pairs: Pairs) -> List[Tuple[str, int, Sequence[int]]]:
+def _at_layers(planned: GroupPlan, pairs: Pairs) -> List[Tuple[str, int, Sequence[int]]]:
     """The cuts of a group in weights of layers, with the names of the graph's own parameters."""
     return [
         (param, cut.axis, cut.removed)
-        for cut in one.cuts
+        for cut in planned.cuts
         if cut.role not in ("shape", "index")
         for param in pairs.params.get(cut.param, ())
     ]
@@ -186,8 +186,8 @@ def _same_cuts(plan: Plan, pairs: Pairs, channels: Channels, removed: np.ndarray
         PlanError: a layer would be cut otherwise; the message names the layer.
     """
     wanted: Places = {}
-    for one in plan.groups:
-        for param, axis, positions in _at_layers(one, pairs):
+    for group in plan.groups:
+        for param, axis, positions in _at_layers(group, pairs):
             wanted.setdefault((param, axis), set()).update(positions)
     own = {param for params in pairs.params.values() for param in params}
     removal = Removal(channels, removed)
@@ -216,7 +216,7 @@ def _groups(
         PlanError: a channel is pinned, or a group would lose all of them.
     """
     blocks = block_of(graph, channels)
-    found, left = [], removed & ~channels.owned()
+    groups, left = [], removed & ~channels.owned()
     for group in channels.groups:
         gone = np.flatnonzero(removed[group.channels]).tolist()
         left[group.channels] = False
@@ -226,7 +226,7 @@ def _groups(
             block = blocks.get(group.id)
             cuts = tuple(cuts_of(channels, group, removed))
             name = None if block is None else block.name
-            found.append(
+            groups.append(
                 (
                     GroupPlan(group.id, name, len(group), tuple(gone), source.why, (), cuts),
                     source.id,
@@ -238,27 +238,27 @@ def _groups(
             why[int(np.flatnonzero(left)[0])].id,
             _OTHER,
         )
-    return found
+    return groups
 
 
 def _folds_here(graph: Graph, channels: Channels, plan: Plan) -> Tuple[Fold, ...]:
     """The folds of a plan with the constants that this graph's own channels hold.
 
     Raises:
-        PlanError: they hold others, or are no constants: folding would shift the outputs.
+        PlanError: the channels hold other or unknown values: folding would shift the outputs.
     """
     if not plan.folds:
         return ()
     below = plan.settings.get("dead_below", DEAD_BELOW)
     values = Values(graph, channels, float(below) if isinstance(below, (int, float)) else 0.0)
-    sums = {one.node: one for one in channels.contractions}
-    found: List[Fold] = []
+    contractions = {contraction.node: contraction for contraction in channels.contractions}
+    folds: List[Fold] = []
     for fold in plan.folds:
-        one = sums.get(fold.node)
+        contraction = contractions.get(fold.node)
         known: Optional[np.ndarray] = None
-        if one is not None and max(fold.indices, default=-1) < len(one.into):
-            port = graph.data_inputs(one.node)[one.data]
-            whole = per_channel(values.at(port), one.axis, len(one.into))
+        if contraction is not None and max(fold.indices, default=-1) < len(contraction.into):
+            port = graph.data_inputs(contraction.node)[contraction.data]
+            whole = per_channel(values.at(port), contraction.axis, len(contraction.into))
             known = whole[list(fold.indices)]
         if known is None or not np.allclose(known, fold.values, _RELATIVE, _ABSOLUTE):
             raise PlanError(
@@ -266,5 +266,5 @@ def _folds_here(graph: Graph, channels: Channels, plan: Plan) -> Tuple[Fold, ...
                 fold.node,
                 "make a plan for this graph",
             )
-        found.append(fold._replace(values=tuple(known.tolist())))
-    return tuple(found)
+        folds.append(fold._replace(values=tuple(known.tolist())))
+    return tuple(folds)

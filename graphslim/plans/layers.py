@@ -47,9 +47,9 @@ def layers_of(graph: Graph, channels: Channels) -> Tuple[Layer, ...]:
     order = [node for node in graph.order() if node.name in used]
     weights: Dict[str, _Weights] = {}
     for node in order:
-        found = _weights_of(graph, channels, node)
-        if found is not None:
-            weights[node.name] = found
+        constant = _weights_of(graph, channels, node)
+        if constant is not None:
+            weights[node.name] = constant
     before, reached = _nearest(graph, order, weights)
     behind: Dict[str, Set[str]] = {name: set() for name in weights}
     for name in weights:
@@ -57,7 +57,7 @@ def layers_of(graph: Graph, channels: Channels) -> Tuple[Layer, ...]:
             if source in behind:
                 behind[source].add(name)
     ends = {name for port in graph.outputs for name in reached.get(port.node, ())}
-    kinds = {name: _kind(graph[name], one) for name, one in weights.items()}
+    kinds = {name: _kind(graph[name], constant) for name, constant in weights.items()}
     begins = _Beginnings(channels, weights)
     ahead, back = {}, {}  # type: Dict[str, str], Dict[str, str]
     for name in weights:
@@ -79,8 +79,8 @@ def layers_of(graph: Graph, channels: Channels) -> Tuple[Layer, ...]:
         )
     return tuple(
         [
-            Layer(name, one.param, one.shape, _digest(ahead[name], back[name])[:16])
-            for name, one in weights.items()
+            Layer(name, constant.param, constant.shape, _digest(ahead[name], back[name])[:16])
+            for name, constant in weights.items()
         ]
     )
 
@@ -118,11 +118,11 @@ class _Beginnings:
     def __init__(self, channels: Channels, weights: Dict[str, _Weights]) -> None:
         self._out = {name: channels.channels_at(Port(name)) for name in weights}
         self._into: Dict[str, Optional[np.ndarray]] = {}
-        for name, one in weights.items():
+        for name, constant in weights.items():
             read = [
                 channels.channels_at(port)
                 for port in channels.graph.data_inputs(name)
-                if port != one.port
+                if port != constant.port
             ]
             self._into[name] = next((labels for labels in read if labels is not None), None)
 
@@ -131,15 +131,15 @@ class _Beginnings:
         out, into = self._out.get(source), self._into[reader]
         if out is None or into is None or not len(out):
             return -1
-        found = np.flatnonzero(into == out[0])
-        return int(found[0]) if len(found) else -1
+        places = np.flatnonzero(into == out[0])
+        return int(places[0]) if len(places) else -1
 
 
 def _weights_of(graph: Graph, channels: Channels, node: Node) -> Optional[_Weights]:
     """The one constant that a convolution or product reads, its axes as the op reads them."""
     if node.op not in COST_RULES:
         return None
-    found = []
+    constants = []
     for port in graph.data_inputs(node):
         source = graph[port.node]
         while source.op in _CARRIES and graph.data_inputs(source):
@@ -147,15 +147,15 @@ def _weights_of(graph: Graph, channels: Channels, node: Node) -> Optional[_Weigh
         if source.op == "Const" and source.attrs["value"].dtype.name not in ("int32", "int64"):
             shape = tuple(source.attrs["value"].shape)
             if len(shape) > 1:
-                found.append(_Weights(source.name, port, shape))
-    if len(found) != 1 or not _as_read(channels, found[0]):
+                constants.append(_Weights(source.name, port, shape))
+    if len(constants) != 1 or not _as_read(channels, constants[0]):
         return None
-    return found[0]
+    return constants[0]
 
 
-def _as_read(channels: Channels, one: _Weights) -> bool:
+def _as_read(channels: Channels, constant: _Weights) -> bool:
     """Whether the positions of a constant are those of the tensor that is read."""
-    stored, read = channels.fact(Port(one.param)), channels.fact(one.port)
+    stored, read = channels.fact(Port(constant.param)), channels.fact(constant.port)
     return stored.shape == read.shape and all(
         first is not None
         and second is not None
@@ -164,10 +164,10 @@ def _as_read(channels: Channels, one: _Weights) -> bool:
     )
 
 
-def _kind(node: Node, one: _Weights) -> str:
+def _kind(node: Node, constant: _Weights) -> str:
     """What a layer is whatever its layout: op, shape of the weights, strides."""
     strides = sorted([int(stride) for stride in node.attrs.get("strides", ()) if stride != 1])
-    return f"{node.op.replace('_Fused', '')} {list(one.shape)} {strides}"
+    return f"{node.op.replace('_Fused', '')} {list(constant.shape)} {strides}"
 
 
 def _digest(*parts: str) -> str:
@@ -209,22 +209,22 @@ def pair(plan: Plan, layers: Sequence[Layer]) -> Pairs:
     params: Dict[str, Set[str]] = {}
     named = 0
     for structure, twins in theirs.items():
-        found = ours[structure]
+        counterparts = ours[structure]
         if len(twins) > 1:
-            by_name = _by_name(twins, found)
-            named += len(twins) if by_name else 0
-            done = {(tuple(cuts.get(one.param, ())), folds.get(one.node)) for one in twins}
-            if by_name is None and (len(done) > 1 or any(fold for _, fold in done)):
+            clear = _by_name(twins, counterparts)
+            named += len(twins) if clear else 0
+            done = {(tuple(cuts.get(layer.param, ())), folds.get(layer.node)) for layer in twins}
+            if clear is None and (len(done) > 1 or any(fold for _, fold in done)):
                 raise PlanError(
                     f"{plural(len(twins), 'layer')} stand in the same place of the network as it, "
                     "and have other names here: which is which cannot be told",
                     twins[0].node,
                     "make a plan for this graph",
                 )
-            found = by_name or found
-        for one, other in zip(twins, found):
-            nodes[one.node] = other.node
-            params.setdefault(one.param, set()).add(other.param)
+            counterparts = clear or counterparts
+        for layer, other in zip(twins, counterparts):
+            nodes[layer.node] = other.node
+            params.setdefault(layer.param, set()).add(other.param)
     notes = [f"{plural(len(nodes), 'layer')} matched by their place in the network"]
     if named:
         notes.append(f"{named} of them stand where others do, and were told apart by their names")
@@ -232,10 +232,10 @@ def pair(plan: Plan, layers: Sequence[Layer]) -> Pairs:
 
 
 def _by_structure(layers: Sequence[Layer]) -> Dict[str, List[Layer]]:
-    found: Dict[str, List[Layer]] = {}
+    layers_at: Dict[str, List[Layer]] = {}
     for layer in layers:
-        found.setdefault(layer.structure, []).append(layer)
-    return found
+        layers_at.setdefault(layer.structure, []).append(layer)
+    return layers_at
 
 
 def _same_layers(theirs: Dict[str, List[Layer]], ours: Dict[str, List[Layer]], total: int) -> None:
@@ -284,21 +284,21 @@ def _cuts(plan: Plan) -> Dict[str, List[Tuple[int, Tuple[int, ...]]]]:
     }
 
 
-def _by_name(twins: Sequence[Layer], found: Sequence[Layer]) -> Optional[List[Layer]]:
+def _by_name(twins: Sequence[Layer], counterparts: Sequence[Layer]) -> Optional[List[Layer]]:
     """The counterpart of each of the twins by the end of its name; None unless all are clear."""
     chosen: List[Layer] = []
-    for one in twins:
-        shared = [_shared_end(one.node, other.node) for other in found]
+    for twin in twins:
+        shared = [_shared_end(twin.node, other.node) for other in counterparts]
         best = max(shared)
         if shared.count(best) > 1:
             return None
-        chosen.append(found[shared.index(best)])
-    return chosen if len({layer.node for layer in chosen}) == len(found) else None
+        chosen.append(counterparts[shared.index(best)])
+    return chosen if len({layer.node for layer in chosen}) == len(counterparts) else None
 
 
-def _shared_end(one: str, other: str) -> int:
+def _shared_end(name: str, other: str) -> int:
     """How many parts two names have in common, counted from the end."""
-    first, second = one.split("/")[::-1], other.split("/")[::-1]
+    first, second = name.split("/")[::-1], other.split("/")[::-1]
     count = 0
     while count < min(len(first), len(second)) and first[count] == second[count]:
         count += 1

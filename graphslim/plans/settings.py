@@ -163,7 +163,7 @@ class _Reader(yaml.SafeLoader):
         """Begins a list or mapping in brackets; deep ones would take time by their depth squared.
 
         Raises:
-            yaml.MarkedYAMLError: it is too deep.
+            yaml.MarkedYAMLError: the lists are nested too deep.
         """
         if self.flow_level >= DEEPEST:
             raise yaml.MarkedYAMLError(
@@ -175,7 +175,7 @@ class _Reader(yaml.SafeLoader):
         """A node; none that stands for another one.
 
         Raises:
-            yaml.MarkedYAMLError: it does.
+            yaml.MarkedYAMLError: the node is a reference to another one.
         """
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
@@ -189,7 +189,7 @@ class _Reader(yaml.SafeLoader):
         """A dict, of a mapping that has no key twice.
 
         Raises:
-            yaml.MarkedYAMLError: it has.
+            yaml.MarkedYAMLError: a key is there twice.
         """
         tree: Dict[Any, Any] = super().construct_mapping(node, deep)
         if len(tree) < len(node.value):
