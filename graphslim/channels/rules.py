@@ -16,6 +16,7 @@ from graphslim.channels.visit import OpVisit
 from graphslim.errors import AnalysisError, GraphslimError
 from graphslim.ir import Func, Graph, Node, Shape
 from graphslim.ir.families import CALLS, CONDITIONALS, LOOP_OPS, OPAQUE_OPS, WHILE_LOOPS
+from graphslim.ir.graph import rules_changed
 from graphslim.support.importing import definition
 
 
@@ -77,6 +78,7 @@ def channel_rule(*ops: str, replace: bool = False) -> Callable[[ChannelRule], Ch
                         "this op has a channel rule already", op, "pass replace=True"
                     )
                 CHANNEL_RULES[op] = function
+        rules_changed()
         return function
 
     return register
@@ -90,6 +92,7 @@ def value_rule(*ops: str, structural: bool = False) -> Callable[[ValueRule], Val
             VALUE_RULES[op] = function
             if structural:
                 STRUCTURAL.add(op)
+        rules_changed()
         return function
 
     return register
@@ -101,6 +104,7 @@ def cost_rule(*ops: str) -> Callable[[CostRule], CostRule]:
     def register(function: CostRule) -> CostRule:
         for op in ops:
             COST_RULES[op] = function
+        rules_changed()
         return function
 
     return register

@@ -1,0 +1,78 @@
+"""Rules for ops of one's own: when they are known, and what is said of mistakes in them."""
+
+from __future__ import annotations
+
+from typing import Any, Iterator, NamedTuple
+
+import pytest
+from tiny import groups, tiny
+
+import graphslim as gs
+from graphslim.channels import rules
+from graphslim.errors import PlanError
+from graphslim.support import plugins
+from graphslim.testing import assert_mask_equivalent, random_plan
+
+NETWORK = """
+x = input 1,8,8,4
+w = f32[3,3,4,16]{random 1}
+c = Conv2D(x, w)
+o = OnlyMine(c)
+u = f32[1,1,16,3]{random 2}
+y = Conv2D(o, u)
+"""
+
+
+class Point(NamedTuple):
+    """An entry point of an installed package."""
+
+    name: str
+    load: Any
+
+
+@pytest.fixture(autouse=True)
+def tables() -> Iterator[None]:
+    """Rules that a test registers are forgotten after it."""
+    plugins.load_plugins()
+    known = (rules.CHANNEL_RULES, rules.VALUE_RULES, rules.COST_RULES)
+    before = [dict(table) for table in known]
+    yield
+    for table, kept in zip(known, before):
+        table.clear()
+        table.update(kept)
+
+
+def same(op: Any) -> Any:
+    """The rule of an op that works position by position."""
+    return op[0]
+
+
+def plug() -> None:
+    """What a package's module does when it is imported."""
+    gs.channel_rule("OnlyMine")(same)
+
+
+def test_an_analysis_knows_the_rules_of_plug_ins(monkeypatch: Any) -> None:
+    monkeypatch.setattr(plugins, "_loaded", False)
+    monkeypatch.setattr(plugins, "_entry_points", lambda: [Point("theirs", plug)])
+    assert random_plan(tiny(NETWORK)).removed == 8
+
+
+def test_a_rule_that_comes_late_is_heeded() -> None:
+    graph = tiny(NETWORK)
+    assert not groups(graph)["c"].prunable
+    plug()
+    assert groups(graph)["c"].prunable
+    before = gs.cost(graph).macs
+    gs.cost_rule("OnlyMine")(lambda node, inputs, outs: 1000)
+    assert before is not None and gs.cost(graph).macs == before + 1000
+
+
+def test_a_plan_that_proves_nothing_is_refused() -> None:
+    graph = tiny(NETWORK)
+    with pytest.raises(PlanError, match="removes no channel.*c is pinned at o, .* op OnlyMine"):
+        random_plan(graph)
+    empty = random_plan(graph, allow_empty=True)
+    assert not empty.removed
+    with pytest.raises(PlanError, match="removes no channel"):
+        assert_mask_equivalent(graph, empty)
