@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any, Iterator, NamedTuple
 
 import pytest
-from tiny import groups, tiny
+from tiny import groups, tiny, zero_filters
 
 import graphslim as gs
 from graphslim.channels import rules
-from graphslim.errors import PlanError
+from graphslim.errors import PlanError, VerifyError
+from graphslim.measure.verify import check
 from graphslim.support import plugins
 from graphslim.testing import assert_mask_equivalent, random_plan
 
@@ -76,3 +77,26 @@ def test_a_plan_that_proves_nothing_is_refused() -> None:
     assert not empty.removed
     with pytest.raises(PlanError, match="removes no channel"):
         assert_mask_equivalent(graph, empty)
+
+
+@pytest.mark.tf
+def test_what_enters_an_op_of_ones_own_is_compared_in_the_channels_that_stay() -> None:
+    plug()
+    graph = tiny(NETWORK)
+    plan = random_plan(graph)
+    slim = assert_mask_equivalent(graph, plan, tolerance=1e-5)
+    (output,) = gs.verify(graph, slim, plan=plan).outputs
+    assert output.name == "c" and output.shape == (1, 8, 8, 8)
+    surgery, change = check(graph, slim, plan)
+    assert surgery.ok and change.ok, "all channels that stay are as they were"
+    damaged = zero_filters(slim, "w", 3, [5])
+    assert not gs.verify(graph, damaged, plan=plan).ok
+
+
+@pytest.mark.tf
+def test_what_enters_an_op_of_ones_own_is_too_narrow_without_the_plan() -> None:
+    plug()
+    graph = tiny(NETWORK)
+    slim = gs.apply(graph, random_plan(graph))
+    with pytest.raises(VerifyError, match="op OnlyMine of o, .*8, 8, 8. instead of .*16.*the plan"):
+        gs.verify(graph, slim)
