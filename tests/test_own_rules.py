@@ -9,7 +9,7 @@ from tiny import groups, tiny, zero_filters
 
 import graphslim as gs
 from graphslim.channels import rules
-from graphslim.errors import PlanError, VerifyError
+from graphslim.errors import AnalysisError, PlanError, VerifyError
 from graphslim.measure.verify import check
 from graphslim.support import plugins
 from graphslim.testing import assert_mask_equivalent, random_plan
@@ -36,11 +36,13 @@ def tables() -> Iterator[None]:
     """Rules that a test registers are forgotten after it."""
     plugins.load_plugins()
     known = (rules.CHANNEL_RULES, rules.VALUE_RULES, rules.COST_RULES)
-    before = [dict(table) for table in known]
+    before, structural = [dict(table) for table in known], set(rules.STRUCTURAL)
     yield
     for table, kept in zip(known, before):
         table.clear()
         table.update(kept)
+    rules.STRUCTURAL.clear()
+    rules.STRUCTURAL.update(structural)
 
 
 def same(op: Any) -> Any:
@@ -100,3 +102,28 @@ def test_what_enters_an_op_of_ones_own_is_too_narrow_without_the_plan() -> None:
     slim = gs.apply(graph, random_plan(graph))
     with pytest.raises(VerifyError, match="op OnlyMine of o, .*8, 8, 8. instead of .*16.*the plan"):
         gs.verify(graph, slim)
+
+
+@pytest.mark.parametrize(
+    "kind, register",
+    [("channel", gs.channel_rule), ("value", gs.value_rule), ("cost", gs.cost_rule)],
+)
+def test_a_second_rule_of_an_op_is_refused(kind: str, register: Any) -> None:
+    def rule(*given: Any) -> None:
+        """Takes the place of a rule that is there."""
+
+    table = getattr(rules, f"{kind.upper()}_RULES")
+    first = table["MatMul"]
+    with pytest.raises(AnalysisError, match=f"has a {kind} rule already, of graphslim.ops.*True"):
+        register("OnlyMine", "MatMul")(rule)
+    assert table["MatMul"] is first and "OnlyMine" not in table
+    register("MatMul", replace=True)(rule)
+    assert table["MatMul"] is rule
+
+
+def test_a_value_rule_that_takes_the_place_of_one_says_itself_whether_it_moves() -> None:
+    assert "Transpose" in rules.STRUCTURAL
+    gs.value_rule("Transpose", replace=True)(same)
+    assert "Transpose" not in rules.STRUCTURAL
+    gs.value_rule("Transpose", replace=True, structural=True)(same)
+    assert "Transpose" in rules.STRUCTURAL
