@@ -11,6 +11,8 @@ from typing import Dict, List, Mapping, Optional, Type, Union
 import numpy as np
 
 from graphslim.channels.groups import analyse
+from graphslim.channels.reasons import UnknownOp
+from graphslim.errors import PlanError
 from graphslim.graphdef import parse, serialize, signature
 from graphslim.ir import Graph
 from graphslim.ir.text import from_text, to_text
@@ -118,6 +120,7 @@ def assert_mask_equivalent(
     plan: Plan,
     feeds: Optional[Mapping[str, np.ndarray]] = None,
     tolerance: float = 1e-4,
+    allow_empty: bool = False,
 ) -> Graph:
     """Oracle 3: asserts that a graph pruned by any plan computes what the original, masked, does.
 
@@ -125,7 +128,12 @@ def assert_mask_equivalent(
 
     Returns:
         the pruned graph, after a round trip through its bytes.
+
+    Raises:
+        PlanError: the plan removes nothing, so that this would prove nothing, and `allow_empty` is
+            not set.
     """
+    _refuse_empty(graph, plan, allow_empty)
     slim = round_trip(apply(graph, plan))
     _assert(verify(graph, slim, plan=plan, feeds=feeds, tolerance=tolerance))
     return slim
@@ -140,12 +148,38 @@ def _assert(agreement: Agreement) -> Agreement:
     return agreement
 
 
-def random_plan(graph: Graph, seed: int = 0, ratio: float = 0.5) -> Plan:
-    """A plan that removes a random share of the channels of every prunable group."""
+def random_plan(graph: Graph, seed: int = 0, ratio: float = 0.5, allow_empty: bool = False) -> Plan:
+    """A plan that removes a random share of the channels of every prunable group.
+
+    Args:
+        graph: the graph.
+        seed: of the choice.
+        ratio: the share, from 0 to 1, of each group; one channel of it stays.
+        allow_empty: whether the plan may remove nothing.
+
+    Raises:
+        PlanError: the plan removes nothing, and `allow_empty` is not set.
+    """
     rng = np.random.RandomState(seed)
     removed: Dict[str, List[int]] = {}
     for group in analyse(graph).groups:
         count = min(int(len(group) * ratio), len(group) - 1)
         if group.prunable and count > 0:
             removed[group.id] = sorted(rng.choice(len(group), count, replace=False).tolist())
-    return plan_given(graph, removed)
+    plan = plan_given(graph, removed)
+    _refuse_empty(graph, plan, allow_empty)
+    return plan
+
+
+def _refuse_empty(graph: Graph, plan: Plan, allow_empty: bool) -> None:
+    if plan.removed or allow_empty:
+        return
+    pinned = [group for group in analyse(graph).groups if not group.prunable]
+    pinned.sort(key=lambda group: not isinstance(group.pinned_by, UnknownOp))
+    why = [f": {group.id} is pinned at {group.pinned_at}, {group.pinned_by}" for group in pinned]
+    raise PlanError(
+        f"the plan removes no channel, and so tests nothing{''.join(why[:1])}",
+        graph.name,
+        "give a graph with channels that may go, or a larger ratio; an op that pins them needs a "
+        "channel rule; allow_empty=True if nothing is to go",
+    )

@@ -61,7 +61,7 @@ class FindSingle(gs.FindBlocks):
 REFUSED = (
     "mixed.py: left out: silent: a criterion needs a name and a docstring (say what it measures)",
     "mixed.py: left out: broken: the function that declares it fails: TypeError: ",
-    "mixed.py: left out: Conv2D: this op has a channel rule already (pass replace=True)",
+    "mixed.py: left out: Conv2D: this op has a channel rule already, of graphslim.ops.conv:",
     "mixed.py: left out: Silent: a pass needs a name and a docstring",
 )
 NETWORK = """

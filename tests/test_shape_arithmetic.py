@@ -226,8 +226,8 @@ def test_computed_shape_follows_the_channels(name: str) -> None:
         plan = random_plan(graph, seed, ratio=(0.5, 0.99)[seed - 1])
         assert plan.removed > 0
         slim = assert_mask_equivalent(graph, plan, {"x": FEED}, tolerance=1e-5)
-        again = random_plan(slim, seed)
-        assert_mask_equivalent(slim, again, {"x": FEED}, tolerance=1e-5)
+        again = random_plan(slim, seed, allow_empty=True)
+        assert_mask_equivalent(slim, again, {"x": FEED}, tolerance=1e-5, allow_empty=True)
 
 
 @pytest.mark.tf

@@ -119,8 +119,8 @@ def test_pieces_lose_channels_on_their_own(name: str, seed: int) -> None:
     plan = random_plan(graph, seed, ratio=(0.5, 0.99)[seed - 1])
     assert plan.removed > 0
     slim = assert_mask_equivalent(graph, plan, tolerance=1e-5)
-    again = random_plan(slim, seed)
-    assert_mask_equivalent(slim, again, tolerance=1e-5)
+    again = random_plan(slim, seed, allow_empty=True)
+    assert_mask_equivalent(slim, again, tolerance=1e-5, allow_empty=True)
 
 
 PINNED = {

@@ -17,6 +17,7 @@ from graphslim.channels.walk import ParamAxis, Walk
 from graphslim.ir import Graph, Port, Use
 from graphslim.ir.query import behind
 from graphslim.support.garbage import pause_gc as held_back
+from graphslim.support.plugins import load_plugins
 
 ROLES = ("follower", "consumer", "producer", "shape", "index")
 
@@ -306,11 +307,14 @@ class Channels(Labels):
 
 @held_back()
 def analyse(graph: Graph) -> Channels:
-    """The channels of a graph, kept until it changes.
+    """The channels of a graph, kept until it changes or a rule of an op is registered.
+
+    Plug-ins are loaded first, for the rules that they bring.
 
     Raises:
         AnalysisError: tensors contradict each other.
     """
+    load_plugins()
     return graph.memo("channels", Channels)
 
 

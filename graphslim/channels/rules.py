@@ -16,7 +16,8 @@ from graphslim.channels.visit import OpVisit
 from graphslim.errors import AnalysisError, GraphslimError
 from graphslim.ir import Func, Graph, Node, Shape
 from graphslim.ir.families import CALLS, CONDITIONALS, LOOP_OPS, OPAQUE_OPS, WHILE_LOOPS
-from graphslim.support.importing import definition
+from graphslim.ir.graph import rules_changed
+from graphslim.support.importing import definition, place_of
 
 
 class ValueVisit:
@@ -62,45 +63,63 @@ STRUCTURAL: Set[str] = set()
 """Ops whose value rule only moves elements about, so that it can move their origins as well."""
 
 
+Rule = TypeVar("Rule", bound=Callable[..., Any])
+
+
 def channel_rule(*ops: str, replace: bool = False) -> Callable[[ChannelRule], ChannelRule]:
     """Registers what ops do to shapes and channel ids.
 
     Raises:
         AnalysisError: an op has a rule already and `replace` is not given.
     """
+    return _registering(CHANNEL_RULES, "channel", ops, replace)
 
-    def register(function: ChannelRule) -> ChannelRule:
+
+def value_rule(
+    *ops: str, structural: bool = False, replace: bool = False
+) -> Callable[[ValueRule], ValueRule]:
+    """Registers how ops compute on known values; `structural` ops only move elements about.
+
+    Raises:
+        AnalysisError: an op has a rule already and `replace` is not given.
+    """
+    register = _registering(VALUE_RULES, "value", ops, replace)
+
+    def registered(function: ValueRule) -> ValueRule:
+        register(function)
+        own = [op for op in ops if VALUE_RULES.get(op) is function]
+        STRUCTURAL.difference_update(own)
+        STRUCTURAL.update(own if structural else ())
+        return function
+
+    return registered
+
+
+def cost_rule(*ops: str, replace: bool = False) -> Callable[[CostRule], CostRule]:
+    """Registers how many multiply-accumulates ops take, from the facts of inputs and outputs.
+
+    Raises:
+        AnalysisError: an op has a rule already and `replace` is not given.
+    """
+    return _registering(COST_RULES, "cost", ops, replace)
+
+
+def _registering(
+    table: Dict[str, Rule], kind: str, ops: Sequence[str], replace: bool
+) -> Callable[[Rule], Rule]:
+    """The decorator that puts a rule into a table, for all of some ops or for none of them."""
+
+    def register(function: Rule) -> Rule:
         with definition(function):
             for op in ops:
-                if op in CHANNEL_RULES and not replace:
+                if op in table and not replace:
                     raise AnalysisError(
-                        "this op has a channel rule already", op, "pass replace=True"
+                        f"this op has a {kind} rule already, of {place_of(table[op])}",
+                        op,
+                        "pass replace=True to the decorator, if yours is to take its place",
                     )
-                CHANNEL_RULES[op] = function
-        return function
-
-    return register
-
-
-def value_rule(*ops: str, structural: bool = False) -> Callable[[ValueRule], ValueRule]:
-    """Registers how ops compute on known values; `structural` ops only move elements about."""
-
-    def register(function: ValueRule) -> ValueRule:
-        for op in ops:
-            VALUE_RULES[op] = function
-            if structural:
-                STRUCTURAL.add(op)
-        return function
-
-    return register
-
-
-def cost_rule(*ops: str) -> Callable[[CostRule], CostRule]:
-    """Registers how many multiply-accumulates ops take, from the facts of inputs and outputs."""
-
-    def register(function: CostRule) -> CostRule:
-        for op in ops:
-            COST_RULES[op] = function
+            table.update(dict.fromkeys(ops, function))
+            rules_changed()
         return function
 
     return register

@@ -31,6 +31,13 @@ from graphslim.ir.tensor import Tensor
 
 T = TypeVar("T")
 NodeLike = Union[Node, str]
+_rules_version = 0
+
+
+def rules_changed() -> None:
+    """Makes stale what `Graph.memo` keeps, of any graph: a rule of an op was registered."""
+    global _rules_version
+    _rules_version += 1
 
 
 class Use(NamedTuple):
@@ -77,7 +84,7 @@ class Graph:
         self.gone: Set[str] = set()
         self.version = 0
         self._inputs_of: Dict[str, Tuple[Port, ...]] = {}
-        self._memo: Dict[str, Tuple[int, Any]] = {}
+        self._memo: Dict[str, Tuple[int, int, Any]] = {}
 
     # ---------------------------------------------------------------- reading
 
@@ -183,11 +190,11 @@ class Graph:
         return self.memo("order", lambda graph: topological(graph._nx))
 
     def memo(self, key: str, compute: Callable[[Graph], T]) -> T:
-        """The result of an analysis, kept until the graph changes."""
+        """The result of an analysis, kept until the graph or a rule of an op changes."""
         kept = self._memo.get(key)
-        if kept is None or kept[0] != self.version:
-            kept = self._memo[key] = (self.version, compute(self))
-        result: T = kept[1]
+        if kept is None or kept[:2] != (self.version, _rules_version):
+            kept = self._memo[key] = (self.version, _rules_version, compute(self))
+        result: T = kept[2]
         return result
 
     # ---------------------------------------------------------------- changing

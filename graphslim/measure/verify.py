@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from graphslim.analysis.cautions import random_node, tolerance_of
-from graphslim.channels.groups import analyse
+from graphslim.channels.groups import Removal, analyse
 from graphslim.errors import GraphslimError, VerifyError
 from graphslim.ir import Graph, Port
 from graphslim.layout import needs_nhwc, to_nhwc
 from graphslim.measure.agreement import Agreement
 from graphslim.measure.fidelity import Measures, decision_of
 from graphslim.measure.samples import Data, Examples, Samples
-from graphslim.plans import Plan
+from graphslim.plans import Plan, fit
 from graphslim.rewrite import zero_consumers
 from graphslim.runtime import Session, known_part, unknown_ops
 from graphslim.support.progress import Tick, silent
@@ -37,7 +37,8 @@ def verify(
     """Runs two graphs on the same inputs and compares them, output by output.
 
     A graph that holds NCHW ops without a CPU kernel is run as a twin in NHWC. Where an output
-    needs an op that TensorFlow does not know, what that op reads is compared instead.
+    needs an op that TensorFlow does not know, what that op reads is compared instead, in those
+    channels that the plan leaves; without a plan, it has to be as wide in both.
 
     Args:
         first: the original.
@@ -78,7 +79,8 @@ def verify(
         # A run is of as many examples as the first axes agree on.
         sizes = {np.shape(array)[0] for array in feeds.values() if np.ndim(array)}
         runs = [(feeds, max(1, sizes.pop()) if len(sizes) == 1 else 1)]
-    return _compare({against: reference}, second, runs, tolerance)[0]
+    entries = _entries(first, reference, plan, force)
+    return _compare({against: reference}, second, runs, tolerance, entries)[0]
 
 
 def check(
@@ -105,7 +107,8 @@ def check(
     _refuse_random(first)
     references = {"masked original": zero_consumers(first, plan, force), "original": first}
     runs = Examples(first, Samples(data, batch=batch, tick=progress), seed)
-    surgery, change = _compare(references, second, runs, tolerance)
+    entries = _entries(first, references["masked original"], plan, force)
+    surgery, change = _compare(references, second, runs, tolerance, entries)
     return surgery, change
 
 
@@ -113,8 +116,78 @@ Runs = Union[Examples, Sequence[Tuple[Mapping[str, np.ndarray], int]]]
 """What is fed run by run, each with its number of examples."""
 
 
+class _Entry(NamedTuple):
+    """A tensor that is compared since an op reads it that TensorFlow does not know.
+
+    Attributes:
+        port: the tensor.
+        node, op: who reads it, by name and type.
+        gone: by axis, the positions that a plan removes, bool of shape (size,).
+    """
+
+    port: Port
+    node: str
+    op: str
+    gone: Mapping[int, np.ndarray]
+
+    def narrowed(self, first: Any, second: Any) -> Any:
+        """What the first graph gave, without the channels that the second has lost.
+
+        Raises:
+            VerifyError: the shapes differ all the same.
+        """
+        first, second = np.asarray(first), np.asarray(second)
+        if first.shape == second.shape:
+            return first
+        full = first.shape
+        for axis, gone in self.gone.items():
+            if first.shape[axis] == len(gone):
+                first = np.compress(~gone, first, axis)
+        if first.shape != second.shape:
+            raise VerifyError(
+                f"TensorFlow does not know the op {self.op} of {self.node}, and what enters it "
+                f"has shape {list(second.shape)} instead of {list(full)}",
+                str(self.port),
+                "give the plan that the graph was pruned by, load the library that has the op into "
+                "TensorFlow, or prune with --no-verify",
+            )
+        return first
+
+
+def _entries(
+    first: Graph, reference: Graph, plan: Optional[Plan], force: bool
+) -> Dict[str, _Entry]:
+    """By port, what is compared of the first graph since ops read it that TensorFlow lacks.
+
+    Args:
+        first: the original.
+        reference: what is run in its place.
+        plan: what the second graph was pruned by, if it was.
+        force: whether the plan may have been made for another checkpoint.
+    """
+    unknown = set(unknown_ops(reference))
+    if not unknown:
+        return {}
+    channels = analyse(first)
+    removal = None if plan is None else Removal(channels, fit(first, plan, force).removed)
+    entries = {}
+    for port in known_part(reference).outputs:
+        readers = [reference[use.node] for use in reference.uses_of(port)]
+        readers = [node for node in readers if node.op in unknown]
+        if port in reference.outputs or not readers:
+            continue
+        ids = enumerate(channels.fact(port).ids if removal is not None else ())
+        gone = {axis: removal.of(of) for axis, of in ids if removal is not None and of is not None}
+        entries[str(port)] = _Entry(port, readers[0].name, readers[0].op, gone)
+    return entries
+
+
 def _compare(
-    references: Mapping[str, Graph], second: Graph, runs: Runs, tolerance: Optional[float]
+    references: Mapping[str, Graph],
+    second: Graph,
+    runs: Runs,
+    tolerance: Optional[float],
+    entries: Mapping[str, _Entry],
 ) -> List[Agreement]:
     """Runs all graphs on the same inputs, and holds the second against each of the references.
 
@@ -123,6 +196,7 @@ def _compare(
         second: what should compute the same.
         runs: the inputs.
         tolerance: largest difference allowed, as a share of each output's range; or None.
+        entries: tensors that are compared in the place of outputs, as `_entries` gives them.
     """
     original = next(iter(references.values()))
     allowed = tolerance_of(original) if tolerance is None else tolerance
@@ -142,6 +216,9 @@ def _compare(
             *expected, values = [session.run(feeds, fetches) for session in sessions]
             for row, reference in zip(measures, expected):
                 pairs = dict(zip(fetches, zip(reference, values)))
+                for name, entry in entries.items():
+                    wide, narrow = pairs[name]
+                    pairs[name] = entry.narrowed(wide, narrow), narrow
                 for measure, port, source in zip(row, outputs, sources):
                     measure.add(*pairs[str(port)], count, pairs.get(str(source)))
             examples += count

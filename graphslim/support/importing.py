@@ -70,8 +70,13 @@ def warn_of(refused: _Refused, where: str) -> None:
 
 
 def place_of(function: Any) -> str:
-    """Where a function is declared: its module, or the name of its file, and the line."""
-    code, module = function.__code__, str(function.__module__)
+    """Where a function is declared: its module, or the name of its file, and the line.
+
+    Of what is called like a function and has no line of its own, the module alone.
+    """
+    code, module = getattr(function, "__code__", None), str(function.__module__)
+    if code is None:
+        return module
     if module == "__main__" or module.startswith(_FROM_FILE):
         module = os.path.basename(code.co_filename)
     return f"{module}:{code.co_firstlineno}"
