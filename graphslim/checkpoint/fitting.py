@@ -127,7 +127,8 @@ def folded(trained: Trained, fitted: Fitting) -> Dict[str, Tensor]:
     if not fitted.plan.folds:
         return {}
     graph = trained.graph.copy()
-    fold_constants(graph, fitted.channels, fitted.plan, fitted.removed)
+    removal = Removal(fitted.channels, fitted.removed)
+    fold_constants(graph, fitted.channels, fitted.plan, removal)
     for node in graph:
         if node.name not in trained.graph:
             raise PlanError(
