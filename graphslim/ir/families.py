@@ -28,7 +28,11 @@ SWITCHES = _ops("Switch RefSwitch")
 """Ops of TensorFlow 1 that hand a tensor to one of two branches."""
 MERGES = _ops("Merge RefMerge")
 """Ops of TensorFlow 1 that take the result of the branch that ran."""
-LOOP_OPS = _ops("Enter RefEnter Exit RefExit NextIteration RefNextIteration LoopCond")
+ENTERS = _ops("Enter RefEnter")
+"""Ops of TensorFlow 1 that hand a tensor into a loop."""
+EXITS = _ops("Exit RefExit")
+"""Ops of TensorFlow 1 that hand a tensor out of a loop."""
+LOOP_OPS = ENTERS | EXITS | _ops("NextIteration RefNextIteration LoopCond")
 """Ops that only the loops of TensorFlow 1 have."""
 WHILE_LOOPS = _ops("While StatelessWhile")
 """Loops of TensorFlow 2, whose condition and body are functions."""
