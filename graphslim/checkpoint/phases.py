@@ -213,7 +213,7 @@ def _refuse_unkept(part: Graph) -> None:
     """Refuses what divides by a deviation of the batch.
 
     Raises:
-        LoadError: a node does.
+        LoadError: a node divides by a deviation of the batch.
     """
     for node in part:
         if node.op in ("Rsqrt", "Sqrt"):

@@ -65,7 +65,7 @@ def _only_input(graph: Graph, shape: Tuple[Optional[int], ...]) -> str:
     """The input that a shape without a name is for.
 
     Raises:
-        LoadError: there is none, or more than one.
+        LoadError: the graph has no input, or more than one.
     """
     # A switch for training, say, is no input that one would give the shape of.
     names = [name for name in graph.inputs if graph[name].attrs.get("dtype") is not DType.bool]
@@ -155,7 +155,7 @@ def check_node(graph: Graph, name: str, option: str) -> None:
     """Makes sure that a graph has a node.
 
     Raises:
-        LoadError: it has none of that name; similar names are told.
+        LoadError: the graph has no node of that name; the message tells similar names.
     """
     if name not in graph:
         close = difflib.get_close_matches(name, list(graph.nx), n=3)

@@ -80,7 +80,7 @@ class Scopes:
         """A scope for each block whose channels may go, by the block's name.
 
         Raises:
-            PlanError: there is none.
+            PlanError: the graph has no block whose channels may go.
         """
         if not self._prunable:
             raise PlanError(
