@@ -653,6 +653,57 @@ def test_a_loop_around_convolutions() -> None:
 
 
 @pytest.mark.tf
+def test_a_loop_within_a_loop() -> None:
+    """What is made behind the end of the inner loop waits for something of the outer one."""
+    outer, inner = [
+        f'frame_name="{name}" parallel_iterations=1 is_constant=' for name in ("outer", "inner")
+    ]
+    graph = tiny(
+        f"""
+        x = input 1,2,4,4
+        filters = f32[3,3,2,2]{{random 1}}
+        w = Enter(filters) {outer}true
+        e = Enter(x) {outer}false
+        m = Merge(e, next) N=2
+        zero = f32[]{{0}}
+        n = Enter(zero) {outer}false
+        mn = Merge(n, next_n) N=2
+        two = Const(^mn) dtype=float32 value=float32[]{{2}}
+        less = Less(mn, two)
+        go = LoopCond(less)
+        s = Switch(m, go)
+        sn = Switch(mn, go)
+        i = Identity(sn:1)
+        one = Const(^i) dtype=float32 value=float32[]{{1}}
+        i2 = AddV2(i, one)
+        next_n = NextIteration(i2)
+        inner/e = Enter(s:1) {inner}false
+        inner/n = Enter(i) {inner}false
+        inner/m = Merge(inner/e, inner/next) N=2
+        inner/mn = Merge(inner/n, inner/next_n) N=2
+        inner/three = Const(^inner/mn) dtype=float32 value=float32[]{{3}}
+        inner/less = Less(inner/mn, inner/three)
+        inner/go = LoopCond(inner/less)
+        inner/s = Switch(inner/m, inner/go)
+        inner/sn = Switch(inner/mn, inner/go)
+        inner/i = Identity(inner/sn:1)
+        inner/one = Const(^inner/i) dtype=float32 value=float32[]{{1}}
+        inner/i2 = AddV2(inner/i, inner/one)
+        inner/next_n = NextIteration(inner/i2)
+        inner/t = Tanh(inner/s:1)
+        inner/next = NextIteration(inner/t)
+        inner/y = Exit(inner/s)
+        d = Conv2D(inner/y, w) data_format="NCHW"
+        next = NextIteration(d)
+        y = Exit(s)
+        v = f32[3,3,2,2]{{random 2}}
+        c = Conv2D(y, v) data_format="NCHW"
+        """
+    )
+    assert_turned(lines(graph, T="go inner/go"), 4)
+
+
+@pytest.mark.tf
 @pytest.mark.parametrize("phase", [0, 1])
 def test_the_learning_phase_of_keras(phase: int) -> None:
     """Batch norm twice, behind a Switch, and joined by a Merge."""

@@ -329,6 +329,15 @@ class Removal(NamedTuple):
     channels: Labels
     mask: np.ndarray
 
+    @classmethod
+    def none(cls, channels: Labels) -> Removal:
+        """No channels, for `add` to add to."""
+        return cls(channels, np.zeros(channels.count, bool))
+
+    def add(self, axis: ParamAxis, positions: np.ndarray) -> None:
+        """Lets the channels at some positions along an axis of a parameter go as well."""
+        self.mask[self.channels.label[axis.start + positions]] = True
+
     def of(self, ids: np.ndarray) -> np.ndarray:
         """Which positions go, of those with these ids; bool of their shape."""
         going: np.ndarray = self.mask[self.channels.label[ids]]

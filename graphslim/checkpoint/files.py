@@ -57,7 +57,7 @@ def refuse_incomplete(prefix: str) -> None:
     """Refuses a checkpoint of which there is a part that holds no values by itself.
 
     Raises:
-        LoadError: its index is missing, and its data perhaps too.
+        LoadError: the index of the checkpoint is missing, and its data perhaps too.
     """
     files = _beside(prefix)
     if not files or prefix in files or prefix + ".index" in files:

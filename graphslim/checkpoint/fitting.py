@@ -16,7 +16,8 @@ from graphslim.channels.groups import Channels, Removal, analyse, copies_needed
 from graphslim.checkpoint.model import Trained
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor
-from graphslim.ir.families import BATCH_NORMS
+from graphslim.ir.families import BATCH_NORMS, NORM_INPUTS
+from graphslim.ops.norm import epsilon_of
 from graphslim.plans import GroupPlan, Plan, fit
 from graphslim.plans.fit import removal_of
 from graphslim.plans.make import cuts_of
@@ -126,7 +127,8 @@ def folded(trained: Trained, fitted: Fitting) -> Dict[str, Tensor]:
     if not fitted.plan.folds:
         return {}
     graph = trained.graph.copy()
-    fold_constants(graph, fitted.channels, fitted.plan, fitted.removed)
+    removal = Removal(fitted.channels, fitted.removed)
+    fold_constants(graph, fitted.channels, fitted.plan, removal)
     for node in graph:
         if node.name not in trained.graph:
             raise PlanError(
@@ -167,13 +169,13 @@ def _moved(trained: Trained, offset: str, value: Tensor) -> Dict[str, Tensor]:
     if norm is None:
         return {offset: value}
     inputs = [_constant(graph, port) for port in graph.data_inputs(norm)]
-    scale, mean, variance = inputs[1], inputs[3], inputs[4]
+    scale, _, mean, variance = [inputs[place] for place in NORM_INPUTS[norm.op]]
     if mean is None or mean.name not in trained.statistics or scale is None or variance is None:
         return {offset: value}
     gained = value.numbers().astype(np.float64) - graph[offset].attrs["value"].numbers()
     factor = scale.attrs["value"].numbers().astype(np.float64)
     spread = variance.attrs["value"].numbers().astype(np.float64)
-    step = np.sqrt(spread + norm.attrs.get("epsilon", 1e-4))
+    step = np.sqrt(spread + epsilon_of(norm))
     # Where the factor is zero the offset has gained nothing.
     shift = np.divide(gained * step, factor, out=np.zeros_like(gained), where=factor != 0)
     before = mean.attrs["value"]
@@ -188,7 +190,7 @@ def _norm_behind(graph: Graph, offset: str) -> Optional[Node]:
         if len(uses) != 1:
             return None
         user = graph[uses[0].node]
-        if user.op in BATCH_NORMS and uses[0].index == 2:
+        if user.op in BATCH_NORMS and uses[0].index == NORM_INPUTS[user.op].offset:
             return user
         if user.op not in IDENTITIES:
             return None

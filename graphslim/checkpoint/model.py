@@ -150,7 +150,7 @@ def _meta_beside(prefix: str) -> str:
     """The MetaGraph's file beside a checkpoint.
 
     Raises:
-        LoadError: there is none.
+        LoadError: there is no such file.
     """
     path = prefix + ".meta"
     if not os.path.exists(path):
@@ -312,7 +312,7 @@ def _tensor(kept: Kept, values: Checkpoint) -> Tensor:
     """The value of a variable, which may be a part of a tensor of the checkpoint.
 
     Raises:
-        LoadError: it is a part of a tensor of another shape.
+        LoadError: the variable is a part of a tensor of another shape.
     """
     whole = values.tensor(kept.key)
     if not kept.part:

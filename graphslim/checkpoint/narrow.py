@@ -76,18 +76,18 @@ def narrow(whole: Graph, cuts: Cuts) -> Narrowed:
 
 def _removal(labels: Labels, cuts: Cuts) -> Removal:
     """The channels of the positions given."""
-    start = {(axis.param, axis.axis): axis for axis in labels.axes if axis.use is None}
-    gone = np.zeros(labels.count, bool)
+    axes = {(axis.param, axis.axis): axis for axis in labels.axes if axis.use is None}
+    removal = Removal.none(labels)
     for name, by_axis in cuts.items():
         if name not in labels.graph or labels.graph[name].op not in VARIABLES:
             raise PlanError("the training graph has no such variable", name, _OTHER)
         for place, positions in by_axis.items():
-            axis = start.get((name, place))
+            axis = axes.get((name, place))
             wanted = np.asarray(positions, np.int64).ravel()
             if axis is None or (wanted < 0).any() or (wanted >= axis.size).any():
                 raise PlanError(f"has no such positions along axis {place}", name, _OTHER)
-            gone[labels.label[axis.start + wanted]] = True
-    return Removal(labels, gone)
+            removal.add(axis, wanted)
+    return removal
 
 
 def _cut_variables(removal: Removal) -> Dict[str, Dict[int, np.ndarray]]:

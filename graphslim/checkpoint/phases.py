@@ -15,11 +15,12 @@ from graphslim.checkpoint.formulas import (
     variable_at,
 )
 from graphslim.checkpoint.parts import add, add_constant, become_identity, read_variable
-from graphslim.checkpoint.roles import MEAN, VARIANCE, Average, is_statistic, moving_averages
+from graphslim.checkpoint.roles import Average, is_statistic, moving_averages
 from graphslim.errors import LoadError
 from graphslim.ir import DType, Graph, Node, Port, Shape
 from graphslim.ir.families import (
     BATCH_NORMS,
+    NORM_INPUTS,
     PLACEHOLDERS,
     QUOTIENTS,
     SUMS,
@@ -188,13 +189,17 @@ def _turn_fused(part: Graph, whole: Graph, kept: Dict[Port, str]) -> None:
             continue
         names = [kept.get(Port(node.name, output)) for output in (1, 2)]
         sources = list(part.inputs_of(node))
-        for slot, name in zip((MEAN, VARIANCE), names):
+        slots = NORM_INPUTS[node.op].statistics
+        for slot, name in zip(slots, names):
             if name is not None:
                 sources[slot] = read_variable(part, whole, name)
         if None in names:
             # It may read moving statistics itself, and what it gives is assigned to them.
-            own = [variable_at(whole, port) for port in whole.data_inputs(node.name)[MEAN:]]
-            gives = [(own[at] or "", Port(node.name, at + 1)) for at in (0, 1)]
+            read = whole.data_inputs(node.name)
+            gives = [
+                (variable_at(whole, read[slot]) or "", Port(node.name, output))
+                for slot, output in zip(slots, (1, 2))
+            ]
             if not assigned.issuperset(gives):
                 if node.name in optional:
                     continue
@@ -208,7 +213,7 @@ def _refuse_unkept(part: Graph) -> None:
     """Refuses what divides by a deviation of the batch.
 
     Raises:
-        LoadError: a node does.
+        LoadError: a node divides by a deviation of the batch.
     """
     for node in part:
         if node.op in ("Rsqrt", "Sqrt"):

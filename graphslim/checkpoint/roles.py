@@ -31,10 +31,8 @@ from graphslim.checkpoint.formulas import (
     variable_at,
 )
 from graphslim.ir import CONTROL, Graph, Node, Port
-from graphslim.ir.families import BATCH_NORMS, MERGES, QUOTIENTS, RESHAPES, SUMS
+from graphslim.ir.families import BATCH_NORMS, MERGES, NORM_INPUTS, QUOTIENTS, RESHAPES, SUMS
 
-MEAN, VARIANCE = 3, 4
-"""Inputs of a fused batch norm; its outputs 1 and 2 are those of the batch."""
 _ARITHMETIC = SUMS | QUOTIENTS | {"Sub", "Mul", "Neg", "Sqrt", "Square", "Maximum", "Minimum"}
 _ARITHMETIC |= {"Cast", "DivNoNan", "SquaredDifference"}
 _SUMMED = _ARITHMETIC | RESHAPES | {"Merge", "Sum"}
@@ -376,8 +374,8 @@ def _statistics_by_use(graph: Graph) -> FrozenSet[str]:
     entering: Set[Optional[str]] = set()
     for node in graph:
         inputs = graph.data_inputs(node)
-        if node.op in BATCH_NORMS and len(inputs) > VARIANCE:
-            entering |= {_vector(graph, inputs[slot]) for slot in (MEAN, VARIANCE)}
+        if node.op in NORM_INPUTS and len(inputs) > max(NORM_INPUTS[node.op]):
+            entering |= {_vector(graph, inputs[at]) for at in NORM_INPUTS[node.op].statistics}
         elif node.op in ("Rsqrt", "Sqrt"):
             entering |= _unfused(graph, node.name)
     late = after_gradients(graph)

@@ -145,7 +145,7 @@ def _with_folds(trained: Trained, fitted: Fitting) -> Fitting:
     """The plan with folds for what its channels hold, if they are all constant.
 
     Raises:
-        VerifyError: some are not.
+        VerifyError: a channel that is to go is not constant.
     """
     channels, removed = fitted.channels, fitted.removed
     consumers = consumers_of(channels, Values(trained.graph, channels, DEAD_BELOW), DEAD_BELOW)
@@ -194,7 +194,7 @@ def _compared(before: Graph, after: Graph, plan: Plan, fold: bool, summary: Summ
     """The check of the inference graph; against what the plan leaves, if that is no zeros.
 
     Raises:
-        VerifyError: it does not compute what it has to.
+        VerifyError: the narrower graph does not compute what it has to.
     """
     tolerance = tolerance_of(before)
     if tolerance == TOLERANCE and not summary.failed:

@@ -25,7 +25,7 @@ from graphslim.channels.facts import Fact, channel_axis
 from graphslim.channels.groups import Channels, Group
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, is_float_cast
-from graphslim.ir.families import BATCH_NORMS, BIASES, RESHAPES, SUMS
+from graphslim.ir.families import BIASES, NORM_INPUTS, RESHAPES, SUMS, NormInputs
 from graphslim.ir.query import constant_nodes
 from graphslim.ops.fused import steps_of
 
@@ -263,14 +263,13 @@ def scales(graph: Graph, channels: Channels) -> Iterator[Scale]:
 
 def _own_scale(node: Node, inputs: Sequence[Port]) -> Optional[Tuple[Port, int]]:
     """The scale of an op that is a batch norm or ends in one, and the axis that it scales."""
-    if node.op in BATCH_NORMS or node.op == "_FusedBatchNormEx":
-        return inputs[1], channel_axis(node)
-    if node.op == "BatchNormWithGlobalNormalization":
-        return (inputs[4], -1) if node.attrs.get("scale_after_normalization") else None
+    if node.op in NORM_INPUTS:
+        scale = inputs[NORM_INPUTS[node.op].scale], channel_axis(node)
+        return scale if node.attrs.get("scale_after_normalization", True) else None
     if node.op.startswith("_Fused"):
         for name, taken in steps_of(node, len(inputs)) or ():
             if name == "FusedBatchNorm":
-                return inputs[taken[0]], channel_axis(node)
+                return inputs[NormInputs(*taken).scale], channel_axis(node)
     return None
 
 

@@ -103,7 +103,7 @@ def find_criterion(name: str) -> Criterion:
     on the weights of producers, larger scores being more worth keeping.
 
     Raises:
-        PlanError: there is none.
+        PlanError: there is no such criterion.
     """
     if ":" in name:
         return _imported(name)

@@ -66,7 +66,7 @@ def check_aggregate(aggregate: str) -> None:
     """Refuses a name that is no way to aggregate.
 
     Raises:
-        PlanError: it is no key of `AGGREGATES`.
+        PlanError: the name is no key of `AGGREGATES`.
     """
     if aggregate not in AGGREGATES:
         raise PlanError(

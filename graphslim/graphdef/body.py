@@ -338,7 +338,7 @@ def port_of(op: str, output: str, index: int) -> int:
     """The port of tensor `index` of a named output.
 
     Raises:
-        KeyError: it is not known where that output stands.
+        KeyError: where that output stands among those of the op is not known.
     """
     names = OUTPUTS.get(op)
     if names is None:

@@ -137,7 +137,7 @@ class Library:
         """A function.
 
         Raises:
-            LoadError: its bytes are damaged.
+            LoadError: the bytes of the function are damaged.
         """
         if name not in self._functions:
             try:

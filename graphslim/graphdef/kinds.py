@@ -35,7 +35,7 @@ def check_ending(path: str, endings: Sequence[str], what: str) -> None:
         what: the kind.
 
     Raises:
-        EmitError: the name ends otherwise.
+        EmitError: the name has another ending.
     """
     ending = _ending_of(path)
     if ending and ending not in endings:
@@ -52,7 +52,8 @@ def check_graph_ending(path: str, inputs: Sequence[str] = (), outputs: Sequence[
         inputs, outputs: names of tensors, for the command that converts a graph; may be unknown.
 
     Raises:
-        EmitError: the name ends otherwise; the message says how such a file is made of a `.pb`.
+        EmitError: the name has another ending; the message says how such a file is made of a
+            `.pb`.
     """
     ending, graph = _ending_of(path), _named(path, ".pb")
     fed, wanted = ",".join(inputs) or "INPUTS", ",".join(outputs) or "OUTPUTS"

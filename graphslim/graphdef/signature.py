@@ -7,7 +7,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 
 from graphslim.errors import LoadError
 from graphslim.ir import CONTROL, DType, Graph, Node, Port, Shape
-from graphslim.ir.families import PLACEHOLDERS
+from graphslim.ir.families import EXITS, PLACEHOLDERS
 from graphslim.ir.query import upstream
 from graphslim.support.text import plural
 
@@ -19,7 +19,6 @@ _DEBRIS = frozenset(
     ("NoOp", "Assert", "Const", "Print", "PrintV2", "SaveV2", "RestoreV2", "MergeV2Checkpoints")
 )
 """Ops that may be left at the end of a graph without being a result."""
-_EXITS = frozenset(("Exit", "RefExit"))
 _COUNTED = {"Split": "num_split", "SplitV": "num_split", "Unpack": "num"}
 """Ops with as many outputs as an attribute says, and that attribute."""
 _SEVERAL = {"TopK": 2, "TopKV2": 2, "Unique": 2, "NonMaxSuppressionV4": 2, "NonMaxSuppressionV5": 3}
@@ -66,7 +65,7 @@ def _only_input(graph: Graph, shape: Tuple[Optional[int], ...]) -> str:
     """The input that a shape without a name is for.
 
     Raises:
-        LoadError: there is none, or more than one.
+        LoadError: the graph has no input, or more than one.
     """
     # A switch for training, say, is no input that one would give the shape of.
     names = [name for name in graph.inputs if graph[name].attrs.get("dtype") is not DType.bool]
@@ -118,7 +117,7 @@ def infer_outputs(graph: Graph) -> List[Port]:
         unread = all(use.node in idle for use in graph.uses_of(node))
         if unread and node.name not in graph.inputs:
             found.extend([Port(node.name, index) for index in range(_outputs_of(node))])
-    return [port for port in found if graph[port.node].op not in _EXITS] or found
+    return [port for port in found if graph[port.node].op not in EXITS] or found
 
 
 def _outputs_of(node: Node) -> int:
@@ -156,7 +155,7 @@ def check_node(graph: Graph, name: str, option: str) -> None:
     """Makes sure that a graph has a node.
 
     Raises:
-        LoadError: it has none of that name; similar names are told.
+        LoadError: the graph has no node of that name; the message tells similar names.
     """
     if name not in graph:
         close = difflib.get_close_matches(name, list(graph.nx), n=3)

@@ -114,7 +114,7 @@ def _strings(data: memoryview, dtype: DType, shape: Tuple[int, ...], size: int) 
     """Strings from their `tensor_content`: all lengths as varints, then all bytes.
 
     Raises:
-        LoadError: they do not fit the shape, or the element type is not known.
+        LoadError: the strings do not fit the shape, or the element type is not known.
     """
     if dtype is not DType.string:
         raise LoadError(f"elements of type {dtype.name} cannot be read")

@@ -5,7 +5,7 @@ Each family is declared here alone. What an op *does* stands in its rules, in `o
 
 from __future__ import annotations
 
-from typing import FrozenSet
+from typing import Dict, FrozenSet, NamedTuple, Tuple
 
 
 def _ops(*lines: str) -> FrozenSet[str]:
@@ -28,7 +28,11 @@ SWITCHES = _ops("Switch RefSwitch")
 """Ops of TensorFlow 1 that hand a tensor to one of two branches."""
 MERGES = _ops("Merge RefMerge")
 """Ops of TensorFlow 1 that take the result of the branch that ran."""
-LOOP_OPS = _ops("Enter RefEnter Exit RefExit NextIteration RefNextIteration LoopCond")
+ENTERS = _ops("Enter RefEnter")
+"""Ops of TensorFlow 1 that hand a tensor into a loop."""
+EXITS = _ops("Exit RefExit")
+"""Ops of TensorFlow 1 that hand a tensor out of a loop."""
+LOOP_OPS = ENTERS | EXITS | _ops("NextIteration RefNextIteration LoopCond")
 """Ops that only the loops of TensorFlow 1 have."""
 WHILE_LOOPS = _ops("While StatelessWhile")
 """Loops of TensorFlow 2, whose condition and body are functions."""
@@ -70,7 +74,32 @@ TRANSPOSED_CONVOLUTIONS = _ops("Conv2DBackpropInput Conv3DBackpropInputV2")
 MATRIX_PRODUCTS = _ops("MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3")
 """Products of matrices, single or in batches."""
 BATCH_NORMS = _ops("FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3")
-"""Batch norms in one op, with the inputs x, scale, offset, mean and variance."""
+"""Batch norms in one op that may be in training, and then normalise by mean and variance of the
+batch, which are their outputs 1 and 2."""
+
+
+class NormInputs(NamedTuple):
+    """Where a batch norm in one op reads its vectors, by their places among its data inputs.
+
+    The tensor that is normalised is input 0 of them all.
+    """
+
+    scale: int
+    offset: int
+    mean: int
+    variance: int
+
+    @property
+    def statistics(self) -> Tuple[int, int]:
+        """The places of the mean and the variance."""
+        return self.mean, self.variance
+
+
+NORM_INPUTS: Dict[str, NormInputs] = {
+    **dict.fromkeys((*sorted(BATCH_NORMS), "_FusedBatchNormEx"), NormInputs(1, 2, 3, 4)),
+    "BatchNormWithGlobalNormalization": NormInputs(scale=4, offset=3, mean=1, variance=2),
+}
+"""By op, for every batch norm in one op: where it reads its vectors."""
 BIASES = _ops("BiasAdd BiasAddV1")
 """Ops that add a vector along the channels."""
 

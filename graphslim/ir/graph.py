@@ -221,7 +221,7 @@ class Graph:
         """Puts a node in the place of the one of its name, whose readers then read the new one.
 
         Raises:
-            IRError: there is none of that name, or an input is no node of this graph.
+            IRError: there is no node of that name, or an input is no node of this graph.
         """
         self[node.name]  # refuses a name that is not there
         self._nx._node[node.name]["node"] = node
@@ -257,7 +257,7 @@ class Graph:
         """Removes a node that nobody reads.
 
         Raises:
-            IRError: it is still read, or is an input or output of the graph.
+            IRError: the node is still read, or is an input or output of the graph.
         """
         name = _name(node)
         readers = self.uses_of(self[name])

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import AbstractSet, FrozenSet, Iterable, List, Set
+from typing import AbstractSet, Dict, FrozenSet, Iterable, List, Set
 
-from graphslim.ir.families import IDENTITIES, MERGES, STATEFUL_DRAWS, SWITCHES
+from graphslim.ir.families import ENTERS, EXITS, IDENTITIES, MERGES, STATEFUL_DRAWS, SWITCHES
 from graphslim.ir.graph import Graph, Use
 from graphslim.ir.node import CONTROL, Port
 
@@ -49,18 +49,13 @@ def upstream(graph: Graph, names: Iterable[str]) -> Set[str]:
     return reached
 
 
-def downstream(
-    graph: Graph, names: Iterable[str], before: AbstractSet[str] = frozenset()
-) -> Set[str]:
-    """Some nodes, and all that reads or waits for them, over the back edges of loops too.
-
-    The search ends before nodes whose op is in `before`.
-    """
+def downstream(graph: Graph, names: Iterable[str]) -> Set[str]:
+    """Some nodes, and all that reads or waits for them, over the back edges of loops too."""
     reached = set(names)
     waiting = list(reached)
     while waiting:
         for use in graph.uses_of(waiting.pop()):
-            if use.node not in reached and graph[use.node].op not in before:
+            if use.node not in reached:
                 reached.add(use.node)
                 waiting.append(use.node)
     return reached
@@ -119,20 +114,24 @@ def _in_branch(graph: Graph) -> FrozenSet[str]:
 
 
 def in_loop(graph: Graph) -> FrozenSet[str]:
-    """The nodes in the loops of TensorFlow 1, which may run more than once.
+    """The nodes whose results stand in the frame of a loop of TensorFlow 1.
 
     A loop begins with its Enters and ends before its Exits. The Exit of a loop within another one
-    leads back into that one: where loops are nested, all that follows one counts.
+    leads back into that one, and is inside it.
     """
     return graph.memo("in a loop", _in_loop)
 
 
 def _in_loop(graph: Graph) -> FrozenSet[str]:
-    enters = [node.name for node in graph if node.op in ("Enter", "RefEnter")]
-    inside = downstream(graph, enters, before=frozenset(("Exit", "RefExit")))
-    if any(port.node in inside for name in enters for port in graph.inputs_of(name)):
-        inside = downstream(graph, enters)
-    return frozenset(inside)
+    depths: Dict[str, int] = {}
+    for node in graph.order():
+        depth = max([depths.get(port.node, 0) for port in graph.inputs_of(node)], default=0)
+        if node.op in ENTERS:
+            depth += 1
+        elif node.op in EXITS:
+            depth -= 1
+        depths[node.name] = depth
+    return frozenset([name for name, depth in depths.items() if depth > 0])
 
 
 def bypass(graph: Graph, name: str, source: Port) -> None:

@@ -15,6 +15,7 @@ from graphslim.channels.groups import Channels, analyse
 from graphslim.channels.rules import guarded
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Tensor
 from graphslim.ir.families import TRUTH_VALUED
+from graphslim.ir.query import in_loop
 from graphslim.layout.visit import Rule, Visit
 
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -95,7 +96,7 @@ class Layouts:
         self._nhwc: Dict[Port, Port] = {}
         self._nchw: Dict[Port, Port] = {}
         self._orders: Dict[Tuple[int, ...], Port] = {}
-        self._framed = _framed(graph)
+        self._in_loop = set(in_loop(graph))
 
     def _can_turn(self, node: Node) -> bool:
         """Whether an NCHW op is computed in the graph, on a tensor of four axes."""
@@ -204,16 +205,16 @@ class Layouts:
         """A new integer constant, in the frame of the loop in which `beside` is, if any."""
         tensor = Tensor.from_numbers(np.asarray(numbers), dtype)
         attrs = Attrs({"dtype": dtype, "value": tensor})
-        control = [Port(beside.node, CONTROL)] if beside.node in self._framed else []
+        control = [Port(beside.node, CONTROL)] if beside.node in self._in_loop else []
         node = Node(self.graph.fresh_name(name), "Const", attrs)
         if control:
-            self._framed.add(node.name)
+            self._in_loop.add(node.name)
         return Port(self.graph.add(node, control).name)
 
     def order(self, axes: Sequence[int], beside: Port) -> Port:
         """A constant for a Transpose or a GatherV2; the same for all outside of loops."""
         key = tuple(axes)
-        if beside.node in self._framed:
+        if beside.node in self._in_loop:
             return self.number(f"{beside.node}/axes", key, DType.int32, beside)
         if key not in self._orders:
             end = "_to_nhwc" if key == TO_NHWC else "_to_nchw" if key == TO_NCHW else ""
@@ -236,8 +237,8 @@ class Layouts:
             node = Node(name, "GatherV2", Attrs(attrs), maker.device)
             zero = self.number(f"{name}/axis", 0, DType.int32, port)
             self.graph.add(node, [port, self.order(axes, port), zero])
-        if port.node in self._framed:
-            self._framed.add(name)
+        if port.node in self._in_loop:
+            self._in_loop.add(name)
         return Port(name)
 
     def control(self, node: Node) -> List[Port]:
@@ -277,8 +278,8 @@ class Layouts:
         attrs = Attrs({"dtype": tensor.dtype, "value": turned})
         node = Node(self.graph.fresh_name(f"{source.name}/nhwc"), "Const", attrs, source.device)
         self.graph.add(node, self.graph.inputs_of(source))
-        if source.name in self._framed:
-            self._framed.add(node.name)
+        if source.name in self._in_loop:
+            self._in_loop.add(node.name)
         return Port(node.name)
 
     def reshape(self, name: str, port: Port, sizes: Sequence[int], dtype: DType) -> Port:
@@ -328,8 +329,8 @@ class Layouts:
         node = _transpose(self.graph.fresh_name(name), dtype, self.graph[port.node].device)
         self.graph.add(node, [port, self.order(axes, port)])
         self.made.add(node.name)
-        if port.node in self._framed:
-            self._framed.add(node.name)
+        if port.node in self._in_loop:
+            self._in_loop.add(node.name)
         return Port(node.name)
 
     # ------------------------------------------------------------------ afterwards
@@ -377,15 +378,3 @@ def _dtype(node: Node, port: int) -> DType:
     if isinstance(found, list):
         found = found[port]
     return found if isinstance(found, DType) else DType.float32
-
-
-def _framed(graph: Graph) -> Set[str]:
-    """The nodes inside loops, where a constant has to wait for something of the loop."""
-    waiting = [node.name for node in graph if node.op in ("Enter", "RefEnter")]
-    found: Set[str] = set(waiting)
-    while waiting:
-        for use in graph.uses_of(waiting.pop()):
-            if use.node not in found and graph[use.node].op not in ("Exit", "RefExit"):
-                found.add(use.node)
-                waiting.append(use.node)
-    return found

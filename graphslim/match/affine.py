@@ -9,12 +9,9 @@ import numpy as np
 from graphslim.analysis.values import Values
 from graphslim.channels.facts import channel_axis
 from graphslim.ir import Node, Port, Use
-from graphslim.ir.families import BIASES
+from graphslim.ir.families import BIASES, NORM_INPUTS
 from graphslim.match.activations import ADD, DIV, MUL
-from graphslim.match.vocabulary import NORMS
-
-FUSED_NORMS = (*NORMS, "_FusedBatchNormEx")
-OLD_NORM = "BatchNormWithGlobalNormalization"
+from graphslim.ops.norm import FUSED_NORMS, epsilon_of
 
 
 class Affine(NamedTuple):
@@ -54,7 +51,7 @@ def affine(values: Values, use: Use, axis: int) -> Optional[Affine]:
     width = read.size(axis)
     if width is None or read.rank is None:
         return None
-    if node.op in (*FUSED_NORMS, OLD_NORM, *BIASES):
+    if node.op in NORM_INPUTS or node.op in BIASES:
         if use.index != 0 or channel_axis(node) % read.rank != axis:
             return None
         return _bias(values, inputs[1], width) if node.op in BIASES else _norm(values, node, width)
@@ -71,20 +68,17 @@ def _bias(values: Values, port: Port, width: int) -> Optional[Affine]:
 
 def _norm(values: Values, node: Node, width: int) -> Optional[Affine]:
     """Batch norm in one op (Ioffe and Szegedy 2015, arXiv 1502.03167)."""
-    places, epsilon = (1, 2, 3, 4), "epsilon"
-    if node.op == OLD_NORM:
-        places, epsilon = (4, 3, 1, 2), "variance_epsilon"
-    elif node.attrs.get("is_training", True):
+    if node.op in FUSED_NORMS and node.attrs.get("is_training", True):
         return None
     inputs = values.graph.data_inputs(node)
-    vectors = [_vector(values, inputs[place], width) for place in places]
-    if node.op == OLD_NORM and not node.attrs.get("scale_after_normalization", True):
-        vectors[0] = np.ones(width)
+    vectors = [_vector(values, inputs[place], width) for place in NORM_INPUTS[node.op]]
     scale, offset, mean, variance = vectors
+    if not node.attrs.get("scale_after_normalization", True):
+        scale = np.ones(width)
     if scale is None or offset is None or mean is None or variance is None:
         return None
     with np.errstate(all="ignore"):
-        slope = scale / np.sqrt(variance + node.attrs.get(epsilon, 1e-4))
+        slope = scale / np.sqrt(variance + epsilon_of(node))
     return _sound(Affine(slope, offset - mean * slope))
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Dict, NamedTuple, Optional, Sequence, Set
 
 from graphslim.ir import Graph, Node, Port
-from graphslim.ir.families import SWITCHES
+from graphslim.ir.families import ENTERS, SWITCHES
 
-_LOOPS = frozenset(("NextIteration", "RefNextIteration", "Enter", "RefEnter"))
+_LOOPS = ENTERS | {"NextIteration", "RefNextIteration"}
 _NEAR = 64
 """How many nodes of a branch are looked at: what depends on training is a few nodes long."""
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 from typing import Any, Callable, Optional
 
 from graphslim.ir import Node, Port
+from graphslim.ir.families import BIASES, NORM_INPUTS
 from graphslim.match.activations import ADD, DIV, MUL, act, sigmoid
 from graphslim.match.pattern import Chain, OneOf, Op, Param, Pattern
 from graphslim.ops.fused import PADDED_CONVOLUTIONS
 
 CONV = ("Conv2D", "_FusedConv2D", *PADDED_CONVOLUTIONS)
 DEPTHWISE = ("DepthwiseConv2dNative", "_FusedDepthwiseConv2dNative")
-NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
-OTHER_NORMS = ("BatchNormWithGlobalNormalization", "BiasAdd", "BiasAddV1")
 MATMUL = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "_FusedMatMul")
 POOLS = ("AvgPool", "MaxPool")
 REDUCTIONS = ("Mean", "Sum", "Max")
-_AFFINE = (*NORMS, *OTHER_NORMS, "_FusedBatchNormEx", *ADD, *MUL, "Sub", *DIV)
+_AFFINE = (*NORM_INPUTS, *sorted(BIASES), *ADD, *MUL, "Sub", *DIV)
 """Ops that `affine_step` may go back by."""
 
 
@@ -85,9 +84,7 @@ def dense(x: Pattern, name: Optional[str] = None) -> Pattern:
 
 def affine_step(matcher: Any, node: Node) -> Optional[int]:
     """For an op that shifts or scales by constants, the input that is shifted; else None."""
-    if node.op in NORMS or node.op in OTHER_NORMS:
-        return 0
-    if node.op == "_FusedBatchNormEx":
+    if node.op in NORM_INPUTS or node.op in BIASES:
         return None if node.attrs.get("num_side_inputs") else 0
     inputs = matcher.graph.data_inputs(node)
     if len(inputs) == 2 and node.op in (*ADD, *MUL, "Sub", *DIV):

@@ -52,7 +52,7 @@ class Images(NamedTuple):
             why: what there is instead.
 
         Raises:
-            GraphslimError: such an option is given.
+            GraphslimError: an option of images is given.
         """
         for name, value in self._asdict().items():
             if name != "path" and value is not None and value is not False:
@@ -198,7 +198,7 @@ def _means(given: Union[None, float, Sequence[float]], width: int) -> np.ndarray
     """The mean of each colour; float64 of shape (width,).
 
     Raises:
-        GraphslimError: there are more than the input has colours, or fewer.
+        GraphslimError: there are more means than the input has colours, or fewer.
     """
     mean = np.atleast_1d(np.asarray(0.0 if given is None else given, np.float64))
     if len(mean) not in (1, width):

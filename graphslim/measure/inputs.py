@@ -16,7 +16,7 @@ from graphslim.analysis.probe import Probe
 from graphslim.channels.groups import analyse
 from graphslim.errors import GraphslimError
 from graphslim.ir import DType, Graph, Node, Port
-from graphslim.ir.families import BATCH_NORMS, RESIZES
+from graphslim.ir.families import NORM_INPUTS, RESIZES
 
 # --- Shapes and element types.
 
@@ -228,12 +228,13 @@ def _channels(graph: Graph, name: str) -> Tuple[int, Tuple[int, ...]]:
 def _tells(scaled: _Scaled) -> bool:
     """Whether anything was done to the input, or is about to be, that says what it is."""
     is_moved = bool((scaled.slope != 1).any() or scaled.offset.any())
-    return is_moved or scaled.reader.op in BATCH_NORMS or scaled.reader.op.startswith("FakeQuant")
+    return is_moved or scaled.reader.op in NORM_INPUTS or scaled.reader.op.startswith("FakeQuant")
 
 
-def _vectors(graph: Graph, node: Node, first: int, last: int) -> List[np.ndarray]:
+def _vectors(graph: Graph, node: Node, places: Sequence[int]) -> List[np.ndarray]:
     """The constants among some inputs of a node; float64, flat."""
-    values = [graph[port.node].attrs.get("value") for port in graph.data_inputs(node)[first:last]]
+    inputs = graph.data_inputs(node)
+    values = [graph[inputs[place].node].attrs.get("value") for place in places]
     return [value.numbers().astype(np.float64).ravel() for value in values if value is not None]
 
 
@@ -241,7 +242,7 @@ def _quantised(graph: Graph, scaled: _Scaled) -> Optional[Tuple[float, float]]:
     """The range that a node of quantisation-aware training states."""
     node = scaled.reader
     if node.op == "FakeQuantWithMinMaxVars":
-        bounds = [float(vector[0]) for vector in _vectors(graph, node, 1, 3)]
+        bounds = [float(vector[0]) for vector in _vectors(graph, node, (1, 2))]
     elif node.op == "FakeQuantWithMinMaxArgs":
         bounds = [node.attrs.get("min", -6.0), node.attrs.get("max", 6.0)]
     else:
@@ -255,7 +256,9 @@ def _quantised(graph: Graph, scaled: _Scaled) -> Optional[Tuple[float, float]]:
 def _standardised(graph: Graph, scaled: _Scaled) -> _Scaled:
     """With the mean and the deviation of a batch norm that reads the input, if one does."""
     node = scaled.reader
-    vectors = _vectors(graph, node, 3, 5) if node.op in BATCH_NORMS else []
+    if node.op not in NORM_INPUTS:
+        return scaled
+    vectors = _vectors(graph, node, NORM_INPUTS[node.op].statistics)
     if len(vectors) < 2 or any(len(vector) != len(scaled.slope) for vector in vectors):
         return scaled
     mean, deviation = vectors[0], np.sqrt(np.maximum(vectors[1], 1e-12))
@@ -280,7 +283,7 @@ def _penalty(scaled: _Scaled, low: float, high: float) -> float:
     penalty = np.full(width.shape, 2 * _FAR)
     standard = (width > _STANDARDISED[0]) & (width < _STANDARDISED[1]) & (share < 0.4)
     penalty[standard] = 1 + share[standard]
-    if scaled.reader.op not in BATCH_NORMS:
+    if scaled.reader.op not in NORM_INPUTS:
         shifted = exact & (share < 0.2)
         penalty[shifted] = 1 + share[shifted]
         usual = exact & ((from_zero < 0.002) | (share < 0.02))

@@ -70,7 +70,7 @@ class Row(NamedTuple):
         """A row of what `Table.to_json` wrote.
 
         Raises:
-            ValueError: it has not as many times as widths.
+            ValueError: the row has not as many times as widths.
         """
         reads, makes = [tuple([int(width) for width in tree[key]]) for key in ("reads", "makes")]
         ms = tuple([tuple([float(number) for number in line]) for line in tree["ms"]])
@@ -189,7 +189,7 @@ def table_of(
 
     Raises:
         PlanError: sizes are open, or no layer of it can be timed.
-        GraphslimError: it does not run.
+        GraphslimError: the graph does not run.
         RuntimeUnavailable: TensorFlow is not there.
     """
     runtime.run_as_shipped()
@@ -352,7 +352,7 @@ def timed_whole(graph: Graph, setting: Setting) -> Iterator[Callable[[], float]]
     """A function that runs a whole graph on random inputs and gives the milliseconds.
 
     Raises:
-        GraphslimError: it does not run.
+        GraphslimError: the graph does not run.
     """
     with prepared(graph, random_feeds(graph, 0, setting.batch), setting.threads) as action:
         take_turns([action], 1, 1)

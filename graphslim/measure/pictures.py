@@ -117,7 +117,7 @@ def open_files(images: Images, endings: Sequence[str], multiple: int, decoded: b
         decoded: whether they are images that have to be decoded here.
 
     Raises:
-        GraphslimError: there are none, too few, or none that can be read.
+        GraphslimError: there are no files, too few, or none that can be read.
     """
     paths, limit = _listed(images.path, endings), images.limit
     if limit is not None and len(paths) > limit:

@@ -11,7 +11,7 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.groups import Channels
+from graphslim.channels.groups import Channels, Removal
 from graphslim.channels.rules import COST_RULES
 from graphslim.channels.walk import ParamAxis
 from graphslim.ir import Attrs, DType, Graph, Node, Port, Shape, Tensor, Use
@@ -140,7 +140,7 @@ def cut_out(
     own: Dict[Optional[Use], ParamAxis] = {axis.use: axis for axis in channels.axes if axis.use}
     targets = []
     for number, removed in enumerate(gone):
-        copy = _Copy(channels, layer, removed, batch, own, lab, f"w{number}/")
+        copy = _Copy(Removal(channels, removed), layer, batch, own, lab, f"w{number}/")
         if not copy.make():
             return None
         targets.append(copy.ends())
@@ -153,16 +153,16 @@ class _Copy:
     """One copy of a layer in the making.
 
     Attributes:
-        channels, layer, removed, batch: as for `cut_out`; the channels that go from this copy.
+        removal: the channels that go from this copy.
+        layer, batch: as for `cut_out`.
         own: the axes of parameters by where they are read.
         lab: the graph that gets the copy.
         prefix: of the names of its nodes.
         ports: what stands there for tensors from outside the layer.
     """
 
-    channels: Channels
+    removal: Removal
     layer: TimedLayer
-    removed: np.ndarray
     batch: int
     own: Mapping[Optional[Use], ParamAxis]
     lab: Graph
@@ -171,7 +171,7 @@ class _Copy:
 
     def make(self) -> bool:
         """Adds the nodes; False where one cannot be."""
-        graph = self.channels.graph
+        graph = self.removal.channels.graph
         for name in self.layer.nodes:
             node, inputs = graph[name], []
             for index, port in enumerate(graph.data_inputs(node)):
@@ -185,7 +185,7 @@ class _Copy:
 
     def ends(self) -> List[str]:
         """The nodes that something outside the layer reads, by their names in the copy."""
-        graph, inside = self.channels.graph, set(self.layer.nodes)
+        graph, inside = self.removal.channels.graph, set(self.layer.nodes)
         outputs = {port.node for port in graph.outputs}
         return [
             self.prefix + name
@@ -197,18 +197,17 @@ class _Copy:
         """What stands in the copy for what an input reads; None where that is not known."""
         if port.node in self.layer.nodes:
             return Port(self.prefix + port.node, port.port)
-        graph = self.channels.graph
+        graph = self.removal.channels.graph
         # A vector that several ops read has ids for each of them.
         own = self.own.get(Use(reader, index))
         if own is None and port in self.ports:
             return self.ports[port]
-        fact = self.channels.fact(port)
+        fact = self.removal.channels.fact(port)
         if fact.shape is None or None in fact.shape[1:]:
             return None
-        axes = list(fact.ids)
+        keep = [None if ids is None else ~self.removal.of(ids) for ids in fact.ids]
         if own is not None:
-            axes[own.axis] = np.arange(own.start, own.start + own.size)
-        keep = [None if ids is None else ~self.removed[self.channels.label[ids]] for ids in axes]
+            keep[own.axis] = ~self.removal.along(own)
         name = self.lab.fresh_name(self.prefix + port.node)
         origin = graph[behind(graph, port).node]
         if origin.op == "Const":

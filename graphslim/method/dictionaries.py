@@ -219,7 +219,7 @@ def parse_pickle(data: bytes, where: str) -> Any:
         where: what messages call it.
 
     Raises:
-        LoadError: it holds anything else, or is damaged. Nothing of it has been run.
+        LoadError: the pickle is damaged or holds anything else, none of which has been run.
     """
     try:
         if _ENDLESS.search(data):
@@ -240,7 +240,7 @@ def read_pickle(path: str) -> Any:
     """The plain data of a pickle's file; see `parse_pickle`.
 
     Raises:
-        LoadError: it cannot be read, is too large, damaged, or holds anything but plain data.
+        LoadError: the file cannot be read, is too large or damaged, or holds other data.
     """
     return parse_pickle(read_bytes(path, largest=LARGEST), path)
 
@@ -258,7 +258,7 @@ def read_dictionary(given: Any, name: str) -> Dict[str, Any]:
         name: the argument, for messages.
 
     Raises:
-        LoadError: the file cannot be read, or it is no such dictionary.
+        LoadError: the file cannot be read, or what is given is no such dictionary.
     """
     if given is None:
         return {}
@@ -279,7 +279,8 @@ def read_filters(given: Any, name: str) -> Filters:
     """By scope, a list of filter numbers, checked and sorted; see `read_dictionary`.
 
     Raises:
-        LoadError: also where a list holds anything but different numbers from 0 on.
+        LoadError: as for `read_dictionary`, or a list holds anything but different numbers from
+            0 on.
     """
     where = os.fspath(given) if isinstance(given, (str, os.PathLike)) else name
     by_scope: Filters = {}
@@ -297,7 +298,7 @@ def write_dictionary(path: str, tree: Mapping[str, Any]) -> None:
     """Writes JSON, a line for each key; the file appears whole or not at all.
 
     Raises:
-        EmitError: it cannot be written.
+        EmitError: the file cannot be written.
     """
     lines = [f" {json.dumps(key)}: {json.dumps(value)}" for key, value in tree.items()]
     write_text(path, "{\n" + ",\n".join(lines) + "\n}\n" if lines else "{}\n")
@@ -307,7 +308,7 @@ def write_text(path: str, text: str) -> None:
     """Writes a text; the file appears whole or not at all.
 
     Raises:
-        EmitError: it cannot be written.
+        EmitError: the file cannot be written.
     """
     with replacing(path) as file:
         file.write(text.encode("utf-8"))

@@ -129,8 +129,8 @@ class Pruning:
         """Says where the next steps write; the folder is made where it is not there.
 
         Raises:
-            TypeError: none is given.
-            EmitError: it cannot be made.
+            TypeError: no folder is given.
+            EmitError: the folder cannot be made.
         """
         folder = _path(dir_path, "dir_path")
         try:
@@ -219,7 +219,7 @@ class Pruning:
         """The latest checkpoint of a folder; it is what the next steps work on.
 
         Raises:
-            LoadError: there is none.
+            LoadError: the folder has no checkpoint.
             RuntimeUnavailable: TensorFlow is not there to look.
         """
         self._retrained_ckpt_path = latest(_path(retrain_path, "retrain_path"))
@@ -235,7 +235,7 @@ class Pruning:
 
         Raises:
             LoadError: the checkpoint cannot be read, or none has been named.
-            PlanError: its network is another.
+            PlanError: the checkpoint is of another network.
             EmitError: the text cannot be written.
         """
         prefix = _done(self._retrained_ckpt_path, "retrained_ckpt_path", "get_retrained_ckpt")

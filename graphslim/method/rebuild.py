@@ -45,7 +45,7 @@ def latest(folder: str) -> str:
     """The prefix of the newest checkpoint in a folder, as its state file says.
 
     Raises:
-        LoadError: there is none.
+        LoadError: the folder has no state file that names a checkpoint.
     """
     prefix = plain_tensorflow("it finds the latest checkpoint").train.latest_checkpoint(folder)
     if prefix is None:
@@ -61,7 +61,7 @@ def names_of(output_nodes: str) -> List[str]:
     """The names in a list that is separated by commas.
 
     Raises:
-        LoadError: there is none.
+        LoadError: the list holds no name.
     """
     names = [name.strip() for name in output_nodes.split(",") if name.strip()]
     if not names:
@@ -113,7 +113,7 @@ def feeds_of(given: Optional[Mapping[str, Any]]) -> Dict[str, Feed]:
     """By input what takes its place, from tensors (TensorFlow's) or from names.
 
     Raises:
-        LoadError: it is neither.
+        LoadError: what takes the place of an input is neither a tensor nor a name.
     """
     feeds: Dict[str, Feed] = {}
     for name, feed in (given or {}).items():

@@ -11,7 +11,7 @@ from graphslim.channels.groups import Binding, Channels, Group, analyse
 from graphslim.checkpoint.fitting import WEIGHT_ROLES
 from graphslim.errors import PlanError
 from graphslim.ir import Block, Graph, Port
-from graphslim.ir.families import BATCH_NORMS, BIASES
+from graphslim.ir.families import BIASES, NORM_INPUTS
 from graphslim.ir.query import behind
 from graphslim.method.dictionaries import Filters
 from graphslim.planner import make_plan
@@ -80,7 +80,7 @@ class Scopes:
         """A scope for each block whose channels may go, by the block's name.
 
         Raises:
-            PlanError: there is none.
+            PlanError: the graph has no block whose channels may go.
         """
         if not self._prunable:
             raise PlanError(
@@ -188,10 +188,10 @@ class Scopes:
     def _vectors(self, node: str) -> List[str]:
         """The variables of the bias or batch norm right behind an op."""
         for use in self._graph.uses_of(Port(node)):
-            if self._graph[use.node].op in BIASES | BATCH_NORMS:
-                sources = [
-                    behind(self._graph, port).node for port in self._graph.data_inputs(use.node)[1:]
-                ]
+            op, inputs = self._graph[use.node].op, self._graph.data_inputs(use.node)
+            places = (1,) if op in BIASES else NORM_INPUTS.get(op)
+            if places is not None:
+                sources = [behind(self._graph, inputs[place]).node for place in places]
                 return [source for source in sources if self._graph[source].op == "Const"]
         return []
 

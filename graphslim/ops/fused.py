@@ -11,6 +11,7 @@ from graphslim.channels.facts import UNKNOWN, Fact, channel_axis
 from graphslim.channels.rules import VALUE_RULES, ValueVisit, channel_rule, cost_rule, value_rule
 from graphslim.channels.visit import OpVisit
 from graphslim.ir import Attrs, Node
+from graphslim.ir.families import NormInputs
 from graphslim.ops.conv import (
     convolution,
     convolution_cost,
@@ -65,6 +66,8 @@ def operands(node: Node, inputs: Sequence[Any]) -> Tuple[Any, ...]:
 
 _TAKES = {"BiasAdd": 1, "FusedBatchNorm": 4, "Add": 1, "Mul": 1}
 """How many of the further inputs a step takes; activations take none."""
+_OWN_OFFSETS = {"BiasAdd": (2, 1.0), "FusedBatchNorm": (NormInputs(2, 3, 4, 5).mean, -1.0)}
+"""By the first step, the input that shifts the sums and the sign with which it does."""
 _ACTIVATIONS = frozenset(
     ("Relu", "Relu6", "Elu", "LeakyRelu", "GeluExact", "GeluApproximate", "Tanh", "Sigmoid")
 )
@@ -101,7 +104,7 @@ def own_offset(node: Node) -> Optional[Tuple[int, float]]:
     if node.op not in _KERNELS:
         return None
     first = [text.decode("utf-8", "replace") for text in node.attrs.get("fused_ops", [])][:1]
-    return {"BiasAdd": (2, 1.0), "FusedBatchNorm": (4, -1.0)}.get(first[0]) if first else None
+    return _OWN_OFFSETS.get(first[0]) if first else None
 
 
 def takes_offset(node: Node) -> bool:

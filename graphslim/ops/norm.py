@@ -10,21 +10,29 @@ from graphslim.channels.facts import UNKNOWN, Fact, axes_of, channel_axis
 from graphslim.channels.rules import VALUE_RULES, ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
 from graphslim.ir import Attrs, Node
-from graphslim.ir.families import BATCH_NORMS
+from graphslim.ir.families import BATCH_NORMS, NORM_INPUTS
 from graphslim.ops.elementwise import broadcast
 from graphslim.ops.numeric import on_axis
 
-_FUSED = (*BATCH_NORMS, "_FusedBatchNormEx")
+FUSED_NORMS = (*sorted(BATCH_NORMS), "_FusedBatchNormEx")
+_OLD = "BatchNormWithGlobalNormalization"
 
 
-@channel_rule(*_FUSED)
+def epsilon_of(node: Node) -> float:
+    """What a batch norm in one op adds to the variance, 1e-4 where it does not say."""
+    key = "variance_epsilon" if node.op == _OLD else "epsilon"
+    epsilon: float = node.attrs.get(key, 1e-4)
+    return epsilon
+
+
+@channel_rule(*FUSED_NORMS)
 def fused_batch_norm(op: OpVisit) -> List[Fact]:
     """Ties the four vectors with the channel axis, and a side input with the tensor."""
     axis, result = channel_axis(op.node), op[0]
     if result.rank is None and op.node.op in ("FusedBatchNorm", "FusedBatchNormV2"):
         result = axes_of(4)  # the later ones take three dimensions of space as well
     result = result.with_size(axis, op[1].size(0) or None)
-    for index in range(1, 5):
+    for index in NORM_INPUTS[op.node.op]:
         vector = op[index].channels(0)
         if vector is not None and len(vector):
             op.tie(op[0].channels(axis), vector)
@@ -39,13 +47,13 @@ def fused_batch_norm(op: OpVisit) -> List[Fact]:
     return [result, *[op[1]] * 4, UNKNOWN]
 
 
-@value_rule(*_FUSED)
+@value_rule(*FUSED_NORMS)
 def fused_batch_norm_value(op: ValueVisit) -> Any:
     """A zero scale leaves the offset; a known channel is normalised, unless by its own batch."""
     rank = op.outs[0].rank
     if rank is None:
         return None
-    given, vectors = op[0], list(op.values[1:5])
+    given, vectors = op[0], [op[index] for index in NORM_INPUTS[op.node.op]]
     if op.node.attrs.get("is_training", True):
         given = None
         vectors[2:] = [np.zeros(1), np.ones(1)]
@@ -69,17 +77,15 @@ def normalised(
     vectors: Sequence[Optional[np.ndarray]],
     axis: int,
     rank: int,
-    epsilon: str = "epsilon",
 ) -> Optional[np.ndarray]:
     """What batch norm makes of a value.
 
     Args:
-        op: the op, which has the attribute `epsilon` names.
+        op: the op, which states what is added to the variance.
         value: what is known of the tensor.
         vectors: scale, offset, mean and variance.
         axis: the channel axis.
         rank: of the tensor.
-        epsilon: the attribute that is added to the variance.
 
     Returns:
         what is known of the result, or None.
@@ -89,28 +95,27 @@ def normalised(
     scale, offset, mean, variance = [np.asarray(vector, np.float64).ravel() for vector in vectors]
     data = np.asarray(np.nan if value is None else value, np.float64)
     with np.errstate(all="ignore"):
-        slope = op.snap(scale) / np.sqrt(variance + op.node.attrs.get(epsilon, 1e-4))
+        slope = op.snap(scale) / np.sqrt(variance + epsilon_of(op.node))
     factor = on_axis(slope, axis, rank)
     shifted = np.where(factor == 0, 0.0, data - on_axis(mean, axis, rank))
     return shifted * factor + on_axis(offset, axis, rank)
 
 
-@channel_rule("BatchNormWithGlobalNormalization")
+@channel_rule(_OLD)
 def global_batch_norm(op: OpVisit) -> Fact:
-    """Inputs are the tensor, mean, variance, offset and scale; ties the vectors with its end."""
-    for index in range(1, 5):
+    """Ties the four vectors with the last axis."""
+    for index in NORM_INPUTS[op.node.op]:
         op.tie(op[0].channels(-1), op[index].channels(0))
     return (axes_of(4) if op[0].rank is None else op[0]).with_size(-1, op[1].size(0))
 
 
-@value_rule("BatchNormWithGlobalNormalization")
+@value_rule(_OLD)
 def global_batch_norm_value(op: ValueVisit) -> Any:
     """A zero scale leaves the offset; a known channel is normalised."""
-    value, mean, variance, offset, scale = op.values
+    scale, offset, mean, variance = [op[index] for index in NORM_INPUTS[op.node.op]]
     rank = op.outs[0].rank
     if rank is None or variance is None:
         return None
-    if not op.node.attrs.get("scale_after_normalization"):
+    if not op.node.attrs.get("scale_after_normalization", True):
         scale = np.ones(np.size(variance))
-    vectors = [scale, offset, mean, variance]
-    return normalised(op, value, vectors, -1, rank, "variance_epsilon")
+    return normalised(op, op[0], [scale, offset, mean, variance], -1, rank)

@@ -99,7 +99,7 @@ class CheckInvariants(Observer):
     """Checks the invariants of the IR after each pass.
 
     Raises:
-        PassError: from `after`, naming the pass that broke one.
+        PassError: from `after`: an invariant is broken; the message names the pass that did it.
     """
 
     def after(self, graph: Graph, one: Pass, outcome: Outcome) -> None:

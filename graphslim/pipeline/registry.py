@@ -40,7 +40,7 @@ def find_pass(name: str) -> Type[Pass]:
     """The pass of a name, or of `package.module:Class` or `file.py:Class`, which is imported.
 
     Raises:
-        PassError: there is none.
+        PassError: there is no such pass.
     """
     load_plugins()
     if ":" in name:

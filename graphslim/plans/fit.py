@@ -122,7 +122,7 @@ def _carried(graph: Graph, channels: Channels, plan: Plan) -> Fitted:
     """The plan carried over by the places of its layers.
 
     Raises:
-        PlanError: the layers of the plan and of the graph do not match.
+        PlanError: a layer or group of the plan does not fit the graph; the message names it.
     """
     pairs = pair(plan, layers_of(graph, channels))
     starts = {(axis.param, axis.axis): axis for axis in channels.axes if axis.use is None}
@@ -245,7 +245,7 @@ def _folds_here(graph: Graph, channels: Channels, plan: Plan) -> Tuple[Fold, ...
     """The folds of a plan with the constants that this graph's own channels hold.
 
     Raises:
-        PlanError: the channels hold other or unknown values: folding would shift the outputs.
+        PlanError: a folded channel does not hold the constant of the plan, and outputs would shift.
     """
     if not plan.folds:
         return ()

@@ -394,6 +394,6 @@ def read_plan(path: str) -> Plan:
     """Reads a plan file.
 
     Raises:
-        PlanError: it cannot be read or is no plan.
+        PlanError: the file cannot be read, or holds no plan.
     """
     return Plan.from_json(read_text(path, "give a plan that graphslim wrote", PlanError), path)

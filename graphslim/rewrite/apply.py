@@ -44,13 +44,11 @@ def apply_in_place(graph: Graph, plan: Plan, force: bool = False) -> None:
 
 
 def _apply(graph: Graph, channels: Channels, fitted: Fitted) -> None:
-    plan, removed = fitted.plan, fitted.removed
-    if plan.folds:
-        fold_constants(graph, channels, plan, removed)
-        folded = analyse(graph)
-        removed = carry_over(folded, Removal(channels, removed))
-        channels = folded
-    removal = Removal(channels, removed)
+    removal = Removal(channels, fitted.removed)
+    if fitted.plan.folds:
+        fold_constants(graph, channels, fitted.plan, removal)
+        channels = analyse(graph)
+        removal = carry_over(channels, removal)
     idle = store_computed(graph, channels, removal)
     cut(graph, removal)
     remove_unread(graph, idle)
@@ -58,20 +56,21 @@ def _apply(graph: Graph, channels: Channels, fitted: Fitted) -> None:
         restate(graph, channels, analyse(graph))
 
 
-def carry_over(new: Channels, old: Removal) -> np.ndarray:
-    """The channels that go, by those of the graph after folding; bool of shape (new.count,)."""
-    gone = np.zeros(new.count, bool)
-    start = {(axis.param, axis.axis, axis.use): axis.start for axis in new.axes}
+def carry_over(new: Channels, old: Removal) -> Removal:
+    """What goes from the graph after folding, by what goes from the one before."""
+    removal = Removal.none(new)
+    places = {(axis.param, axis.axis, axis.use): axis for axis in new.axes}
     for axis in old.channels.axes:
         dead = np.flatnonzero(old.along(axis))
         # A vector that one reader now has a copy of is known by the other axes of its channels.
-        place = start.get((axis.param, axis.axis, axis.use))
+        place = places.get((axis.param, axis.axis, axis.use))
         if len(dead) and place is not None:
-            gone[new.label[place + dead]] = True
-    return new.completed(gone)
+            removal.add(place, dead)
+    new.completed(removal.mask)
+    return removal
 
 
-def fold_constants(graph: Graph, channels: Channels, plan: Plan, removed: np.ndarray) -> None:
+def fold_constants(graph: Graph, channels: Channels, plan: Plan, removal: Removal) -> None:
     """Folds the constants that a plan names into the offsets behind their contractions.
 
     Raises:
@@ -92,9 +91,7 @@ def fold_constants(graph: Graph, channels: Channels, plan: Plan, removed: np.nda
                 "has no constant weights to fold with", fold.node, "the plan does not fit"
             )
         indices = list(fold.indices)
-        if len(fold.values) != len(indices) or not _all_removed(
-            Removal(channels, removed), one, indices
-        ):
+        if len(fold.values) != len(indices) or not _all_removed(removal, one, indices):
             raise PlanError(
                 "the plan folds channels into it that it does not remove",
                 fold.node,

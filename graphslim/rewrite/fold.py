@@ -9,15 +9,14 @@ import numpy as np
 from graphslim.analysis.values import Values
 from graphslim.channels.facts import channel_axis
 from graphslim.ir import IDENTITIES, Attrs, DType, Graph, Node, Port, Tensor, is_float_cast
-from graphslim.ir.families import BIASES
+from graphslim.ir.families import BIASES, NORM_INPUTS
 from graphslim.match.activations import ADD, MUL
-from graphslim.match.affine import FUSED_NORMS, OLD_NORM, affine
+from graphslim.match.affine import affine
 from graphslim.ops.fused import own_offset
 
 _OFFSETS = {
     **dict.fromkeys(sorted(BIASES), 1),
-    **dict.fromkeys(FUSED_NORMS, 2),
-    OLD_NORM: 3,
+    **{op: places.offset for op, places in NORM_INPUTS.items()},
 }
 """Which input of an op is an offset."""
 

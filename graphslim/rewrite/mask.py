@@ -10,7 +10,7 @@ from graphslim.analysis.values import Values
 from graphslim.channels.groups import Channels, Removal, analyse
 from graphslim.channels.visit import Contraction
 from graphslim.ir import IDENTITIES, Attrs, Graph, Node, Port, Tensor
-from graphslim.plans.fit import fit, removal_of
+from graphslim.plans.fit import fit
 from graphslim.plans.plan import Plan
 from graphslim.rewrite.apply import carry_over, fold_constants
 
@@ -25,13 +25,12 @@ def zero_consumers(graph: Graph, plan: Plan, force: bool = False) -> Graph:
     Raises:
         PlanError: as for `apply`.
     """
-    plan = fit(graph, plan, force).plan
-    old = analyse(graph)
-    removed = removal_of(old, plan)
+    fitted, old = fit(graph, plan, force), analyse(graph)
+    removal = Removal(old, fitted.removed)
     masked = graph.copy()
-    fold_constants(masked, old, plan, removed)
+    fold_constants(masked, old, fitted.plan, removal)
     channels = analyse(masked)
-    removal = Removal(channels, carry_over(channels, Removal(old, removed)))
+    removal = carry_over(channels, removal)
     _zero_weights(masked, channels, removal)
     values = Values(masked, channels, 0.0)
     for one in channels.contractions:

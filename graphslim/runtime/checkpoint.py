@@ -35,7 +35,7 @@ class Checkpoint:
         dtypes: by key, the element type.
 
     Raises:
-        LoadError: there is none, it is damaged, a file of it is missing, or it is of TF2's
+        LoadError: there is no checkpoint, it is damaged or lacks a file, or it is of TF2's
             object-based kind.
         RuntimeUnavailable: TensorFlow is not there.
     """
@@ -166,7 +166,7 @@ def write_checkpoint(prefix: str, values: Mapping[str, np.ndarray]) -> None:
         values: by key, the elements, of any type that `Checkpoint.read` gives; text as bytes.
 
     Raises:
-        EmitError: it cannot be written.
+        EmitError: the files cannot be written.
         RuntimeUnavailable: TensorFlow is not there.
     """
     tf = plain_tensorflow(_PURPOSE)
@@ -206,7 +206,7 @@ def saved_variables(
         names: names of `VarHandleOp` or `VariableV2` nodes of that graph.
 
     Raises:
-        LoadError: TensorFlow cannot load it, or the values are not there.
+        LoadError: TensorFlow cannot load the SavedModel, or the values are not there.
         RuntimeUnavailable: TensorFlow is not there.
     """
     if not os.path.isdir(os.path.join(folder, "variables")):

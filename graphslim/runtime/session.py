@@ -163,7 +163,7 @@ def _tensor(holder: Any, name: str) -> Any:
     """The tensor at a port.
 
     Raises:
-        LookupError: it is not there.
+        LookupError: the graph has no such node or output.
     """
     return holder.get_tensor_by_name(name if ":" in name else f"{name}:0")
 

@@ -76,7 +76,7 @@ def read_bytes(
         largest: bytes of the largest file that is read; None for any.
 
     Raises:
-        GraphslimError: of the kind given: it cannot be read, or should not be.
+        GraphslimError: of the kind given: the file cannot be read, or should not be.
     """
     size = require_regular(path, hint, error)
     if largest is not None and size > largest:
@@ -97,7 +97,7 @@ def read_text(
     """The text of a regular file in UTF-8; see `read_bytes`.
 
     Raises:
-        GraphslimError: of the kind given; also for a file that is no text.
+        GraphslimError: of the kind given: as for `read_bytes`, or the file is no text.
     """
     try:
         return read_bytes(path, hint, error, largest).decode("utf-8")
@@ -117,7 +117,7 @@ def parse_json(
         error: what is raised.
 
     Raises:
-        GraphslimError: of the kind given.
+        GraphslimError: of the kind given: the text is no such JSON.
     """
     try:
         tree = json.loads(
@@ -193,7 +193,7 @@ def read_arrays(path: str) -> Dict[str, np.ndarray]:
     """The arrays of an `.npz` by name, or that of an `.npy`, which stays on disk, by the name "".
 
     Raises:
-        GraphslimError: it cannot be read, is damaged, or states more than it holds.
+        GraphslimError: the file cannot be read, is damaged, or states more than it holds.
     """
     size = require_regular(path, _HINT, GraphslimError)
     try:

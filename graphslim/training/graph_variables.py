@@ -53,7 +53,7 @@ def shape_of(op: Any) -> Tuple[int, ...]:
     """The shape of a variable.
 
     Raises:
-        PlanError: it is open.
+        PlanError: a size of the variable is not known.
     """
     shape = tf.TensorShape(op.get_attr("shape"))
     if not shape.is_fully_defined():

@@ -98,8 +98,8 @@ def claim(folder: str, first: Trained, chosen: Mapping[str, Any]) -> None:
         chosen: how channels are chosen; what JSON has no way to say does not count.
 
     Raises:
-        GraphslimError: it is of another schedule.
-        EmitError: it cannot be written.
+        GraphslimError: the folder is of another schedule, or its note is damaged.
+        EmitError: the folder or its note cannot be written.
     """
     try:
         os.makedirs(folder, exist_ok=True)
@@ -143,7 +143,7 @@ def write_outcome(step: Step) -> None:
     """Writes down where the trained checkpoint is, and how much of it failed.
 
     Raises:
-        EmitError: it cannot be written.
+        EmitError: the note cannot be written.
     """
     assert step.result is not None
     inside = os.path.realpath(os.path.dirname(step.folder)) + os.sep
@@ -390,7 +390,7 @@ class Schedule:
         """Says that training does not get there.
 
         Raises:
-            GraphslimError: always.
+            GraphslimError: in every case; the message says how far training came.
         """
         raise GraphslimError(
             f"{percent(step.failed_rate or 0.0)} of the filters are not zero after training, where "
