@@ -14,7 +14,7 @@ from graphslim.runtime import checkpoint_files
 from graphslim.support.reading import read_text
 
 PLAN, STATE = "plan.json", "checkpoint"
-"""Beside a checkpoint: the plan that was applied, and what says which checkpoint is the latest."""
+"""Files beside a checkpoint: the plan that was applied, and the state that names the latest."""
 _LATEST = re.compile(r'^\s*model_checkpoint_path:\s*("(?:[^"\\\n]|\\.)*")', re.MULTILINE)
 _ENDING = re.compile(r"\.(meta|index|data-\d{5}-of-\d{5})$")
 _TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"
@@ -54,7 +54,7 @@ def files_of(path: str) -> List[str]:
 
 
 def refuse_incomplete(prefix: str) -> None:
-    """Refuses a checkpoint of which there is a part that holds no values by itself.
+    """Refuses a checkpoint of which only files are there that cannot be read without the others.
 
     Raises:
         LoadError: the index of the checkpoint is missing, and its data perhaps too.
@@ -101,9 +101,9 @@ def _beside(prefix: str) -> List[str]:
 
 
 def _latest(folder: str) -> str:
-    """What the file `checkpoint` in a folder names, in that folder if it is there.
+    """The prefix that the file `checkpoint` in a folder names, looked for in that folder first.
 
-    The file may say where the folder was when it was written.
+    The file may hold the path that the folder had when the file was written.
     """
     state = os.path.join(folder, STATE)
     try:

@@ -1,9 +1,9 @@
 """A plan in the terms of a checkpoint: what it takes from each variable, and what it folds.
 
-A checkpoint has the variables that it has: an offset that is none of them cannot take a constant
-that a removed channel leaves. In front of a batch norm the constant goes into the moving mean. That
-is exact for inference, as the offset would be, and for training too, where the norm takes the mean
-of the batch away anyhow.
+Stripping adds no variables to a checkpoint: the constant that a removed channel leaves has to go
+into an offset that is a variable already. In front of a batch norm the constant goes into the
+moving mean instead. That is exact for inference, as the offset would be, and for training too,
+where batch norm subtracts the mean of the batch.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from graphslim.plans.make import cuts_of
 from graphslim.rewrite.apply import fold_constants
 
 WEIGHT_ROLES = ("producer", "consumer", "follower")
-"""Roles of what a variable holds; the others are sizes and indices, which stand in the graph."""
+"""Roles of bindings to weights; other roles are sizes and indices, which are in the graph."""
 
 Places = Dict[str, Dict[int, Tuple[int, ...]]]
 """For axes of variables, the positions that go, in order."""
@@ -51,9 +51,9 @@ def fitting(trained: Trained, plan: Plan, folds: bool = False) -> Fitting:
 
     Args:
         trained: the checkpoint.
-        plan: of it, or of another checkpoint of the same architecture.
-        folds: keep the plan's folds, which have to be true of these values; else they are left
-            out: after a soft pruning they are done already.
+        plan: a plan of it, or of another checkpoint of the same architecture.
+        folds: keep the plan's folds, which then have to hold for these values. Else they are left
+            out: soft pruning has done them already.
 
     Raises:
         PlanError: the plan does not fit, or cuts one variable in two ways.
@@ -91,7 +91,7 @@ def places(plan: Plan, without: Collection[str] = ()) -> Places:
 
 
 def _refuse_copies(trained: Trained, channels: Channels, removed: np.ndarray) -> None:
-    """Refuses a plan whose readers of one variable would each need another part of it.
+    """Refuses a plan by which the readers of one variable would need different parts of it.
 
     Raises:
         PlanError: several readers of a variable would need different parts of it.
@@ -116,13 +116,13 @@ def folded(trained: Trained, fitted: Fitting) -> Dict[str, Tensor]:
 
     Args:
         trained: the checkpoint.
-        fitted: the plan, its folds true of this checkpoint.
+        fitted: the plan; its folds hold for this checkpoint.
 
     Returns:
-        by variable's node; empty for a plan without folds.
+        by variable's node, its new value; empty for a plan without folds.
 
     Raises:
-        PlanError: a constant has no variable to go to.
+        PlanError: no variable of the checkpoint is an offset that could take a constant.
     """
     if not fitted.plan.folds:
         return {}
@@ -163,7 +163,7 @@ def with_values(graph: Graph, values: Dict[str, Tensor]) -> Graph:
 
 
 def _moved(trained: Trained, offset: str, value: Tensor) -> Dict[str, Tensor]:
-    """An offset that gained something, or the moving mean that takes that instead."""
+    """The new value of an offset, or of the moving mean that takes the constant instead."""
     graph = trained.graph
     norm = _norm_behind(graph, offset)
     if norm is None:
@@ -183,7 +183,7 @@ def _moved(trained: Trained, offset: str, value: Tensor) -> Dict[str, Tensor]:
 
 
 def _norm_behind(graph: Graph, offset: str) -> Optional[Node]:
-    """The fused batch norm whose offset a constant is, if it is read by nothing else."""
+    """The fused batch norm whose offset a constant is, if nothing else reads the constant."""
     at = Port(offset)
     while True:
         uses = graph.uses_of(at)
@@ -198,7 +198,7 @@ def _norm_behind(graph: Graph, offset: str) -> Optional[Node]:
 
 
 def _constant(graph: Graph, port: Port) -> Optional[Node]:
-    """The constant behind a port and identities, if it is read once; else None."""
+    """The constant behind a port and identities, if it has one reader; else None."""
     while graph[port.node].op in IDENTITIES and len(graph.uses_of(port)) == 1:
         port = graph.data_inputs(port.node)[0]
     node = graph[port.node]

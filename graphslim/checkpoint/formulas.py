@@ -15,8 +15,8 @@ from graphslim.ir.families import BROADCASTING, IDENTITIES, SWITCHES, UNARY, VAR
 CARRIED = IDENTITIES | SWITCHES | {"Enter", "RefEnter", "RefIdentity"}
 """Ops that carry a tensor on unchanged, into a branch or a loop too."""
 UPDATE_OPS: Dict[str, str] = {
-    f"Assign{what}{flavour}": sign
-    for what, sign in (("", "="), ("Add", "+"), ("Sub", "-"))
+    f"Assign{change}{flavour}": sign
+    for change, sign in (("", "="), ("Add", "+"), ("Sub", "-"))
     for flavour in ("", "VariableOp")
 }
 """Ops that change a whole variable: whether they set it, add to it or subtract from it."""
@@ -38,7 +38,7 @@ class Update(NamedTuple):
     Attributes:
         node: the op that makes it.
         variable: the node of the variable.
-        kind: `=`, `+` or `-`, what is done with the value.
+        kind: `=`, `+` or `-`: the value is assigned, added or subtracted.
         value: the value, behind identities.
     """
 
@@ -65,9 +65,9 @@ def variable_at(graph: Graph, port: Port) -> Optional[str]:
 
 
 def sources(graph: Graph, start: Port, through: AbstractSet[str]) -> Iterator[Port]:
-    """The tensors that enter one through some ops, itself first and the nearest next.
+    """The tensors that a tensor is computed from through some ops, itself first, the nearest next.
 
-    All are behind identities and ways into branches.
+    Each is given as the tensor behind identities and ways into branches.
     """
     waiting = [behind(graph, start)]
     seen = set(waiting)
@@ -119,7 +119,7 @@ def calculate(graph: Graph, port: Port, leaf: Leaf) -> Optional[np.ndarray]:
 
     Args:
         graph: the graph.
-        port: where.
+        port: the tensor to calculate.
         leaf: gives the values of nodes that are neither constants nor formulas, as float64.
 
     Returns:
@@ -127,15 +127,16 @@ def calculate(graph: Graph, port: Port, leaf: Leaf) -> Optional[np.ndarray]:
     """
     known: Dict[str, Optional[np.ndarray]] = {}
 
-    def value(port: Port) -> Optional[np.ndarray]:
+    def value_at(port: Port) -> Optional[np.ndarray]:
         if port.node not in known:
-            # Stands for the node while its inputs are looked at, and for all when it gets long.
+            # None stands for the node while its inputs are calculated (a loop ends there), and
+            # for every further node of a formula that is too long.
             known[port.node] = None
             if len(known) <= _LONGEST:
-                known[port.node] = of(graph[port.node])
+                known[port.node] = result_of(graph[port.node])
         return known[port.node]
 
-    def of(node: Node) -> Optional[np.ndarray]:
+    def result_of(node: Node) -> Optional[np.ndarray]:
         if node.op == "Const":
             tensor = node.attrs["value"]
             if tensor.size != 1 or tensor.dtype.storage.kind not in "biuf":
@@ -143,18 +144,18 @@ def calculate(graph: Graph, port: Port, leaf: Leaf) -> Optional[np.ndarray]:
             return np.asarray(tensor.numbers().astype(np.float64).ravel()[0])
         inputs = graph.data_inputs(node)
         if node.op in _PASSED_ON:
-            return value(inputs[_PASSED_ON[node.op]])
+            return value_at(inputs[_PASSED_ON[node.op]])
         if node.op == "ZerosLike":
             return np.zeros(())
         if node.op not in _CALCULATED:
             return leaf(node)
-        given = [value(operand) for operand in inputs]
-        facts = [axes_of(0)._replace(value=array) for array in given]
-        out = axes_of(max([array.ndim for array in given if array is not None], default=0))
-        if any(array is None for array in given):
+        arrays = [value_at(operand) for operand in inputs]
+        facts = [axes_of(0)._replace(value=array) for array in arrays]
+        out = axes_of(max([array.ndim for array in arrays if array is not None], default=0))
+        if any(array is None for array in arrays):
             return None
         with np.errstate(all="ignore"):
-            result = VALUE_RULES[node.op](ValueVisit(node, given, facts, [out], 0.0))
+            result = VALUE_RULES[node.op](ValueVisit(node, arrays, facts, [out], 0.0))
         return None if result is None else np.asarray(result, np.float64)
 
-    return value(port)
+    return value_at(port)

@@ -67,7 +67,7 @@ def inference_part(whole: Graph, inputs: Optional[Sequence[str]], outputs: Seque
     remove_dropout(part)
     part = part_of(part)
     fed = [node.name for node in part if node.op in PLACEHOLDERS]
-    # One with a default is fed only where it is the data's way in.
+    # A placeholder with a default is an input only where no other placeholder is left.
     plain = [name for name in fed if part[name].op != "PlaceholderWithDefault"]
     part.inputs = (names if inputs else []) or plain or fed
     name = random_node(part)
@@ -82,15 +82,16 @@ def inference_part(whole: Graph, inputs: Optional[Sequence[str]], outputs: Seque
 
 
 def is_training(whole: Graph) -> bool:
-    """Whether a graph computes gradients, or changes variables by some that it was cut off from."""
+    """Whether a graph computes gradients, or applies gradients whose ops were cut from it."""
     return any(APPLY.match(node.op) for node in whole) or bool(after_gradients(whole))
 
 
 def output_candidates(whole: Graph) -> List[str]:
     """Names of tensors that may be the outputs of a training's network, best first, at most five.
 
-    They are what cross entropies and squared or absolute differences compare with labels, before
-    it was reshaped, and then their softmax or sigmoid; what nobody reads, where there is no loss.
+    First come the tensors that cross entropies and squared or absolute differences compare with
+    labels, as they are before any reshaping, then the softmax or sigmoid of these. In a graph
+    without a loss they are the tensors that nothing reads.
     """
     late = after_gradients(whole)
     network = _computed_from(whole, [node.name for node in whole if node.op in VARIABLES])
@@ -118,16 +119,16 @@ def output_candidates(whole: Graph) -> List[str]:
 
 
 def _turn_off_phases(part: Graph) -> None:
-    """Makes False of every truth value that is fed and does nothing but choose branches."""
-    wanted = {*part.inputs, *[port.node for port in part.outputs]}
+    """Sets every truth value that is fed, and that does nothing but choose branches, to False."""
+    fixed = {*part.inputs, *[port.node for port in part.outputs]}
     for node in list(part):
         is_fed = node.op in PLACEHOLDERS and node.attrs.get("dtype") == DType.bool
-        if is_fed and node.name not in wanted and _only_chooses(part, node):
+        if is_fed and node.name not in fixed and _only_chooses(part, node):
             _settle(part, node.name, False)
 
 
 def _only_chooses(part: Graph, phase: Node) -> bool:
-    """Whether all that reads a truth value is conditions, in branches and functions too."""
+    """Whether all readers of a truth value take it as a condition, also in functions."""
     waiting, chooses = [Port(phase.name)], False
     while waiting:
         for use in part.uses_of(waiting.pop()):
@@ -144,7 +145,7 @@ def _only_chooses(part: Graph, phase: Node) -> bool:
 
 
 def _settle(part: Graph, name: str, value: bool) -> None:
-    """Makes a constant of a truth value, and of what is only passed on from it."""
+    """Replaces a truth value, and what only passes it on or negates it, by constants."""
     put(part, name, "Const", dtype=DType.bool, value=Tensor.of(np.array(value)))
     for use in part.uses_of(Port(name)):
         if part[use.node].op in _PASSING:
@@ -154,11 +155,11 @@ def _settle(part: Graph, name: str, value: bool) -> None:
 
 
 def _without_branches(part: Graph) -> Graph:
-    """A part without the branches that are never taken, of conditionals as ops and as functions."""
+    """A part without the branches that are never taken, be they ops or functions."""
     part = _inlined(part)
-    left = len(part) + 1
-    while len(part) < left:  # one that was chosen by the branch of another comes to light then
-        left = len(part)
+    size = len(part) + 1
+    while len(part) < size:  # a conditional inside a branch can be folded once the outer one is
+        size = len(part)
         fold_conditionals(part)
     for port in part.outputs:
         node = part[port.node]
@@ -168,12 +169,12 @@ def _without_branches(part: Graph) -> Graph:
 
 
 def _inlined(part: Graph) -> Graph:
-    """A part whose choices between functions, if their condition is constant, are made."""
+    """A part in which every `If` with a constant condition is replaced by the function it calls."""
     if part.origin is None or not any(node.op in ("If", "StatelessIf") for node in part):
         return part
-    entries = [(node, list(part.inputs_of(node))) for node in part]
-    wanted = [str(port) for port in part.outputs]
-    nodes, extras, gone = inline_calls(entries, part.origin.extras, part.inputs, wanted)
+    nodes_with_inputs = [(node, list(part.inputs_of(node))) for node in part]
+    outputs = [str(port) for port in part.outputs]
+    nodes, extras, gone = inline_calls(nodes_with_inputs, part.origin.extras, part.inputs, outputs)
     flat = Graph(part.name)
     flat.load(nodes)
     flat.origin = part.origin._replace(extras=extras)
@@ -191,7 +192,7 @@ def _brings_data(node: Node) -> bool:
 
 
 def _computed_from(graph: Graph, names: Iterable[str]) -> Set[str]:
-    """What is computed from nodes, but for changes of variables and what follows them."""
+    """The nodes computed from some nodes; what follows an update of a variable is left out."""
     computed = set(names)
     for node in graph.order():
         sources = [port.node for port in graph.data_inputs(node)]

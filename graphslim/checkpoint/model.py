@@ -42,7 +42,7 @@ class Trained(NamedTuple):
         prefix: the path of its files without their endings.
         meta: the MetaGraph beside it, or the one that was given.
         values: its tensors.
-        whole: the MetaGraph's graph as it is, with its variables, and calls of functions left.
+        whole: the MetaGraph's graph as it is: variables are not frozen, functions not inlined.
         graph: the inference part, frozen: its constants have the variables' names, and are read
             from the checkpoint when somebody asks for their elements.
         keys: by variable's node, for every variable of `graph`, the key of its value.
@@ -74,25 +74,26 @@ def open_checkpoint(
     signature: Optional[str] = None,
     averages: bool = False,
 ) -> Trained:
-    """Opens a TF1 checkpoint; of its tensors, nothing but names, shapes and types is read.
+    """Opens a TF1 checkpoint; of its tensors, only names, shapes and element types are read.
 
     Args:
-        prefix: the path of its files without their endings, one of the files, or the folder whose
-            latest it is.
+        prefix: the path of the checkpoint's files without their endings, one of these files, or a
+            folder, of which the latest checkpoint is opened.
         meta: the MetaGraph of what was trained; by default the `.meta` beside the checkpoint.
         inference_meta: a MetaGraph to take the inference graph from instead of making it from
             `meta`; its own saver says which values its variables have.
         inputs: names of the nodes that are fed; by default the placeholders.
-        outputs: names (`node` or `node:port`) to compute; by default those of a signature, or what
-            nobody reads. The MetaGraph of a training needs them.
+        outputs: names (`node` or `node:port`) to compute; by default those of a signature, or the
+            tensors that nothing reads. They are required for the MetaGraph of a training.
         input_shapes: sizes for inputs that the graph leaves open, by name.
-        signature: which of the MetaGraph's; by default `serving_default`, or else the only one.
-        averages: take the moving averages of variables for their values, where there are any.
+        signature: the name of a signature of the MetaGraph; by default `serving_default`, or else
+            the only one.
+        averages: take the moving averages of variables as their values, where there are any.
 
     Raises:
         LoadError: a file is missing or damaged, the MetaGraph is of another model, a given name is
             not in it, or outputs have to be named.
-        RuntimeUnavailable: TensorFlow is not there to read the checkpoint.
+        RuntimeUnavailable: TensorFlow, which reads the checkpoint, is not installed.
     """
     path = os.fspath(prefix)
     base = prefix_of(path) or path
@@ -102,11 +103,13 @@ def open_checkpoint(
     source = trained_meta if inference_meta is None else read_meta(inference_meta)
     whole = _parsed(trained_meta, base)
     whole_keys = keys_of(whole, trained_meta)
-    fed, wanted = _signature(source, inputs, outputs, signature)
-    graph = _parsed(source, base, True, fed, wanted)
-    part = _part(graph, source, fed, wanted, input_shapes)
-    own = places_of(graph, source)
-    places = _averaged(own, values, _shadows(whole, whole_keys)) if averages else own
+    fed, computed = _signature(source, inputs, outputs, signature)
+    graph = _parsed(source, base, True, fed, computed)
+    part = _part(graph, source, fed, computed, input_shapes)
+    plain_places = places_of(graph, source)
+    places = plain_places
+    if averages:
+        places = _averaged(plain_places, values, _shadows(whole, whole_keys))
     frozen = freeze(part, lambda names: _read(part, names, places, values, source.path))
     drop_functions(frozen)  # of the input pipeline, whose names change from run to run
     digest = hashlib.sha256(source.graph).digest() + values.digest() + bytes([averages])
@@ -114,8 +117,11 @@ def open_checkpoint(
     used = [node.name for node in part if node.op in VARIABLES and node.name in frozen]
     frozen.variables = frozenset(used)
     by_key = companion_keys(
-        {**whole_keys, **{name: own[name].key for name in used}}, values.shapes, companions(whole)
+        {**whole_keys, **{name: plain_places[name].key for name in used}},
+        values.shapes,
+        companions(whole),
     )
+    replaced = {places[name].key: plain_places[name].key for name in used}
     moving = statistics(whole) if source is trained_meta else statistics(whole) | statistics(graph)
     return Trained(
         base,
@@ -124,23 +130,28 @@ def open_checkpoint(
         whole,
         frozen,
         {name: places[name].key for name in used},
-        {**by_key, **_swapped(by_key, {places[name].key: own[name].key for name in used})},
+        {**by_key, **_swapped(by_key, replaced)},
         moving,
         {name: places[name].part for name in used if places[name].part},
     )
 
 
 def window(part: str) -> Tuple[slice, ...]:
-    """Where a part stands in its whole, as a saver says it; all of it for an empty text.
+    """The slices that a part takes of a partitioned tensor.
 
-    A saver says `8 4 0,4:-`: the sizes of the whole, and for each axis begin and size, or all.
+    Args:
+        part: as a saver writes it, such as `8 4 0,4:-`: the sizes of the tensor, and for each axis
+            begin and size, or `-` for all of it; empty for the whole tensor.
+
+    Returns:
+        one slice for each axis; none for the whole tensor.
     """
     *sizes, bounds = part.split(" ")
-    places = []
+    slices = []
     for size, text in zip(sizes, bounds.split(":")):
         begin, _, length = (f"0,{size}" if text == "-" else text).partition(",")
-        places.append(slice(int(begin), int(begin) + int(length)))
-    return tuple(places)
+        slices.append(slice(int(begin), int(begin) + int(length)))
+    return tuple(slices)
 
 
 # ------------------------------------------------------------------ the graph
@@ -169,7 +180,7 @@ def _parsed(
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
 ) -> Graph:
-    """The graph of a MetaGraph; its errors are about that file, its name is the checkpoint's."""
+    """The graph of a MetaGraph, named after the checkpoint; errors name the MetaGraph's file."""
     graph = parse(meta.graph, meta.path, inline, inputs, outputs, has_variables=True, binary=True)
     graph.name = os.path.basename(prefix)
     return graph
@@ -181,7 +192,7 @@ def _signature(
     outputs: Optional[Sequence[str]],
     name: Optional[str],
 ) -> Tuple[Sequence[str], Sequence[str]]:
-    """The inputs and outputs that are given, or else those of a signature, or none.
+    """The given inputs and outputs, or else those of a signature, or none.
 
     Raises:
         LoadError: the MetaGraph has no signature of the name given.
@@ -202,18 +213,19 @@ def _part(
     outputs: Sequence[str],
     shapes: Optional[ShapesLike],
 ) -> Graph:
-    """The inference part, its inputs and outputs settled.
+    """The inference part, with its inputs and outputs set.
 
     Raises:
-        LoadError: a name is not there, or the outputs of a training's graph are not named.
+        LoadError: the graph has no node of a given name, or the outputs of a training's graph are
+            not named.
     """
     if not outputs and is_training(graph):
         candidates = output_candidates(graph)
-        others = f", or one of: {', '.join(candidates[1:])}" if candidates[1:] else ""
+        further = f", or one of: {', '.join(candidates[1:])}" if candidates[1:] else ""
         raise LoadError(
             "the graph of a training, which does not say what it computes for others",
             meta.path,
-            f"name it: --outputs {candidates[0]}{others}"
+            f"name it: --outputs {candidates[0]}{further}"
             if candidates
             else "name it with --outputs",
         )
@@ -238,22 +250,22 @@ def _shadows(whole: Graph, keys: Mapping[str, str]) -> Dict[str, str]:
 def _averaged(
     places: Mapping[str, Kept], values: Checkpoint, shadows: Mapping[str, str]
 ) -> Dict[str, Kept]:
-    """Where a checkpoint holds variables, but their moving averages where it has them.
+    """Where a checkpoint holds the moving averages of variables, or else the variables themselves.
 
     Args:
         places: where it holds each variable itself.
         values: the checkpoint.
-        shadows: by key, the key of the moving average, as far as a graph tells; others are known
-            by the name that TensorFlow gives them.
+        shadows: by key, the key of the moving average, as far as the graph shows it; further
+            averages are recognised by the name that TensorFlow gives them.
 
     Raises:
         LoadError: the checkpoint has no moving averages.
     """
     averaged = {}
-    for node, kept in places.items():
-        for key in (shadows.get(kept.key, ""), kept.key + _AVERAGE):
+    for node, place in places.items():
+        for key in (shadows.get(place.key, ""), place.key + _AVERAGE):
             if node not in averaged and key in values.shapes:
-                averaged[node] = kept._replace(key=key)
+                averaged[node] = place._replace(key=key)
     if not averaged:
         raise LoadError(
             f"{values.prefix} has no moving averages of variables", "--averages", "leave it out"
@@ -267,9 +279,9 @@ def _read(
     """The values of variables, read when somebody asks for their elements.
 
     Args:
-        graph: has the variables.
-        names: their nodes.
-        places: where the checkpoint holds each.
+        graph: the graph of the variables.
+        names: the variables' nodes.
+        places: by node, where the checkpoint holds the variable.
         values: the checkpoint.
         meta: the file that the graph came from, for messages.
 
@@ -286,11 +298,11 @@ def _read(
             hint,
         )
     tensors = {name: _tensor(places[name], values) for name in names}
-    odd = [name for name in names if not _fits(graph, name, tensors[name].shape)]
-    if odd:
+    misfits = [name for name in names if not _fits(graph, name, tensors[name].shape)]
+    if misfits:
         raise LoadError(
-            f"{plural(len(odd), 'variable')} of {len(names)} have another shape in the "
-            f"checkpoint, such as {odd[0]}, which has {list(tensors[odd[0]].shape)} there",
+            f"{plural(len(misfits), 'variable')} of {len(names)} have another shape in the "
+            f"checkpoint, such as {misfits[0]}, which has {list(tensors[misfits[0]].shape)} there",
             meta,
             hint,
         )
@@ -304,42 +316,42 @@ def _fits(graph: Graph, name: str, sizes: Tuple[int, ...]) -> bool:
     if not isinstance(stated, Shape) or not stated.dims:
         return True
     return len(stated.dims) == len(sizes) and all(
-        wanted in (None, size) for wanted, size in zip(stated.dims, sizes)
+        expected in (None, size) for expected, size in zip(stated.dims, sizes)
     )
 
 
-def _tensor(kept: Kept, values: Checkpoint) -> Tensor:
+def _tensor(place: Kept, values: Checkpoint) -> Tensor:
     """The value of a variable, which may be a part of a tensor of the checkpoint.
 
     Raises:
         LoadError: the variable is a part of a tensor of another shape.
     """
-    whole = values.tensor(kept.key)
-    if not kept.part:
-        return whole
-    stated = tuple([int(word) for word in kept.part.split(" ")[:-1]])
-    if stated != whole.shape:
+    tensor = values.tensor(place.key)
+    if not place.part:
+        return tensor
+    stated = tuple([int(size) for size in place.part.split(" ")[:-1]])
+    if stated != tensor.shape:
         raise LoadError(
-            f"{kept.key} has the shape {list(whole.shape)} instead of {list(stated)}",
+            f"{place.key} has the shape {list(tensor.shape)} instead of {list(stated)}",
             values.prefix,
             "is its MetaGraph of another model?",
         )
-    where = window(kept.part)
-    shape = tuple([place.stop - place.start for place in where])
-    return Tensor(shape, whole.dtype, lambda: np.ascontiguousarray(whole.array[where]))
+    slices = window(place.part)
+    shape = tuple([bounds.stop - bounds.start for bounds in slices])
+    return Tensor(shape, tensor.dtype, lambda: np.ascontiguousarray(tensor.array[slices]))
 
 
 def _swapped(
-    by_key: Mapping[str, Tuple[str, ...]], taken: Mapping[str, str]
+    by_key: Mapping[str, Tuple[str, ...]], replaced: Mapping[str, str]
 ) -> Dict[str, Tuple[str, ...]]:
     """The companions of moving averages that take a variable's place: the variable is one of them.
 
     Args:
         by_key: the companions of each key.
-        taken: by key that a value is taken from, the key of the variable itself.
+        replaced: by key that a value is taken from, the key of the variable itself.
     """
     return {
-        key: (own, *[other for other in by_key.get(own, ()) if other != key])
-        for key, own in taken.items()
-        if key != own
+        key: (variable, *[companion for companion in by_key.get(variable, ()) if companion != key])
+        for key, variable in replaced.items()
+        if key != variable
     }

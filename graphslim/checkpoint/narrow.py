@@ -40,8 +40,8 @@ class Narrowed(NamedTuple):
 def narrow(whole: Graph, cuts: Cuts) -> Narrowed:
     """A training graph without some positions of its variables.
 
-    What has to go with them goes: in optimizer slots, moving averages, gradients, initial values
-    and the constants that state a size. The graph given stays as it is.
+    Optimizer slots, moving averages, gradients, initial values and the constants that state a size
+    are cut to match. The graph given stays as it is.
 
     Args:
         whole: the graph of a MetaGraph, with its variables.
@@ -109,7 +109,7 @@ def _check(
     cuts: Cuts,
     lost: Mapping[str, Mapping[int, np.ndarray]],
 ) -> None:
-    """Refuses cuts that would take more from the variables given than was said.
+    """Refuses cuts that would take further positions from the given variables.
 
     Raises:
         PlanError: a position that is to stay would go as well.
@@ -117,8 +117,8 @@ def _check(
     for axis in labels.axes:
         if axis.param not in cuts or axis.axis not in lost.get(axis.param, {}):
             continue
-        wanted = np.asarray(cuts[axis.param].get(axis.axis, ()), np.int64).ravel()
-        more = np.setdiff1d(lost[axis.param][axis.axis], wanted)
+        planned = np.asarray(cuts[axis.param].get(axis.axis, ()), np.int64).ravel()
+        more = np.setdiff1d(lost[axis.param][axis.axis], planned)
         if len(more):
             raise PlanError(
                 f"position {more[0]} along axis {axis.axis} would go as well, though it is to stay",
@@ -129,7 +129,7 @@ def _check(
 
 
 def _tied_at(walk: TrainingWalk, labels: Labels, cuts: Cuts, start: int) -> str:
-    """The nodes that tie an id to the nearest one that is to go, in words."""
+    """The names of the nodes that tie an id to the nearest id that is to go, in order."""
     label = labels.label[start]
     ends = set()
     for axis in labels.axes:
@@ -138,9 +138,9 @@ def _tied_at(walk: TrainingWalk, labels: Labels, cuts: Cuts, start: int) -> str:
     edges: Dict[int, List[Tuple[int, str]]] = {}
     for (first, second), node in zip(walk.ties, walk.tied_by):
         for place in np.flatnonzero(labels.label[first] == label):
-            here, other = int(first[place]), int(second[place])
-            edges.setdefault(here, []).append((other, node))
-            edges.setdefault(other, []).append((here, node))
+            left, right = int(first[place]), int(second[place])
+            edges.setdefault(left, []).append((right, node))
+            edges.setdefault(right, []).append((left, node))
     came: Dict[int, Tuple[int, str]] = {start: (start, "")}
     waiting = [start]
     for reached in waiting:
@@ -150,10 +150,10 @@ def _tied_at(walk: TrainingWalk, labels: Labels, cuts: Cuts, start: int) -> str:
                 reached, node = came[reached]
                 nodes.append(node)
             return ", ".join(dict.fromkeys(reversed(nodes)))
-        for other, node in edges.get(reached, ()):
-            if other not in came:
-                came[other] = (reached, node)
-                waiting.append(other)
+        for neighbour, node in edges.get(reached, ()):
+            if neighbour not in came:
+                came[neighbour] = (reached, node)
+                waiting.append(neighbour)
     return "the numbers of its shapes"
 
 
@@ -205,9 +205,9 @@ def _mend_input(graph: Graph, node: Node, removal: Removal) -> None:
 
 
 def _loosen(graph: Graph, labels: Labels, lost: Mapping[str, object]) -> None:
-    """Takes back what is stated of sizes that are not followed, behind the variables that are cut.
+    """Opens the sizes that stated shapes give for axes not followed, behind variables that are cut.
 
-    TensorFlow refuses a stated shape that is not what it finds; an open one is no statement.
+    TensorFlow refuses a stated shape that differs from the one that it infers.
     """
     for name in downstream(graph, lost):
         # A choice between functions (`If`) says what they give in an attribute of its own.
@@ -289,12 +289,12 @@ def _sizes(removal: Removal, port: Port) -> Optional[_Sizes]:
     if known.shape is None or None in known.shape:
         return None
     old = [size or 0 for size in known.shape]
-    left = [size if ids is None else removal.left(ids) for size, ids in zip(old, known.ids)]
-    return _Sizes(old, left)
+    new = [size if ids is None else removal.left(ids) for size, ids in zip(old, known.ids)]
+    return _Sizes(old, new)
 
 
 def _set(graph: Graph, reader: str, slot: int, numbers: np.ndarray) -> None:
-    """Gives a reader of a constant other numbers, in a copy where others read it too."""
+    """Gives the constant of a reader other numbers, in a copy if it has further readers."""
     name = graph.data_inputs(reader)[slot].node
     tensor = graph[name].attrs["value"]
     if len(graph.uses_of(name)) != 1:

@@ -25,37 +25,37 @@ _DECODERS = (
 """Beginnings of the names of ops that make tensors of what was fetched."""
 _LISTED = ("output_types", "component_types", "Tout", "dtypes", "Tdense", "out_type")
 _SINGLE = ("DstT", "dtype", "out_type", "output_type", "T", "Tparams", "Tdim")
-"""Attributes that say the element types of outputs: of each, and of the one."""
+"""Attributes that say element types: a list with one for each output, or one for all outputs."""
 
 
 # ------------------------------------------------------------------ changes of nodes
 
 
 def put(graph: Graph, name: str, op: str, inputs: Iterable[Port] = (), **attrs: Any) -> None:
-    """Puts a node of another op in the place of one, whose readers then read the new one."""
+    """Replaces a node by one of another op under the same name, which its readers then read."""
     graph.replace(Node(name, op, Attrs(attrs), graph[name].device), inputs)
 
 
-def add(graph: Graph, wish: str, op: str, inputs: Iterable[Port] = (), **attrs: Any) -> Port:
-    """Adds a node under a name like `wish`; gives its first output."""
-    name = graph.fresh_name(wish)
+def add(graph: Graph, base: str, op: str, inputs: Iterable[Port] = (), **attrs: Any) -> Port:
+    """Adds a node named `base`, numbered if that name is taken; returns its first output."""
+    name = graph.fresh_name(base)
     graph.add(Node(name, op, Attrs(attrs)), inputs)
     return Port(name)
 
 
-def add_constant(graph: Graph, wish: str, value: np.ndarray) -> Port:
-    """Adds a constant under a name like `wish`."""
+def add_constant(graph: Graph, base: str, value: np.ndarray) -> Port:
+    """Adds a constant named `base`, numbered if that name is taken; returns its output."""
     tensor = Tensor.of(value)
-    return add(graph, wish, "Const", dtype=tensor.dtype, value=tensor)
+    return add(graph, base, "Const", dtype=tensor.dtype, value=tensor)
 
 
 def become_identity(graph: Graph, name: str, source: Port) -> None:
-    """Makes an identity of a node that has an attribute `T`."""
+    """Replaces a node that has an attribute `T` by an identity of `source`."""
     put(graph, name, "Identity", [source], T=graph[name].attrs["T"])
 
 
 def read_variable(part: Graph, whole: Graph, variable: str) -> Port:
-    """A port of `part` that has the value of a variable of `whole`, which is brought along."""
+    """A port of `part` with the value of a variable of `whole`, which is copied if needed."""
     if variable not in part:
         part.add(whole[variable].copy())
     if part[variable].op != "VarHandleOp":
@@ -67,17 +67,17 @@ def read_variable(part: Graph, whole: Graph, variable: str) -> Port:
                 if reader.name not in part:
                     part.add(reader.copy(), [Port(variable)])
                 return Port(reader.name)
-    wish, dtype = f"{variable}/Read/ReadVariableOp", part[variable].attrs["dtype"]
-    return add(part, wish, "ReadVariableOp", [Port(variable)], dtype=dtype)
+    name, dtype = f"{variable}/Read/ReadVariableOp", part[variable].attrs["dtype"]
+    return add(part, name, "ReadVariableOp", [Port(variable)], dtype=dtype)
 
 
 # ------------------------------------------------------------------ what outputs need
 
 
 def part_of(graph: Graph) -> Graph:
-    """A graph of the nodes that the outputs need and the inputs alone; those of `graph` are copied.
+    """A graph of copies of the nodes that the outputs of `graph` need, and of its inputs.
 
-    Of what nodes only wait for, no more counts than what decides whether a branch runs.
+    Control inputs are left out, but for those that decide whether a branch runs.
     """
     inside = in_branch(graph)
 
@@ -96,14 +96,14 @@ def part_of(graph: Graph) -> Graph:
             waiting.extend([port.node for port in graph.inputs_of(name) if counts(port)])
     needed |= set(graph.inputs)
     part = Graph(graph.name)
-    entries = []
+    nodes_with_inputs = []
     for node in graph:
         if node.name in needed:
             twin, before = node.copy(), graph.inputs_of(node)
             after = [port for port in before if port.node in needed and counts(port)]
             twin.rewired = node.rewired or len(after) != len(before)
-            entries.append((twin, after))
-    part.load(entries)
+            nodes_with_inputs.append((twin, after))
+    part.load(nodes_with_inputs)
     part.inputs, part.outputs = list(graph.inputs), list(graph.outputs)
     part.input_shapes = dict(graph.input_shapes)
     part.origin = graph.origin
@@ -132,8 +132,8 @@ def open_inputs(graph: Graph, inputs: Optional[Sequence[str]]) -> List[str]:
     Raises:
         LoadError: a given name is not in the graph, or the element type of a port is not known.
     """
-    given = [known_port(graph, text, "--inputs") for text in inputs or ()]
-    names = [_open(graph, port) for port in given]
+    ports = [known_port(graph, text, "--inputs") for text in inputs or ()]
+    names = [_open(graph, port) for port in ports]
     for port in _pipelines(graph, set(names)):
         names.append(_open(graph, port))
     return list(dict.fromkeys(names))
@@ -152,7 +152,7 @@ def known_port(graph: Graph, text: str, option: str) -> Port:
 
 
 def _pipelines(graph: Graph, fed: Set[str]) -> List[Port]:
-    """The ports of pipelines that the outputs depend on, first come first."""
+    """The ports of input pipelines that the outputs depend on, nearest to the outputs first."""
     served: Set[str] = set()
     for node in graph.order():
         is_fed = node.op in PLACEHOLDERS or node.name in fed
@@ -160,23 +160,23 @@ def _pipelines(graph: Graph, fed: Set[str]) -> List[Port]:
             served.add(node.name)
     pipelines: List[Port] = []
     waiting = list(graph.outputs)
-    seen = set(waiting)
+    visited = set(waiting)
     for port in waiting:
         node = graph[port.node]
         if is_pipeline(node) or (
-            # What decodes a string that is fed is a part of the network, as it is served.
+            # An op that decodes a string that is fed belongs to the network, as when it is served.
             node.op.startswith(_DECODERS) and node.name not in served
         ):
             pipelines.append(port)
         else:
-            fresh = [source for source in graph.data_inputs(node) if source not in seen]
+            fresh = [source for source in graph.data_inputs(node) if source not in visited]
             waiting.extend(dict.fromkeys(fresh))
-            seen.update(fresh)
+            visited.update(fresh)
     return list(dict.fromkeys(pipelines))
 
 
 def _open(graph: Graph, port: Port) -> str:
-    """Makes a placeholder of a port; gives its name."""
+    """Replaces a port by a placeholder, and returns its name."""
     node = graph[port.node]
     if node.op in PLACEHOLDERS:
         return node.name
@@ -194,7 +194,7 @@ def _open(graph: Graph, port: Port) -> str:
 
 
 def _move_others(graph: Graph, node: Node) -> None:
-    """Gives a second node the further ports of one that becomes a placeholder."""
+    """Moves the further ports of a node that becomes a placeholder to a copy of the node."""
     ports = {graph.inputs_of(use.node)[use.index] for use in graph.uses_of(node)}
     further = sorted(
         port.port for port in {*ports, *graph.outputs} if port.node == node.name and port.port > 0
@@ -206,7 +206,7 @@ def _move_others(graph: Graph, node: Node) -> None:
 
 
 def _reconnect(graph: Graph, moved: Dict[Port, Port]) -> None:
-    """Lets readers of ports, the graph's outputs among them, read others."""
+    """Lets the readers of each port, the graph's outputs among them, read the port given for it."""
     for before, after in moved.items():
         graph.replace_uses(before, after)
     graph.outputs = [moved.get(port, port) for port in graph.outputs]

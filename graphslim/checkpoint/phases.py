@@ -31,18 +31,18 @@ from graphslim.ir.query import in_branch
 
 _SELECTS = ("Select", "SelectV2")
 _DRAWS = 4000
-"""How finely the random numbers between 0 and 1 are laid out, in place of drawing them."""
+"""How many evenly spaced numbers between 0 and 1 stand for a uniform random number."""
 _SHARES = np.array([[0.35], [0.85]])
-"""Two values that a rate is tried with where it is known only when the graph runs."""
+"""Two dropout rates to calculate with where the rate is known only when the graph runs."""
 
 
 class _Place(NamedTuple):
-    """A tensor that a moving statistic can stand for.
+    """A tensor that a moving statistic can replace.
 
     Attributes:
         port: the tensor.
-        shape: the shape that the statistic has to be given, None where it has it.
-        dtype: the element type that it has to be given, None likewise.
+        shape: the shape that the statistic has to be brought to; None where it has that shape.
+        dtype: the element type that it has to be cast to; None where it has that type.
     """
 
     port: Port
@@ -51,10 +51,15 @@ class _Place(NamedTuple):
 
 
 class _Scaled(NamedTuple):
-    """A tensor and what it is multiplied by: of shape [], or [2, 1] for each of `_SHARES`."""
+    """A tensor times a scalar.
+
+    Attributes:
+        factor: float64 of shape [], or of shape [2, 1] with a value for each of `_SHARES`.
+        data: the tensor.
+    """
 
     factor: np.ndarray
-    rest: Port
+    data: Port
 
 
 # ------------------------------------------------------------------ batch norm
@@ -82,7 +87,7 @@ def use_statistics(part: Graph, whole: Graph) -> None:
                         fused.setdefault(place.port, variable)
                     else:
                         _replace(part, whole, place, variable)
-            # What the assignment gives back, as fake quantisation reads it.
+            # Fake quantisation reads the output of the assignment itself.
             if average.update in part:
                 _replace(part, whole, _Place(Port(average.update)), variable)
     _turn_fused(part, whole, fused)
@@ -90,7 +95,7 @@ def use_statistics(part: Graph, whole: Graph) -> None:
 
 
 def _places(whole: Graph, average: Average) -> List[_Place]:
-    """What an average can stand for: its source and, up to the sum, what that is computed from."""
+    """The tensors that an average can replace: its source, and those it is computed from."""
     place = _Place(average.source)
     start = whole[average.source.node]
     if start.op == "Mean" and not _is_over_batch(whole, start):
@@ -176,7 +181,7 @@ def _replace(part: Graph, whole: Graph, place: _Place, variable: str) -> None:
     part.replace_uses(place.port, value)
 
 
-def _turn_fused(part: Graph, whole: Graph, kept: Dict[Port, str]) -> None:
+def _turn_fused(part: Graph, whole: Graph, statistics: Dict[Port, str]) -> None:
     """Turns fused batch norms from training to inference.
 
     Raises:
@@ -187,7 +192,7 @@ def _turn_fused(part: Graph, whole: Graph, kept: Dict[Port, str]) -> None:
     for node in list(part):
         if node.op not in BATCH_NORMS or node.attrs.get("is_training") is False:
             continue
-        names = [kept.get(Port(node.name, output)) for output in (1, 2)]
+        names = [statistics.get(Port(node.name, output)) for output in (1, 2)]
         sources = list(part.inputs_of(node))
         slots = NORM_INPUTS[node.op].statistics
         for slot, name in zip(slots, names):
@@ -210,7 +215,7 @@ def _turn_fused(part: Graph, whole: Graph, kept: Dict[Port, str]) -> None:
 
 
 def _refuse_unkept(part: Graph) -> None:
-    """Refuses what divides by a deviation of the batch.
+    """Refuses a graph that still divides by a deviation of the batch.
 
     Raises:
         LoadError: a node divides by a deviation of the batch.
@@ -240,21 +245,22 @@ def _unkept(graph: Graph, name: str) -> LoadError:
 
 
 def remove_dropout(graph: Graph) -> List[str]:
-    """Lets every reader of a dropout read its input, in place; gives the nodes passed over.
+    """Lets every reader of a dropout read its input, in place; returns the nodes bypassed.
 
-    Dropout is x times 0 or a factor, by random numbers, constants and scalars alone, so that x
-    remains on average (Srivastava et al. 2014). All spellings of TensorFlow, with a rate that is
-    constant or fed, and noise of any shape, are such. Other random numbers stay.
+    Dropout multiplies x by a mask of 0 and a factor, so that the mean of the result is x
+    (Srivastava et al. 2014). The mask is computed from random numbers, constants and scalars alone.
+    All spellings of TensorFlow are recognised, with a rate that is constant or fed, and noise of
+    any shape. Other random numbers stay.
     """
     removed = []
     for name in _behind_random(graph):
         masked = _masked(graph, graph[name])
         dropout = None if masked is None else _undropped(graph, name, masked)
         if dropout is not None:
-            last, rest = dropout
-            graph.replace_uses(Port(last), rest)
+            last, data = dropout
+            graph.replace_uses(Port(last), data)
             if any(port.node == last for port in graph.outputs):
-                become_identity(graph, last, rest)
+                become_identity(graph, last, data)
             removed.append(last)
     return removed
 
@@ -272,7 +278,7 @@ def _behind_random(graph: Graph) -> List[str]:
 
 
 def _masked(graph: Graph, node: Node) -> Optional[_Scaled]:
-    """What a node lays a mask on, and the mask's mean; None if it does not."""
+    """The tensor that a node multiplies by a mask, and the mask's mean; else None."""
     inputs = graph.data_inputs(node)
     pairs: List[Tuple[Port, Port]] = []
     if node.op == "Mul":
@@ -284,33 +290,33 @@ def _masked(graph: Graph, node: Node) -> Optional[_Scaled]:
             for at, value in enumerate(zeros)
             if value is not None and not value.any()
         ]
-    for mask, rest in pairs:
+    for mask, data in pairs:
         mean = _mean(graph, mask)
-        if mean is not None and _mean(graph, rest) is None and _scalar(graph, rest) is None:
-            chosen_last = node.op in _SELECTS and rest == inputs[2]
-            return _Scaled(1 - mean if chosen_last else mean, rest)
+        if mean is not None and _mean(graph, data) is None and _scalar(graph, data) is None:
+            chosen_last = node.op in _SELECTS and data == inputs[2]
+            return _Scaled(1 - mean if chosen_last else mean, data)
     return None
 
 
 def _undropped(graph: Graph, name: str, masked: _Scaled) -> Optional[Tuple[str, Port]]:
-    """The last node of a dropout and what it is the dropout of, None if nothing makes up for it."""
-    mean, rest = masked
-    before = _Scaled(np.ones(()), rest)
+    """The last node of a dropout and its input; None if no factor restores the mean."""
+    mean, data = masked
+    before = _Scaled(np.ones(()), data)
     while True:
         if _makes_up(mean, before.factor):
-            return name, before.rest
-        step = _scaled(graph, graph[behind(graph, before.rest).node])
+            return name, before.data
+        step = _scaled(graph, graph[behind(graph, before.data).node])
         if step is None:
             break
-        before = _Scaled(before.factor * step.factor, step.rest)
+        before = _Scaled(before.factor * step.factor, step.data)
     factor = np.ones(())
     while not _makes_up(mean, factor):
         uses = graph.uses_of(name)
         after = _scaled(graph, graph[uses[0].node]) if len(uses) == 1 else None
-        if after is None or after.rest.node != name:
+        if after is None or after.data.node != name:
             return None
         factor, name = factor * after.factor, uses[0].node
-    return name, rest
+    return name, data
 
 
 def _makes_up(mean: np.ndarray, factor: np.ndarray) -> bool:
@@ -319,13 +325,13 @@ def _makes_up(mean: np.ndarray, factor: np.ndarray) -> bool:
 
 
 def _scaled(graph: Graph, node: Node) -> Optional[_Scaled]:
-    """What a node multiplies by a scalar, or divides by one."""
+    """The tensor that a node multiplies or divides by a scalar, and the factor; else None."""
     inputs = graph.data_inputs(node)
     if node.op == "Mul":
-        for factor, rest in (inputs, inputs[::-1]):
+        for factor, data in (inputs, inputs[::-1]):
             value = _scalar(graph, factor)
             if value is not None:
-                return _Scaled(value, rest)
+                return _Scaled(value, data)
     if node.op in QUOTIENTS:
         value = _scalar(graph, inputs[1])
         if value is not None and value.all():
@@ -334,14 +340,14 @@ def _scaled(graph: Graph, node: Node) -> Optional[_Scaled]:
 
 
 def _mean(graph: Graph, port: Port) -> Optional[np.ndarray]:
-    """The mean of a mask, None for what is none: random, and 0 or one other number."""
+    """The mean of a mask, that is a random tensor of 0 and one other number; else None."""
     drawn: Set[str] = set()
 
     def leaf(node: Node) -> Optional[np.ndarray]:
         if node.op in UNIFORM_DRAWS:
             drawn.add(node.name)
             return (np.arange(_DRAWS)[None, :] + 0.5) / _DRAWS
-        return _rate(graph, node)
+        return _unknown_rate(graph, node)
 
     values = calculate(graph, port, leaf)
     if values is None or len(drawn) != 1:
@@ -355,11 +361,11 @@ def _mean(graph: Graph, port: Port) -> Optional[np.ndarray]:
 
 def _scalar(graph: Graph, port: Port) -> Optional[np.ndarray]:
     """The value of a scalar that is computed from constants and rates."""
-    return calculate(graph, port, lambda node: _rate(graph, node))
+    return calculate(graph, port, lambda node: _unknown_rate(graph, node))
 
 
-def _rate(graph: Graph, node: Node) -> Optional[np.ndarray]:
-    """What a scalar that is fed or stored is tried with."""
+def _unknown_rate(graph: Graph, node: Node) -> Optional[np.ndarray]:
+    """`_SHARES` for a scalar that is fed or stored, which may be a dropout rate; else None."""
     stated = node.attrs.get("shape")
     if node.op in PLACEHOLDERS and node.name not in graph.inputs and isinstance(stated, Shape):
         return None if stated.dims else _SHARES

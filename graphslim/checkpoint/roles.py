@@ -36,11 +36,11 @@ from graphslim.ir.families import BATCH_NORMS, MERGES, NORM_INPUTS, QUOTIENTS, R
 _ARITHMETIC = SUMS | QUOTIENTS | {"Sub", "Mul", "Neg", "Sqrt", "Square", "Maximum", "Minimum"}
 _ARITHMETIC |= {"Cast", "DivNoNan", "SquaredDifference"}
 _SUMMED = _ARITHMETIC | RESHAPES | {"Merge", "Sum"}
-"""What statistics are computed from sums over a batch by."""
+"""Ops by which statistics are computed from sums over a batch."""
 _ELEMENTWISE = _ARITHMETIC | {"Rsqrt", "Sign", "Abs", "Pow", "AddN", "ClipByValue"}
-"""What updates are calculated with, element by element."""
+"""Ops by which updates are computed element by element."""
 _DEEPEST = 200
-"""Tensors that are looked at before one counts as no statistic."""
+"""How many tensors are searched before a tensor counts as no statistic."""
 
 
 class Average(NamedTuple):
@@ -50,8 +50,9 @@ class Average(NamedTuple):
         variable: its node.
         source: the tensor that it averages, behind identities.
         update: the node that assigns.
-        of: the variable that `source` is the value of, None where it is data.
-        biased: a second variable that averages the same, from which this one is computed.
+        of: the variable whose value `source` is; None where `source` is data.
+        biased: a second variable that averages the same tensor without the correction for
+            beginning at zero, from which this variable is computed; None if there is none.
     """
 
     variable: str
@@ -64,14 +65,14 @@ class Average(NamedTuple):
 def moving_averages(graph: Graph) -> List[Average]:
     """Every moving average of a graph, in the order of its nodes.
 
-    Found are `V -= (V - X) * d`, `V += (X - V) * d`, `V = V * m + X * (1 - m)` and the like, and
+    These are updates such as `V -= (V - X) * d`, `V += (X - V) * d`, `V = V * m + X * (1 - m)`, and
     averages that are corrected for beginning at zero (Kingma and Ba 2015, arXiv 1412.6980).
     """
     return graph.memo("moving averages", _moving_averages)
 
 
 def companions(whole: Graph) -> Dict[str, Tuple[str, ...]]:
-    """The variables that hold something about another one, element by element.
+    """By variable, the variables that hold a value for each of its elements.
 
     They are the slots of optimizers (momentum, mean squares), moving averages, the slots and
     averages of these, and the uncorrected twins of averages that are corrected.
@@ -80,14 +81,15 @@ def companions(whole: Graph) -> Dict[str, Tuple[str, ...]]:
         whole: the graph of a training, as its MetaGraph has it.
 
     Returns:
-        for each variable that has any, theirs, sorted; all of its shape, and no scalars.
+        for each variable that has companions, their names, sorted; all have its shape, which is
+        not that of a scalar.
     """
     applied = applied_variables(whole)
     trained = {names[0] for names in applied}
     direct = _slots_by_formula(whole)
-    for variable, *others in applied:
+    for variable, *operand_variables in applied:
         # The gradient may be the value of another variable, which is then trained itself.
-        slots = {name for name in others if name is not None and name not in trained}
+        slots = {name for name in operand_variables if name is not None and name not in trained}
         if variable is not None:
             direct.setdefault(variable, set()).update(slots)
     for average in moving_averages(whole):
@@ -96,7 +98,7 @@ def companions(whole: Graph) -> Dict[str, Tuple[str, ...]]:
         if average.biased is not None:
             direct.setdefault(average.variable, set()).add(average.biased)
     closed = {variable: _reached(whole, variable, direct) for variable in sorted(direct)}
-    return {name: tuple(sorted(all_of)) for name, all_of in closed.items() if all_of}
+    return {name: tuple(sorted(names)) for name, names in closed.items() if names}
 
 
 def _reached(whole: Graph, variable: str, direct: Mapping[str, Set[str]]) -> Set[str]:
@@ -117,10 +119,10 @@ def companion_keys(
     shapes: Mapping[str, Sequence[int]],
     by_variable: Mapping[str, Sequence[str]],
 ) -> Dict[str, Tuple[str, ...]]:
-    """Companions over the keys of a checkpoint.
+    """The companions of a checkpoint's keys.
 
-    A key that no variable of the graph has belongs to the variable whose key it goes on from with
-    a slash, if it has its shape: `w/Momentum` belongs to `w`, `w2` does not.
+    A key that no variable of the graph has is a companion of the variable whose key, and a slash,
+    it begins with, if both have one shape: `w/Momentum` belongs to `w`, `w2` does not.
 
     Args:
         keys: the key of each variable node of the graph.
@@ -132,9 +134,9 @@ def companion_keys(
     """
     by_key: Dict[str, Set[str]] = {}
     for variable, names in by_variable.items():
-        own = keys.get(variable, variable)
-        others = {keys.get(name, name) for name in names} - {own}
-        by_key.setdefault(own, set()).update(key for key in others if key in shapes)
+        owner = keys.get(variable, variable)
+        slots = {keys.get(name, name) for name in names} - {owner}
+        by_key.setdefault(owner, set()).update(key for key in slots if key in shapes)
     known = {
         *keys.values(),
         *by_variable,
@@ -149,7 +151,7 @@ def companion_keys(
 
 
 def _owner(key: str, known: Set[str]) -> str:
-    """The longest known key that a key goes on from with a slash, or nothing."""
+    """The longest known key that, with a slash, a key begins with; empty if there is none."""
     while key:
         key = key.rpartition("/")[0]
         if key in known:
@@ -160,8 +162,8 @@ def _owner(key: str, known: Set[str]) -> str:
 def statistics(whole: Graph) -> FrozenSet[str]:
     """The variables that hold moving means and variances of batch norm.
 
-    In the graph of a training they are averages of what sums up a batch; else they are known by
-    where they enter: a fused batch norm, or the square root of one that is not fused.
+    In the graph of a training they are moving averages of a batch's mean and variance; in others
+    they are recognised as inputs of a fused batch norm, or by the square root of an unfused one.
     """
     moved: Set[Optional[str]] = set()
     for average in moving_averages(whole):
@@ -171,7 +173,7 @@ def statistics(whole: Graph) -> FrozenSet[str]:
 
 
 def is_statistic(graph: Graph, port: Port) -> bool:
-    """Whether a tensor sums up a batch, as a mean or variance does, and is no gradient."""
+    """Whether a tensor is a statistic of a batch, as a mean or variance is, and no gradient."""
     return any(
         _sums_up(graph, source) for source in islice(sources(graph, port, _SUMMED), _DEEPEST)
     )
@@ -181,7 +183,7 @@ def _sums_up(graph: Graph, port: Port) -> bool:
     node = graph[port.node]
     if node.op in BATCH_NORMS:
         return port.port in (1, 2)
-    if node.op in ("If", "StatelessIf"):  # of the batch's and the moving one, by a learning phase
+    if node.op in ("If", "StatelessIf"):  # a learning phase chooses between batch and moving ones
         if not any(variable_at(graph, source) for source in graph.data_inputs(node)):
             return False
     elif node.op not in ("Mean", "Min", "Max"):  # a Sum alone is also what gradients are made of
@@ -198,7 +200,7 @@ def _after_gradients(graph: Graph) -> FrozenSet[str]:
     after: Set[str] = set()
     for node in graph.order():
         before = {port.node for port in graph.data_inputs(node)}
-        if node.op == "ReadVariableOp":  # a variable that has to have been assigned before
+        if node.op == "ReadVariableOp":  # it may wait for an assignment to its variable
             before |= _assigned_before(graph, node)
         if _is_gradient_op(node) or before & after:
             after.add(node.name)
@@ -217,13 +219,14 @@ def _waits_for(graph: Graph, node: Node) -> List[str]:
 
 
 def _assigned_before(graph: Graph, read: Node) -> Set[str]:
-    """The assignments to a variable that its reading waits for."""
+    """The assignments to a variable that an op which reads it waits for."""
     waits = _waits_for(graph, read)
-    own = variable_at(graph, Port(read.name)) if waits else None
+    variable = variable_at(graph, Port(read.name)) if waits else None
     return {
         name
         for name in waits
-        if graph[name].op in UPDATE_OPS and variable_at(graph, graph.data_inputs(name)[0]) == own
+        if graph[name].op in UPDATE_OPS
+        and variable_at(graph, graph.data_inputs(name)[0]) == variable
     }
 
 
@@ -255,7 +258,7 @@ def _moving_averages(graph: Graph) -> List[Average]:
 
 
 def _quotient(graph: Graph, port: Port) -> Optional[Port]:
-    """What is divided here, where that is a variable just assigned, or read again."""
+    """The dividend of a quotient if it is a variable, read or just assigned; else None."""
     node = graph[port.node]
     if node.op not in QUOTIENTS:
         return None
@@ -264,7 +267,7 @@ def _quotient(graph: Graph, port: Port) -> Optional[Port]:
 
 
 def _averaged(graph: Graph, update: Update) -> Optional[Port]:
-    """What an update moves its variable towards, None if it does something else."""
+    """The tensor that an update moves its variable towards; None if it does something else."""
     variable, node = update.variable, graph[update.value.node]
     if update.kind in "+-":
         return _difference(graph, update.value, variable, first=update.kind == "-")
@@ -274,24 +277,24 @@ def _averaged(graph: Graph, update: Update) -> Optional[Port]:
         return _difference(graph, right, variable, first=True) if is_own else None
     if node.op not in SUMS:
         return None
-    for own, other in _orders(graph, node):
-        if variable_at(graph, own) == variable:
-            return _difference(graph, other, variable, first=False)
-        source = _weighted(graph, own, other, variable)
+    for first, second in _orders(graph, node):
+        if variable_at(graph, first) == variable:
+            return _difference(graph, second, variable, first=False)
+        source = _weighted(graph, first, second, variable)
         if source is not None:
             return source
     return None
 
 
 def _orders(graph: Graph, node: Node) -> Iterator[Tuple[Port, Port]]:
-    """The operands of a node of two, in both orders, behind identities."""
+    """The two operands of a node in both orders, behind identities."""
     left, right = operands(graph, node)
     yield left, right
     yield right, left
 
 
 def _difference(graph: Graph, port: Port, variable: str, first: bool) -> Optional[Port]:
-    """X in `variable - X` (where that comes first) or `X - variable`, times anything."""
+    """X in `variable - X` (if `first`) or `X - variable`, times any factors; else None."""
     node = graph[behind(graph, port).node]
     if node.op == "Mul":
         for factor in operands(graph, node):
@@ -300,24 +303,24 @@ def _difference(graph: Graph, port: Port, variable: str, first: bool) -> Optiona
                 return source
     if node.op != "Sub":
         return None
-    own, other = graph.data_inputs(node) if first else reversed(graph.data_inputs(node))
-    return behind(graph, other) if variable_at(graph, own) == variable else None
+    value, source = graph.data_inputs(node) if first else reversed(graph.data_inputs(node))
+    return behind(graph, source) if variable_at(graph, value) == variable else None
 
 
 def _weighted(graph: Graph, first: Port, second: Port, variable: str) -> Optional[Port]:
-    """X in `variable * m + X * (1 - m)`."""
+    """X in `variable * m + X * (1 - m)`; None if the products are others."""
     if graph[first.node].op != "Mul" or graph[second.node].op != "Mul":
         return None
-    for own, weight in _orders(graph, graph[first.node]):
-        if variable_at(graph, own) == variable:
-            for source, rest in _orders(graph, graph[second.node]):
-                if _sum_to_one(graph, weight, rest):
+    for value, momentum in _orders(graph, graph[first.node]):
+        if variable_at(graph, value) == variable:
+            for source, weight in _orders(graph, graph[second.node]):
+                if _sum_to_one(graph, momentum, weight):
                     return source
     return None
 
 
 def _sum_to_one(graph: Graph, first: Port, second: Port) -> bool:
-    """Whether two weights are m and 1 - m, whatever the values of what they are computed from."""
+    """Whether two weights are m and 1 - m, tried with two values of m."""
     leaves: Dict[str, np.ndarray] = {}
 
     def leaf(node: Node) -> np.ndarray:
@@ -335,10 +338,11 @@ def _sum_to_one(graph: Graph, first: Port, second: Port) -> bool:
 
 
 def _slots_by_formula(graph: Graph) -> Dict[str, Set[str]]:
-    """The slots of optimizers that are written out: `s = f(s, gradient)`, `w -= g(s)`.
+    """The slots of optimizers that are spelled out in ops: `s = f(s, gradient)`, `w -= g(s)`.
 
-    A variable is a slot of another of its shape where its new value enters the other's update,
-    element by element, and both change by a gradient; unless it goes for both directions.
+    A variable is a slot of another variable of its shape where its new value enters the update of
+    that variable, element by element, and both change by a gradient. Two variables that would each
+    be a slot of the other are not slots.
     """
     shadows = {average.update for average in moving_averages(graph) if average.of is not None}
     changes = {
@@ -354,7 +358,7 @@ def _slots_by_formula(graph: Graph) -> Dict[str, Set[str]]:
     for update in changes.values():
         for port in sources(graph, update.value, _ELEMENTWISE):
             node = graph[port.node]
-            # The result of an assignment, or what is read after one.
+            # The port may be an assignment, or a read that waits for assignments.
             assigned = [
                 node.name,
                 *(_waits_for(graph, node) if node.op == "ReadVariableOp" else []),
@@ -370,7 +374,7 @@ def _slots_by_formula(graph: Graph) -> Dict[str, Set[str]]:
 
 
 def _statistics_by_use(graph: Graph) -> FrozenSet[str]:
-    """The moving means and variances, by where they enter a batch norm; none that are trained."""
+    """The variables that a batch norm reads as mean or variance, without those that are trained."""
     entering: Set[Optional[str]] = set()
     for node in graph:
         inputs = graph.data_inputs(node)
@@ -385,7 +389,7 @@ def _statistics_by_use(graph: Graph) -> FrozenSet[str]:
 
 
 def _vector(graph: Graph, port: Port) -> Optional[str]:
-    """The variable whose value a tensor is, in whatever shape, and in whichever branch."""
+    """The variable whose value a tensor is, reshaped or chosen by a branch or not; else None."""
     for source in sources(graph, port, RESHAPES | MERGES | {"Cast"}):
         name = variable_at(graph, source)
         if name is not None:
@@ -394,7 +398,7 @@ def _vector(graph: Graph, port: Port) -> Optional[str]:
 
 
 def _unfused(graph: Graph, root: str) -> Set[str]:
-    """Mean and variance of a batch norm that is not fused, from its square root of a sum."""
+    """Mean and variance of an unfused batch norm, from its square root of variance + epsilon."""
     total = graph[operands(graph, graph[root])[0].node]
     if total.op not in SUMS:
         return set()
@@ -402,25 +406,27 @@ def _unfused(graph: Graph, root: str) -> Set[str]:
     if len(variances) != 1:
         return set()
     variance = variances.pop() or ""
-    means: Set[Optional[str]] = set()
+    candidates: Set[Optional[str]] = set()
     waiting: List[Tuple[str, Optional[str]]] = [(root, None)]
     while waiting:
         name, factor = waiting.pop()
         for use in graph.uses_of(Port(name)):
             reader = graph[use.node]
-            others = [port for at, port in enumerate(graph.data_inputs(reader)) if at != use.index]
+            operand_ports = [
+                port for at, port in enumerate(graph.data_inputs(reader)) if at != use.index
+            ]
             if reader.op == "Sub" and use.index == 1:
-                means.add(factor)  # offset - mean * scale
-            elif reader.op in QUOTIENTS | {"Mul"} and others:
-                other = _vector(graph, others[0])
-                means.add(_subtracted(graph, others[0]))
-                if other is not None:
-                    waiting.append((reader.name, other))
+                candidates.add(factor)  # offset - mean * scale
+            elif reader.op in QUOTIENTS | {"Mul"} and operand_ports:
+                scale = _vector(graph, operand_ports[0])
+                candidates.add(_subtracted(graph, operand_ports[0]))
+                if scale is not None:
+                    waiting.append((reader.name, scale))
             elif reader.op in RESHAPES | {"Cast", "Merge"}:
                 waiting.append((reader.name, factor))
     shape = shape_of(graph, variance)
-    means = {name for name in means if name is not None and shape_of(graph, name) == shape}
-    return {*[name for name in means if name is not None], variance} if means else set()
+    means = {name for name in candidates if name is not None and shape_of(graph, name) == shape}
+    return {*means, variance} if means else set()
 
 
 def _subtracted(graph: Graph, port: Port) -> Optional[str]:

@@ -50,15 +50,15 @@ def bias_add(op: TrainingVisit) -> Fact:
 
 @training_rule("Reshape")
 def reshape(op: TrainingVisit) -> Fact:
-    """Moves the ids; numbers of the target say what else they count."""
-    data, wanted = op[0], op[1].value
-    if wanted is None:
+    """Moves the ids; the numbers of the target shape may count channels too."""
+    data, target = op[0], op[1].value
+    if target is None:
         return fact(None if op[1].size(0) is None else (None,) * (op[1].size(0) or 0))
-    stated = [op.counted(1, place) if n != -1 else (None, None) for place, n in enumerate(wanted)]
+    stated = [op.counted(1, place) if n != -1 else (None, None) for place, n in enumerate(target)]
     if data.shape is None:
         return Fact(tuple([size for size, _ in stated]), tuple([ids for _, ids in stated]))
     same_first = op.same_batch(0, 1)
-    shape = resolved(data.shape, wanted, same_first)
+    shape = resolved(data.shape, target, same_first)
     ids = _moved(op, data, shape, same_first or is_first_alike(data.shape, shape))
     for place, (_, counted) in enumerate(stated):
         if ids[place] is None:
@@ -80,10 +80,10 @@ def _moved(
         carriers = {axis: ids for axis, ids in enumerate(data.ids) if axis in wide}
         followed = {axis: ids for axis, ids in carriers.items() if ids is not None}
         if len(followed) > 1:
-            kept = _chosen(op, followed)
-            changes.update({axis: None for axis in followed if [axis] != kept})
+            chosen = _chosen(op, followed)
+            changes.update({axis: None for axis in followed if [axis] != chosen})
             sizes = [data.size(axis) for axis in wide]
-            if len(kept) > 1 and len(parts) == 1 and None not in sizes:
+            if len(chosen) > 1 and len(parts) == 1 and None not in sizes:
                 products[parts[0]] = _product(op, [followed.get(axis) for axis in wide], sizes)
         elif len(followed) == 1 and len(parts) > 1:
             ((axis, ids),) = followed.items()
@@ -96,10 +96,10 @@ def _moved(
 
 
 def _chosen(op: TrainingVisit, followed: Dict[int, np.ndarray]) -> List[int]:
-    """Of axes that are flattened together, those that count.
+    """Of axes that are flattened together, those that are followed on.
 
-    They are those along which something goes or, as long as that is not known, the one that a
-    variable has channels along.
+    These are the axes that lose positions or, before that is known, the only axis that a variable
+    has channels along.
     """
     going = [axis for axis, ids in followed.items() if op.going(ids).any()]
     if going:
@@ -123,13 +123,13 @@ def _product(op: TrainingVisit, arrays: Sequence[Ids], sizes: Sequence[Any]) -> 
 
 @training_rule("BroadcastTo")
 def broadcast_to(op: TrainingVisit) -> Fact:
-    """The shape is stated; axes that are wide already are tied with what it counts."""
+    """The stated shape may count channels, which are tied with axes that are not broadcast."""
     return spread(op, [op.sized(1), op[0]])
 
 
 @training_rule("Slice")
 def slice_rule(op: TrainingVisit) -> Fact:
-    """The begin counts the channels before the piece, the size those in it."""
+    """The begin counts the channels before the slice, the size those in the slice."""
     data, begins, sizes = op[0], op[1].value, op[2].value
     rank = data.rank if data.rank is not None else op[2].size(0)
     counts: List[Tuple[Optional[int], Ids]] = []
@@ -159,26 +159,26 @@ _COMPUTED = -1.0
 
 @training_rule("BroadcastGradientArgs")
 def broadcast_axes(op: TrainingVisit) -> List[Fact]:
-    """Of two shapes that are broadcast, the axes to sum over, of either; equal sizes are tied."""
+    """For each of two broadcast shapes, the axes it is broadcast along; equal sizes are tied."""
     shapes = [op[0].value, op[1].value]
     if shapes[0] is None or shapes[1] is None:
         return [UNKNOWN, UNKNOWN]
     rank = max(len(sizes) for sizes in shapes)  # type: ignore[arg-type]
     axes: List[List[int]] = [[], []]
     for axis in range(-rank, 0):
-        there = [1.0 if len(one) < -axis else float(one[axis]) for one in shapes]  # type: ignore
-        for which in (0, 1):
-            if there[which] == 1 and there[1 - which] != 1:
-                axes[which].append(axis + rank)
-        if there[0] == there[1] != 1:
-            one, other = [op.counted(i, len(shapes[i]) + axis)[1] for i in (0, 1)]  # type: ignore
-            op.tie(one, other)
+        pair = [1.0 if len(sizes) < -axis else float(sizes[axis]) for sizes in shapes]  # type: ignore
+        for operand in (0, 1):
+            if pair[operand] == 1 and pair[1 - operand] != 1:
+                axes[operand].append(axis + rank)
+        if pair[0] == pair[1] != 1:
+            first, second = [op.counted(i, len(shapes[i]) + axis)[1] for i in (0, 1)]  # type: ignore
+            op.tie(first, second)
     return [_numbers(summed) for summed in axes]
 
 
 @training_rule("DynamicStitch")
 def stitched(op: TrainingVisit) -> Fact:
-    """Numbers dealt out to stated places."""
+    """Numbers put at stated places of one vector."""
     half = len(op) // 2
     places, data = [integers(piece) for piece in op.facts[:half]], op.facts[half:]
     if any(spots is None for spots in places) or any(piece.value is None for piece in data):
@@ -188,7 +188,7 @@ def stitched(op: TrainingVisit) -> Fact:
     for slot, (spots, piece) in enumerate(zip(places, data), half):
         values[spots] = np.ravel(np.asarray(piece.value))
         for element, place in enumerate(spots or ()):
-            # A constant is bound here, by this reader; what is read behind counts the same.
+            # `counted` binds a constant at this reader; readers of the result count the same.
             ids = op.counted(slot, element)[1]
             origins[place] = _COMPUTED if ids is None else op.number(ids)
     return fact((size,))._replace(value=values, origins=origins)
@@ -231,7 +231,7 @@ def _numbers(numbers: Any) -> Fact:
 
 @training_rule("Qr")
 def orthogonal(op: TrainingVisit) -> Any:
-    """A tall matrix into one of its shape and a square one; initial values are made so."""
+    """Orthogonal initial values: a tall matrix gives one of its shape and a square one."""
     data = op[0]
     if data.rank != 2:
         return [UNKNOWN, UNKNOWN]
@@ -240,7 +240,7 @@ def orthogonal(op: TrainingVisit) -> Any:
 
 @training_rule("MatrixDiagPart", "MatrixDiagPartV2", "MatrixDiagPartV3", "DiagPart")
 def diagonal(op: TrainingVisit) -> Fact:
-    """Of a square matrix."""
+    """The diagonal of a square matrix has the ids of its rows."""
     data = op[0]
     if data.rank is None or data.rank < 2 or data.size(-1) != data.size(-2):
         return UNKNOWN

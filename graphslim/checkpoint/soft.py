@@ -21,10 +21,10 @@ from graphslim.support.writing import replacing_folder
 
 
 def slices_to_zero(plan: Plan, statistics: Collection[str]) -> Places:
-    """What a plan sets to zero: by variable's node and axis, the positions.
+    """The positions that a plan sets to zero, by variable's node and axis.
 
-    For each removed channel these are the filters that make it, the depthwise filters, scales and
-    offsets that it passes, and the weights that read it.
+    For each removed channel these are the filters that compute it, the depthwise filters, scales
+    and offsets that it passes, and the weights that read it.
 
     Args:
         plan: the plan; every group has to say what it cuts.
@@ -34,10 +34,9 @@ def slices_to_zero(plan: Plan, statistics: Collection[str]) -> Places:
 
 
 def soft_prune(trained: Trained, plan: Plan, folder: Any, *, force: bool = False) -> str:
-    """Writes a checkpoint in which a plan's channels are zero; see `soft_pruning`.
+    """Writes a checkpoint in which a plan's channels are zero, and returns its prefix.
 
-    Raises:
-        PlanError, EmitError, RuntimeUnavailable, LoadError: as there.
+    Arguments and errors are those of `soft_pruning`.
     """
     with soft_pruning(trained, plan, folder, force=force) as prefix:
         return prefix
@@ -47,20 +46,20 @@ def soft_prune(trained: Trained, plan: Plan, folder: Any, *, force: bool = False
 def soft_pruning(
     trained: Trained, plan: Plan, folder: Any, *, force: bool = False
 ) -> Iterator[str]:
-    """Writes a checkpoint in which a plan's channels are zero, and all else is as it was.
+    """Writes a checkpoint in which a plan's channels are zero; all other values stay.
 
-    The folder appears when, and only if, what is done inside succeeds; the prefix of the checkpoint
-    there is given.
+    A context manager: the folder appears when the block ends, and only if it raises nothing.
 
     The entries of optimizer slots and moving averages for these channels are set to zero too, so
-    that they do not bring channels back. What a plan of dead channels folds goes into the offsets
-    of the checkpoint (see `graphslim.checkpoint.fitting`); the plan written beside has it done.
+    that they do not bring channels back. The constants that a plan of dead channels folds are added
+    to offsets of the checkpoint (see `graphslim.checkpoint.fitting`); the plan that is written
+    beside it therefore has no folds.
 
     Args:
         trained: the checkpoint.
-        plan: what goes; of it, or of another checkpoint of the same architecture.
-        folder: where to; it then holds the checkpoint under the name that it had, its MetaGraph,
-            the state file that `tf.train.latest_checkpoint` reads, and `plan.json`.
+        plan: a plan of it, or of another checkpoint of the same architecture.
+        folder: the folder to write: the checkpoint under its old name, its MetaGraph, the state
+            file that `tf.train.latest_checkpoint` reads, and `plan.json`.
         force: allow a folder that is not empty.
 
     Yields:
@@ -94,7 +93,10 @@ def pruned_values(
     Args:
         trained: the checkpoint.
         zero: by variable's node and axis, the positions; slots and averages follow.
-        offsets: by variable's node, the tensor that takes its place.
+        offsets: by variable's node, its new value.
+
+    Returns:
+        by key, an array of the shape and dtype that the checkpoint has.
     """
     values = {key: trained.values.read(key) for key in trained.values.shapes}
     for name, tensor in offsets.items():
@@ -124,13 +126,13 @@ def _zeroed(
 
 # ------------------------------------------------------------------ the failed rate
 class BlockRate(NamedTuple):
-    """What became of one block's channels.
+    """How many filters of one block's removed channels are not zero.
 
     Attributes:
         name: the block, or the group where it is in none.
         removed: how many of its channels the plan removes.
-        failed: filters of these channels that are not zero, over all its convolutions.
-        of: filters of these channels, over all its convolutions.
+        failed: the number of filters of these channels that are not zero, in all convolutions.
+        of: the number of filters of these channels, in all convolutions.
     """
 
     name: str
@@ -140,17 +142,17 @@ class BlockRate(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """The share that failed; 0 where nothing is removed."""
+        """The failed rate: `failed` divided by `of`; 0 where nothing is removed."""
         return self.failed / self.of if self.of else 0.0
 
 
 class Unconverged(NamedTuple):
-    """Filters that are not zero, of one convolution.
+    """The removed channels whose filters in one convolution are not zero.
 
     Attributes:
-        block: as in `BlockRate`.
-        convolution: the variable that holds its filters.
-        channels: which of the group's channels.
+        block: the block, or the group where it is in none.
+        convolution: the variable that holds the filters.
+        channels: the channels' positions in their group.
     """
 
     block: str
@@ -163,8 +165,8 @@ class Summary(NamedTuple):
 
     Attributes:
         blocks: the blocks that lose channels, in the order of the plan.
-        failed, of: their sums.
-        unconverged: what failed.
+        failed, of: the sums over the blocks.
+        unconverged: by convolution, the channels that failed.
     """
 
     blocks: Tuple[BlockRate, ...]
@@ -174,7 +176,7 @@ class Summary(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """The share that failed; 0 where nothing is removed."""
+        """The failed rate: `failed` divided by `of`; 0 where nothing is removed."""
         return self.failed / self.of if self.of else 0.0
 
 
@@ -187,8 +189,8 @@ def summarise(trained: Trained, plan: Plan, below: float = DEAD_BELOW) -> Summar
 
     Args:
         trained: the checkpoint, after retraining.
-        plan: what was set to zero before.
-        below: the sum from which on a filter is not zero.
+        plan: the plan whose channels were set to zero before.
+        below: a filter counts as zero if the sum of its absolute values is below this.
 
     Raises:
         PlanError: the plan does not fit the checkpoint.
@@ -198,7 +200,7 @@ def summarise(trained: Trained, plan: Plan, below: float = DEAD_BELOW) -> Summar
 
 
 def summary_of(trained: Trained, fitted: Fitting, below: float = DEAD_BELOW) -> Summary:
-    """The same for a plan that has been fitted; see `summarise`."""
+    """The failed rate of a plan that has been fitted to the checkpoint; see `summarise`."""
     by_id = {group.id: group for group in fitted.channels.groups}
     blocks: Dict[str, BlockRate] = {}
     unconverged: List[Unconverged] = []
@@ -213,9 +215,9 @@ def summary_of(trained: Trained, fitted: Fitting, below: float = DEAD_BELOW) -> 
         blocks[name] = BlockRate(
             name, before.removed + len(planned.removed), before.failed + failed, before.of + of
         )
-    sums = blocks.values()
-    failed, of = sum([planned.failed for planned in sums]), sum([planned.of for planned in sums])
-    return Summary(tuple(sums), failed, of, tuple(unconverged))
+    rates = tuple(blocks.values())
+    failed, of = sum([block.failed for block in rates]), sum([block.of for block in rates])
+    return Summary(rates, failed, of, tuple(unconverged))
 
 
 def summary_tree(summary: Summary) -> Dict[str, Any]:
@@ -224,9 +226,9 @@ def summary_tree(summary: Summary) -> Dict[str, Any]:
         "rate": summary.rate,
         "failed": summary.failed,
         "of": summary.of,
-        "blocks": [{**entry._asdict(), "rate": entry.rate} for entry in summary.blocks],
+        "blocks": [{**block._asdict(), "rate": block.rate} for block in summary.blocks],
         "unconverged": [
-            {**entry._asdict(), "channels": list(entry.channels)} for entry in summary.unconverged
+            {**layer._asdict(), "channels": list(layer.channels)} for layer in summary.unconverged
         ],
     }
 
@@ -239,22 +241,37 @@ def _counted(
     for binding in fitted.channels.bindings(group):
         if not _holds_filters(trained, binding):
             continue
-        numbers = trained.graph[binding.param].attrs["value"].numbers()
-        rows = np.abs(np.moveaxis(numbers, binding.axis, 0)[binding.positions].astype(np.float64))
-        sums = np.zeros(len(group))
-        np.add.at(sums, binding.channels, rows.reshape(len(rows), -1).sum(axis=1))
+        norms = absolute_sums(trained, group, binding)
         present = np.intersect1d(binding.channels, np.asarray(plan.removed, int))
-        # What is no number is not zero either.
-        missed = present[~(sums[present] < below)]
+        # NaN counts as not zero.
+        missed = present[~(norms[present] < below)]
         if len(present):
             counts.append((binding.param, tuple(missed.tolist()), len(present)))
     return counts
 
 
+def absolute_sums(trained: Trained, group: Group, binding: Binding) -> np.ndarray:
+    """The sums of absolute values that a variable holds for each channel of a group.
+
+    Args:
+        trained: the checkpoint.
+        group: the group.
+        binding: a binding of the group to a variable.
+
+    Returns:
+        float64 of shape (len(group),).
+    """
+    numbers = trained.graph[binding.param].attrs["value"].numbers()
+    rows = np.abs(np.moveaxis(numbers, binding.axis, 0)[binding.positions].astype(np.float64))
+    sums = np.zeros(len(group))
+    np.add.at(sums, binding.channels, rows.reshape(len(rows), -1).sum(axis=1))
+    return sums
+
+
 def _holds_filters(trained: Trained, binding: Binding) -> bool:
     """Whether a binding is of a convolution's or matrix product's weights in the checkpoint.
 
-    A vector may be spelled with more axes, as [1, 1, 1, C]; it is a follower all the same.
+    A vector may have further axes of size 1, as [1, 1, 1, C], and is then no filter.
     """
     if binding.param not in trained.keys or binding.role not in WEIGHT_ROLES:
         return False

@@ -47,12 +47,13 @@ class Stripped(NamedTuple):
     Attributes:
         prefix: of the new checkpoint.
         graph_path: of the frozen graph.
-        plan: what was cut, in the names of the checkpoint, with the folds that were made.
-        summary: the failed rate before.
-        before, after: the inference graphs.
-        agreement: of the two; of the first without what reads the removed channels, where they
-            were not zero.
-        change: how far cutting what was not zero moved the outputs; None where all was.
+        plan: the plan in the names of the checkpoint, with the folds that were made.
+        summary: the failed rate before the cut.
+        before, after: the inference graphs before and after the cut.
+        agreement: how far the outputs of the two differ; where removed channels were not zero, the
+            weights that read them are zero in the graph before.
+        change: how far the outputs differ from those of the unchanged graph before; None where all
+            removed channels were zero or folded.
     """
 
     prefix: str
@@ -66,10 +67,9 @@ class Stripped(NamedTuple):
 
 
 def strip(trained: Trained, plan: Plan, folder: Any, **options: bool) -> Stripped:
-    """Cuts a plan's channels from a checkpoint, and writes what is left; see `stripping`.
+    """Cuts a plan's channels from a checkpoint, and writes the smaller one.
 
-    Raises:
-        PlanError, VerifyError, EmitError, RuntimeUnavailable: as there.
+    Arguments and errors are those of `stripping`.
     """
     with stripping(trained, plan, folder, **options) as stripped:
         return stripped
@@ -86,25 +86,27 @@ def stripping(
     write_meta: bool = True,
     force: bool = False,
 ) -> Iterator[Stripped]:
-    """Cuts a plan's channels from a checkpoint; the folder appears when what is inside succeeds.
+    """Cuts a plan's channels from a checkpoint.
+
+    A context manager: the folder appears when the block ends, and only if it raises nothing.
 
     Args:
         trained: the checkpoint, softly pruned by the plan and retrained.
-        plan: what goes.
-        folder: where to; it then holds the checkpoint, its MetaGraph and the frozen graph (`.pb`)
-            under the name that the checkpoint had, the state file that `tf.train.latest_checkpoint`
-            reads, `plan.json` and `summary.json`.
-        allow_unconverged: cut channels too that are not zero, whatever it does to the outputs.
-        fold: cut channels too that are constant, and fold what they leave into the offsets behind.
+        plan: the plan.
+        folder: the folder to write: the checkpoint, its MetaGraph and the frozen graph (`.pb`)
+            under the checkpoint's old name, the state file that `tf.train.latest_checkpoint` reads,
+            `plan.json` and `summary.json`.
+        allow_unconverged: cut channels that are not zero too, whatever that does to the outputs.
+        fold: cut channels that are constant too, and add the constants to the offsets behind.
         write_meta: write the MetaGraph too.
         force: allow a folder that is not empty.
 
     Raises:
         PlanError: the plan does not fit, or cuts one variable in two ways.
-        VerifyError: channels are not zero; or what was made does not compute the same, or
+        VerifyError: channels are not zero; or the smaller network does not compute the same, or
             TensorFlow refuses it. Nothing is written then.
         EmitError: the folder cannot be written.
-        RuntimeUnavailable: TensorFlow is not there.
+        RuntimeUnavailable: TensorFlow is not installed.
     """
     target, name = os.fspath(folder), os.path.basename(trained.prefix)
     check_folder(target, force)
@@ -142,7 +144,7 @@ def _write(slim: Slim, prefix: str, graph: Graph, plan: Plan, summary: Summary) 
 
 
 def _with_folds(trained: Trained, fitted: Fitting) -> Fitting:
-    """The plan with folds for what its channels hold, if they are all constant.
+    """The plan with folds for its channels that are constant but not zero.
 
     Raises:
         VerifyError: a channel that is to go is not constant.
@@ -154,9 +156,9 @@ def _with_folds(trained: Trained, fitted: Fitting) -> Fitting:
         by_id = {group.id: group for group in channels.groups}
         lines: List[Tuple[str, Tuple[int, ...]]] = []
         for planned in fitted.plan.groups:
-            left = np.flatnonzero(alive[by_id[planned.id].channels])
-            if len(left):
-                lines.append((planned.block or planned.id, tuple(left.tolist())))
+            missed = np.flatnonzero(alive[by_id[planned.id].channels])
+            if len(missed):
+                lines.append((planned.block or planned.id, tuple(missed.tolist())))
         raise VerifyError(
             f"{plural(int(alive.sum()), 'channel')} of the plan would be missed: neither zero nor "
             f"a constant that can be folded: {_listed(lines)}",
@@ -191,7 +193,7 @@ def _listed(lines: List[Tuple[str, Tuple[int, ...]]]) -> str:
 
 
 def _compared(before: Graph, after: Graph, plan: Plan, fold: bool, summary: Summary) -> Agreement:
-    """The check of the inference graph; against what the plan leaves, if that is no zeros.
+    """Compares the inference graphs; if removed channels were not zero, their readers are masked.
 
     Raises:
         VerifyError: the narrower graph does not compute what it has to.
@@ -220,8 +222,8 @@ class Slim(NamedTuple):
     """What a stripped checkpoint holds.
 
     Attributes:
-        values: by key.
-        meta: the bytes of its MetaGraph; None if none is wanted.
+        values: by key, the array.
+        meta: the bytes of its MetaGraph; None if it is not to be written.
     """
 
     values: Dict[str, np.ndarray]
@@ -233,21 +235,21 @@ def cut_checkpoint(
 ) -> Slim:
     """A checkpoint without some positions of its variables; names stay as they are.
 
-    Optimizer slots and moving averages are cut with their variables: those that the MetaGraph has
-    by what it does with them, others by their keys (`Trained.companions`).
+    Optimizer slots and moving averages are cut with their variables. Those in the MetaGraph are
+    found by its ops, others by their keys (`Trained.companions`).
 
     Args:
         trained: the checkpoint.
-        cuts: by variable of the inference graph and axis, the positions that go; what is no
-            variable is passed over.
-        offsets: variables that have other values.
-        meta: whether the MetaGraph is wanted.
+        cuts: by node of the inference graph and axis, the positions that go; nodes that are no
+            variables are passed over.
+        offsets: by variable's node, its new value.
+        meta: whether to cut the MetaGraph too.
 
     Raises:
-        PlanError: a variable cannot be cut where it stands.
+        PlanError: a variable is a part of a partitioned one, or cannot be cut in the MetaGraph.
     """
-    wanted = {name: axes for name, axes in cuts.items() if name in trained.keys}
-    for name in wanted:
+    variable_cuts = {name: axes for name, axes in cuts.items() if name in trained.keys}
+    for name in variable_cuts:
         if name in trained.parts:
             raise PlanError(
                 "the checkpoint holds it as one part of a larger tensor, and such parts cannot be "
@@ -256,7 +258,7 @@ def cut_checkpoint(
                 "train without a partitioner, or --exclude its group",
             )
     gone: Dict[str, Axes] = {}
-    for name, axes in wanted.items():
+    for name, axes in variable_cuts.items():
         key = trained.keys[name]
         for holder in (key, *trained.companions.get(key, ())):
             if trained.values.shapes.get(holder) == trained.values.shapes[key]:
@@ -264,7 +266,7 @@ def cut_checkpoint(
     data: Optional[bytes] = None
     if meta:
         keys = keys_of(trained.whole, trained.meta)
-        narrowed = _narrowed(trained, _in_whole(trained, keys, wanted))
+        narrowed = _narrowed(trained, _in_whole(trained, keys, variable_cuts))
         gone.update({keys[node]: axes for node, axes in narrowed.cuts.items() if node in keys})
         data = with_graph(trained.meta, serialize(narrowed.graph))
     values = pruned_values(trained, {}, offsets)
@@ -284,19 +286,19 @@ def _narrowed(trained: Trained, cuts: Places) -> Narrowed:
 def _in_whole(trained: Trained, keys: Mapping[str, str], cuts: Places) -> Places:
     """The cuts in the names of the MetaGraph's own variables.
 
-    Those of the inference graph may be others: its MetaGraph may be another one, and moving
-    averages may stand for the variables.
+    The inference graph may have other names: it may come from another MetaGraph, and moving
+    averages may take the variables' place.
     """
     nodes = {key: node for node, key in keys.items()}
     by_node: Places = {}
     for name, axes in cuts.items():
         key = trained.keys[name]
-        own = [name] if name in keys else []
-        own += [
+        candidates = [name] if name in keys else []
+        candidates += [
             nodes[holder] for holder in (*trained.companions.get(key, ()), key) if holder in nodes
         ]
-        if own:
-            by_node[own[0]] = axes
+        if candidates:
+            by_node[candidates[0]] = axes
     return by_node
 
 
@@ -321,7 +323,7 @@ def check_restores(prefix: str) -> None:
 
     Raises:
         VerifyError: TensorFlow refuses one of them; the message names the node if TensorFlow does.
-        RuntimeUnavailable: TensorFlow is not there.
+        RuntimeUnavailable: TensorFlow is not installed.
     """
     tf = runtime.tensorflow("the stripped checkpoint is tried with it")
     config = unoptimized(tf, allow_soft_placement=True, device_count={"GPU": 0})
@@ -339,11 +341,11 @@ def check_restores(prefix: str) -> None:
                 raise _refusal(tf, "the checkpoint", error) from None
 
 
-def _refusal(tf: Any, what: str, error: Exception) -> VerifyError:
+def _refusal(tf: Any, subject: str, error: Exception) -> VerifyError:
     match = _NODE.search(str(error))
     names = [name for name in match.groups() if name] if match else []
     return VerifyError(
-        f"TensorFlow {tf.__version__} refuses {what} at the smaller size: {first_line(error)}",
+        f"TensorFlow {tf.__version__} refuses {subject} at the smaller size: {first_line(error)}",
         names[0] if names else None,
         _HINT,
     )

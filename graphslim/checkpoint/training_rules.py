@@ -29,13 +29,13 @@ def variable(op: TrainingVisit) -> Fact:
 
 
 @training_rule("ReadVariableOp", "RefIdentity", "Print", "RefEnter", "Enter")
-def passed_on(op: TrainingVisit) -> Fact:
+def read_variable(op: TrainingVisit) -> Fact:
     """The value of the variable."""
     return plain(op[0])
 
 
 @training_rule("IsVariableInitialized", "VarIsInitializedOp")
-def asked(op: TrainingVisit) -> Fact:
+def is_initialized(op: TrainingVisit) -> Fact:
     """One truth value."""
     return fact(())
 
@@ -63,14 +63,14 @@ def applied(op: TrainingVisit) -> List[Fact]:
 def _fits(first: Fact, second: Fact) -> bool:
     """Whether two tensors may have one shape."""
     return first.rank == second.rank and all(
-        size == other or None in (size, other)
-        for size, other in zip(first.shape or (), second.shape or ())
+        size == expected or None in (size, expected)
+        for size, expected in zip(first.shape or (), second.shape or ())
     )
 
 
 @training_rule("SparseApply", "ResourceSparseApply", family=True)
 def applied_to_rows(op: TrainingVisit) -> List[Fact]:
-    """A step for some rows: slots are like the variable, the gradient along all axes but one."""
+    """A step for some rows: slots are like the variable, the gradient in all axes but the first."""
     for known in op.facts[1:]:
         if known.rank and known.rank == op[0].rank:
             if known.shape == op[0].shape:
@@ -82,7 +82,7 @@ def applied_to_rows(op: TrainingVisit) -> List[Fact]:
 
 @training_rule("Scatter", "ResourceScatter", family=True)
 def scattered(op: TrainingVisit) -> List[Fact]:
-    """Some rows are written: the last axes are those of the variable."""
+    """Some rows are written; their axes but the first are those of the variable."""
     if len(op) > 2 and "ScatterNd" not in op.node.op:
         _tie_behind(op, op[2])
     return [] if op.node.op.startswith("Resource") else [op[0]]
@@ -100,20 +100,20 @@ def gathered(op: TrainingVisit) -> Fact:
 
 
 def _tie_behind(op: TrainingVisit, rows: Fact) -> None:
-    """Ties the axes behind the first one of the variable with the last ones of some rows."""
+    """Ties the axes of the variable after the first with the last axes of some rows."""
     for axis in range(-(op[0].rank or 1) + 1, 0):
         op.tie(op[0].channels(axis), rows.channels(axis))
 
 
 # ------------------------------------------------------------------ gradients
-_OF_FUNCTIONS = """
+_FUNCTION_GRADIENTS = """
     EluGrad InvGrad LeakyReluGrad ReciprocalGrad Relu6Grad ReluGrad RsqrtGrad SeluGrad SigmoidGrad
     SoftplusGrad SoftsignGrad SqrtGrad TanhGrad LRNGrad
 """
 
 
-@training_rule(*_OF_FUNCTIONS.split())
-def of_function(op: TrainingVisit) -> Fact:
+@training_rule(*_FUNCTION_GRADIENTS.split())
+def function_gradient(op: TrainingVisit) -> Fact:
     """All inputs and the output are alike."""
     return plain(alike(op, op.facts))
 
@@ -122,8 +122,8 @@ def of_function(op: TrainingVisit) -> Fact:
 
 
 @training_rule("Conv2DBackpropInput", "Conv3DBackpropInputV2")
-def of_convolution(op: TrainingVisit) -> Fact:
-    """Inputs are the sizes of the result, the filter and what comes back."""
+def convolution_input_gradient(op: TrainingVisit) -> Fact:
+    """Inputs are the sizes of the result, the filter and the incoming gradient."""
     rank, channel = _rank(op), channel_axis(op.node)
     filters, data = op[1], op[2]
     result = _sized(op, 0, rank, filters.size(rank - 2))
@@ -132,8 +132,8 @@ def of_convolution(op: TrainingVisit) -> Fact:
 
 
 @training_rule("Conv2DBackpropFilter", "Conv3DBackpropFilterV2")
-def of_filter(op: TrainingVisit) -> Fact:
-    """Inputs are the data, the sizes of the filter and what comes back."""
+def convolution_filter_gradient(op: TrainingVisit) -> Fact:
+    """Inputs are the data, the sizes of the filter and the incoming gradient."""
     rank, channel = _rank(op), channel_axis(op.node)
     result = _sized(op, 1, rank)
     result = along(op, result, rank - 1, op[2].channels(channel))
@@ -153,16 +153,16 @@ def _entering(op: TrainingVisit, data: Fact, channel: int, inside: Ids, out: Ids
 
 
 @training_rule("DepthwiseConv2dNativeBackpropInput")
-def of_depthwise(op: TrainingVisit) -> Fact:
-    """Inputs are the sizes of the result, the filter and what comes back."""
+def depthwise_input_gradient(op: TrainingVisit) -> Fact:
+    """Inputs are the sizes of the result, the filter and the incoming gradient."""
     channel, rows = channel_axis(op.node), op[1].channels(2)
     _tie_rows(op, op[2], rows, op[1].size(3))
     return along(op, _sized(op, 0, 4), channel, rows)
 
 
 @training_rule("DepthwiseConv2dNativeBackpropFilter")
-def of_depthwise_filter(op: TrainingVisit) -> Fact:
-    """Inputs are the data, the sizes of the filter and what comes back."""
+def depthwise_filter_gradient(op: TrainingVisit) -> Fact:
+    """Inputs are the data, the sizes of the filter and the incoming gradient."""
     result = along(op, _sized(op, 1, 4), 2, op[0].channels(channel_axis(op.node)))
     _tie_rows(op, op[2], result.channels(2), result.size(3))
     return result
@@ -190,8 +190,8 @@ def _sized(op: TrainingVisit, index: int, rank: int, width: Optional[int] = None
 
 
 @training_rule("FusedBatchNormGrad", "FusedBatchNormGradV2", "FusedBatchNormGradV3")
-def of_batch_norm(op: TrainingVisit) -> List[Fact]:
-    """Inputs are what comes back, the data, and vectors; all share the channels."""
+def batch_norm_gradient(op: TrainingVisit) -> List[Fact]:
+    """Inputs are the incoming gradient, the data, and vectors; all share the channels."""
     axis, result = channel_axis(op.node), alike(op, op.facts[:2])
     for vector in op.facts[2:]:
         if vector.rank == 1 and vector.size(0) == result.size(axis):
@@ -202,44 +202,44 @@ def of_batch_norm(op: TrainingVisit) -> List[Fact]:
 
 
 @training_rule("BiasAddGrad")
-def of_bias(op: TrainingVisit) -> Fact:
+def bias_gradient(op: TrainingVisit) -> Fact:
     """The sum over all but the channels."""
     axis = channel_axis(op.node)
     return fact((op[0].size(axis),), {0: op[0].channels(axis)})
 
 
 @training_rule("MaxPoolGrad", "MaxPool3DGrad", "MaxPoolGradV2")
-def of_max_pool(op: TrainingVisit) -> Fact:
-    """Inputs are the data, what was pooled and what comes back."""
+def max_pool_gradient(op: TrainingVisit) -> Fact:
+    """Inputs are the data, what was pooled and the incoming gradient."""
     axis, result = channel_axis(op.node), op[0]
-    for other in op.facts[1:3]:
-        result = along(op, result, axis, other.channels(axis))
+    for pooled in op.facts[1:3]:
+        result = along(op, result, axis, pooled.channels(axis))
     return plain(result)
 
 
 @training_rule("AvgPoolGrad", "AvgPool3DGrad")
-def of_mean_pool(op: TrainingVisit) -> Fact:
-    """Inputs are the shape of the data and what comes back."""
+def mean_pool_gradient(op: TrainingVisit) -> Fact:
+    """Inputs are the shape of the data and the incoming gradient."""
     axis = channel_axis(op.node)
     return along(op, op.sized(0), axis, op[1].channels(axis))
 
 
 @training_rule("ResizeBilinearGrad", "ResizeBicubicGrad")
-def of_resize(op: TrainingVisit) -> Fact:
-    """Inputs are what comes back and the image."""
+def resize_gradient(op: TrainingVisit) -> Fact:
+    """Inputs are the incoming gradient and the image."""
     return along(op, plain(op[1]), 3, op[0].channels(3))
 
 
 @training_rule("ResizeNearestNeighborGrad")
-def of_nearest(op: TrainingVisit) -> Fact:
-    """Inputs are what comes back and the height and width of the image."""
+def nearest_gradient(op: TrainingVisit) -> Fact:
+    """Inputs are the incoming gradient and the height and width of the image."""
     shape = (op[0].size(0), None, None, op[0].size(3))
     return fact(shape, {0: op[0].channels(0), 3: op[0].channels(3)})
 
 
 @training_rule("StridedSliceGrad")
-def of_strided_slice(op: TrainingVisit) -> Fact:
-    """Inputs are the shape of what was sliced, the bounds, and what comes back."""
+def strided_slice_gradient(op: TrainingVisit) -> Fact:
+    """Inputs are the shape of what was sliced, the bounds, and the incoming gradient."""
     result = op.sized(0)
     chosen = None if result.rank is None else bounds_of(op.facts, op.node, result.rank)
     if chosen is None:
@@ -249,10 +249,10 @@ def of_strided_slice(op: TrainingVisit) -> Fact:
         if bound.index is None:
             place += 1
             continue
-        left = follow_bounds(op, bound, result.ids[axis])
+        sliced = follow_bounds(op, bound, result.ids[axis])
         axis += 1
         if isinstance(bound.index, slice):
-            op.tie(left, op[4].channels(place))
+            op.tie(sliced, op[4].channels(place))
             place += 1
     return result
 
@@ -268,14 +268,14 @@ def half_square(op: TrainingVisit) -> Fact:
 
 @training_rule("SoftmaxCrossEntropyWithLogits")
 def cross_entropy(op: TrainingVisit) -> List[Fact]:
-    """A loss for each example, and what goes back."""
+    """A loss for each example, and the gradient by the logits."""
     both = spread(op, op.facts[:2])
     return [fact((both.size(0),)), both]
 
 
 @training_rule("SparseSoftmaxCrossEntropyWithLogits")
 def sparse_cross_entropy(op: TrainingVisit) -> List[Fact]:
-    """A loss for each example, and what goes back."""
+    """A loss for each example, and the gradient by the logits."""
     return [fact((op[0].size(0),)), plain(op[0])]
 
 
@@ -283,14 +283,14 @@ def sparse_cross_entropy(op: TrainingVisit) -> List[Fact]:
 
 
 @training_rule("FakeQuantWithMinMaxArgsGradient")
-def of_fake_quant(op: TrainingVisit) -> Fact:
-    """What comes back, and the data."""
+def fake_quant_gradient(op: TrainingVisit) -> Fact:
+    """The incoming gradient, and the data."""
     return plain(alike(op, op.facts))
 
 
 @training_rule("FakeQuantWithMinMaxVarsGradient", "FakeQuantWithMinMaxVarsPerChannelGradient")
-def of_learned_fake_quant(op: TrainingVisit) -> List[Fact]:
-    """What comes back, the data, and the two bounds, each a number or a vector of channels."""
+def learned_fake_quant_gradient(op: TrainingVisit) -> List[Fact]:
+    """Inputs are the incoming gradient, the data and two bounds, numbers or vectors of channels."""
     result = plain(alike(op, op.facts[:2]))
     for bound in op.facts[2:]:
         result = along(op, result, -1, bound.channels(0))

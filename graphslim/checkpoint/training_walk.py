@@ -39,7 +39,7 @@ class TrainingVisit(OpVisit):
     def split(
         self, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]
     ) -> Sequence[Ids]:
-        """The ids of the axes that one is split into: those of the part along which it is cut."""
+        """The ids of the axes that an axis is split into; only the axis that is cut has ids."""
         parts: Sequence[Ids] = self._walk.split(self.node, flat, sizes, preferred)
         return parts
 
@@ -123,8 +123,8 @@ def alike(op: TrainingVisit, facts: Sequence[Fact]) -> Fact:
     for axis in range(len(known[0].ids)):
         sizes = [data.size(axis) for data in known]
         arrays = [data.ids[axis] for data in known if data.ids[axis] is not None]
-        for other in arrays[1:]:
-            op.tie(arrays[0], other)
+        for array in arrays[1:]:
+            op.tie(arrays[0], array)
         shape.append(next((size for size in sizes if size is not None), None))
         ids.append(arrays[0] if arrays else None)
     return Fact(tuple(shape), tuple(ids))
@@ -138,11 +138,11 @@ def spread(op: TrainingVisit, facts: Sequence[Fact]) -> Fact:
     shape: List[Optional[int]] = []
     ids: List[Ids] = []
     for axis in range(-rank, 0):
-        there = [known for known in facts if len(known.ids) >= -axis]
-        wide = [known for known in there if known.size(axis) != 1] or there
+        operands = [known for known in facts if len(known.ids) >= -axis]
+        wide = [known for known in operands if known.size(axis) != 1] or operands
         arrays = [known.ids[axis] for known in wide if known.ids[axis] is not None]
-        for other in arrays[1:]:
-            op.tie(arrays[0], other)
+        for array in arrays[1:]:
+            op.tie(arrays[0], array)
         sizes = [known.size(axis) for known in wide if known.size(axis) is not None]
         shape.append(sizes[0] if sizes else None)
         first = arrays[0] if arrays else None
@@ -154,22 +154,22 @@ def along(op: TrainingVisit, data: Fact, axis: int, vector: Ids) -> Fact:
     """A tensor whose axis is tied with a vector's ids, which it takes where it has none."""
     if data.shape is None or vector is None:
         return data
-    own = data.channels(axis)
-    if own is None:
+    ids = data.channels(axis)
+    if ids is None:
         return fact(data.shape, {**dict(enumerate(data.ids)), axis % len(data.ids): vector})
-    op.tie(own, vector)
+    op.tie(ids, vector)
     return data
 
 
 def plain(data: Fact) -> Fact:
-    """A tensor of that shape with other numbers."""
+    """The fact of a tensor of the same shape with other numbers."""
     return data.without_value()
 
 
 # ------------------------------------------------------------------ the walk
 
-Found = Mapping[str, Mapping[int, np.ndarray]]
-"""For axes of variables, by node, positions."""
+Positions = Mapping[str, Mapping[int, np.ndarray]]
+"""By variable's node and axis, the positions that go: int64 of shape (n,)."""
 
 
 class TrainingSizes(Sizes):
@@ -200,15 +200,14 @@ class TrainingWalk(Walk):
 
     Args:
         graph: the graph.
-        going: what goes from each variable, by axis, where a walk before has found it. With this
-            axes can be followed that are flattened together: a position of the product goes where
-            either part goes.
+        going: the positions that go, if an earlier walk has found them. With these, axes that are
+            flattened together can be followed: a position of the product goes where either goes.
 
     Attributes:
         tied_by: for each tie, the node that makes it.
     """
 
-    def __init__(self, graph: Graph, going: Optional[Found] = None) -> None:
+    def __init__(self, graph: Graph, going: Optional[Positions] = None) -> None:
         super().__init__(graph)
         self._going, self._stays = going or {}, self.fresh(1)
         self.sizes: TrainingSizes = TrainingSizes(graph)
@@ -219,7 +218,7 @@ class TrainingWalk(Walk):
         self._gone: List[np.ndarray] = []
 
     def visit(self, node: Node) -> None:
-        """Lets the rule of an op work; where it cannot, the op is one that is not followed."""
+        """Applies the rule of an op; where the rule fails, the op is not followed."""
         inputs = self.read(node)
         sources = {port.node for port in self.graph.data_inputs(node)}
         if node.op == "Const" or node.op in VARIABLES or (sources and sources <= self._constants):
@@ -230,8 +229,8 @@ class TrainingWalk(Walk):
         outs = stated(node, inputs)
         try:
             if rule is not None:
-                given = rule(visit)
-                outs = [given] if isinstance(given, Fact) else list(given)
+                result = rule(visit)
+                outs = [result] if isinstance(result, Fact) else list(result)
             self.facts[node.name] = self.sizes.follow(visit, outs)
         except Exception:  # a rule may raise anything where a node does not fit it
             del self.ties[ties:], self.tied_by[ties:], self.sizes.resizes[resizes:]
@@ -239,7 +238,7 @@ class TrainingWalk(Walk):
             self.facts[node.name] = stated(node, inputs)
 
     def _shared_vector(self, port: Port) -> Optional[Node]:
-        """None: a constant that several ops read, as an initial value, is one for all of them."""
+        """None: a constant that several ops read, as an initial value, is shared by all of them."""
         return None
 
     def parameter(self, node: Node, shape: Sequence[int]) -> Fact:
@@ -247,11 +246,11 @@ class TrainingWalk(Walk):
         ids: Dict[int, Ids] = {}
         for axis, size in enumerate(shape):
             self.axes.append(ParamAxis(node.name, axis, self.count, size))
-            ids[axis] = own = self.fresh(size)
-            self._variables.append(own)
+            ids[axis] = fresh = self.fresh(size)
+            self._variables.append(fresh)
             gone = self._going.get(node.name, {}).get(axis)
             if gone is not None:
-                self._gone.append(own[gone])
+                self._gone.append(fresh[gone])
         return fact(tuple(shape), ids)
 
     def tie(self, node: Node, first: Ids, second: Ids) -> None:
@@ -264,7 +263,7 @@ class TrainingWalk(Walk):
     def split(
         self, node: Node, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]
     ) -> List[Ids]:
-        """The ids of the axes that one is split into: those of the part along which it is cut."""
+        """The ids of the axes that an axis is split into; only the axis that is cut has ids."""
         best, gone = (
             len(sizes) - 1 if preferred is None else preferred,
             self.going(flat).reshape(sizes),
@@ -281,8 +280,8 @@ class TrainingWalk(Walk):
 
     def merged(self, ids: np.ndarray) -> np.ndarray:
         """For each id the first one of its channel, as the ties so far have it."""
-        found: np.ndarray = self._so_far()[ids]
-        return found
+        firsts: np.ndarray = self._so_far()[ids]
+        return firsts
 
     def is_rooted(self, ids: np.ndarray) -> bool:
         """Whether an id is of a channel that a variable has, as the ties so far have it."""
@@ -311,13 +310,13 @@ class TrainingWalk(Walk):
     def _reached(self, ids: np.ndarray, starts: Sequence[np.ndarray]) -> np.ndarray:
         first = self._so_far()
         reached = np.zeros(len(first), bool)
-        for ids_there in starts:
-            reached[first[ids_there]] = True
+        for start_ids in starts:
+            reached[first[start_ids]] = True
         mask: np.ndarray = reached[first[ids]]
         return mask
 
     def _so_far(self) -> np.ndarray:
-        """Per id the first one of its channel; the ties that are new are worked in."""
+        """For each id the first id of its channel, by all ties so far; int64 of shape (count,)."""
         fresh = np.arange(len(self._first), self.count)
         if len(fresh) or self._joined < len(self.ties):
             both = np.concatenate([self._first, fresh])
