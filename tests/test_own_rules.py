@@ -158,3 +158,28 @@ def test_what_a_value_rule_gives_is_known(given: Any, known: Any) -> None:
     gs.value_rule("OnlyMine")(given)
     found = value(tiny(SCALED), "o")
     assert found is None if known is None else np.testing.assert_equal(found, known) is None
+
+
+def broken(*given: Any) -> Any:
+    raise KeyError("axis")
+
+
+@pytest.mark.parametrize(
+    "rule, what",
+    [(broken, "broken .*KeyError: 'axis'"), (lambda op: None, "<lambda> .*TypeError: .* a Fact")],
+)
+def test_a_mistake_in_a_channel_rule_is_told_as_one(rule: Any, what: str) -> None:
+    gs.channel_rule("OnlyMine")(rule)
+    with pytest.raises(AnalysisError, match=f"node o: the rule {what}.*mend the rule") as told:
+        gs.analyse(tiny(NETWORK))
+    assert f"for OnlyMine, of {__name__}:" in str(told.value)
+
+
+def test_a_mistake_in_a_value_or_cost_rule_is_told_as_one() -> None:
+    plug()
+    gs.cost_rule("OnlyMine")(broken)
+    with pytest.raises(AnalysisError, match="the rule broken for OnlyMine, .*KeyError"):
+        gs.cost(tiny(NETWORK))
+    gs.value_rule("OnlyMine")(broken)
+    with pytest.raises(AnalysisError, match="the rule broken for OnlyMine, .*KeyError"):
+        gs.Values(tiny(NETWORK))

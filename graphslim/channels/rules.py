@@ -159,7 +159,8 @@ def guarded(rule: Callable[..., Result], graph: Graph, node: Node, *given: Any) 
 
     Raises:
         GraphslimError: what the rule raised, with file and node.
-        AnalysisError: the rule failed in another way: inputs or attributes do not fit the op.
+        AnalysisError: the rule failed in another way: inputs or attributes do not fit the op, or
+            a rule that is not built in has a mistake.
     """
     where = f"{graph.name}: node {node.name}"
     try:
@@ -171,12 +172,36 @@ def guarded(rule: Callable[..., Result], graph: Graph, node: Node, *given: Any) 
     except MemoryError:
         raise
     except Exception as error:
+        own = _own_rule(rule, node)
+        if own is not None:
+            name = getattr(own, "__name__", type(own).__name__)
+            raise AnalysisError(
+                f"the rule {name} for {node.op}, of {place_of(own)}, fails "
+                f"({type(error).__name__}: {error})",
+                where,
+                "mend the rule; --debug prints the line",
+            ) from error
         raise AnalysisError(
             f"the inputs or attributes of this {node.op} do not fit the op "
             f"({type(error).__name__}: {error})",
             where,
             "export the graph again; if TensorFlow runs it, report what --debug prints",
         ) from error
+
+
+def _own_rule(rule: Callable[..., Any], node: Node) -> Optional[Callable[..., Any]]:
+    """The rule that was at work on a node, if it is none of graphslim's own.
+
+    Args:
+        rule: what was called: a value or cost rule, or a walk, which calls the channel rule.
+        node: the node.
+    """
+    if rule not in (VALUE_RULES.get(node.op), COST_RULES.get(node.op)):
+        called = CHANNEL_RULES.get(node.op)
+        if called is None:
+            return None
+        rule = called
+    return None if rule.__module__.startswith("graphslim.") else rule
 
 
 def value_outputs(graph: Graph, visit: ValueVisit) -> Sequence[Optional[np.ndarray]]:
