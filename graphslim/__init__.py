@@ -17,6 +17,7 @@ from graphslim.api import (
 )
 from graphslim.channels.facts import Fact, channel_axis
 from graphslim.channels.groups import Channels, Group, analyse
+from graphslim.channels.rules import ValueVisit
 from graphslim.channels.visit import OpVisit
 from graphslim.criteria import criteria, criterion
 from graphslim.errors import GraphslimError
@@ -116,6 +117,7 @@ __all__ = [
     "Tensor",
     "Timing",
     "Use",
+    "ValueVisit",
     "Values",
     "Var",
     "CheckInvariants",

@@ -56,6 +56,7 @@ def test_python_runs(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         (criteria_registry, "_CRITERIA"),
         (rules, "CHANNEL_RULES"),
         (rules, "VALUE_RULES"),
+        (rules, "COST_RULES"),
     ):
         monkeypatch.setattr(module, name, dict(getattr(module, name)))
     monkeypatch.setattr("graphslim.match.pattern.PATTERNS", dict(PATTERNS))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Iterator, NamedTuple
 
+import numpy as np
 import pytest
-from tiny import groups, tiny, zero_filters
+from tiny import groups, tiny, value, zero_filters
 
 import graphslim as gs
 from graphslim.channels import rules
@@ -127,3 +128,58 @@ def test_a_value_rule_that_takes_the_place_of_one_says_itself_whether_it_moves()
     assert "Transpose" not in rules.STRUCTURAL
     gs.value_rule("Transpose", replace=True, structural=True)(same)
     assert "Transpose" in rules.STRUCTURAL
+
+
+SCALED = """
+x = input 1,8,8,4
+w = f32[1,1,4,3]{random 1}
+c = Conv2D(x, w)
+s = f32[3]{0 1 2}
+o = OnlyMine(c, s)
+u = f32[1,1,3,2]{random 2}
+y = Conv2D(o, u)
+"""
+
+
+@pytest.mark.parametrize(
+    "given, known",
+    [
+        (lambda op: np.where(op[1] == 0, 0.0, np.nan), [0, np.nan, np.nan]),
+        (lambda op: (op[1] + 1,), [1, 2, 3]),
+        (lambda op: [3.0, np.nan, 3.0], [3, np.nan, 3]),
+        (lambda op: 3.0, 3),
+        (lambda op: op[0], None),
+        (lambda op: (None,), None),
+        (lambda op: np.nan, None),
+    ],
+)
+def test_what_a_value_rule_gives_is_known(given: Any, known: Any) -> None:
+    gs.channel_rule("OnlyMine")(lambda op: op.tie(op[0].channels(-1), op[1].channels(0)) or op[0])
+    gs.value_rule("OnlyMine")(given)
+    found = value(tiny(SCALED), "o")
+    assert found is None if known is None else np.testing.assert_equal(found, known) is None
+
+
+def broken(*given: Any) -> Any:
+    raise KeyError("axis")
+
+
+@pytest.mark.parametrize(
+    "rule, what",
+    [(broken, "broken .*KeyError: 'axis'"), (lambda op: None, "<lambda> .*TypeError: .* a Fact")],
+)
+def test_a_mistake_in_a_channel_rule_is_told_as_one(rule: Any, what: str) -> None:
+    gs.channel_rule("OnlyMine")(rule)
+    with pytest.raises(AnalysisError, match=f"node o: the rule {what}.*mend the rule") as told:
+        gs.analyse(tiny(NETWORK))
+    assert f"for OnlyMine, of {__name__}:" in str(told.value)
+
+
+def test_a_mistake_in_a_value_or_cost_rule_is_told_as_one() -> None:
+    plug()
+    gs.cost_rule("OnlyMine")(broken)
+    with pytest.raises(AnalysisError, match="the rule broken for OnlyMine, .*KeyError"):
+        gs.cost(tiny(NETWORK))
+    gs.value_rule("OnlyMine")(broken)
+    with pytest.raises(AnalysisError, match="the rule broken for OnlyMine, .*KeyError"):
+        gs.Values(tiny(NETWORK))

@@ -21,10 +21,24 @@ from graphslim.support.importing import definition, place_of
 
 
 class ValueVisit:
-    """An op as a value rule sees it.
+    """An op as a value rule sees it: what is known of its inputs before anything is fed.
 
-    `op[i]` is what is known of input i: an array broadcastable to it, of size 1 along axes over
-    which it does not vary, NaN where unknown; or None where nothing is known.
+    `op[i]` is what is known of input i, `len(op)` says how many inputs there are, and
+    `op.node.attrs` holds the attributes. What is known is an array that can be broadcast to the
+    tensor: of size 1 along axes over which it does not vary, as those of examples and pixels, NaN
+    where a number is not known; or None where nothing is. Numbers are float64; constants of more
+    than 65,536 elements, and those of integers, come in their own element type. They are not to be
+    changed in place.
+
+    A rule gives the same of the output, or a tuple with an entry for each of several outputs. What
+    it gives has to hold for every input that could be fed: in doubt it is NaN, or None. Channels
+    are removed, and constants folded, on the strength of it.
+
+    Attributes:
+        node: the op.
+        values: what `op[i]` gives, in a list.
+        facts, outs: the facts of the inputs and of the outputs: their shapes.
+        zero_below: weights of a smaller magnitude count as zero; see `snap`.
     """
 
     def __init__(
@@ -78,7 +92,13 @@ def channel_rule(*ops: str, replace: bool = False) -> Callable[[ChannelRule], Ch
 def value_rule(
     *ops: str, structural: bool = False, replace: bool = False
 ) -> Callable[[ValueRule], ValueRule]:
-    """Registers how ops compute on known values; `structural` ops only move elements about.
+    """Registers how ops compute on known values: a function from a `ValueVisit` to what is known.
+
+    Args:
+        *ops: their types.
+        structural: whether they only move elements about, as a transposition does, so that a
+            number of a shape can be followed through them to where it comes from.
+        replace: take the place of a rule that is there.
 
     Raises:
         AnalysisError: an op has a rule already and `replace` is not given.
@@ -96,7 +116,10 @@ def value_rule(
 
 
 def cost_rule(*ops: str, replace: bool = False) -> Callable[[CostRule], CostRule]:
-    """Registers how many multiply-accumulates ops take, from the facts of inputs and outputs.
+    """Registers how many multiply-accumulates ops take, for one example.
+
+    The function gets the node, the facts of its inputs and those of its outputs, at the widths that
+    are to be counted, and gives a whole number, or None where a size is open that it needs.
 
     Raises:
         AnalysisError: an op has a rule already and `replace` is not given.
@@ -136,7 +159,8 @@ def guarded(rule: Callable[..., Result], graph: Graph, node: Node, *given: Any) 
 
     Raises:
         GraphslimError: what the rule raised, with file and node.
-        AnalysisError: the rule failed in another way: inputs or attributes do not fit the op.
+        AnalysisError: the rule failed in another way: inputs or attributes do not fit the op, or
+            a rule that is not built in has a mistake.
     """
     where = f"{graph.name}: node {node.name}"
     try:
@@ -148,12 +172,36 @@ def guarded(rule: Callable[..., Result], graph: Graph, node: Node, *given: Any) 
     except MemoryError:
         raise
     except Exception as error:
+        own = _own_rule(rule, node)
+        if own is not None:
+            name = getattr(own, "__name__", type(own).__name__)
+            raise AnalysisError(
+                f"the rule {name} for {node.op}, of {place_of(own)}, fails "
+                f"({type(error).__name__}: {error})",
+                where,
+                "mend the rule; --debug prints the line",
+            ) from error
         raise AnalysisError(
             f"the inputs or attributes of this {node.op} do not fit the op "
             f"({type(error).__name__}: {error})",
             where,
             "export the graph again; if TensorFlow runs it, report what --debug prints",
         ) from error
+
+
+def _own_rule(rule: Callable[..., Any], node: Node) -> Optional[Callable[..., Any]]:
+    """The rule that was at work on a node, if it is none of graphslim's own.
+
+    Args:
+        rule: what was called: a value or cost rule, or a walk, which calls the channel rule.
+        node: the node.
+    """
+    if rule not in (VALUE_RULES.get(node.op), COST_RULES.get(node.op)):
+        called = CHANNEL_RULES.get(node.op)
+        if called is None:
+            return None
+        rule = called
+    return None if rule.__module__.startswith("graphslim.") else rule
 
 
 def value_outputs(graph: Graph, visit: ValueVisit) -> Sequence[Optional[np.ndarray]]:
@@ -163,7 +211,8 @@ def value_outputs(graph: Graph, visit: ValueVisit) -> Sequence[Optional[np.ndarr
         AnalysisError: the rule fails, since the node is damaged.
     """
     result = guarded(VALUE_RULES[visit.node.op], graph, visit.node, visit)
-    return result if isinstance(result, tuple) else (result,)
+    outs = result if isinstance(result, tuple) else (result,)
+    return [None if value is None else np.asarray(value) for value in outs]
 
 
 # --- Ops without a channel rule.

@@ -109,7 +109,9 @@ class Walk:
             self.facts[node.name] = self.sizes.follow(op, stated(node, op.facts))
             return
         result = rule(op)
-        outs = [result] if isinstance(result, Fact) else list(result)
+        outs = [result] if isinstance(result, Fact) else list(result or ())
+        if result is None or not all(isinstance(out, Fact) for out in outs):
+            raise TypeError("a channel rule gives a Fact, or a list of them")
         outs = self.facts[node.name] = self.sizes.follow(op, _with_stated_shapes(node, outs))
         self.spend([ids for out in outs for ids in out.ids if ids is not None])
         self._audit(op, outs, before)
