@@ -22,13 +22,13 @@ from graphslim.ir.families import (
     BATCH_NORMS,
     PLACEHOLDERS,
     QUOTIENTS,
+    SELECTS,
     SUMS,
     UNIFORM_DRAWS,
     VARIABLES,
 )
 from graphslim.ir.query import in_branch
 
-_SELECTS = ("Select", "SelectV2")
 _DRAWS = 4000
 """How finely the random numbers between 0 and 1 are laid out, in place of drawing them."""
 _SHARES = np.array([[0.35], [0.85]])
@@ -261,7 +261,7 @@ def _behind_random(graph: Graph) -> List[str]:
     for node in graph.order():
         if node.op in UNIFORM_DRAWS or any(p.node in random for p in graph.data_inputs(node)):
             random.add(node.name)
-            if node.op in QUOTIENTS | {"Mul", *_SELECTS}:
+            if node.op in QUOTIENTS | SELECTS | {"Mul"}:
                 names.append(node.name)
     return names
 
@@ -272,7 +272,7 @@ def _masked(graph: Graph, node: Node) -> Optional[_Scaled]:
     pairs: List[Tuple[Port, Port]] = []
     if node.op == "Mul":
         pairs = [(inputs[0], inputs[1]), (inputs[1], inputs[0])]
-    elif node.op in _SELECTS:
+    elif node.op in SELECTS:
         zeros = [_scalar(graph, port) for port in inputs[1:]]
         pairs = [
             (inputs[0], inputs[2 - at])
@@ -282,7 +282,7 @@ def _masked(graph: Graph, node: Node) -> Optional[_Scaled]:
     for mask, rest in pairs:
         mean = _mean(graph, mask)
         if mean is not None and _mean(graph, rest) is None and _scalar(graph, rest) is None:
-            chosen_last = node.op in _SELECTS and rest == inputs[2]
+            chosen_last = node.op in SELECTS and rest == inputs[2]
             return _Scaled(1 - mean if chosen_last else mean, rest)
     return None
 

@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Set, 
 from graphslim.graphdef.body import Body, Call, Constants, Entry, passing
 from graphslim.graphdef.functions import Library, Unmapped, referred, without_functions
 from graphslim.ir import CONTROL, IDENTITIES, DType, Func, Graph, Node, Port
-from graphslim.ir.families import CALLS, CONDITIONALS, PLACEHOLDERS, SWITCHES
+from graphslim.ir.families import CALLS, CONDITIONALS, ENTERS, EXITS, PLACEHOLDERS, SWITCHES
 
 _MOST_NODES, _BYTES_PER_NODE = 30_000, 8
 """How many nodes functions may add: so many, and one for so many bytes of the function library.
@@ -266,10 +266,6 @@ def _swept(flat: List[Entry], before: Sequence[Entry], kept: Set[str]) -> List[E
     return [entry for entry in flat if entry[0].name not in gone]
 
 
-_ENTER = frozenset(("Enter", "RefEnter"))
-_EXIT = frozenset(("Exit", "RefExit"))
-
-
 class Regions:
     """The nodes of a graph that run otherwise than once.
 
@@ -282,7 +278,7 @@ class Regions:
     """
 
     def __init__(self, nodes: Sequence[Tuple[Node, Sequence[Port]]]) -> None:
-        enters = [node.name for node, _ in nodes if node.op in _ENTER]
+        enters = [node.name for node, _ in nodes if node.op in ENTERS]
         switches = [node.name for node, _ in nodes if node.op in SWITCHES]
         self.looped: Set[str] = set()
         self.chosen: Set[str] = set()
@@ -293,7 +289,7 @@ class Regions:
             for port in inputs:
                 readers.setdefault(port.node, []).append(node.name)
         self.chosen = _behind(switches, readers, set())
-        exits = {node.name for node, _ in nodes if node.op in _EXIT}
+        exits = {node.name for node, _ in nodes if node.op in EXITS}
         self.looped = _behind(enters, readers, exits)
         if any(name in self.looped for name in enters):
             self.looped = _behind(enters, readers, set())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import AbstractSet, FrozenSet, Iterable, List, Set
 
-from graphslim.ir.families import IDENTITIES, MERGES, STATEFUL_DRAWS, SWITCHES
+from graphslim.ir.families import ENTERS, EXITS, IDENTITIES, MERGES, STATEFUL_DRAWS, SWITCHES
 from graphslim.ir.graph import Graph, Use
 from graphslim.ir.node import CONTROL, Port
 
@@ -128,8 +128,8 @@ def in_loop(graph: Graph) -> FrozenSet[str]:
 
 
 def _in_loop(graph: Graph) -> FrozenSet[str]:
-    enters = [node.name for node in graph if node.op in ("Enter", "RefEnter")]
-    inside = downstream(graph, enters, before=frozenset(("Exit", "RefExit")))
+    enters = [node.name for node in graph if node.op in ENTERS]
+    inside = downstream(graph, enters, before=EXITS)
     if any(port.node in inside for name in enters for port in graph.inputs_of(name)):
         inside = downstream(graph, enters)
     return frozenset(inside)

@@ -14,7 +14,7 @@ from graphslim.channels.facts import known
 from graphslim.channels.groups import Channels, analyse
 from graphslim.channels.rules import guarded
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Tensor
-from graphslim.ir.families import TRUTH_VALUED
+from graphslim.ir.families import ENTERS, EXITS, TRUTH_VALUED
 from graphslim.layout.visit import Rule, Visit
 
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
@@ -381,11 +381,11 @@ def _dtype(node: Node, port: int) -> DType:
 
 def _framed(graph: Graph) -> Set[str]:
     """The nodes inside loops, where a constant has to wait for something of the loop."""
-    waiting = [node.name for node in graph if node.op in ("Enter", "RefEnter")]
+    waiting = [node.name for node in graph if node.op in ENTERS]
     found: Set[str] = set(waiting)
     while waiting:
         for use in graph.uses_of(waiting.pop()):
-            if use.node not in found and graph[use.node].op not in ("Exit", "RefExit"):
+            if use.node not in found and graph[use.node].op not in EXITS:
                 found.add(use.node)
                 waiting.append(use.node)
     return found
