@@ -8,8 +8,6 @@ import numpy as np
 
 import graphslim as gs
 
-PICKS = ("Select", "SelectV2")
-
 
 @gs.register
 class DropDebris(gs.Pass):
@@ -79,7 +77,7 @@ def unchanged(values: gs.Values, node: gs.Node) -> Optional[gs.Port]:
     if node.op == "Cast":
         same = node.attrs.get("SrcT") == node.attrs.get("DstT")
         return inputs[0] if same else None
-    if node.op in PICKS and len(inputs) == 3:
+    if node.op in gs.families.SELECTS and len(inputs) == 3:
         kept = keeps_all(values, inputs[0], inputs[1])
         return inputs[1] if kept and as_wide(values, inputs[1], inputs[2]) else None
     for x, other in pairs(node, inputs):

@@ -150,6 +150,18 @@ def test_unknown_steps_pin() -> None:
     assert pins(graph, "h") == "a _FusedConv2D computes more than is followed @ y"
 
 
+@pytest.mark.parametrize("activation", ["_FusedSwish", "_MklSwish", "_FusedHardSwish"])
+def test_activations_of_onednn_are_followed(activation: str) -> None:
+    """They are steps like any other where shapes and channels go; their values are unknown."""
+    graph = tiny(
+        "x = input 1,6,6,4\nh/w = f32[3,3,4,5]{1}\nh = Conv2D(x, h/w)\na/w = f32[1,1,5,8]{1}\n"
+        + VECTORS + fused("_FusedConv2D", "h, a/w, b", f"BiasAdd {activation}", CONV) + TAIL
+    )  # fmt: skip
+    assert groups(graph)["h"].prunable and groups(graph)["y"].prunable
+    zero_filters(graph, "a/w", 3, [1, 2])
+    assert value(graph, "y") is None
+
+
 def test_ops_of_onednn_are_walls() -> None:
     graph = tiny(START + "h = Conv2D(x, a/w)\ny = _MklFusedConv2D(h, a/w, b)\n")
     assert pins(graph, "h") == "graphslim has no rule for the op _MklFusedConv2D @ y"

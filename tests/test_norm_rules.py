@@ -172,6 +172,10 @@ PINNED = {
         "f = AddV2(s, e)\ni = Reciprocal(f)\ny = Mul(q, i)\n",
         "something is divided by its sum over channels @ s",
     ),
+    "sum that divides whole numbers": (
+        "n = i32[1]{3}\ns = Sum(a, n) Tidx=int32 keep_dims=true\ny = FloorDiv(a, s)\n",
+        "something is divided by its sum over channels @ s",
+    ),
     "mean of channels": (
         "n = i32[1]{3}\nm = Mean(a, n) Tidx=int32\ns = Sigmoid(m)\ny = Mul(a, s)\n",
         "it is reduced by a Mean over channels @ m",

@@ -180,6 +180,14 @@ def test_branches_of_one_shape_are_told_apart_by_where_they_are_read() -> None:
         assert found == {constant(slim, name).tobytes() for name in ("a/w", "b/w", "o/w")}
 
 
+@pytest.mark.parametrize("op", ["Switch", "RefSwitch", "GuaranteeConst"])
+def test_weights_are_found_behind_all_that_carries_them(op: str) -> None:
+    """What carries a tensor, into a branch too, leaves its axes as they are."""
+    graph = tiny("x = input 1,3,3,2\na/w = f32[1,1,2,3]{1}\ne = Identity(a/w)\na = Conv2D(x, e)\n")
+    graph.replace(gs.Node("e", op, dict(graph["e"].attrs)), graph.inputs_of("e"))
+    assert [layer.param for layer in layers_of(graph, gs.analyse(graph))] == ["a/w"]
+
+
 def test_twins_are_told_apart_by_name_or_refused() -> None:
     graph = tiny(TWINS.format("left", "right"))
     plan = plan_given(graph, {"left/conv": [1], "right/conv": [2, 3]})

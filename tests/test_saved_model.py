@@ -332,6 +332,17 @@ CONSTANT = "v = Const() dtype=float32 value=float32[2]{1 2}"
                 "y = Add(x, r) T=float32",
             ],
         ),
+        # A handle passes whatever passes a tensor.
+        (
+            HANDLE + "i = GuaranteeConst(v) T=resource\nr = ReadVariableOp(i) dtype=float32\n"
+            "y = Add(x, r) T=float32",
+            [
+                CONSTANT,
+                "i = GuaranteeConst(v) T=float32",
+                "r = Identity(i) T=float32",
+                "y = Add(x, r) T=float32",
+            ],
+        ),
         (
             HANDLE + "i = IdentityN(x, v) T=[float32,resource]\nr = ReadVariableOp(i:1)"
             " dtype=float32\ny = Add(i, r) T=float32",
@@ -390,7 +401,7 @@ CONSTANT = "v = Const() dtype=float32 value=float32[2]{1 2}"
         ),
     ],
     ids=[
-        "handle", "reference", "reference-as-value", "identity", "identity-n", "shape",
+        "handle", "reference", "reference-as-value", "identity", "guarantee", "identity-n", "shape",
         "is-initialized", "is-initialized-reference", "ref-switch", "copy-on-read", "gather",
     ],
 )  # fmt: skip

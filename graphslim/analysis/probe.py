@@ -13,7 +13,15 @@ from graphslim.channels.groups import analyse
 from graphslim.channels.rules import STRUCTURAL, VALUE_RULES, ValueVisit, value_outputs
 from graphslim.errors import AnalysisError
 from graphslim.ir import DType, Graph, Node, Port, Shape
-from graphslim.ir.families import MEASURES, QUOTIENTS, RESIZES, SUMS, UNIFORM_DRAWS
+from graphslim.ir.families import (
+    INEQUALITIES,
+    MEASURES,
+    PADS,
+    QUOTIENTS,
+    RESIZES,
+    SUMS,
+    UNIFORM_DRAWS,
+)
 
 _ARITHMETIC: Dict[str, Callable[..., np.ndarray]] = {
     **dict.fromkeys(SUMS | {"BiasAdd"}, np.add),
@@ -22,9 +30,6 @@ _ARITHMETIC: Dict[str, Callable[..., np.ndarray]] = {
     "Neg": np.negative,
     "Mul": np.multiply,
 }
-_KEEPS_RANGE = RESIZES | {"MirrorPad", "Pad", "PadV2"}
-"""Ops whose numbers are those of their input, or between them, but for a border."""
-_COMPARISONS = frozenset(("Less", "LessEqual", "Greater", "GreaterEqual"))
 _DEEPEST = 50
 """So many ops on the way from constants to an operand are computed."""
 
@@ -63,7 +68,8 @@ class Probe:
     def _follow(self, node: Node) -> bool:
         """Notes what an op makes of the numbers, if it is linear in them."""
         ports = self._graph.data_inputs(node)
-        if node.op in _KEEPS_RANGE and ports[0] in self._values:
+        if node.op in PADS | RESIZES and ports[0] in self._values:
+            # The numbers of the input, or numbers between them, but for a border.
             self._values[Port(node.name)] = self._values[ports[0]]
         elif node.op in _ARITHMETIC or node.op in STRUCTURAL:
             values = [
@@ -222,7 +228,7 @@ def _drawn_from(graph: Graph, names: List[str]) -> Set[str]:
 def _is_open(graph: Graph, probe: Probe, node: Node, drawn: Set[str]) -> bool:
     """Whether a mask made of numbers drawn from [0, 1) lets everything through."""
     ports = graph.data_inputs(node)
-    if node.op not in SUMS | _COMPARISONS or len(ports) != 2:
+    if node.op not in SUMS | INEQUALITIES or len(ports) != 2:
         return False
     first = ports[0].node in drawn
     value = probe.at(ports[1] if first else ports[0])

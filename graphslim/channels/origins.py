@@ -15,11 +15,10 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.channels.facts import Fact
-from graphslim.ir.families import QUOTIENTS
+from graphslim.ir.families import DIVISIONS
 
 COMPUTED, FIXED, FIRST = -1.0, -2.0, -3.0
 """Origins: of numbers computed from constants, of sizes without ids, and the first of axes."""
-_DIVISIONS = QUOTIENTS | {"FloorDiv", "TruncateDiv"}
 
 
 class Counted(NamedTuple):
@@ -101,7 +100,7 @@ def _combined(op: str, counts: Sequence[Counted], number: float, first: bool) ->
         new = Fraction(int(number), len(ids))
         # What a division cut off would not come back: only a count that divides stays a share.
         grows = op in ("Mul", "Prod") and (share.denominator == 1 or new == share)
-        if new > 0 and (grows or (op in _DIVISIONS and first)):
+        if new > 0 and (grows or (op in DIVISIONS and first)):
             return Counted(ids, new)
     return Counted(np.concatenate([counted.ids for counted in counts]), None)
 

@@ -28,6 +28,7 @@ from graphslim.ir.families import (
     CONVOLUTIONS,
     IDENTITIES,
     MEASURES,
+    POOLS,
     RESIZES,
     SWITCHES,
     UNARY,
@@ -40,7 +41,7 @@ _JOINING: Dict[str, Tuple[int, int]] = {"Pack": (0, 0), "ConcatV2": (0, 1), "Con
 after them are none of these."""
 _KEEPS_BATCH = UNARY | BROADCASTING | IDENTITIES | BATCH_NORMS | BIASES | CONVOLUTIONS | RESIZES
 _KEEPS_BATCH |= {
-    *("AvgPool", "MaxPool", "DepthwiseConv2dNative", "DepthToSpace", "SpaceToDepth"),
+    *(*POOLS, "DepthwiseConv2dNative", "DepthToSpace", "SpaceToDepth"),
     *("Softmax", "LogSoftmax"),
     *("_FusedBatchNormEx", "_FusedConv2D", "_FusedDepthwiseConv2dNative"),
 }

@@ -10,10 +10,8 @@ import numpy as np
 from graphslim.channels.facts import axes_of
 from graphslim.channels.rules import VALUE_RULES, ValueVisit
 from graphslim.ir import Graph, Node, Port, Shape, query
-from graphslim.ir.families import BROADCASTING, IDENTITIES, SWITCHES, UNARY, VARIABLES
+from graphslim.ir.families import BROADCASTING, CARRIERS, IDENTITIES, SELECTS, UNARY, VARIABLES
 
-CARRIED = IDENTITIES | SWITCHES | {"Enter", "RefEnter", "RefIdentity"}
-"""Ops that carry a tensor on unchanged, into a branch or a loop too."""
 UPDATE_OPS: Dict[str, str] = {
     f"Assign{change}{flavour}": sign
     for change, sign in (("", "="), ("Add", "+"), ("Sub", "-"))
@@ -22,7 +20,7 @@ UPDATE_OPS: Dict[str, str] = {
 """Ops that change a whole variable: whether they set it, add to it or subtract from it."""
 APPLY = re.compile(r"(Resource)?(Sparse)?Apply[A-Z]")
 """Ops of optimizers that are one op: the first input is the variable, others may be its slots."""
-_CALCULATED = (UNARY | BROADCASTING | {"Select"}) & set(VALUE_RULES)
+_CALCULATED = (UNARY | BROADCASTING | SELECTS) & set(VALUE_RULES)
 _PASSED_ON = {**dict.fromkeys(IDENTITIES, 0), "Cast": 0, "Reshape": 0, "Fill": 1}
 """Ops that give the numbers of one input, and that input."""
 _LONGEST = 200
@@ -50,7 +48,7 @@ class Update(NamedTuple):
 
 def behind(graph: Graph, port: Port) -> Port:
     """The tensor that a port carries unchanged, behind identities and ways into branches."""
-    return query.behind(graph, port, CARRIED)
+    return query.behind(graph, port, CARRIERS)
 
 
 def operands(graph: Graph, node: Node) -> List[Port]:
@@ -60,7 +58,7 @@ def operands(graph: Graph, node: Node) -> List[Port]:
 
 def variable_at(graph: Graph, port: Port) -> Optional[str]:
     """The variable whose handle, reference or value a port carries, None if it carries none."""
-    name = query.behind(graph, port, CARRIED | {"ReadVariableOp", *UPDATE_OPS}).node
+    name = query.behind(graph, port, CARRIERS | {"ReadVariableOp", *UPDATE_OPS}).node
     return name if graph[name].op in VARIABLES else None
 
 

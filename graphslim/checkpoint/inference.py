@@ -21,7 +21,7 @@ from graphslim.checkpoint.roles import after_gradients
 from graphslim.errors import LoadError
 from graphslim.graphdef.inline import inline_calls
 from graphslim.ir import DType, Graph, Node, Port, Tensor
-from graphslim.ir.families import IDENTITIES, PLACEHOLDERS, RESHAPES, SWITCHES, VARIABLES
+from graphslim.ir.families import IDENTITIES, PLACEHOLDERS, RESHAPES, SELECTS, SWITCHES, VARIABLES
 from graphslim.rewrite import fold_conditionals
 
 _PASSING = IDENTITIES | {"Squeeze"}
@@ -215,7 +215,7 @@ def _in_sigmoid(graph: Graph, node: Node, network: Set[str]) -> Optional[Port]:
         node = graph[graph.data_inputs(node)[0].node]
         return graph.data_inputs(node)[0] if node.op == "Abs" else None
     # -x where x >= 0, else x
-    return graph.data_inputs(node)[2] if node.op in ("Select", "SelectV2") else None
+    return graph.data_inputs(node)[2] if node.op in SELECTS else None
 
 
 def _in_difference(graph: Graph, node: Node, network: Set[str]) -> Optional[Port]:

@@ -15,7 +15,7 @@ from graphslim.checkpoint import shape_rules, training_rules  # noqa: F401  (reg
 from graphslim.checkpoint.training_walk import TrainingWalk
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Shape, Tensor
-from graphslim.ir.families import PLACEHOLDERS, VARIABLES
+from graphslim.ir.families import PLACEHOLDERS, PLAIN_ASSIGNMENTS, REPEATS, VARIABLES
 from graphslim.ir.query import downstream
 from graphslim.rewrite.apply import cut
 
@@ -187,7 +187,7 @@ def _restored(graph: Graph, port: Port) -> Iterator[str]:
         node = graph[use.node]
         if node.op in IDENTITIES or node.op == "Reshape":
             yield from _restored(graph, Port(node.name))
-        elif node.op in ("Assign", "AssignVariableOp"):
+        elif node.op in PLAIN_ASSIGNMENTS:
             yield graph.data_inputs(node)[0].node
 
 
@@ -236,7 +236,6 @@ def _loose(labels: Labels, port: Port, stated: Shape) -> Shape:
 
 
 # ------------------------------------------------------------------ gradients of means
-_REPEATS = ("Tile", "BroadcastTo")
 _TO_RESULT = {"Cast": 0, "FloorDiv": 1, "Maximum": 0, "Prod": 0}
 """The ops from the number that is divided by to the sizes of the result, with the input to take."""
 
@@ -257,7 +256,7 @@ def mend_mean(graph: Graph, node: Node, removal: Removal) -> None:
         removal: which of the channels that it had before the cut go.
     """
     spread, divisor = graph.data_inputs(node.name)
-    if graph[spread.node].op not in _REPEATS:
+    if graph[spread.node].op not in REPEATS:
         return
     before = _sizes(removal, graph.data_inputs(spread.node)[0])
     reader, slot = node.name, 1

@@ -8,10 +8,9 @@ import numpy as np
 
 from graphslim.errors import LoadError
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Shape, Tensor
-from graphslim.ir.families import IDENTITIES, MERGES, PLACEHOLDERS, SWITCHES
+from graphslim.ir.families import CONTROL_FLOW, IDENTITIES, PLACEHOLDERS
 from graphslim.ir.query import in_branch
 
-_FORKS = SWITCHES | MERGES | {"LoopCond", "Enter", "Exit"}
 _PIPELINES = (
     *("IteratorGetNext", "IteratorGetNextSync", "IteratorGetNextAsOptional", "OptionalGetValue"),
     *("QueueDequeue", "ReaderRead", "ReaderReadUpTo", "Unstage", "MapUnstage", "OutfeedDequeue"),
@@ -84,7 +83,7 @@ def part_of(graph: Graph) -> Graph:
     def counts(port: Port) -> bool:
         node = graph[port.node]
         return port.port != CONTROL or (
-            node.op in _FORKS or (node.name in inside and node.op in IDENTITIES)
+            node.op in CONTROL_FLOW or (node.name in inside and node.op in IDENTITIES)
         )
 
     needed: Set[str] = set()

@@ -23,13 +23,13 @@ from graphslim.ir.families import (
     NORM_INPUTS,
     PLACEHOLDERS,
     QUOTIENTS,
+    SELECTS,
     SUMS,
     UNIFORM_DRAWS,
     VARIABLES,
 )
 from graphslim.ir.query import in_branch
 
-_SELECTS = ("Select", "SelectV2")
 _DRAWS = 4000
 """How many evenly spaced numbers between 0 and 1 stand for a uniform random number."""
 _SHARES = np.array([[0.35], [0.85]])
@@ -272,7 +272,7 @@ def _behind_random(graph: Graph) -> List[str]:
     for node in graph.order():
         if node.op in UNIFORM_DRAWS or any(p.node in random for p in graph.data_inputs(node)):
             random.add(node.name)
-            if node.op in QUOTIENTS | {"Mul", *_SELECTS}:
+            if node.op in QUOTIENTS | SELECTS | {"Mul"}:
                 names.append(node.name)
     return names
 
@@ -283,7 +283,7 @@ def _masked(graph: Graph, node: Node) -> Optional[_Scaled]:
     pairs: List[Tuple[Port, Port]] = []
     if node.op == "Mul":
         pairs = [(inputs[0], inputs[1]), (inputs[1], inputs[0])]
-    elif node.op in _SELECTS:
+    elif node.op in SELECTS:
         zeros = [_scalar(graph, port) for port in inputs[1:]]
         pairs = [
             (inputs[0], inputs[2 - at])
@@ -293,7 +293,7 @@ def _masked(graph: Graph, node: Node) -> Optional[_Scaled]:
     for mask, data in pairs:
         mean = _mean(graph, mask)
         if mean is not None and _mean(graph, data) is None and _scalar(graph, data) is None:
-            chosen_last = node.op in _SELECTS and data == inputs[2]
+            chosen_last = node.op in SELECTS and data == inputs[2]
             return _Scaled(1 - mean if chosen_last else mean, data)
     return None
 

@@ -22,16 +22,21 @@ import numpy as np
 from graphslim.errors import LoadError
 from graphslim.graphdef.freeze_functions import CALLS, ELSEWHERE, Bodies
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Shape, Tensor
-from graphslim.ir.families import ASSIGNMENTS, VARIABLES, WHILE_LOOPS
+from graphslim.ir.families import (
+    ASSIGNMENTS,
+    CARRIERS,
+    EXITS,
+    MERGES,
+    NEXT_ITERATIONS,
+    VARIABLES,
+    WHILE_LOOPS,
+)
 
 Value = Union[np.ndarray, Tensor]
 Values = Callable[[Sequence[str]], Mapping[str, Value]]
 """Gives the values of variables by the names of their nodes; a `Tensor` stays unread."""
 
-_REFERENCES = VARIABLES - {"VarHandleOp"}
-_PASSING = frozenset(
-    ("Identity", "IdentityN", "Switch", "Merge", "Enter", "Exit", "NextIteration", "StopGradient")
-)
+_PASSING = CARRIERS | MERGES | EXITS | NEXT_ITERATIONS | {"IdentityN"}
 """Ops that pass a handle on."""
 _OF_REFERENCES = {
     f"Ref{op}": op for op in ("Identity", "Switch", "Merge", "Enter", "Exit", "NextIteration")
@@ -110,7 +115,7 @@ def _follow(graph: Graph) -> Dict[Port, _Variable]:
     for node in graph.order():
         if node.op in VARIABLES:
             dtype = node.attrs.get("dtype", DType.invalid)
-            is_handle = node.op not in _REFERENCES
+            is_handle = node.op == "VarHandleOp"
             carried[Port(node.name)] = _Variable(frozenset((node.name,)), dtype, is_handle)
         if node.op not in _PASSING and node.op not in _OF_REFERENCES and node.op not in WHILE_LOOPS:
             continue

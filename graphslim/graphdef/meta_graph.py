@@ -9,14 +9,13 @@ from graphslim.errors import LoadError
 from graphslim.graphdef import fields, wire
 from graphslim.graphdef.protos import DecodeError, MetaGraphDef, SignatureDef, text_format
 from graphslim.ir import IDENTITIES, Graph, Port, Tensor
-from graphslim.ir.families import VARIABLES
+from graphslim.ir.families import PLAIN_ASSIGNMENTS, VARIABLES
 from graphslim.ir.query import upstream
 from graphslim.support.reading import read_bytes
 
 _TEXT = re.compile(
     rb"\s*(#[^\n]*\s+)*(meta_info_def|graph_def|saver_def|collection_def|signature_def)\s*:?\s*\{"
 )
-_ASSIGN = ("Assign", "AssignVariableOp")
 _AGAIN = "copy or export it again"
 
 
@@ -169,7 +168,7 @@ def places_of(graph: Graph, meta: MetaGraph) -> Dict[str, Kept]:
     found = {node.name: Kept(node.name, "") for node in graph if node.op in VARIABLES}
     restore = Port.parse(meta.restore_op).node
     for name in upstream(graph, [restore] if restore in graph else []):
-        if graph[name].op in _ASSIGN:
+        if graph[name].op in PLAIN_ASSIGNMENTS:
             variable, value = graph.data_inputs(name)[:2]
             node, kept = _source(graph, variable).node, _restored(graph, value)
             if node in found and kept is not None:

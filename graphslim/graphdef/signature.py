@@ -7,14 +7,13 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 
 from graphslim.errors import LoadError
 from graphslim.ir import CONTROL, DType, Graph, Node, Port, Shape
-from graphslim.ir.families import EXITS, PLACEHOLDERS
+from graphslim.ir.families import EXITS, OPEN_PLACEHOLDERS
 from graphslim.ir.query import upstream
 from graphslim.support.text import plural
 
 T = TypeVar("T")
 ShapesLike = Mapping[str, Sequence[Optional[int]]]
 
-_OPEN = PLACEHOLDERS - {"PlaceholderWithDefault"}
 _DEBRIS = frozenset(
     ("NoOp", "Assert", "Const", "Print", "PrintV2", "SaveV2", "RestoreV2", "MergeV2Checkpoints")
 )
@@ -41,7 +40,7 @@ def settle(
     if inputs:
         graph.inputs = _unique([_known(graph, name, "--inputs").node for name in inputs])
     else:
-        graph.inputs = [node.name for node in graph if node.op in _OPEN]
+        graph.inputs = [node.name for node in graph if node.op in OPEN_PLACEHOLDERS]
     if outputs:
         graph.outputs = _unique([_known(graph, name, "--outputs") for name in outputs])
     else:
@@ -84,7 +83,7 @@ def _agreed(node: Node, given: Tuple[Optional[int], ...]) -> Tuple[Optional[int]
     """A given shape, if it only fills in what the input itself leaves open."""
     stated = node.attrs.get("shape")
     # Old TensorFlow wrote an unknown rank as rank 0.
-    if node.op not in _OPEN or not isinstance(stated, Shape) or not stated.dims:
+    if node.op not in OPEN_PLACEHOLDERS or not isinstance(stated, Shape) or not stated.dims:
         return given
     pairs = list(zip(stated.dims, given))
     if len(stated.dims) != len(given) or any(

@@ -28,12 +28,20 @@ SWITCHES = _ops("Switch RefSwitch")
 """Ops of TensorFlow 1 that hand a tensor to one of two branches."""
 MERGES = _ops("Merge RefMerge")
 """Ops of TensorFlow 1 that take the result of the branch that ran."""
+SELECTS = _ops("Select SelectV2")
+"""Ops that choose between two tensors position by position."""
 ENTERS = _ops("Enter RefEnter")
-"""Ops of TensorFlow 1 that hand a tensor into a loop."""
+"""Ops that hand a tensor to a loop of TensorFlow 1."""
 EXITS = _ops("Exit RefExit")
-"""Ops of TensorFlow 1 that hand a tensor out of a loop."""
-LOOP_OPS = ENTERS | EXITS | _ops("NextIteration RefNextIteration LoopCond")
+"""Ops that hand a tensor out of a loop of TensorFlow 1."""
+NEXT_ITERATIONS = _ops("NextIteration RefNextIteration")
+"""Ops that hand a tensor to the next turn of a loop of TensorFlow 1: its edges back."""
+LOOP_OPS = ENTERS | EXITS | NEXT_ITERATIONS | {"LoopCond"}
 """Ops that only the loops of TensorFlow 1 have."""
+CONTROL_FLOW = SWITCHES | MERGES | LOOP_OPS
+"""Ops that steer the branches and loops of TensorFlow 1."""
+CARRIERS = IDENTITIES | SWITCHES | ENTERS | {"RefIdentity"}
+"""Ops that carry a tensor on unchanged, into a branch or a loop too."""
 WHILE_LOOPS = _ops("While StatelessWhile")
 """Loops of TensorFlow 2, whose condition and body are functions."""
 CONDITIONALS = _ops("If StatelessIf Case StatelessCase")
@@ -47,11 +55,14 @@ OPAQUE_OPS = _ops("TRTEngineOp PyFunc EagerPyFunc PyFuncStateless")
 
 PLACEHOLDERS = _ops("Placeholder PlaceholderV2 PlaceholderWithDefault")
 """Ops that are fed."""
+OPEN_PLACEHOLDERS = PLACEHOLDERS - {"PlaceholderWithDefault"}
+"""Ops that have to be fed."""
 VARIABLES = _ops("Variable VariableV2 VarHandleOp AutoReloadVariable")
 """Ops that stand for a variable; those but `VarHandleOp` give a reference to its value."""
-ASSIGNMENTS = _ops(
-    "Assign AssignAdd AssignSub",
-    "AssignVariableOp AssignAddVariableOp AssignSubVariableOp",
+PLAIN_ASSIGNMENTS = _ops("Assign AssignVariableOp")
+"""Ops that set the variable which is their first input to their second input."""
+ASSIGNMENTS = PLAIN_ASSIGNMENTS | _ops(
+    "AssignAdd AssignSub AssignAddVariableOp AssignSubVariableOp",
     "ScatterUpdate ScatterAdd ScatterSub",
     "ResourceScatterUpdate ResourceScatterAdd ResourceScatterSub",
     "CountUpTo ResourceCountUpTo",
@@ -76,6 +87,9 @@ MATRIX_PRODUCTS = _ops("MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3")
 BATCH_NORMS = _ops("FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3")
 """Batch norms in one op that may be in training, and then normalise by mean and variance of the
 batch, which are their outputs 1 and 2."""
+PADDED_CONVOLUTIONS = _ops("FusedPadConv2D FusedResizeAndPadConv2D")
+"""Convolutions that pad, and resize, first; their inputs are the data, the size (of those that
+resize), the amounts of padding and the filter."""
 
 
 class NormInputs(NamedTuple):
@@ -117,23 +131,43 @@ BROADCASTING = _ops(
     "GreaterEqual Less LessEqual LogicalAnd LogicalOr AddN SelectV2 ClipByValue",
 )
 """Functions of several tensors, position by position, whose axes of size 1 are spread."""
-TRUTH_VALUED = _ops(
-    "Equal NotEqual Greater GreaterEqual Less LessEqual ApproximateEqual LogicalAnd LogicalOr",
-    "LogicalNot IsNan IsInf IsFinite Any All",
+LOGICAL = _ops("LogicalAnd LogicalOr LogicalNot")
+"""Ops that take truth values, and give them."""
+INEQUALITIES = _ops("Less LessEqual Greater GreaterEqual")
+"""Ops that say which of two numbers is the larger."""
+TRUTH_VALUED = (
+    LOGICAL | INEQUALITIES | _ops("Equal NotEqual ApproximateEqual IsNan IsInf IsFinite Any All")
 )
 """Ops that give truth values."""
 SUMS = _ops("Add AddV2")
 """The sum of two tensors."""
 QUOTIENTS = _ops("RealDiv Div")
 """The quotient of two tensors of real numbers."""
+DIVISIONS = QUOTIENTS | {"DivNoNan", "FloorDiv", "TruncateDiv"}
+"""Divisions of one tensor by another, whatever becomes of a remainder or of a zero."""
+RECIPROCALS = _ops("Reciprocal Inv Rsqrt")
+"""One by a tensor, or by its root."""
 ACTIVATIONS = _ops("Relu Relu6 Elu Selu LeakyRelu Tanh Sigmoid Softplus Softsign")
 """Activations that are one op."""
+FUSED_ACTIVATIONS = _ops(
+    "Relu Relu6 Elu LeakyRelu Tanh Sigmoid",
+    "GeluExact GeluApproximate _FusedSwish _MklSwish _FusedHardSwish",
+)
+"""Activations that a fused op (`_FusedConv2D` and its like) names among its steps."""
 
 # --- What moves elements about, and what counts them.
 
 RESHAPES = _ops("Reshape Squeeze ExpandDims")
 """Ops that give the same elements another shape."""
+REPEATS = _ops("Tile BroadcastTo")
+"""Ops that repeat the elements of a tensor."""
+PADS = _ops("Pad PadV2 MirrorPad")
+"""Ops that put a border around a tensor."""
+POOLS = _ops("AvgPool MaxPool")
+"""Pools over the height and width of images."""
 RESIZES = _ops("ResizeBilinear ResizeBicubic ResizeArea ResizeNearestNeighbor")
-"""Ops that change the resolution of images; all but `ResizeNearestNeighbor` mix pixels."""
+"""Ops that change the resolution of images."""
+SMOOTH_RESIZES = RESIZES - {"ResizeNearestNeighbor"}
+"""Those that mix neighbouring pixels."""
 MEASURES = _ops("Shape ShapeN Size Rank")
 """Ops that read nothing of a tensor but its shape."""

@@ -25,6 +25,7 @@ from typing import (
 import networkx as nx
 
 from graphslim.errors import IRError
+from graphslim.ir.families import NEXT_ITERATIONS
 from graphslim.ir.fixed import FixedDict, FixedList
 from graphslim.ir.node import CONTROL, Attrs, Block, Node, Port
 from graphslim.ir.tensor import Tensor
@@ -416,7 +417,7 @@ def topological(view: nx.MultiDiGraph) -> List[Node]:
         count = sum(
             len(edges)
             for source, edges in view._pred[name].items()
-            if nodes[source]["node"].op not in ("NextIteration", "RefNextIteration")
+            if nodes[source]["node"].op not in NEXT_ITERATIONS
         )
         waiting[name] = count
         if count == 0:
@@ -426,7 +427,7 @@ def topological(view: nx.MultiDiGraph) -> List[Node]:
         name = ready.popleft()
         node = nodes[name]["node"]
         done.append(node)
-        if node.op in ("NextIteration", "RefNextIteration"):
+        if node.op in NEXT_ITERATIONS:
             continue
         for target, edges in view._succ[name].items():
             waiting[target] -= len(edges)

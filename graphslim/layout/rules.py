@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from graphslim.ir import IDENTITIES, DType, Port
-from graphslim.ir.families import BROADCASTING, UNARY
+from graphslim.ir.families import BROADCASTING, LOGICAL, UNARY
 from graphslim.layout.visit import Visit
 from graphslim.layout.walk import TO_NCHW, TO_NHWC, carries, is_vector, kernel
 
-_UNARY = UNARY | {"FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxArgs", "CheckNumericsV2"}
-_LOGICAL = ("LogicalAnd", "LogicalOr")
 
-
-@carries(*sorted(IDENTITIES | _UNARY))
+@carries(
+    *sorted(IDENTITIES | UNARY),
+    *("CheckNumericsV2", "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars"),
+)
 def unary(at: Visit) -> bool:
     """The first input alone has the axes; the others, if any, are scalars."""
     graph = at.layouts.graph
@@ -41,7 +41,7 @@ def identity_n(at: Visit) -> bool:
 @carries(*sorted(BROADCASTING))
 def broadcasting(at: Visit) -> bool:
     """Every operand gets the axes of NHWC, those with fewer axes too."""
-    dtype = DType.bool if at.node.op in _LOGICAL else at.dtype()
+    dtype = DType.bool if at.node.op in LOGICAL else at.dtype()
     dtypes = [dtype] * len(at.inputs)
     if at.node.op == "SelectV2":
         dtypes[0] = DType.bool

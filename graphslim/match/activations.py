@@ -9,23 +9,12 @@ from typing import Any, List, Optional
 
 from graphslim.channels.rules import CHANNEL_RULES
 from graphslim.ir import Node
+from graphslim.ir.families import ACTIVATIONS, FUSED_ACTIVATIONS, QUOTIENTS, SELECTS, SUMS
 from graphslim.match.pattern import Ending, OneOf, Op, Param, Pattern
 
-ADD = ("Add", "AddV2")
+ADD = tuple(sorted(SUMS))
 MUL = ("Mul",)
-DIV = ("RealDiv", "Div")
-ACTIVATIONS = (
-    *("Relu", "Relu6", "Elu", "Selu", "LeakyRelu", "Tanh", "Sigmoid", "Softplus", "Softsign"),
-    "_UnaryOpsComposition",
-)
-"""Activations that are one op."""
-FUSED_ACTIVATIONS = (
-    *("Relu", "Relu6", "Elu", "LeakyRelu", "Tanh", "Sigmoid"),
-    *("GeluExact", "GeluApproximate", "_FusedSwish", "_MklSwish", "_FusedHardSwish"),
-)
-"""What a `_FusedConv2D` and its like may end in."""
-
-
+DIV = tuple(sorted(QUOTIENTS))
 _FUSED = frozenset([op for op in CHANNEL_RULES if op.startswith("_Fused")])
 """Ops that TensorFlow's optimizer makes of several."""
 
@@ -214,7 +203,7 @@ def prelu(x: Pattern) -> Pattern:
         )
     )
     slope = _scaled(OneOf((below, _negated(below))))
-    chosen = Op(("Select", "SelectV2"), (Op(("Greater", "GreaterEqual"), (x, zero)), x, _scaled(x)))
+    chosen = Op(SELECTS, (Op(("Greater", "GreaterEqual"), (x, zero)), x, _scaled(x)))
     return OneOf(
         (
             Op((*ADD, "Sub"), (above, slope), any_order=True),
@@ -237,7 +226,7 @@ def act(x: Pattern) -> Pattern:
     bound = Op(("Maximum", "Minimum"), (x, Param()), any_order=True)
     return OneOf(
         (
-            Op(ACTIVATIONS, (x,)),
+            Op(ACTIVATIONS | {"_UnaryOpsComposition"}, (x,)),
             Ending(x, _ends_activated, _FUSED),
             swish(x),
             prelu(x),

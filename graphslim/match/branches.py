@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Dict, NamedTuple, Optional, Sequence, Set
 
 from graphslim.ir import Graph, Node, Port
-from graphslim.ir.families import ENTERS, SWITCHES
+from graphslim.ir.families import ENTERS, NEXT_ITERATIONS, SWITCHES
 
-_LOOPS = ENTERS | {"NextIteration", "RefNextIteration"}
 _NEAR = 64
 """How many nodes of a branch are looked at: what depends on training is a few nodes long."""
 
@@ -36,7 +35,7 @@ def _nothing(graph: Graph) -> Dict[str, Optional[int]]:
 
 
 def _choose(graph: Graph, inputs: Sequence[Port]) -> Optional[int]:
-    if not inputs or any(graph[port.node].op in _LOOPS for port in inputs):
+    if not inputs or any(graph[port.node].op in ENTERS | NEXT_ITERATIONS for port in inputs):
         return None
     branches = [_look(graph, port) for port in inputs]
     chosen = [index for index, one in enumerate(branches) if not one.trains]

@@ -19,7 +19,6 @@ from graphslim.ops.fused import operands
 
 _SAME_OPS = IDENTITIES | FAKE_QUANTIZERS | {"IdentityN"}
 """Ops that a pattern looks through, beside casts between floating types."""
-_PASSING = _SAME_OPS | SWITCHES | MERGES
 
 _NEAR = 64
 """How many nodes downstream `Matcher.layers_on` looks at, and how many steps a chain may have: far
@@ -386,4 +385,4 @@ _EMPTY = _State({}, {}, {}, ())
 
 def _passes(node: Node) -> bool:
     """Whether a pattern looks through a node."""
-    return node.op in _PASSING or is_float_cast(node)
+    return node.op in _SAME_OPS | SWITCHES | MERGES or is_float_cast(node)

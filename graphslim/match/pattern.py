@@ -22,7 +22,7 @@ from typing import (
 )
 
 from graphslim.errors import GraphslimError, PatternError
-from graphslim.ops.fused import PADDED_CONVOLUTIONS
+from graphslim.ir.families import PADDED_CONVOLUTIONS
 from graphslim.support.importing import definition, place_of
 
 Condition = Callable[[Any, Any], Optional[str]]

@@ -8,16 +8,20 @@ from __future__ import annotations
 from typing import Any, Callable, Optional
 
 from graphslim.ir import Node, Port
-from graphslim.ir.families import BIASES, NORM_INPUTS
+from graphslim.ir.families import (
+    BIASES,
+    MATRIX_PRODUCTS,
+    NORM_INPUTS,
+    PADDED_CONVOLUTIONS,
+    PADS,
+    POOLS,
+    RESHAPES,
+)
 from graphslim.match.activations import ADD, DIV, MUL, act, sigmoid
 from graphslim.match.pattern import Chain, OneOf, Op, Param, Pattern
-from graphslim.ops.fused import PADDED_CONVOLUTIONS
 
 CONV = ("Conv2D", "_FusedConv2D", *PADDED_CONVOLUTIONS)
 DEPTHWISE = ("DepthwiseConv2dNative", "_FusedDepthwiseConv2dNative")
-MATMUL = ("MatMul", "BatchMatMul", "BatchMatMulV2", "BatchMatMulV3", "_FusedMatMul")
-POOLS = ("AvgPool", "MaxPool")
-REDUCTIONS = ("Mean", "Sum", "Max")
 _AFFINE = (*NORM_INPUTS, *sorted(BIASES), *ADD, *MUL, "Sub", *DIV)
 """Ops that `affine_step` may go back by."""
 
@@ -63,7 +67,7 @@ def _one_group_per_channel(matcher: Any, node: Node) -> Optional[str]:
 
 
 def _pad_step(matcher: Any, node: Node) -> Optional[int]:
-    return 0 if node.op in ("Pad", "PadV2", "MirrorPad", "Transpose") else None
+    return 0 if node.op in PADS | {"Transpose"} else None
 
 
 def _transpose_step(matcher: Any, node: Node) -> Optional[int]:
@@ -74,7 +78,8 @@ def dense(x: Pattern, name: Optional[str] = None) -> Pattern:
     """A fully connected layer on a pooled vector: a 1x1 convolution, or a product of matrices."""
     flat = reshaped(x)
     layer = OneOf(
-        (conv(flat, 1, name), Op(MATMUL, (flat, Param()), name=name)), text=name or "a dense layer"
+        (conv(flat, 1, name), Op(MATRIX_PRODUCTS | {"_FusedMatMul"}, (flat, Param()), name=name)),
+        text=name or "a dense layer",
     )
     return Chain(layer, _reshape_step, layer.text)
 
@@ -101,7 +106,7 @@ def norm(x: Pattern) -> Chain:
 
 
 def _reshape_step(matcher: Any, node: Node) -> Optional[int]:
-    if node.op in ("Reshape", "Squeeze", "ExpandDims"):
+    if node.op in RESHAPES:
         return 0
     if node.op in ("Transpose", "StridedSlice"):
         # On a pooled vector, [N,1,1,C], they only move or drop the axes of size 1.
@@ -144,7 +149,9 @@ def _is_global(matcher: Any, node: Node) -> Optional[str]:
 
 def global_pool(x: Pattern, name: Optional[str] = None) -> Pattern:
     """A reduction over all of space, scaled or not."""
-    return norm(Op((*POOLS, *REDUCTIONS), (x,), (_is_global,), name, text=name or "a global pool"))
+    return norm(
+        Op(POOLS | {"Mean", "Sum", "Max"}, (x,), (_is_global,), name, text=name or "a global pool")
+    )
 
 
 # ------------------------------------------------------------------ blocks that are parts of others

@@ -19,19 +19,16 @@ import numpy as np
 from graphslim.channels.groups import analyse
 from graphslim.errors import VerifyError
 from graphslim.ir import Graph, Node, Port
-from graphslim.ir.families import IDENTITIES, QUOTIENTS, RESHAPES, RESIZES
+from graphslim.ir.families import IDENTITIES, QUOTIENTS, RESHAPES, RESIZES, SMOOTH_RESIZES
 
 # --- What an output decides.
 
 CLASSES, PROBABILITIES, MASK = "classes", "probabilities", "mask"
 """Kinds of decisions."""
-_CHOICES = frozenset((("ArgMax", 0), ("ArgMin", 0), ("TopKV2", 1), ("TopK", 1)))
-"""Outputs of ops that are the positions of the best of what the op reads first."""
+_CHOICES = {"ArgMax": 0, "ArgMin": 0, "TopKV2": 1, "TopK": 1}
+"""By op, the output that is the positions of the best of what the op reads first."""
 _MOVES = RESHAPES | {"Transpose", "StridedSlice", "Slice"}
 """Ops that move decisions about, or drop some, and change none."""
-_SAME = IDENTITIES | {"Cast", "EnsureShape", "ResizeNearestNeighbor"}
-_MIXES = RESIZES - {"ResizeNearestNeighbor"}
-"""Ops that mix neighbouring pixels: probabilities give probabilities again, classes nonsense."""
 
 
 class Decision(NamedTuple):
@@ -71,8 +68,9 @@ def decision_of(graph: Graph, output: Port) -> Optional[Decision]:
     while True:
         node = graph[port.node]
         inputs = graph.data_inputs(node)
-        if (node.op, port.port) in _CHOICES:
-            if any(move.op in _MIXES for move in moves):
+        if _CHOICES.get(node.op) == port.port:
+            # A mix of probabilities is a probability, a mix of the numbers of classes is nonsense.
+            if any(move.op in SMOOTH_RESIZES for move in moves):
                 return None
             return Decision(CLASSES, source=inputs[0] if inputs else None)
         if node.op == "Sigmoid":
@@ -80,7 +78,8 @@ def decision_of(graph: Graph, output: Port) -> Optional[Decision]:
         if _is_softmax(graph, node):
             axis = _axis_behind(graph, Port(node.name), moves)
             return None if axis is None else Decision(PROBABILITIES, axis)
-        if not inputs or port.port or node.op not in _SAME | _MOVES | _MIXES:
+        goes_on = node.op in _MOVES | IDENTITIES | RESIZES | {"Cast", "EnsureShape"}
+        if not inputs or port.port or not goes_on:
             return None
         moves.append(node)
         port = inputs[0]

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphslim.checkpoint import Trained
 from graphslim.ir import Graph, Tensor
-from graphslim.ir.families import VARIABLES
+from graphslim.ir.families import PLAIN_ASSIGNMENTS, VARIABLES
 from graphslim.method.dictionaries import Filters
 from graphslim.method.scopes import Scope
 from graphslim.plans import DEAD_BELOW
@@ -83,7 +83,7 @@ def _sized(whole: Graph, variable: str) -> List[str]:
     shape = whole[variable].attrs["shape"].dims
     sized, waiting, seen = [variable], [], {variable}
     for use in whole.uses_of(variable):
-        if whole[use.node].op in ("Assign", "AssignVariableOp"):
+        if whole[use.node].op in PLAIN_ASSIGNMENTS:
             waiting.append(whole.data_inputs(use.node)[1].node)
             break  # the first is the initialiser, the others restore
     while waiting:

@@ -67,14 +67,12 @@ _OTHERWISE: Dict[str, Function] = {
     "LogicalAnd": np.multiply,
     "LogicalOr": np.maximum,
 }
-_UNKNOWN = (
+ELEMENTWISE = (
+    *(*_SMOOTH, *_QUOTIENTS, *_COMPARISONS, *_DECIDED),
+    # Of these only the shape is known.
     *("BitwiseAnd", "BitwiseOr", "BitwiseXor", "LeftShift", "RightShift"),
     *("ApproximateEqual", "NextAfter", "Complex", "Polygamma", "Zeta", "Igamma", "Igammac"),
     *("Betainc", "AccumulateNV2"),
-)
-"""Ops of which only the shape is known."""
-ELEMENTWISE = (
-    *(*_SMOOTH, *_QUOTIENTS, *_COMPARISONS, *_DECIDED, *_UNKNOWN),
     *("Div", "AddN", "SelectV2", "ClipByValue"),
 )
 """Ops that broadcast their operands."""
@@ -338,16 +336,17 @@ STEPS: Dict[str, Function] = {
     "IsFinite": _where_known(np.isfinite),
 }
 """Functions that jump."""
-_UNKNOWN_UNARY = (
+
+
+@channel_rule(
+    *(*SMOOTH, *STEPS, *_CONSTANT),
+    # Of these only the shape is known.
     *("Bucketize", "Invert", "PopulationCount", "Digamma", "Erfinv", "Ndtri", "CheckNumericsV2"),
     *("BesselI0", "BesselI1", "BesselI0e", "BesselI1e", "BesselJ0", "BesselJ1", "BesselK0"),
     *("BesselK1", "BesselK0e", "BesselK1e", "BesselY0", "BesselY1", "Dawsn", "Expint", "Spence"),
     *("FresnelCos", "FresnelSin", "Real", "Imag", "Conj", "Angle", "ComplexAbs"),
+    *("LeakyRelu", "_UnaryOpsComposition"),
 )
-"""Ops of which only the shape is known."""
-
-
-@channel_rule(*SMOOTH, *STEPS, *_CONSTANT, *_UNKNOWN_UNARY, "LeakyRelu", "_UnaryOpsComposition")
 def unary(op: OpVisit) -> Fact:
     """Keeps shape and channels."""
     return op[0].without_value()

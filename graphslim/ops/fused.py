@@ -11,7 +11,7 @@ from graphslim.channels.facts import UNKNOWN, Fact, channel_axis
 from graphslim.channels.rules import VALUE_RULES, ValueVisit, channel_rule, cost_rule, value_rule
 from graphslim.channels.visit import OpVisit
 from graphslim.ir import Attrs, Node
-from graphslim.ir.families import NormInputs
+from graphslim.ir.families import FUSED_ACTIVATIONS, PADDED_CONVOLUTIONS, NormInputs
 from graphslim.ops.conv import (
     convolution,
     convolution_cost,
@@ -27,11 +27,8 @@ from graphslim.ops.norm import normalised
 from graphslim.ops.numeric import on_axis
 from graphslim.ops.pool import even_map, resized
 
-PADDED_CONVOLUTIONS = ("FusedPadConv2D", "FusedResizeAndPadConv2D")
-"""Their inputs are the data, the size (of the second), the amounts of padding and the filter."""
 
-
-@channel_rule(*PADDED_CONVOLUTIONS)
+@channel_rule(*sorted(PADDED_CONVOLUTIONS))
 def padded_convolution(op: OpVisit) -> Any:
     """The rules of its steps; the padding mirrors what is there, as in a MirrorPad."""
     filters = len(op) - 1
@@ -39,7 +36,7 @@ def padded_convolution(op: OpVisit) -> Any:
     return convolution(op.part([mirrored(op, data, filters - 1), op[filters]], [0, filters]))
 
 
-@value_rule(*PADDED_CONVOLUTIONS)
+@value_rule(*sorted(PADDED_CONVOLUTIONS))
 def padded_convolution_value(op: ValueVisit) -> Any:
     """What the steps make of a map that is the same everywhere."""
     filters = len(op) - 1
@@ -49,7 +46,7 @@ def padded_convolution_value(op: ValueVisit) -> Any:
     return convolution_value(ValueVisit(op.node, values, facts, op.outs, op.zero_below))
 
 
-@cost_rule(*PADDED_CONVOLUTIONS)
+@cost_rule(*sorted(PADDED_CONVOLUTIONS))
 def padded_convolution_cost(
     node: Node, facts: Sequence[Fact], outs: Sequence[Fact]
 ) -> Optional[int]:
@@ -68,9 +65,6 @@ _TAKES = {"BiasAdd": 1, "FusedBatchNorm": 4, "Add": 1, "Mul": 1}
 """How many of the further inputs a step takes; activations take none."""
 _OWN_OFFSETS = {"BiasAdd": (2, 1.0), "FusedBatchNorm": (NormInputs(2, 3, 4, 5).mean, -1.0)}
 """By the first step, the input that shifts the sums and the sign with which it does."""
-_ACTIVATIONS = frozenset(
-    ("Relu", "Relu6", "Elu", "LeakyRelu", "GeluExact", "GeluApproximate", "Tanh", "Sigmoid")
-)
 _KERNELS = {
     "_FusedConv2D": (convolution, convolution_value, convolution_cost),
     "_FusedDepthwiseConv2dNative": (depthwise, depthwise_value, depthwise_cost),
@@ -88,7 +82,7 @@ def steps_of(node: Node, inputs: int) -> Optional[List[Tuple[str, Sequence[int]]
     at = 2
     for text in node.attrs.get("fused_ops", []):
         name = text.decode("utf-8", "replace")
-        if name not in _TAKES and name not in _ACTIVATIONS:
+        if name not in _TAKES and name not in FUSED_ACTIVATIONS:
             return None
         taken = range(at, at + _TAKES.get(name, 0))
         steps.append((name, taken))
@@ -163,9 +157,11 @@ def _step(
 
 
 def activated(op: ValueVisit, name: str, value: np.ndarray) -> Any:
-    """What a fused activation makes of a value."""
+    """What a fused activation makes of a value; None for those of the CPU library alone."""
     if name.startswith("Gelu"):
         return _gelu(value, name == "GeluApproximate")
+    if name not in VALUE_RULES:
+        return None
     attrs = {"alpha": op.node.attrs.get("leakyrelu_alpha", 0.2)} if name == "LeakyRelu" else {}
     alone = Node(op.node.name, name, Attrs(attrs))
     return VALUE_RULES[name](ValueVisit(alone, [value], op.outs, op.outs, op.zero_below))

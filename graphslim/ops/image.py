@@ -13,10 +13,6 @@ from graphslim.channels.visit import OpVisit
 from graphslim.ops.conv import slid, window
 from graphslim.ops.pool import even_map, stated_sizes
 
-_COLOURS = ("AdjustHue", "AdjustSaturation", "RGBToHSV", "HSVToRGB")
-_DRAWN = ("DrawBoundingBoxes", "DrawBoundingBoxesV2")
-_WARPS = ("ImageProjectiveTransformV2", "ImageProjectiveTransformV3")
-
 
 @channel_rule("CropAndResize")
 def crop_and_resize(op: OpVisit) -> Fact:
@@ -68,7 +64,7 @@ def patches_value(op: ValueVisit) -> Any:
     return np.tile(value, taps) if value.size > 1 else value
 
 
-@channel_rule("ScaleAndTranslate", *_WARPS)
+@channel_rule("ScaleAndTranslate", "ImageProjectiveTransformV2", "ImageProjectiveTransformV3")
 def warped(op: OpVisit) -> Fact:
     """Every channel of an image is moved alike."""
     size = 1 if op.node.op == "ScaleAndTranslate" else 2
@@ -102,7 +98,10 @@ def contrast_value(op: ValueVisit) -> Any:
     return value if even else None
 
 
-@channel_rule(*_COLOURS, *_DRAWN)
+@channel_rule(
+    *("AdjustHue", "AdjustSaturation", "RGBToHSV", "HSVToRGB"),
+    *("DrawBoundingBoxes", "DrawBoundingBoxesV2"),
+)
 def colours(op: OpVisit) -> Fact:
     """Mixes the channels, which are colours."""
     for ids in op[0].ids[-1:]:

@@ -10,6 +10,7 @@ from graphslim.channels.facts import UNKNOWN, Fact, fact, integers, laid_out
 from graphslim.channels.reasons import AcrossChannels, OpenSize
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
+from graphslim.ir.families import DIVISIONS, QUOTIENTS, RECIPROCALS, REPEATS, RESHAPES, SUMS
 from graphslim.ops.numeric import settled
 
 _REDUCTIONS: Dict[str, Callable[..., np.ndarray]] = {
@@ -24,13 +25,6 @@ _REDUCTIONS: Dict[str, Callable[..., np.ndarray]] = {
         np.sum(np.square(value), axis=axis, keepdims=keepdims)
     ),
 }
-
-_DIVISIONS = frozenset(("RealDiv", "Div", "DivNoNan"))
-_RECIPROCALS = frozenset(("Reciprocal", "Inv", "Rsqrt"))
-_ON_THE_WAY = frozenset(
-    ("Sqrt", "Add", "AddV2", "Maximum", "Reshape", "Squeeze", "ExpandDims", "BroadcastTo", "Tile")
-)
-"""What may stand between a sum and where something is divided by it."""
 
 
 @channel_rule(*_REDUCTIONS)
@@ -73,7 +67,7 @@ def _normalises(op: OpVisit) -> Optional[str]:
         return AcrossChannels("it is normalised over channels (layer norm)")
     if kind in ("Mean", "Sum") and before == "SquaredDifference":
         return AcrossChannels("it is normalised over channels (layer norm)")
-    if kind == "Max" and "Sub" in meets or kind == "Sum" and meets & {"RealDiv", "Div"}:
+    if kind == "Max" and "Sub" in meets or kind == "Sum" and meets & QUOTIENTS:
         return AcrossChannels("it is divided by a sum over channels (softmax)")
     if before in ("Square", "Mul", "Pow") and kind in ("Mean", "Sum"):
         onward = {later.op for node in readers for later in (node, *op.readers(node))}
@@ -91,9 +85,10 @@ def _is_divisor(op: OpVisit) -> bool:
         node = waiting.pop()
         for reader in op.readers(node):
             sources = [port.node for port in op.sources(reader)]
-            if reader.op in _RECIPROCALS or (reader.op in _DIVISIONS and node.name in sources[1:]):
+            if reader.op in RECIPROCALS or (reader.op in DIVISIONS and node.name in sources[1:]):
                 return True
-            if reader.op in _ON_THE_WAY and reader.name not in seen:
+            on_the_way = reader.op in SUMS | RESHAPES | REPEATS | {"Sqrt", "Maximum"}
+            if on_the_way and reader.name not in seen:
                 seen.add(reader.name)
                 waiting.append(reader)
     return False

@@ -156,15 +156,13 @@ def rank_value(op: ValueVisit) -> Any:
     return None if rank is None else np.array(float(rank))
 
 
-_RANDOM = (
+@channel_rule(
+    "Fill",
     *("RandomUniform", "RandomStandardNormal", "TruncatedNormal", "RandomUniformInt"),
     *("StatelessRandomUniform", "StatelessRandomNormal", "StatelessTruncatedNormal"),
     *("StatelessRandomUniformV2", "StatelessRandomNormalV2", "StatelessTruncatedNormalV2"),
     *("StatelessRandomUniformInt", "StatelessRandomUniformIntV2"),
 )
-
-
-@channel_rule("Fill", *_RANDOM)
 def filled(op: OpVisit) -> Fact:
     """Numbers of the shape count the channels that they make."""
     op.pin_inputs(1, "random numbers are drawn by it")

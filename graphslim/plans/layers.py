@@ -17,14 +17,11 @@ import numpy as np
 from graphslim.channels.groups import Channels
 from graphslim.channels.rules import COST_RULES
 from graphslim.errors import PlanError
-from graphslim.ir import IDENTITIES, Graph, Node, Port
-from graphslim.ir.families import MEASURES
+from graphslim.ir import Graph, Node, Port
+from graphslim.ir.families import CARRIERS, MEASURES
 from graphslim.ir.query import needed
 from graphslim.plans.plan import Layer, Plan
 from graphslim.support.text import plural
-
-_CARRIES = {*IDENTITIES, "Cast", "Dequantize", "Enter"}
-"""Ops behind which weights have the axes that they had before."""
 
 _MOST = 16
 """How many nearest layers are looked at: along residual sums and dense connections there are ever
@@ -142,7 +139,7 @@ def _weights_of(graph: Graph, channels: Channels, node: Node) -> Optional[_Weigh
     constants = []
     for port in graph.data_inputs(node):
         source = graph[port.node]
-        while source.op in _CARRIES and graph.data_inputs(source):
+        while source.op in CARRIERS | {"Cast", "Dequantize"} and graph.data_inputs(source):
             source = graph[graph.data_inputs(source)[0].node]
         if source.op == "Const" and source.attrs["value"].dtype.name not in ("int32", "int64"):
             shape = tuple(source.attrs["value"].shape)
