@@ -31,7 +31,12 @@ _TOKEN = re.compile(
 
 
 def to_text(graph: Graph, skip: Iterable[str] = ("_output_shapes",)) -> str:
-    """A graph as text, in the order of its nodes, without the attributes in `skip`."""
+    """A graph as text, in the order of its nodes, without the attributes in `skip`.
+
+    `from_text` says what it looks like. Of a constant of more than 16 elements only a digest is
+    printed, `float32[8,3]{#1a2b3c4d}`, so that the text of such a graph can be compared with
+    another, but not be read back.
+    """
     hidden = set(skip)
     lines = []
     for node in graph:
@@ -47,10 +52,39 @@ def to_text(graph: Graph, skip: Iterable[str] = ("_output_shapes",)) -> str:
 
 
 def from_text(text: str, name: str = "text") -> Graph:
-    """A graph from text; inputs and outputs that are not named are inferred.
+    """A graph from text.
+
+    A line is a node, `name = Op(inputs) key=value key=value`, or names an input or output of the
+    graph; `#` begins a comment:
+
+        x = Placeholder() dtype=float32 shape=<1,8,8,4>
+        w = Const() dtype=float32 value=float32[3,3,4,16]{random 7}
+        c = Conv2D(x, w) T=float32 data_format="NHWC" padding="SAME" strides=[1,1,1,1]
+        y = Relu(c, ^c) T=float32
+        output y
+
+    An input is `node`, `node:1` for a further output of it, or `^node` for a control edge. Without
+    such lines, each Placeholder is an input, and what nobody reads is an output. No attribute is
+    filled in: what TensorFlow needs, such as `T`, has to be there for a graph that is to run.
+
+    A value is one of these:
+
+    - a number, `true`, `false`, `"text"`, or a list of values, `[1,2,2,1]`;
+    - an element type, `float32`;
+    - a shape in angle brackets: `<1,?,3>` with `?` for an open size, `<>` for a scalar, `<*>` for
+      an open rank;
+    - a tensor, its element type and shape before its numbers, row by row: `int32[2]{1 2}`,
+      `float32[8]{0}` with one number for all, `float32[3,3,4,8]{random 7}` with numbers drawn from
+      a normal distribution (standard deviation 0.5) by that seed;
+    - a function of the graph's library, `@name`.
+
+    Args:
+        text: the lines.
+        name: of the graph, for messages.
 
     Raises:
-        IRError: a line that cannot be read, or an edge to nowhere.
+        IRError: a line that cannot be read, an edge to nowhere, or the digest by which `to_text`
+            abbreviates a constant of more than 16 elements.
     """
     graph = Graph(name)
     nodes: List[Tuple[Node, List[Port]]] = []
@@ -154,7 +188,11 @@ def _read_attrs(text: str, where: str) -> Attrs:
             continue
         match = _TOKEN.match(text, at)
         if match is None:
-            raise IRError(f"cannot be read from {text[at:]!r} on", where)
+            raise IRError(
+                f"cannot be read from {text[at:]!r} on",
+                where,
+                'a value is 1, true, "text", float32, <1,?,3> (a shape), [1,2] or int32[2]{1 2}',
+            )
         tokens.append((match.lastgroup or "", match.group()))
         at = match.end()
     values = {}
@@ -164,6 +202,8 @@ def _read_attrs(text: str, where: str) -> Attrs:
         key = tokens[0][1]
         del tokens[:2]
         values[key] = _read(tokens, where)
+        if key == "shape" and not isinstance(values[key], Shape):
+            raise IRError("the attribute shape is no shape", where, "write shape=<1,?,3>")
     return Attrs(values)
 
 
@@ -212,7 +252,12 @@ def _read_tensor(text: str, where: str) -> Tensor:
     shape = tuple([int(part) for part in match[2].split(",") if part.strip()])
     words = match[3].split()
     if words and words[0].startswith("#"):
-        raise IRError("a digest cannot be read back", where)
+        raise IRError(
+            f"{text} abbreviates a constant of more than {_SHOWN} elements by a digest, which "
+            "cannot be read back",
+            where,
+            "write its numbers, {0} for all of them, or {random 7}; or load the graph from a file",
+        )
     if (
         words
         and words[0] == "random"
