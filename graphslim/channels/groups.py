@@ -16,7 +16,7 @@ from graphslim.channels.joints import first_pins, resolved
 from graphslim.channels.walk import ParamAxis, Walk
 from graphslim.ir import Graph, Port, Use
 from graphslim.ir.query import behind
-from graphslim.support.garbage import pause_gc as held_back
+from graphslim.support.garbage import pause_gc
 from graphslim.support.plugins import load_plugins
 
 ROLES = ("follower", "consumer", "producer", "shape", "index")
@@ -305,7 +305,7 @@ class Channels(Labels):
         return bindings
 
 
-@held_back()
+@pause_gc()
 def analyse(graph: Graph) -> Channels:
     """The channels of a graph, kept until it changes or a rule of an op is registered.
 

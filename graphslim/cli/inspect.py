@@ -21,7 +21,7 @@ from graphslim.ir.families import TRUTH_VALUED
 from graphslim.match import PATTERNS, Matcher
 from graphslim.plans import open_input, plan_dead, why_not
 from graphslim.report.data import remedy
-from graphslim.support.garbage import pause_gc as held_back
+from graphslim.support.garbage import pause_gc
 from graphslim.support.text import exact, plural
 
 
@@ -65,7 +65,7 @@ def inspect(
     return console.OK
 
 
-@held_back()
+@pause_gc()
 def inspection(graph: Graph) -> Dict[str, Any]:
     """What `inspect --json` prints; the blocks must have been found."""
     channels, total = analyse(graph), cost(graph)
