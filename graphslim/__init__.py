@@ -38,7 +38,7 @@ from graphslim.ir import (
 )
 from graphslim.ir.query import bypass, remove_unread
 from graphslim.ir.query import needed as needed_nodes
-from graphslim.layout import to_nhwc
+from graphslim.layout import LayoutVisit, layout_rule, to_nhwc
 from graphslim.match import Match, Matcher
 from graphslim.measure.images import Images
 from graphslim.measure.samples import Samples
@@ -100,6 +100,7 @@ __all__ = [
     "Group",
     "GroupSettings",
     "Images",
+    "LayoutVisit",
     "Match",
     "Matcher",
     "Node",
@@ -138,6 +139,7 @@ __all__ = [
     "families",
     "find_blocks",
     "fold_conditionals",
+    "layout_rule",
     "load",
     "needed_nodes",
     "open_checkpoint",

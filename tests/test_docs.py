@@ -16,6 +16,7 @@ import graphslim.pattern
 from graphslim.channels import rules
 from graphslim.cli import cli
 from graphslim.criteria import registry as criteria_registry
+from graphslim.layout.walk import CARRIES
 from graphslim.match import PATTERNS
 from graphslim.pipeline import registry
 
@@ -51,7 +52,7 @@ def test_commands_exist_with_their_options(page: Path) -> None:
 @pytest.fixture
 def rules_forgotten() -> Iterator[None]:
     """Takes back what is registered of ops; in place, since every module has the tables."""
-    tables = (rules.CHANNEL_RULES, rules.VALUE_RULES, rules.COST_RULES)
+    tables = (rules.CHANNEL_RULES, rules.VALUE_RULES, rules.COST_RULES, CARRIES)
     before = [dict(table) for table in tables]
     yield
     for table, kept in zip(tables, before):

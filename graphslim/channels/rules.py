@@ -86,7 +86,7 @@ def channel_rule(*ops: str, replace: bool = False) -> Callable[[ChannelRule], Ch
     Raises:
         AnalysisError: an op has a rule already and `replace` is not given.
     """
-    return _registering(CHANNEL_RULES, "channel", ops, replace)
+    return registering(CHANNEL_RULES, "channel", ops, replace)
 
 
 def value_rule(
@@ -103,7 +103,7 @@ def value_rule(
     Raises:
         AnalysisError: an op has a rule already and `replace` is not given.
     """
-    register = _registering(VALUE_RULES, "value", ops, replace)
+    register = registering(VALUE_RULES, "value", ops, replace)
 
     def registered(function: ValueRule) -> ValueRule:
         register(function)
@@ -124,10 +124,10 @@ def cost_rule(*ops: str, replace: bool = False) -> Callable[[CostRule], CostRule
     Raises:
         AnalysisError: an op has a rule already and `replace` is not given.
     """
-    return _registering(COST_RULES, "cost", ops, replace)
+    return registering(COST_RULES, "cost", ops, replace)
 
 
-def _registering(
+def registering(
     table: Dict[str, Rule], kind: str, ops: Sequence[str], replace: bool
 ) -> Callable[[Rule], Rule]:
     """The decorator that puts a rule into a table, for all of some ops or for none of them."""

@@ -6,15 +6,15 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from graphslim.ir import IDENTITIES, DType, Port
 from graphslim.ir.families import BROADCASTING, LOGICAL, UNARY
-from graphslim.layout.visit import Visit
-from graphslim.layout.walk import TO_NCHW, TO_NHWC, carries, is_vector, kernel
+from graphslim.layout.visit import LayoutVisit
+from graphslim.layout.walk import TO_NCHW, TO_NHWC, is_vector, kernel, layout_rule
 
 
-@carries(
+@layout_rule(
     *sorted(IDENTITIES | UNARY),
     *("CheckNumericsV2", "FakeQuantWithMinMaxArgs", "FakeQuantWithMinMaxVars"),
 )
-def unary(at: Visit) -> bool:
+def unary(at: LayoutVisit) -> bool:
     """The first input alone has the axes; the others, if any, are scalars."""
     graph = at.layouts.graph
     if at.node.name in at.layouts.ends and not graph.uses_of(at.node):
@@ -26,8 +26,8 @@ def unary(at: Visit) -> bool:
     return True
 
 
-@carries("IdentityN")
-def identity_n(at: Visit) -> bool:
+@layout_rule("IdentityN")
+def identity_n(at: LayoutVisit) -> bool:
     """Each tensor on its own."""
     if not at.can_split():
         return False
@@ -38,8 +38,8 @@ def identity_n(at: Visit) -> bool:
     return True
 
 
-@carries(*sorted(BROADCASTING))
-def broadcasting(at: Visit) -> bool:
+@layout_rule(*sorted(BROADCASTING))
+def broadcasting(at: LayoutVisit) -> bool:
     """Every operand gets the axes of NHWC, those with fewer axes too."""
     dtype = DType.bool if at.node.op in LOGICAL else at.dtype()
     dtypes = [dtype] * len(at.inputs)
@@ -48,15 +48,15 @@ def broadcasting(at: Visit) -> bool:
     return _align(at, range(len(at.inputs)), dtypes)
 
 
-@carries("Select")
-def select(at: Visit) -> bool:
+@layout_rule("Select")
+def select(at: LayoutVisit) -> bool:
     """A condition of one axis chooses along the batch, whose place does not change."""
     if at.rank(0) in (0, 1):
         return _align(at, (1, 2), [at.dtype()] * 3)
     return _align(at, (0, 1, 2), [DType.bool, at.dtype(), at.dtype()])
 
 
-def _align(at: Visit, indices: Sequence[int], dtypes: Sequence[DType]) -> bool:
+def _align(at: LayoutVisit, indices: Sequence[int], dtypes: Sequence[DType]) -> bool:
     wide = [index for index in indices if at.rank(index) == 4]
     small = [index for index in indices if index not in wide]
     if not at.pays(wide):
@@ -73,12 +73,12 @@ def _align(at: Visit, indices: Sequence[int], dtypes: Sequence[DType]) -> bool:
     return True
 
 
-def _is_scalar(at: Visit, index: int) -> bool:
+def _is_scalar(at: LayoutVisit, index: int) -> bool:
     shape = at.shape(index)
     return shape is not None and len(shape) <= 4 and all(size == 1 for size in shape)
 
 
-def _can_expand(at: Visit, index: int) -> bool:
+def _can_expand(at: LayoutVisit, index: int) -> bool:
     """Whether an operand of fewer axes is a constant, or computed from some as a vector."""
     port, shape = at.inputs[index], at.shape(index)
     if shape is None or len(shape) > 3 or None in shape:
@@ -88,7 +88,7 @@ def _can_expand(at: Visit, index: int) -> bool:
     return port.node in at.layouts.fixed and is_vector((1, *shape))
 
 
-def _expanded(at: Visit, index: int, dtype: DType) -> Port:
+def _expanded(at: LayoutVisit, index: int, dtype: DType) -> Port:
     layouts, port = at.layouts, at.inputs[index]
     if layouts.constant(port) is not None:
         constant: Port = layouts.copied(port, TO_NHWC)
@@ -100,8 +100,8 @@ def _expanded(at: Visit, index: int, dtype: DType) -> Port:
     return reshaped
 
 
-@carries("Mean", "Sum", "Max", "Min", "Prod", "Any", "All")
-def reduction(at: Visit) -> bool:
+@layout_rule("Mean", "Sum", "Max", "Min", "Prod", "Any", "All")
+def reduction(at: LayoutVisit) -> bool:
     """Names other axes; where they are dropped, those that stay have to keep their order."""
     axes, keep = at.axes(1), bool(at.node.attrs.get("keep_dims"))
     if axes is None or not (keep or _rest_in_order(axes)):
@@ -113,8 +113,8 @@ def reduction(at: Visit) -> bool:
     return True
 
 
-@carries("ArgMax", "ArgMin")
-def arg_extreme(at: Visit) -> bool:
+@layout_rule("ArgMax", "ArgMin")
+def arg_extreme(at: LayoutVisit) -> bool:
     """Drops the axis that it searches."""
     axes = at.axes(1)
     if axes is None or len(axes) != 1 or not _rest_in_order(axes):
@@ -128,13 +128,13 @@ def _rest_in_order(axes: List[int]) -> bool:
     return kept_order([axis for axis in range(4) if axis not in axes])
 
 
-def _like(at: Visit, index: int, numbers: List[int]) -> object:
+def _like(at: LayoutVisit, index: int, numbers: List[int]) -> object:
     """Numbers as a scalar where the input is one."""
     return numbers[0] if at.rank(index) == 0 else numbers
 
 
-@carries("Squeeze")
-def squeeze(at: Visit) -> bool:
+@layout_rule("Squeeze")
+def squeeze(at: LayoutVisit) -> bool:
     """Drops axes of size 1: those named, or all."""
     named = [axis % 4 for axis in at.node.ints("squeeze_dims")]
     shape: Optional[Sequence[Optional[int]]] = at.shape(0)
@@ -156,7 +156,7 @@ def squeeze(at: Visit) -> bool:
 # --- Layout rules of ops with a `data_format`: convolutions, pools, batch norm, bias.
 
 
-def reformat(at: Visit) -> None:
+def reformat(at: LayoutVisit) -> None:
     """Rewrites the attributes that list a number per axis, and the format itself."""
     for key in ("strides", "dilations", "ksize"):
         numbers = at.node.ints(key)
@@ -171,7 +171,7 @@ def reformat(at: Visit) -> None:
 @kernel("Conv2D", "DepthwiseConv2dNative", "MaxPool", "AvgPool", "BiasAdd")
 @kernel("DepthToSpace", "SpaceToDepth")
 @kernel("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
-def one_tensor(at: Visit) -> None:
+def one_tensor(at: LayoutVisit) -> None:
     """The first input and the first output are the tensors; weights have the same form in both.
 
     DepthToSpace and SpaceToDepth order the channels of both formats alike.
@@ -182,7 +182,7 @@ def one_tensor(at: Visit) -> None:
 
 
 @kernel("_FusedConv2D", "_FusedDepthwiseConv2dNative", "_FusedBatchNormEx")
-def fused(at: Visit) -> None:
+def fused(at: LayoutVisit) -> None:
     """As above, and a summand among the arguments is turned as well."""
     reformat(at)
     for index in range(len(at.inputs)):
@@ -192,7 +192,7 @@ def fused(at: Visit) -> None:
 
 
 @kernel("MaxPoolV2")
-def pool_with_inputs(at: Visit) -> None:
+def pool_with_inputs(at: LayoutVisit) -> None:
     """Window and strides are inputs."""
     reformat(at)
     at.turn(0)
@@ -202,7 +202,7 @@ def pool_with_inputs(at: Visit) -> None:
 
 
 @kernel("Conv2DBackpropInput")
-def transposed_conv(at: Visit) -> None:
+def transposed_conv(at: LayoutVisit) -> None:
     """`input_sizes` lists all four sizes of the output, or height and width alone."""
     reformat(at)
     sizes = at.layouts.facts.fact(at.inputs[0])
@@ -221,8 +221,8 @@ def kept_order(axes: List[int]) -> bool:
 # --- Layout rules of ops that move elements: joins, cuts, padding, transposes, branches.
 
 
-@carries("Transpose")
-def transpose(at: Visit) -> bool:
+@layout_rule("Transpose")
+def transpose(at: LayoutVisit) -> bool:
     """Cancels with the change of layout, is merged with it, or tells of a tensor in NHWC."""
     order = at.ints(1)
     if order is None or len(order) != 4 or sorted([axis % 4 for axis in order]) != [0, 1, 2, 3]:
@@ -244,8 +244,8 @@ def transpose(at: Visit) -> bool:
     return True
 
 
-@carries("ConcatV2", "Concat")
-def concat(at: Visit) -> bool:
+@layout_rule("ConcatV2", "Concat")
+def concat(at: LayoutVisit) -> bool:
     """Joins along another axis."""
     where = 0 if at.node.op == "Concat" else len(at.inputs) - 1
     parts = [index for index in range(len(at.inputs)) if index != where]
@@ -259,8 +259,8 @@ def concat(at: Visit) -> bool:
     return True
 
 
-@carries("Split", "SplitV")
-def split(at: Visit) -> bool:
+@layout_rule("Split", "SplitV")
+def split(at: LayoutVisit) -> bool:
     """Cuts along another axis; the axis is the first input of a Split, the last of a SplitV."""
     data, where = (1, 0) if at.node.op == "Split" else (0, 2)
     axes = at.axes(where)
@@ -282,8 +282,8 @@ _PER_AXIS: Dict[str, Tuple[Tuple[int, ...], str]] = {
 """Inputs that list something per axis, and the attribute that names their type."""
 
 
-@carries(*_PER_AXIS)
-def per_axis(at: Visit) -> bool:
+@layout_rule(*_PER_AXIS)
+def per_axis(at: LayoutVisit) -> bool:
     """What is listed per axis is listed in another order."""
     if not at.is_turned(0):
         return False
@@ -295,8 +295,8 @@ def per_axis(at: Visit) -> bool:
     return True
 
 
-@carries("GatherV2")
-def gather(at: Visit) -> bool:
+@layout_rule("GatherV2")
+def gather(at: LayoutVisit) -> bool:
     """Picks along another axis, by a vector."""
     axes = at.axes(2)
     vector = at.rank(1) == 1 and not at.node.attrs.get("batch_dims", 0)
@@ -308,8 +308,8 @@ def gather(at: Visit) -> bool:
     return True
 
 
-@carries("StridedSlice")
-def strided_slice(at: Visit) -> bool:
+@layout_rule("StridedSlice")
+def strided_slice(at: LayoutVisit) -> bool:
     """Cuts other axes, if all bounds are constant and no axis is new."""
     cuts = _cuts(at) if at.is_turned(0) else None
     if cuts is None:
@@ -329,7 +329,7 @@ def strided_slice(at: Visit) -> bool:
     return True
 
 
-def _cuts(at: Visit) -> Optional[List[Tuple[Any, ...]]]:
+def _cuts(at: LayoutVisit) -> Optional[List[Tuple[Any, ...]]]:
     """Per axis of four: begin, end, stride, and whether begin, end are open, the axis shrinks."""
     masks = {
         key: int(at.node.attrs.get(f"{key}_mask", 0))
@@ -351,8 +351,8 @@ def _cuts(at: Visit) -> Optional[List[Tuple[Any, ...]]]:
     return cuts if len(cuts) == 4 else None
 
 
-@carries("SpaceToBatchND", "BatchToSpaceND")
-def space_and_batch(at: Visit) -> bool:
+@layout_rule("SpaceToBatchND", "BatchToSpaceND")
+def space_and_batch(at: LayoutVisit) -> bool:
     """In NCHW the channel axis is listed first, with a block of 1; NHWC does without it."""
     blocks, edges = at.ints(1), at.ints(2)
     if not at.is_turned(0) or blocks is None or edges is None or len(blocks) != 3:
@@ -367,8 +367,8 @@ def space_and_batch(at: Visit) -> bool:
     return True
 
 
-@carries("Reshape")
-def reshape(at: Visit) -> bool:
+@layout_rule("Reshape")
+def reshape(at: LayoutVisit) -> bool:
     """A vector per example is the same sequence in both layouts."""
     shape = at.shape(0)
     if not at.is_turned(0) or shape is None or not is_vector(shape):
@@ -377,23 +377,23 @@ def reshape(at: Visit) -> bool:
     return True
 
 
-@carries("Shape")
-def shape(at: Visit) -> bool:
+@layout_rule("Shape")
+def shape(at: LayoutVisit) -> bool:
     """Sizes are asked for in the order of NCHW."""
     out_type = at.dtype("out_type", DType.int32)
     at.layouts.ask_sizes(at.node, at.layouts.nhwc(at.inputs[0], at.dtype()), out_type)
     return True
 
 
-@carries("Size", "Rank")
-def count(at: Visit) -> bool:
+@layout_rule("Size", "Rank")
+def count(at: LayoutVisit) -> bool:
     """The same in both layouts."""
     at.turn(0)
     return True
 
 
-@carries("Switch")
-def switch(at: Visit) -> bool:
+@layout_rule("Switch")
+def switch(at: LayoutVisit) -> bool:
     """Passes the tensor to one of two branches."""
     if not at.is_turned(0) or not at.can_split():
         return False
@@ -402,8 +402,8 @@ def switch(at: Visit) -> bool:
     return True
 
 
-@carries("Merge")
-def merge(at: Visit) -> bool:
+@layout_rule("Merge")
+def merge(at: LayoutVisit) -> bool:
     """Takes the tensor of the branch that was run; the second output tells which."""
     indices = range(len(at.inputs))
     looped = any(at.layouts.graph[port.node].op == "NextIteration" for port in at.inputs)

@@ -8,7 +8,7 @@ from graphslim.channels.facts import integers
 from graphslim.ir import DType, Node, Port
 
 
-class Visit:
+class LayoutVisit:
     """One op on the walk.
 
     Attributes:
@@ -97,5 +97,5 @@ class Visit:
         return self.node.name not in self.layouts.ends
 
 
-Rule = Callable[[Visit], bool]
+LayoutRule = Callable[[LayoutVisit], bool]
 """Turns an op and gives True; or gives False, having changed nothing."""

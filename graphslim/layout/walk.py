@@ -12,43 +12,46 @@ import numpy as np
 
 from graphslim.channels.facts import known
 from graphslim.channels.groups import Channels, analyse
-from graphslim.channels.rules import guarded
+from graphslim.channels.rules import guarded, registering
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Tensor
 from graphslim.ir.families import TRUTH_VALUED
 from graphslim.ir.query import in_loop
-from graphslim.layout.visit import Rule, Visit
+from graphslim.layout.visit import LayoutRule, LayoutVisit
 
 TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 """What a Transpose is given; `TO_NCHW[axis]` is also where an axis of an NCHW tensor goes."""
 
-KERNELS: Dict[str, Callable[[Visit], None]] = {}
+KERNELS: Dict[str, Callable[[LayoutVisit], None]] = {}
 """By op, how one that has a `data_format` is turned."""
 
-CARRIES: Dict[str, Rule] = {}
+CARRIES: Dict[str, LayoutRule] = {}
 """By op, how one is turned whose input is turned."""
 
 RUNS_ANYWHERE = frozenset(("BiasAdd",))
 """Ops whose CPU kernels take NCHW in every TensorFlow."""
 
 
-def kernel(*ops: str) -> Callable[[Callable[[Visit], None]], Callable[[Visit], None]]:
+def kernel(*ops: str) -> Callable[[Callable[[LayoutVisit], None]], Callable[[LayoutVisit], None]]:
     """Registers how ops with a `data_format` are turned."""
 
-    def register(function: Callable[[Visit], None]) -> Callable[[Visit], None]:
+    def register(function: Callable[[LayoutVisit], None]) -> Callable[[LayoutVisit], None]:
         KERNELS.update(dict.fromkeys(ops, function))
         return function
 
     return register
 
 
-def carries(*ops: str) -> Callable[[Rule], Rule]:
-    """Registers how ops are turned whose input is; the rule says whether it could."""
+def layout_rule(*ops: str, replace: bool = False) -> Callable[[LayoutRule], LayoutRule]:
+    """Registers how ops pass NHWC on: a function that gets a `LayoutVisit` of an op with an input
+    whose NHWC form is there.
 
-    def register(function: Rule) -> Rule:
-        CARRIES.update(dict.fromkeys(ops, function))
-        return function
+    It lets the op read and give NHWC, and gives True; or it gives False and has changed nothing,
+    and the op is handed NCHW as before, as an op without a rule is.
 
-    return register
+    Raises:
+        AnalysisError: an op has a rule already and `replace` is not given.
+    """
+    return registering(CARRIES, "layout", ops, replace)
 
 
 def to_nhwc(graph: Graph) -> int:
@@ -117,7 +120,7 @@ class Layouts:
         self._sweep(idle)
 
     def _visit(self, node: Node) -> None:
-        visit = Visit(self, node)
+        visit = LayoutVisit(self, node)
         self._note_fixed(node)
         if node.name in self.kernels:
             KERNELS[node.op](visit)
