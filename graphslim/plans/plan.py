@@ -7,7 +7,19 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+    Union,
+    get_type_hints,
+)
 
 from graphslim.errors import PlanError
 from graphslim.support.reading import parse_json, read_text
@@ -53,9 +65,9 @@ class GroupPlan(NamedTuple):
     block: Optional[str]
     channels: int
     removed: Tuple[int, ...]
-    why: str
-    scores: Tuple[float, ...]
-    cuts: Tuple[Cut, ...]
+    why: str = "given"
+    scores: Tuple[float, ...] = ()
+    cuts: Tuple[Cut, ...] = ()
 
 
 class Fold(NamedTuple):
@@ -133,24 +145,10 @@ class Plan(NamedTuple):
         Raises:
             PlanError: a score or a folded value is not a finite number.
         """
-        tree: Dict[str, Any] = {
-            "format": FORMAT,
-            "version": VERSION,
-            "model": dict(self.model),
-            "settings": dict(self.settings),
-            "groups": [_group_tree(group) for group in self.groups],
-            "folds": [
-                {"node": fold.node, "indices": list(fold.indices), "values": list(fold.values)}
-                for fold in self.folds
-            ],
-            "totals": {"params": list(self.params), "macs": list(self.macs)},
-        }
-        if self.achieved is not None:
-            tree["achieved"] = dict(self.achieved._asdict())
-        if self.layers:
-            tree["layers"] = [
-                {**layer._asdict(), "shape": list(layer.shape)} for layer in self.layers
-            ]
+        tree: Dict[str, Any] = {"format": FORMAT, "version": VERSION}
+        for name, item in _tree(self).items():
+            place = tree.setdefault("totals", {}) if name in _TOTALS else tree
+            place[name] = item
         try:
             text = json.dumps(tree, indent=1, allow_nan=False)
         except ValueError as error:
@@ -171,17 +169,7 @@ class Plan(NamedTuple):
         """
         tree = _parsed(text, where)
         check(tree, where)
-        params, macs = tree["totals"]["params"], tree["totals"]["macs"]
-        plan = cls(
-            tree["model"],
-            tree["settings"],
-            tuple([_group(item) for item in tree["groups"]]),
-            tuple([_fold(item) for item in tree.get("folds", [])]),
-            (int(params[0]), int(params[1])),
-            (_int_or_none(macs[0]), _int_or_none(macs[1])),
-            Achieved(**tree["achieved"]) if tree.get("achieved") is not None else None,
-            tuple([_layer(item) for item in tree.get("layers", [])]),
-        )
+        plan: Plan = _reader(cls)({"folds": (), **tree, **tree["totals"]})
         _check_sense(plan, where)
         return plan
 
@@ -256,57 +244,47 @@ def _check_sense(plan: Plan, where: str) -> None:
             )
 
 
-def _group_tree(group: GroupPlan) -> Dict[str, Any]:
-    bindings = [
-        {"param": cut.param, "axis": cut.axis, "role": cut.role, "removed": list(cut.removed)}
-        for cut in group.cuts
-    ]
-    tree: Dict[str, Any] = {
-        "id": group.id,
-        "block": group.block,
-        "channels": group.channels,
-        "removed": list(group.removed),
-        "why": group.why,
-        "scores": list(group.scores),
-    }
-    # None at all says that they were left out: whoever edits `removed` may leave them to `apply`.
-    return {**tree, "bindings": bindings} if bindings else tree
+# --- Between plans and trees of JSON: the fields of the tuples above say both ways how.
+
+_KEYS = {"cuts": "bindings"}
+"""Fields that the file calls otherwise."""
+_LEFT_OUT = ("cuts", "achieved", "layers")
+"""Fields that are not written where they are empty.
+
+Without bindings, a group whose channels a person has edited leaves them to `apply`.
+"""
+_TOTALS = ("params", "macs")
+"""Fields of a plan that the file has in an object `totals`."""
 
 
-def _group(item: Mapping[str, Any]) -> GroupPlan:
-    cuts = [
-        Cut(cut["param"], int(cut["axis"]), cut["role"], _ints(cut["removed"]))
-        for cut in item.get("bindings", ())
-    ]
-    return GroupPlan(
-        item["id"],
-        item.get("block"),
-        int(item["channels"]),
-        _ints(item["removed"]),
-        item.get("why", "given"),
-        _floats(item.get("scores", ())),
-        tuple(cuts),
-    )
+def _tree(value: Any) -> Any:
+    """A value as JSON has it: an object for a tuple with names, a list for any other."""
+    if hasattr(value, "_fields"):
+        return {
+            _KEYS.get(name, name): _tree(item)
+            for name, item in zip(value._fields, value)
+            if item or name not in _LEFT_OUT
+        }
+    if isinstance(value, tuple):
+        return [_tree(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
 
 
-def _fold(item: Mapping[str, Any]) -> Fold:
-    return Fold(item["node"], _ints(item["indices"]), _floats(item["values"]))
-
-
-def _layer(item: Mapping[str, Any]) -> Layer:
-    return Layer(item["node"], item["param"], _ints(item["shape"]), item["structure"])
-
-
-def _int_or_none(item: Any) -> Optional[int]:
-    return None if item is None else int(item)
-
-
-def _ints(items: Sequence[Any]) -> Tuple[int, ...]:
-    return tuple([int(item) for item in items])
-
-
-def _floats(items: Sequence[Any]) -> Tuple[float, ...]:
-    return tuple([float(item) for item in items])
+def _reader(kind: Any) -> Callable[[Any], Any]:
+    """What makes a value of a type of its tree, which fits the schema."""
+    if hasattr(kind, "_fields"):
+        hints, defaults = get_type_hints(kind), kind._field_defaults
+        fields = [(name, _KEYS.get(name, name), _reader(hint)) for name, hint in hints.items()]
+        return lambda tree: kind(
+            *[read(tree[key]) if key in tree else defaults.get(name) for name, key, read in fields]
+        )
+    if getattr(kind, "__origin__", None) is tuple:
+        each = _reader(kind.__args__[0])
+        return lambda tree: tuple(map(each, tree))
+    if getattr(kind, "__origin__", None) is Union:  # with None
+        some = _reader(kind.__args__[0])
+        return lambda tree: None if tree is None else some(tree)
+    return kind if kind in (int, float) else lambda tree: tree
 
 
 # --- A plan held against the published JSON schema, with errors that name the place in the file.
