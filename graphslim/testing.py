@@ -39,23 +39,23 @@ __all__ = [
 
 def assert_text(graph: Graph, expected: str) -> None:
     """Asserts that a graph prints as expected, or shows a diff; indentation is ignored."""
-    got = to_text(graph).splitlines()
-    want = [line for line in textwrap.dedent(expected).strip().splitlines() if line.strip()]
-    if not any(line.startswith("output ") for line in want):
-        got = [line for line in got if not line.startswith("output ")]
-    if got != want:
+    actual = to_text(graph).splitlines()
+    wanted = [line for line in textwrap.dedent(expected).strip().splitlines() if line.strip()]
+    if not any(line.startswith("output ") for line in wanted):
+        actual = [line for line in actual if not line.startswith("output ")]
+    if actual != wanted:
         raise AssertionError(
-            "\n".join(difflib.unified_diff(want, got, "expected", "got", lineterm=""))
+            "\n".join(difflib.unified_diff(wanted, actual, "expected", "got", lineterm=""))
         )
 
 
 def check_pass(
     graph: Union[Graph, str], rewrite: Union[Pass, str], expected: Optional[str] = None
 ) -> Outcome:
-    """Runs a pass as every pass has to bear it; gives what it reported the first time.
+    """Runs a pass twice, checks what holds for every pass, and returns the first outcome.
 
-    Asserts that the graph stays whole, that inputs and outputs stay, that the report is true, and
-    that a second run changes nothing.
+    Asserts that the invariants of the graph hold, that inputs and outputs stay, that the outcome
+    is true, and that a second run changes nothing.
 
     Args:
         graph: a graph, or its text; changed in place.

@@ -120,7 +120,7 @@ def test_probabilities_and_masks_decide() -> None:
     chances = np.array([[0.7, 0.3], [0.4, 0.6]])
     assert measured([(chances, chances[::-1])], Decision("probabilities")).agreement == 0
     by_first = Decision("probabilities", axis=-2)
-    assert by_first.made(chances).tolist() == [0, 1]
+    assert by_first.decide(chances).tolist() == [0, 1]
     mask = np.zeros((1, 4, 4, 1))
     mask[0, :2] = 0.9
     other = mask.copy()

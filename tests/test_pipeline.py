@@ -148,11 +148,11 @@ def test_observers_see_each_pass_before_and_after(graph: Graph) -> None:
     seen: List[Any] = []
 
     class Watch(Observer):
-        def before(self, graph: Graph, one: Pass) -> None:
-            seen.append(("before", one.name, graph["y"].attrs["T"]))
+        def before(self, graph: Graph, step: Pass) -> None:
+            seen.append(("before", step.name, graph["y"].attrs["T"]))
 
-        def after(self, graph: Graph, one: Pass, outcome: Outcome) -> None:
-            seen.append(("after", one.name, outcome.changed))
+        def after(self, graph: Graph, step: Pass, outcome: Outcome) -> None:
+            seen.append(("after", step.name, outcome.changed))
 
     Pipeline([Touch(), Look()]).run(graph, [Watch()])
     assert seen == [

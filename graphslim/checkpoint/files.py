@@ -116,8 +116,8 @@ def _latest(folder: str) -> str:
         named = ""
     if not named or "\0" in named:
         raise LoadError("does not say which checkpoint is the latest", state, "give its prefix")
-    here = os.path.join(folder, os.path.basename(named))
-    for prefix in (here, os.path.join(folder, named)):
+    moved_prefix = os.path.join(folder, os.path.basename(named))
+    for prefix in (moved_prefix, os.path.join(folder, named)):
         if checkpoint_files(prefix):
             return prefix
     raise LoadError(f"the latest checkpoint, {named}, is not there", state, "give a prefix")

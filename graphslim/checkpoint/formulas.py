@@ -68,13 +68,13 @@ def sources(graph: Graph, start: Port, through: AbstractSet[str]) -> Iterator[Po
     Each is given as the tensor behind identities and ways into branches.
     """
     waiting = [behind(graph, start)]
-    seen = set(waiting)
+    visited = set(waiting)
     for port in waiting:
         yield port
         if graph[port.node].op in through:
             for operand in operands(graph, graph[port.node]):
-                if operand not in seen:
-                    seen.add(operand)
+                if operand not in visited:
+                    visited.add(operand)
                     waiting.append(operand)
 
 

@@ -37,7 +37,7 @@ _MOST = 5
 
 
 def inference_part(whole: Graph, inputs: Optional[Sequence[str]], outputs: Sequence[str]) -> Graph:
-    """What outputs need of a graph, without what is there for training alone.
+    """The part of a graph that outputs need, as it is for inference.
 
     Batch norm reads its moving statistics, dropout is gone, learning phases are off with what only
     training runs, and input pipelines are placeholders. Nodes keep their names, and variables stay

@@ -32,7 +32,7 @@ from graphslim.support.text import plural
 
 _DEFAULT = "serving_default"
 _AVERAGE = "/ExponentialMovingAverage"
-"""What TensorFlow appends to a variable's name for its moving average."""
+"""The suffix that TensorFlow gives the name of a variable's moving average."""
 
 
 class Trained(NamedTuple):
@@ -198,8 +198,8 @@ def _signature(
         LoadError: the MetaGraph has no signature of the name given.
     """
     if name is not None and name not in meta.signatures:
-        there = ", ".join(sorted(meta.signatures)) or "none"
-        raise LoadError(f"no signature {name!r}", "--signature", f"{meta.path} has: {there}")
+        known = ", ".join(sorted(meta.signatures)) or "none"
+        raise LoadError(f"no signature {name!r}", "--signature", f"{meta.path} has: {known}")
     if name is None:
         name = next(iter(meta.signatures)) if len(meta.signatures) == 1 else _DEFAULT
     fed, computed = meta.signatures.get(name, ((), ()))

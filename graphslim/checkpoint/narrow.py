@@ -91,7 +91,7 @@ def _removal(labels: Labels, cuts: Cuts) -> Removal:
 
 
 def _cut_variables(removal: Removal) -> Dict[str, Dict[int, np.ndarray]]:
-    """What goes from each variable, by axis."""
+    """By variable and axis, the positions that go: int64 of shape (n,)."""
     lost: Dict[str, Dict[int, np.ndarray]] = {}
     for axis in removal.channels.axes:
         dead = np.flatnonzero(removal.along(axis))

@@ -1,4 +1,4 @@
-"""What the variables of a training are for: slots of optimizers, moving averages, statistics."""
+"""The roles of a training's variables: slots of optimizers, moving averages, statistics."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def stitched(op: TrainingVisit) -> Fact:
 
 @training_rule("ConcatOffset")
 def offsets(op: TrainingVisit) -> List[Fact]:
-    """Where each part of a concatenation begins, from the axis and the shapes of the parts."""
+    """The offset of each part of a concatenation, from the axis and the shapes of the parts."""
     axes, shapes = integers(op[0]), op.facts[1:]
     if not axes or any(start_fact.value is None for start_fact in shapes):
         return [UNKNOWN] * len(shapes)

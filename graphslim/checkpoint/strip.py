@@ -42,7 +42,7 @@ _LISTED = 6
 
 
 class Stripped(NamedTuple):
-    """What stripping wrote.
+    """The result of stripping.
 
     Attributes:
         prefix: of the new checkpoint.
@@ -219,7 +219,7 @@ Axes = Mapping[int, np.ndarray]
 
 
 class Slim(NamedTuple):
-    """What a stripped checkpoint holds.
+    """The contents of a stripped checkpoint.
 
     Attributes:
         values: by key, the array.

@@ -36,7 +36,7 @@ def read_variable(op: TrainingVisit) -> Fact:
 
 @training_rule("IsVariableInitialized", "VarIsInitializedOp")
 def is_initialized(op: TrainingVisit) -> Fact:
-    """One truth value."""
+    """The result is one truth value."""
     return fact(())
 
 
@@ -262,7 +262,7 @@ def strided_slice_gradient(op: TrainingVisit) -> Fact:
 
 @training_rule("L2Loss")
 def half_square(op: TrainingVisit) -> Fact:
-    """One number."""
+    """The result is one number."""
     return fact(())
 
 

@@ -72,7 +72,7 @@ def bench(
 
 
 def print_bench(console: Console, times: Bench) -> None:
-    """Median and quartiles of both graphs, what the second gains, and where that was measured."""
+    """Prints median and quartiles of both graphs, their ratio, and where they were measured."""
     rows = [
         (name, f"{latency.median:.2f} ms", f"{latency.low:.2f} to {latency.high:.2f} ms")
         for name, latency in zip(times.names, (times.first, times.second))
@@ -90,7 +90,7 @@ def print_bench(console: Console, times: Bench) -> None:
 
 
 def gain(ratio: Spread) -> str:
-    """What the second graph takes of the first one's time, in words."""
+    """A sentence about the second graph's time as a share of the first's."""
     text = f"The second takes {ratio.median:.3g} of the time ({ratio.low:.3g} to {ratio.high:.3g})"
     if ratio.low <= 1 <= ratio.high:
         return f"{text}: no difference beyond the spread"

@@ -21,7 +21,7 @@ from graphslim.cli.files import tell_data
 from graphslim.cli.option_types import quiet_option
 from graphslim.cli.options import Reading, model_options, sample_options
 from graphslim.cli.plan import print_plan
-from graphslim.cli.results import print_pruning, pruning, tell
+from graphslim.cli.results import group_trees, print_pruning, pruning, tell
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.measure.images import Images
 from graphslim.measure.samples import Samples
@@ -65,15 +65,15 @@ def soft_prune(
     if plan_path is not None:
         _refuse_selection()
     selection = choosing.selection(seed)
-    given = read_plan(plan_path) if plan_path is not None else None
+    plan = read_plan(plan_path) if plan_path is not None else None
     with console.bar(console.err, quiet) as tick:
         trained = reading.open(checkpoint)
         find_blocks(trained.graph)
         tell(cautions(trained.graph))
-        if given is None:
+        if plan is None:
             tell_data(trained.graph, data, batch, is_sampled(selection))
-        plan = given or make_plan(trained.graph, selection, Samples(data, batch, tick))
-    plan = _told(trained, plan)
+            plan = make_plan(trained.graph, selection, Samples(data, batch, tick))
+    plan = _fitted(trained, plan)
     with console.told_first(soft_pruning(trained, plan, output, force=force)) as prefix:
         if as_json:
             console.print_json(soft_pruning_tree(plan, prefix, trained.prefix))
@@ -90,18 +90,18 @@ def _refuse_selection() -> None:
     """Refuses options that choose channels, where a plan has chosen them.
 
     Raises:
-        PlanError: there are some.
+        PlanError: an option that chooses channels is given.
     """
     context = click.get_current_context()
     for option in context.command.params:
         name = option.name or ""
-        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and (name in CHOOSING or name in ("data", "seed", "batch", *Images._fields)):
+        is_given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if is_given and (name in CHOOSING or name in ("data", "seed", "batch", *Images._fields)):
             raise PlanError("the plan says which channels go", option.opts[0], "leave one out")
 
 
-def _told(trained: Trained, plan: Plan) -> Plan:
-    """The plan in the names of the checkpoint; what is to be known of it is told."""
+def _fitted(trained: Trained, plan: Plan) -> Plan:
+    """The plan in the names of the checkpoint; prints its cautions and notes on stderr."""
     fitted = fitting(trained, plan, folds=True)
     tell(cautions_of(trained.graph, fitted.plan))
     for note in fitted.notes:
@@ -213,30 +213,22 @@ def summary(checkpoint: str, plan_path: str, reading: Reading, as_json: bool, ve
 
 
 _LISTED = 12
-"""Channels of one convolution that are listed; of more, only how many."""
+"""The number of channels of one convolution that are listed; further ones are counted."""
 
 
 def soft_pruning_tree(plan: Plan, prefix: str, source: str) -> Dict[str, Any]:
     """What `soft-prune --json` prints.
 
     Args:
-        plan: what was set to zero.
-        prefix: the checkpoint written.
+        plan: the plan whose channels were set to zero.
+        prefix: the prefix of the new checkpoint.
         source: the checkpoint that it was made from.
     """
     return {
         "model": source,
         "checkpoint": prefix,
         "removed": plan.removed,
-        "groups": [
-            {
-                "id": group.id,
-                "block": group.block,
-                "channels": group.channels,
-                "removed": list(group.removed),
-            }
-            for group in plan.groups
-        ],
+        "groups": group_trees(plan),
         "params": list(plan.params),
         "macs": list(plan.macs),
         "achieved": None if plan.achieved is None else dict(plan.achieved._asdict()),
@@ -244,10 +236,10 @@ def soft_pruning_tree(plan: Plan, prefix: str, source: str) -> Dict[str, Any]:
 
 
 def print_summary(console: Console, summary: Summary, verbose: bool = False) -> None:
-    """The failed rate per block, and of all.
+    """Prints the failed rate of each block, and of all.
 
     Args:
-        console: where to.
+        console: the console.
         summary: the rates.
         verbose: list the channels that failed too.
     """
@@ -259,11 +251,11 @@ def print_summary(console: Console, summary: Summary, verbose: bool = False) -> 
         columns = ("block or layer", ">channels removed", ">filters", ">failed", ">rate")
         print_table(console, "Filters that should be zero", columns, rows)
     if verbose and summary.unconverged:
-        left = [
+        failed_rows = [
             (filters.block, filters.convolution, _listed(filters.channels))
             for filters in summary.unconverged
         ]
-        print_table(console, "Not zero", ("block or layer", "variable", "channels"), left)
+        print_table(console, "Not zero", ("block or layer", "variable", "channels"), failed_rows)
     if not summary.of:
         console.print("The plan removes no channel.")
     else:
@@ -285,9 +277,9 @@ def stripping_tree(
     """What `strip --json` prints.
 
     Args:
-        tree: what `show.pruning` says of the inference graph.
-        prefix: of the checkpoint written.
-        summary: the failed rate before.
+        tree: the tree of `results.pruning` about the inference graph.
+        prefix: the prefix of the new checkpoint.
+        summary: the failed rate before the cut.
         meta: whether its MetaGraph was written.
     """
     return {

@@ -60,7 +60,7 @@ def difference_tree(compared: Differences, everything: bool = False) -> Dict[str
 
 
 def _change(node: NodeDifference) -> str:
-    """One word for what happened to a node."""
+    """The kind of change of a node, as one word."""
     if node.first is None or node.second is None:
         return "added" if node.first is None else "removed"
     if node.first != node.second:
@@ -79,21 +79,23 @@ def _side(side: Optional[Side]) -> Optional[Dict[str, Any]]:
 
 
 def print_differences(console: Console, compared: Differences, everything: bool = False) -> None:
-    """The table that `compare` prints.
+    """Prints the tables of `compare`.
 
     Args:
-        console: where.
+        console: the console.
         compared: the differences.
-        everything: every node, and not only layers that changed.
+        everything: print every node, and not only layers that changed.
     """
     changed = compared.changed
     shown = [node for node in compared.nodes if everything or (node.changed and node.is_layer)]
     columns = ("node", "+op", "weights", "output", ">params", ">MACs")
     if shown:
         print_table(console, "Layers: old => new", columns, [_row(node) for node in shown])
-    rest = len([node for node in changed if not node.is_layer])
-    if rest and not everything:
-        console.print(f"{plural(rest, 'node')} without weights changed shape too (--all).")
+    count_without_weights = len([node for node in changed if not node.is_layer])
+    if count_without_weights and not everything:
+        console.print(
+            f"{plural(count_without_weights, 'node')} without weights changed shape too (--all)."
+        )
     revalued = [node for node in changed if _change(node) == "revalued"]
     if revalued:
         console.print(
@@ -124,7 +126,7 @@ def _row(node: NodeDifference) -> Sequence[str]:
 
 
 def _arrow(sides: Sequence[Optional[str]], zero: str = "") -> str:
-    """Both sides, or the one that they share; `-` where a graph does not have the node."""
+    """`old => new`, or a text that both sides share; `-` if a graph does not have the node."""
     if all([side in (None, zero) for side in sides]):
         return ""
     old, new = ["-" if side is None else side for side in sides]

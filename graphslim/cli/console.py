@@ -1,4 +1,4 @@
-"""Where commands write to, their tables, their progress bar, and the statuses they end with."""
+"""The consoles, tables, progress bar and exit statuses of commands."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ OK, FAILED, BAD_INPUT, INTERRUPTED, PIPE = 0, 1, 2, 130, 141
 
 
 class Console(rich.console.Console):
-    """A console for plain text: no markup, and no line is cut where no terminal shows it."""
+    """A console for plain text: no markup, and no line is cut outside of a terminal."""
 
     def __init__(self, stderr: bool = False) -> None:
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
 
     @property  # type: ignore[misc]  # rich has a setter too, which nothing here needs
     def size(self) -> rich.console.ConsoleDimensions:
-        """The terminal's, or a width that nothing reaches."""
+        """The terminal's size; outside of a terminal, wider than any line."""
         measured = super().size
         if self.is_terminal or "COLUMNS" in os.environ:
             return measured
         return rich.console.ConsoleDimensions(_WIDE, measured.height)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """Prints; of texts, which may hold names from a file, no control character gets through."""
+        """Prints; control characters in texts, which may hold names from a file, are escaped."""
         shown = [visible(part, keep="\n") if isinstance(part, str) else part for part in objects]
         super().print(*shown, **options)
 
     def on_broken_pipe(self) -> None:
-        """Leaves it to the command line to end quietly, where rich would exit with status 1."""
+        """Lets the command line end quietly; rich would exit with status 1."""
         raise BrokenPipeError
 
 
@@ -68,17 +68,16 @@ err = Console(stderr=True)
 
 @contextlib.contextmanager
 def told_first(saving: ContextManager[Saved]) -> Iterator[Saved]:
-    """Lets results be printed before the files that they are about take their places.
+    """Lets results be printed before their files are renamed to their final names.
 
-    So that whatever fails on the way, in making the text or in printing it, leaves no file: a
-    command that exits with 1 or 2 has written none. A reader who has seen enough (`| head`) is no
-    failure: the files take their places.
+    A failure while the text is made or printed thus leaves no file: a command that exits with 1 or
+    2 has written none. A reader that closes the pipe early (`| head`) is no failure.
 
     Args:
-        saving: writes the files beside their targets when entered, and puts them there on leaving.
+        saving: writes the files beside their targets when entered, and renames them when left.
 
     Raises:
-        GraphslimError: standard output cannot be written, since the disk is full, say.
+        GraphslimError: standard output cannot be written, for example since the disk is full.
     """
     unread: Optional[BrokenPipeError] = None
     with saving as saved:
@@ -94,7 +93,7 @@ def told_first(saving: ContextManager[Saved]) -> Iterator[Saved]:
 
 
 def unwritable(error: OSError) -> GraphslimError:
-    """The error that tells of a standard output that cannot be written; it is written no more."""
+    """The error about a standard output that cannot be written; later output is discarded."""
     silence()
     return GraphslimError(
         f"cannot be written: {error.strerror or error}",
@@ -104,7 +103,7 @@ def unwritable(error: OSError) -> GraphslimError:
 
 
 def silence() -> None:
-    """Sends what is left of standard output nowhere; it would fail again when Python ends."""
+    """Discards what is left of standard output, which would fail again when Python ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -118,14 +117,14 @@ def echo(text: str) -> None:
     try:
         click.echo(text, nl=False)
     except BrokenPipeError:
-        # Without its number: click would end with a status of its own.
+        # Raised without an errno, for which click would exit with a status of its own.
         raise BrokenPipeError from None
 
 
 _WIDE = 10_000
-"""Width of what is no terminal, so that no line is cut."""
+"""The width outside of a terminal, so that no line is cut."""
 _LEGIBLE = 24
-"""A name or a text column may become so narrow before the table changes its form."""
+"""The smallest width of a column of names or texts before the table changes its form."""
 _GAP = 2
 """Blanks between the columns of a table without a frame."""
 _ARROW, _TURN = " => ", "\n=> "
@@ -165,18 +164,18 @@ class _Column(NamedTuple):
 def print_table(
     console: Console, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]
 ) -> None:
-    """A table that stays legible in a narrow terminal.
+    """Prints a table that stays legible in a narrow terminal.
 
-    One that is too wide loses its frame, and its names the scope that they all share, which is said
-    once, and then their beginnings. Where that is not enough, the names of the first column become
-    lines of their own, each above the rest of its row.
+    A table that is too wide loses its frame; its names lose the scope that they all share, which is
+    printed in the title, and then their beginnings. If that is not enough, the names of the first
+    column become lines of their own, each above the other cells of its row.
 
     Args:
-        console: where to.
-        title: what stands above the table.
-        columns: their headings. The first column holds names, as does one that begins with `<`; one
-            that begins with `>` holds numbers, which are never wrapped but at ` => `; one that
-            begins with `+` may move up to the name of its row.
+        console: the console.
+        title: the line above the table.
+        columns: the headings. The first column holds names, as does a column whose heading begins
+            with `<`. A column with `>` holds numbers, which are wrapped at ` => ` only. A column
+            with `+` may move up to the line of the row's name.
         rows: the cells, one for each column.
     """
     table: List[_Column] = []
@@ -228,16 +227,18 @@ def _filled(frame: Table, columns: Sequence[_Column], widths: Sequence[int]) -> 
 def _print_under_names(console: Console, table: Sequence[_Column]) -> None:
     """The rows of a table, the name of each on a line of its own."""
     heads = [table[0], *[column for column in table[1:] if column.kind == "+"]]
-    rest = [column for column in table[1:] if column.kind != "+"]
-    widths, _ = _widths(rest, console.width - _GAP * len(rest))
+    body_columns = [column for column in table[1:] if column.kind != "+"]
+    widths, _ = _widths(body_columns, console.width - _GAP * len(body_columns))
     names = [[column.heading for column in heads], *zip(*[column.cells for column in heads])]
-    body = [column._replace(cells=(column.heading, *column.cells)) for column in rest]
+    body = [column._replace(cells=(column.heading, *column.cells)) for column in body_columns]
     lines = zip(*[column.fitted(width) for column, width in zip(body, widths)])
     for number, (name, line) in enumerate(zip(names, lines)):
         beside = "".join([f"  {text}" for text in name[1:] if text])
         shown = elided(name[0], max(console.width - cell_len(beside), _LEGIBLE)) + beside
         console.print(Text(shown, style="" if number else "bold"))
-        grid = _filled(_frameless(False), [column._replace(cells=()) for column in rest], widths)
+        grid = _filled(
+            _frameless(False), [column._replace(cells=()) for column in body_columns], widths
+        )
         grid.add_row(*line)
         console.print(Padding(grid, (0, 0, 0, _GAP)))
         if not number:
@@ -245,9 +246,9 @@ def _print_under_names(console: Console, table: Sequence[_Column]) -> None:
 
 
 def _widths(columns: Sequence[_Column], room: int) -> Tuple[List[int], bool]:
-    """What each column gets of the room, and whether that is enough to be read.
+    """The width of each column, and whether all of them can be read.
 
-    Each gets the least that it needs; what is left goes to the narrowest that would take more.
+    Each column gets the least that it needs; the room left goes to the narrowest that need more.
     """
     widths = [column.least for column in columns]
     natural = [column.natural for column in columns]
@@ -291,7 +292,7 @@ def _least_distinct(names: Sequence[str], natural: int) -> int:
 
 
 def print_pairs(console: Console, pairs: Iterable[Tuple[str, str]]) -> None:
-    """Names and what is said of each, wrapped beside its name."""
+    """Prints names with a text each, which is wrapped beside its name."""
     listed = [(visible(name), visible(text)) for name, text in pairs]
     indent = max([cell_len(name) for name, _ in listed] or [0]) + _GAP
     for name, text in listed:
@@ -307,9 +308,9 @@ def print_pairs(console: Console, pairs: Iterable[Tuple[str, str]]) -> None:
 
 
 def print_times(console: Console, seconds: Iterable[Sequence[Any]]) -> None:
-    """What each pass took."""
-    for name, taken in seconds:
-        console.print(f"{1000 * taken:9.1f} ms  {name}")
+    """Prints the time of each pass."""
+    for name, duration in seconds:
+        console.print(f"{1000 * duration:9.1f} ms  {name}")
 
 
 PATIENCE = 1.0
@@ -320,12 +321,12 @@ PATIENCE = 1.0
 def bar(
     console: Console, quiet: bool = False, clock: Callable[[], float] = time.monotonic
 ) -> Iterator[Tick]:
-    """A function to report progress to, which draws a bar that is gone when all is done.
+    """A function to report progress to, which draws a bar that vanishes at the end.
 
     Args:
-        console: where to; nothing is drawn where it is no terminal.
-        quiet: whether to draw nothing at all.
-        clock: gives seconds.
+        console: the console; nothing is drawn if it is no terminal.
+        quiet: draw nothing at all.
+        clock: returns the time in seconds.
     """
     if quiet or not console.is_terminal:
         yield silent
@@ -336,7 +337,7 @@ def bar(
     drawn: Optional[Progress] = None
     task: Any = None
 
-    def tick(done: int, total: int, what: str) -> None:
+    def tick(done: int, total: int, step: str) -> None:
         nonlocal drawn, task
         if drawn is None:
             if clock() - started < PATIENCE or done >= total:
@@ -344,8 +345,8 @@ def bar(
             columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
             drawn = Progress(*columns, console=console, transient=True)
             drawn.start()
-            task = drawn.add_task(what, total=total)
-        drawn.update(task, completed=done, total=total, description=what)
+            task = drawn.add_task(step, total=total)
+        drawn.update(task, completed=done, total=total, description=step)
 
     try:
         yield tick

@@ -27,7 +27,7 @@ _ENDINGS: Mapping[str, Tuple[Sequence[str], str]] = {
     "--plan-out": ((".json",), "a plan"),
     "--report": ((".html", ".htm"), "a page"),
 }
-"""By option, the endings of what it writes, and what that is."""
+"""By option, the endings of the file that it writes, and the kind of the file."""
 
 output_option = click.option(
     "-o",
@@ -44,19 +44,19 @@ def check_targets(
     inputs: Sequence[Optional[str]],
     force: bool,
 ) -> None:
-    """Refuses, before any work is done, what cannot be written or is an input.
+    """Refuses, before any work is done, outputs that cannot be written or are inputs.
 
     Args:
-        output: the file that a command is for.
-        beside: by option, what else it writes.
-        inputs: what it reads.
+        output: the output of the command.
+        beside: by option, the further files that the command writes.
+        inputs: the files that the command reads.
         force: whether an input may be written over.
 
     Raises:
         EmitError: an output cannot be written, or is an input or another output.
     """
     named = {option: path for option, path in beside.items() if path is not None}
-    taken = {os.path.realpath(output): "the output"}
+    option_at = {os.path.realpath(output): "the output"}
     for target in [output, *named.values()]:
         check_target(target)
         for source in inputs:
@@ -65,9 +65,9 @@ def check_targets(
                     "is the input itself", target, "choose another name, or give --force"
                 )
     for option, path in named.items():
-        other = taken.setdefault(os.path.realpath(path), option)
-        if other != option:
-            raise EmitError(f"is {other} too", f"{option} {path}", "choose another name")
+        first_option = option_at.setdefault(os.path.realpath(path), option)
+        if first_option != option:
+            raise EmitError(f"is {first_option} too", f"{option} {path}", "choose another name")
         check_ending(path, *_ENDINGS[option])
 
 
@@ -105,11 +105,11 @@ def _same_file(first: str, second: str) -> bool:
 
 @contextlib.contextmanager
 def placing(*outputs: Tuple[Optional[str], Union[None, Graph, Plan, str]]) -> Iterator[None]:
-    """Writes files beside their targets; they take their places when what is done inside succeeds.
+    """Writes files beside their targets; they are renamed when the block ends without an error.
 
     Args:
-        *outputs: paths and what is to stand there: a graph, a plan or a text. Those of which either
-            is None are passed over.
+        *outputs: pairs of a path and its content: a graph, a plan or a text. Pairs with a None are
+            passed over.
 
     Raises:
         EmitError: one of the files cannot be written; then none of them is.
@@ -137,16 +137,16 @@ def _chunks(path: str, content: Union[Graph, Plan, str]) -> Iterator[Any]:
 
 
 def path_of(data: Optional[Images]) -> Optional[str]:
-    """The path of data, None where none are given."""
+    """The path of the data; None if no data are given."""
     return None if data is None else data.path
 
 
 def tell_data(graph: Graph, data: Optional[Images], batch: int = 1, runs: bool = True) -> None:
-    """Says on stderr what a graph is fed and how that was found; once for each command.
+    """Prints on stderr the inputs that a graph is run on, and where they come from.
 
     Args:
         graph: the graph.
-        data: what is given; of random inputs only those are told that switch training off.
+        data: the data; of random inputs only switches between training and inference are printed.
         batch: examples per run, where the graph leaves that open.
         runs: whether the graph is run at all; data are checked either way.
 

@@ -151,29 +151,29 @@ def pinned_by(group: Group) -> Optional[str]:
 
 
 def explanation(graph: Graph, name: str) -> List[Dict[str, Any]]:
-    """What `inspect --explain` says of a node: per kind of block, one dict."""
+    """What `inspect --explain` prints of a node: a dict for each kind of block."""
     matcher = Matcher(graph)
-    entries: List[Dict[str, Any]] = []
+    explanations: List[Dict[str, Any]] = []
     for kind, pattern in sorted(PATTERNS.items()):
         inside = [
             block.name for block in graph.blocks if block.kind == kind and name in block.nodes
         ]
-        entry: Dict[str, Any] = {"kind": kind, "block": inside[0] if inside else None}
+        explained: Dict[str, Any] = {"kind": kind, "block": inside[0] if inside else None}
         miss = None if inside else matcher.explain(pattern, name)
         if miss is not None:
-            entry.update(
+            explained.update(
                 root=miss.root,
                 matched=dict(miss.matched),
                 node=miss.node,
                 reason=miss.reason,
                 declared_at=pattern.at,
             )
-        entries.append(entry)
-    return entries
+        explanations.append(explained)
+    return explanations
 
 
 def print_inspection(console: Console, graph: Graph) -> None:
-    """The summary that `inspect` prints."""
+    """Prints the summary of `inspect`."""
     tree = inspection(graph)
     print_pairs(console, _facts(graph, tree))
     if tree["blocks"]:
@@ -191,7 +191,7 @@ def print_inspection(console: Console, graph: Graph) -> None:
 
 
 def _facts(graph: Graph, tree: Dict[str, Any]) -> List[Tuple[str, str]]:
-    """What the summary says before its table: of what, and what."""
+    """The lines of the summary before its table: pairs of a label and a text."""
     groups = analyse(graph).groups
     prunable = [group for group in groups if group.prunable]
     kinds = Counter([_kind(block) for block in tree["blocks"]])
@@ -248,7 +248,7 @@ def _shape(tensor: Dict[str, Any]) -> str:
 
 
 def print_groups(console: Console, graph: Graph) -> None:
-    """Every group of channels: how many, what they touch by role, and what pins them."""
+    """Prints every group: its number of channels, what pins it, and its bindings by role."""
     channels = analyse(graph)
     rows = []
     for group in channels.groups:
@@ -260,7 +260,7 @@ def print_groups(console: Console, graph: Graph) -> None:
 
 
 def print_why_not(console: Console, graph: Graph) -> None:
-    """Every group that is pinned, by what and where, and what the reader can do."""
+    """Prints every pinned group, what pins it and where, and what the reader can do."""
     channels = analyse(graph)
     pinned = [group for group in channels.groups if not group.prunable]
     if not pinned:
@@ -277,7 +277,7 @@ def print_why_not(console: Console, graph: Graph) -> None:
 
 
 def _advice(graph: Graph, pinned: Sequence[Group]) -> Dict[str, List[str]]:
-    """Each piece of advice, and the reasons for pinning that it is meant for."""
+    """By piece of advice, the reasons for pinning that it is about."""
     advice: Dict[str, List[str]] = {}
     for group in pinned:
         reason = group.pinned_by or ""
@@ -288,15 +288,15 @@ def _advice(graph: Graph, pinned: Sequence[Group]) -> Dict[str, List[str]]:
 
 
 def print_explanation(console: Console, graph: Graph, name: str) -> None:
-    """For each kind of block, whether a node is in one, or why the nearest attempt failed."""
-    for entry in explanation(graph, name):
-        if entry["block"] is not None:
-            console.print(f"{entry['kind']}: {name} is in {entry['block']}")
-        elif "reason" not in entry:
-            console.print(f"{entry['kind']}: nothing like it ends after {name}")
+    """Prints for each kind of block whether a node is in one, or why the best match failed."""
+    for explained in explanation(graph, name):
+        if explained["block"] is not None:
+            console.print(f"{explained['kind']}: {name} is in {explained['block']}")
+        elif "reason" not in explained:
+            console.print(f"{explained['kind']}: nothing like it ends after {name}")
         else:
-            roles = [f"{role} = {node}" for role, node in entry["matched"].items()]
-            console.print(f"{entry['kind']}: not matched from {entry['root']} back")
+            roles = [f"{role} = {node}" for role, node in explained["matched"].items()]
+            console.print(f"{explained['kind']}: not matched from {explained['root']} back")
             console.print(f"  found {', '.join(roles) or 'nothing'}")
-            console.print(f"  at {entry['node']}: {entry['reason']}")
-            console.print(f"  the pattern is declared at {entry['declared_at']}")
+            console.print(f"  at {explained['node']}: {explained['reason']}")
+            console.print(f"  the pattern is declared at {explained['declared_at']}")

@@ -38,7 +38,7 @@ from graphslim.support.text import count, share
 
 
 class Deploying(NamedTuple):
-    """What a file is to be made for."""
+    """The options of how a file is written; see `deploy_options`."""
 
     fp16_weights: bool
     for_tf: Optional[str]
@@ -77,7 +77,7 @@ def deploy_options(command: Command) -> Command:
 def rounding(
     deploying: Deploying, running: Running, exact: Graph, stored: Graph, checked: Checked
 ) -> Optional[Agreement]:
-    """How far storing weights as half precision moved the outputs; None where nothing was run."""
+    """How far half-precision weights moved the outputs; None if nothing was run."""
     if not deploying.fp16_weights or checked.agreement is None:
         return None
     agreement: Agreement = running.compare(exact, stored)
@@ -85,10 +85,10 @@ def rounding(
 
 
 def tell_rounding(agreement: Optional[Agreement]) -> None:
-    """Says how far half precision moved the outputs, on stderr."""
+    """Prints on stderr how far half-precision weights moved the outputs."""
     if agreement is not None:
-        lowered = lost(agreement.furthest)
-        console.err.print(f"Stored as half precision, {lowered} over {agreement.inputs}.")
+        loss = lost(agreement.furthest)
+        console.err.print(f"Stored as half precision, {loss} over {agreement.inputs}.")
 
 
 @click.command(short_help="Make a graph faster and smaller; remove no channel.")
@@ -174,10 +174,10 @@ def _print(graph: Graph, stored: Graph, checked: Checked, seconds: float) -> Non
 def print_optimizing(
     console: Console, before: Graph, after: Graph, agreement: Optional[Agreement], seconds: float
 ) -> None:
-    """The table that `optimize` prints.
+    """Prints the table of `optimize`.
 
     Args:
-        console: where to.
+        console: the console.
         before, after: the graphs.
         agreement: the check that the result passed, if it was made.
         seconds: time for reading and rewriting.

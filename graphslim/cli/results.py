@@ -1,4 +1,4 @@
-"""What commands say of a result before it is written: the check, the cost, the outputs."""
+"""What commands check and print of a result before it is written."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from graphslim.support.text import count, plural, share
 
 
 class Checked(NamedTuple):
-    """What a check found.
+    """The outcome of a check.
 
     Attributes:
-        agreement: of the result and what it has to compute; None where nothing was run.
-        change: of the result and the original as it was, for channels that were not dead.
+        agreement: the comparison that shows whether the cut was right; None if nothing was run.
+        change: the comparison with the unchanged original, for channels that were not dead.
         why_not: why nothing was run.
     """
 
@@ -51,7 +51,7 @@ def tell_result(
     output: str,
     seconds: float,
 ) -> int:
-    """Says what was written, and whether it was verified; gives the exit status."""
+    """Prints what was written and whether it was verified; returns the exit status."""
     if as_json:
         tree = pruning(
             graph,
@@ -84,16 +84,16 @@ def checking(
     advice: str = "or try --dead-below 0",
     quiet: bool = False,
 ) -> Checked:
-    """Runs the result, and what it has to agree with.
+    """Runs the result and the original, and compares their outputs.
 
     Args:
-        check: whether to; None where TensorFlow is installed and the outputs are not random.
-        running: how.
+        check: whether to run them; None: if TensorFlow is installed and no output is random.
+        running: the options of the comparison.
         graph, slim: the original and the result.
-        plan: for channels that were chosen; the original is then masked by it.
-        output: where the result is to be written.
+        plan: the plan if channels were chosen, by which the original is masked; None for dead ones.
+        output: the path where the result is to be written.
         force: whether the plan may be of another checkpoint.
-        advice: what else to do where they differ and there is no plan.
+        advice: the hint of the error if the outputs differ and there is no plan.
         quiet: draw no progress bar.
 
     Raises:
@@ -143,15 +143,7 @@ def pruning(
         "output": output,
         "removed": 0 if plan is None else plan.removed,
         "folded": 0 if plan is None else _folded(plan),
-        "groups": [
-            {
-                "id": group.id,
-                "block": group.block,
-                "channels": group.channels,
-                "removed": list(group.removed),
-            }
-            for group in (() if plan is None else plan.groups)
-        ],
+        "groups": [] if plan is None else group_trees(plan),
         "blocks": [
             {
                 "name": part.name,
@@ -171,6 +163,19 @@ def pruning(
     }
 
 
+def group_trees(plan: Plan) -> List[Dict[str, Any]]:
+    """What `--json` prints of the groups that lose channels."""
+    return [
+        {
+            "id": group.id,
+            "block": group.block,
+            "channels": group.channels,
+            "removed": list(group.removed),
+        }
+        for group in plan.groups
+    ]
+
+
 def _folded(plan: Plan) -> int:
     return sum([len(fold.indices) for fold in plan.folds])
 
@@ -185,12 +190,12 @@ def print_pruning(
     *,
     changed: Optional[Agreement] = None,
 ) -> None:
-    """The before-and-after tables that `prune` prints.
+    """Prints the before-and-after tables of `prune`.
 
     Args:
-        console: where to.
+        console: the console.
         before, after: the graphs.
-        plan: what went.
+        plan: the plan.
         agreement: the check that the result passed, if it was made.
         seconds: time for reading, planning and rewriting.
         changed: how far a criterion moved the outputs from those of the graph as it was.
@@ -216,7 +221,7 @@ def print_pruning(
 
 
 def print_channels(console: Console, plan: Plan) -> None:
-    """The widths of the groups that lose channels, before and after."""
+    """Prints the widths of the groups that lose channels, before and after."""
     rows = [
         (
             group.block or group.id,
@@ -230,7 +235,7 @@ def print_channels(console: Console, plan: Plan) -> None:
 
 
 def _print_parts(console: Console, before: Graph, after: Graph) -> None:
-    """Parameters and MACs of every block, and of every layer outside blocks, that changed."""
+    """Prints the costs of every block, and of every layer outside blocks, that changed."""
     rows = [
         [part.name or "the rest", *_change(part.params), *_change(part.macs)]
         for part in find_parts(before, after)
@@ -265,7 +270,7 @@ def _print_totals(console: Console, before: Graph, after: Graph) -> None:
 
 
 def print_achieved(console: Console, achieved: Achieved) -> None:
-    """What was asked for and what was achieved, side by side."""
+    """Prints the budget that was asked for and what was achieved."""
     console.print(
         f"{achieved.what}: asked for {achieved.asked:.4g}, achieved {achieved.achieved:.4g}"
         + (f" ({achieved.reason})" if achieved.reason else "")

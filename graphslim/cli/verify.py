@@ -63,7 +63,7 @@ def verify(
 
 
 def print_agreement(console: Console, agreement: Agreement) -> None:
-    """Output by output, how far two graphs are apart, and whether that is within the tolerance."""
+    """Prints how far each output differs, and whether that is within the tolerance."""
     _print_outputs(console, agreement)
     worst, inputs = agreement.worst, agreement.inputs
     if agreement.same:
@@ -82,10 +82,10 @@ def print_agreement(console: Console, agreement: Agreement) -> None:
 
 
 def print_change(console: Console, change: Agreement, surgery: Agreement) -> None:
-    """What became of a network that lost chosen channels, and that they went as they should.
+    """Prints how a network changed that lost chosen channels, and that the cut was right.
 
     Args:
-        console: where to.
+        console: the console.
         change: the agreement with the original.
         surgery: the agreement with the masked original.
     """

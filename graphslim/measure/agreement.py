@@ -1,4 +1,4 @@
-"""What a comparison of two graphs came to, over all outputs and inputs; and how that is told."""
+"""The result of a comparison of two graphs over all outputs and inputs, and texts about it."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ from graphslim.support.text import percent, plural
 
 _KINDS = {"random": "random input", "images": "image", "files": "file"}
 FAR_ERROR = 0.1
-"""An error beyond this share of an output's variation is told as a caution."""
+"""An error beyond this share of an output's variation causes a caution."""
 FAR_DECISIONS = 0.02
-"""So is this share of other decisions."""
+"""A larger share of decisions that differ causes a caution."""
 FAR_IOU = 0.9
-"""So is a mean intersection over union below this: small objects are few pixels."""
+"""A mean intersection over union below this causes a caution: small objects have few pixels."""
 
 
 class Agreement(NamedTuple):
     """The result of a comparison.
 
     Attributes:
-        outputs: output by output.
-        tolerance: what was allowed, as a share of each output's range.
-        against: what the first graph was: `original`, or `masked original` for a given plan.
-        nhwc_twins: whether what ran was turned from NCHW to NHWC, which a CPU can run.
-        examples: over how many examples.
-        random: whether the inputs were made up.
-        data: what the inputs were, as `samples.About.as_dict` tells it; None for given feeds.
-        unknown_ops: types of ops that TensorFlow cannot run; what they read was compared instead.
+        outputs: the differences, one for each output.
+        tolerance: the largest difference allowed, as a share of each output's range.
+        against: the first graph: `original`, or `masked original` for a given plan.
+        nhwc_twins: whether the graphs were turned from NCHW to NHWC to run on a CPU.
+        examples: the number of examples.
+        random: whether the inputs were random.
+        unknown_ops: types of ops that TensorFlow cannot run; their inputs were compared instead.
+        data: the inputs, as `samples.About.as_dict` describes them; None for given feeds.
     """
 
     outputs: Tuple[OutputDifference, ...]
@@ -75,12 +75,12 @@ class Agreement(NamedTuple):
 
     @property
     def inputs(self) -> str:
-        """What the graphs were run on, in words: `8 random inputs`."""
+        """The inputs that the graphs were run on, in words: `8 random inputs`."""
         kind = "random" if self.random else (self.data or {}).get("kind", "")
         return plural(self.examples, _KINDS.get(kind, "input"))
 
     def as_dict(self) -> Dict[str, Any]:
-        """For JSON, which has no word for a number that is not finite: such a number is null."""
+        """A tree for JSON; numbers that are not finite, which JSON cannot hold, are null."""
         return {
             "ok": self.ok,
             "tolerance": self.tolerance,
@@ -95,7 +95,7 @@ class Agreement(NamedTuple):
         }
 
     def cautions(self) -> List[Caution]:
-        """What a comparison on these inputs cannot tell."""
+        """Cautions about outputs that a comparison on these inputs tells nothing of."""
         hint = "give real inputs with --data" if self.random else "give inputs of more kinds"
         flat = [output.name for output in self.outputs if output.varies is False]
         if not flat:
@@ -116,19 +116,19 @@ def _or_infinite(number: float) -> float:
 
 
 def _loss(output: OutputDifference) -> float:
-    """How much an output lost, from 0, in what is said of it first."""
+    """How much an output lost, from 0: in decisions, else in error, else in range."""
     if output.agreement is not None:
         return 1 - output.agreement
     return output.relative if output.error is None else output.error
 
 
-# --- What it means for who uses the network, in sentences and in tables.
+# --- Sentences and tables for those who use the network.
 
 _MEAN = "100 % is what a network would be off by that always gave the mean answer"
 
 
 def verdict(change: Agreement) -> Tuple[str, str]:
-    """What became of a network, in two parts: how bad it is, and the figure of its worst output."""
+    """How a network changed, in two parts: how much, and the figures of its worst output."""
     if change.same:
         return "The outputs did not change", f"they are the same bit for bit over {change.inputs}"
     text = f"{lost(change.furthest)} over {change.inputs}"
@@ -141,7 +141,7 @@ def verdict(change: Agreement) -> Tuple[str, str]:
 
 
 def surgery_verdict(surgery: Agreement) -> str:
-    """That nothing but the removed channels is missing from a result."""
+    """The sentence that says that a result lacks nothing but the removed channels."""
     how = (
         "bit for bit"
         if surgery.same
@@ -155,7 +155,7 @@ def surgery_verdict(surgery: Agreement) -> str:
 
 
 def lost(output: OutputDifference) -> str:
-    """What an output lost, in its own terms; a clause."""
+    """A clause about what an output lost, in its own terms."""
     name, apart = output.name, f"is off by up to {percent(output.relative)} of its range"
     if output.error is not None:
         apart = f"is off by {percent(output.error)} of its variation ({_MEAN})"
@@ -170,7 +170,7 @@ def lost(output: OutputDifference) -> str:
 
 
 def columns_of(agreement: Agreement) -> List[str]:
-    """The heads of a table of outputs; those of numbers begin with `>`."""
+    """The column heads of a table of outputs; heads of numbers begin with `>`."""
     decides = any(output.agreement is not None for output in agreement.outputs)
     pictures = any(output.ious for output in agreement.outputs)
     return [

@@ -1,4 +1,4 @@
-"""How fast graphs run: timed in turns in one run, so that what else the machine does hits all."""
+"""How fast graphs run: timed in turns, so that other load on the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from graphslim.measure.verify import runnable
 from graphslim.support.progress import Tick, silent
 
 RUNS, WARMUP = 50, 5
-"""How often each graph is timed by default, and how often it is run before that."""
+"""Defaults of how often each graph is timed, and how often it is run before that."""
 
 
 class Spread(NamedTuple):
-    """What many measurements have in common.
+    """The median and the quartiles of some measurements.
 
     Attributes:
-        median: half of them are less.
-        low, high: the quartiles: a quarter are less than `low`, a quarter more than `high`.
+        median: the median.
+        low, high: the first and third quartile.
     """
 
     median: float
@@ -39,16 +39,16 @@ class Bench(NamedTuple):
     """Two graphs, timed in turns.
 
     Attributes:
-        names: of both.
+        names: the names of the two graphs.
         first, second: milliseconds for one run.
         ratio: the second's time as a share of the first's, round by round.
-        runs, warmup: how often each was timed, and run before that.
+        runs, warmup: how often each graph was timed, and how often it was run before that.
         threads: threads within an op; 0 for as many as there are cores.
         batch: examples per run.
-        tensorflow: its version.
-        onednn_off: whether its oneDNN kernels were turned off.
-        cpu: what the processor calls itself.
-        nhwc_twins: whether what ran was turned from NCHW to NHWC, which a CPU can run.
+        tensorflow: TensorFlow's version.
+        onednn_off: whether TensorFlow's oneDNN kernels were turned off.
+        cpu: the processor's name.
+        nhwc_twins: whether the graphs were turned from NCHW to NHWC to run on a CPU.
     """
 
     names: Sequence[str]
@@ -65,7 +65,7 @@ class Bench(NamedTuple):
     nhwc_twins: bool
 
     def as_dict(self) -> Dict[str, Any]:
-        """For `--json`; times in milliseconds."""
+        """A tree for `--json`; times in milliseconds."""
         spreads = {key: dict(getattr(self, key)._asdict()) for key in ("first", "second", "ratio")}
         return {**self._asdict(), "names": list(self.names), **spreads}
 
@@ -87,14 +87,14 @@ def take_turns(
     """Times actions in turns: each once a round, and in the opposite order every other round.
 
     Args:
-        actions: what to time.
-        runs: rounds that count.
-        warmup: rounds before that, which do not.
-        clock: gives seconds.
-        progress: told of each round.
+        actions: the functions to time.
+        runs: the number of rounds that are timed.
+        warmup: the number of rounds before these, which are not timed.
+        clock: returns the time in seconds.
+        progress: called after each round.
 
     Returns:
-        Seconds, float64 of shape (runs, len(actions)).
+        seconds; float64 of shape (runs, len(actions)).
     """
     seconds = np.zeros((warmup + runs, len(actions)))
     for number in range(warmup + runs):
@@ -118,25 +118,26 @@ def bench(
     data: Data = None,
     progress: Tick = silent,
 ) -> Bench:
-    """Times two graphs in turns on the same inputs, optimised by TensorFlow as it runs them.
+    """Times two graphs in turns on the same inputs, with TensorFlow's own optimisation turned on.
 
     A graph that holds NCHW ops without a CPU kernel is run as a twin in NHWC.
 
     Args:
         first: the original.
-        second: what should be faster.
+        second: the graph that should be faster.
         threads: threads within an op; 0 for as many as there are cores.
         batch: examples per run, where the batch is open.
-        runs: how often each is timed.
-        warmup: how often each is run before that.
-        seed: for random inputs.
+        runs: how often each graph is timed.
+        warmup: how often each graph is run before that.
+        seed: the seed of random inputs.
         data: sample inputs, of which the first run is timed; see `samples.Examples`. By default
-            random ones.
-        progress: told of each round.
+            random inputs.
+        progress: called after each round.
 
     Raises:
-        GraphslimError: a number makes no sense, a graph does not run, or its batch is another.
-        RuntimeUnavailable: TensorFlow is not there.
+        GraphslimError: `runs` or `warmup` is too small, a graph does not run, or the graphs take
+            another batch than `batch` or than each other.
+        RuntimeUnavailable: TensorFlow is not installed.
     """
     for option, number, least in (("--runs", runs, 1), ("--warmup", warmup, 0)):
         if number < least:
@@ -152,7 +153,8 @@ def bench(
     examples = _examples(graphs, feeds, batch)
     with contextlib.ExitStack() as stack:
         actions = [
-            stack.enter_context(prepared(graph, fed, threads)) for graph, fed in zip(graphs, feeds)
+            stack.enter_context(prepared(graph, arrays, threads))
+            for graph, arrays in zip(graphs, feeds)
         ]
         milliseconds = take_turns(actions, runs, warmup, progress=progress).T * 1e3
     return Bench(
@@ -175,7 +177,7 @@ def bench(
 def prepared(
     graph: Graph, feeds: Mapping[str, np.ndarray], threads: int
 ) -> Iterator[Callable[[], Any]]:
-    """A function that runs a graph once, all its outputs included; it ran once already.
+    """A function that computes all outputs of a graph; the graph has been run once already.
 
     Raises:
         GraphslimError: the graph does not run.
@@ -185,7 +187,7 @@ def prepared(
             session.run(feeds)
             yield session.prepare(feeds, [full_name(port) for port in graph.outputs])
     except VerifyError as error:
-        # Nothing was compared: a graph that does not run is bad input.
+        # Nothing is compared here, so that a graph that does not run is bad input.
         raise GraphslimError(error.what, error.where, error.hint) from error
 
 
@@ -197,10 +199,10 @@ def full_name(port: Port) -> str:
 def _examples(
     graphs: Sequence[Graph], feeds: Sequence[Mapping[str, np.ndarray]], batch: int
 ) -> int:
-    """How many examples a run takes: as wished where the batch is open, else as the file says.
+    """How many examples a run takes: `batch` where the graph leaves it open, else its own size.
 
     Raises:
-        GraphslimError: the two graphs differ, or a batch was asked for that one does not take.
+        GraphslimError: the graphs take different batches, or one has another fixed batch.
     """
     sizes = [next((len(value) for value in data.values() if value.ndim), 1) for data in feeds]
     for graph, size in zip(graphs, sizes):
@@ -216,7 +218,7 @@ def _examples(
 
 
 def cpu_name() -> str:
-    """What the processor calls itself."""
+    """The processor's name, as the system reports it."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
             for line in file:

@@ -21,16 +21,19 @@ from graphslim.measure.inputs import dtype_of, holds_numbers, input_shape, range
 def matched(
     graph: Graph, arrays: Mapping[str, np.ndarray], where: str, optional: Sequence[str] = ()
 ) -> Dict[str, np.ndarray]:
-    """Arrays by the inputs that they are for, as they came, if they fit.
+    """Finds the array for each input of a graph, and checks that it fits.
 
     An array may hold more examples than the graph takes at once.
 
     Args:
         graph: the graph.
-        arrays: by input name, in the input's shape and element type; an array by another name is
-            taken for the one input that there is.
-        where: what they came from, to be told where they do not fit.
+        arrays: by input name, of the input's shape and element type. If the graph has one input
+            only, its array may have another name.
+        where: the source of the arrays, for messages.
         optional: inputs that need no array.
+
+    Returns:
+        by input name, the array given, unchanged.
 
     Raises:
         GraphslimError: an input has no array, or the array's shape or element type is wrong.
@@ -38,23 +41,27 @@ def matched(
     required = [name for name in graph.inputs if name not in optional]
     arrays = dict(arrays)
     if len(required) == 1 and required[0] not in arrays:
-        others = {key: value for key, value in arrays.items() if key not in optional}
-        fitting = [key for key, value in others.items() if _fits(graph, required[0], value)]
-        if len(fitting) == 1 or len(others) == 1:
-            arrays[required[0]] = others[(fitting or list(others))[0]]
+        candidates = {key: value for key, value in arrays.items() if key not in optional}
+        fitting = [key for key, value in candidates.items() if _fits(graph, required[0], value)]
+        if len(fitting) == 1 or len(candidates) == 1:
+            arrays[required[0]] = candidates[(fitting or list(candidates))[0]]
     by_input = {}
     for name in graph.inputs:
         if name in arrays:
             by_input[name] = _checked(graph, name, arrays[name], where)
         elif name not in optional:
-            there = ", ".join(sorted(filter(None, arrays))) or "one array without a name"
-            raise GraphslimError(f"has no array for the input {name!r}", where, f"it has: {there}")
+            names = ", ".join(sorted(filter(None, arrays))) or "one array without a name"
+            raise GraphslimError(f"has no array for the input {name!r}", where, f"it has: {names}")
     return by_input
 
 
-def _checked(graph: Graph, name: str, given: np.ndarray, where: str) -> np.ndarray:
-    """An array for an input, if it fits."""
-    array = given if isinstance(given, np.ndarray) else np.asarray(given)
+def _checked(graph: Graph, name: str, value: np.ndarray, where: str) -> np.ndarray:
+    """The array for an input.
+
+    Raises:
+        GraphslimError: its shape or element type does not fit the input.
+    """
+    array = value if isinstance(value, np.ndarray) else np.asarray(value)
     dtype = dtype_of(graph[name])
     if not _fits(graph, name, array):
         expected = analyse(graph).fact(Port(name)).shape
@@ -70,22 +77,22 @@ def _checked(graph: Graph, name: str, given: np.ndarray, where: str) -> np.ndarr
     return array
 
 
-def _fits(graph: Graph, name: str, given: np.ndarray) -> bool:
-    array, expected = np.asarray(given), analyse(graph).fact(Port(name)).shape
+def _fits(graph: Graph, name: str, value: np.ndarray) -> bool:
+    array, expected = np.asarray(value), analyse(graph).fact(Port(name)).shape
     if expected is None:
         return True
     if len(expected) != array.ndim or 0 in array.shape:
         return False
     if expected and expected[0]:
         # The first axis of a vector of fixed size holds no examples that could be left out.
-        left = array.shape[0] % expected[0] if array.ndim == 1 else 0
-        if array.shape[0] < expected[0] or left:
+        remainder = array.shape[0] % expected[0] if array.ndim == 1 else 0
+        if array.shape[0] < expected[0] or remainder:
             return False
-    return all(size in (None, there) for size, there in zip(expected[1:], array.shape[1:]))
+    return all(size in (None, length) for size, length in zip(expected[1:], array.shape[1:]))
 
 
 def digest_of(arrays: Sequence[Tuple[str, np.ndarray]], rows: int = 64) -> str:
-    """The SHA-256 of arrays by name, their shapes and element types; some rows at a time."""
+    """The SHA-256 of named arrays, with their shapes and element types; read `rows` at a time."""
     digest = hashlib.sha256()
     for name, array in sorted(arrays, key=lambda item: item[0]):
         digest.update(f"{name} {array.dtype} {array.shape}".encode())
@@ -106,17 +113,17 @@ _GRID = 8
 def random_feeds(graph: Graph, seed: int = 0, batch: int = 1) -> Dict[str, np.ndarray]:
     """Random inputs, the same for the same seed.
 
-    What looks like an image (rank 4, up to 4 channels) varies smoothly, as pictures do: a network
-    averages white noise away, and little would be left to compare. The rest is uniform, over the
-    range that the input is made for (see `range_of`). Inputs that tell training from inference are
-    fed for inference (see `analysis.switches`).
+    Inputs that look like images (rank 4, up to 4 channels) vary smoothly, as pictures do: a network
+    averages white noise away, and little would be left to compare. Other inputs are uniform. The
+    numbers are in the range that the input is made for (see `range_of`). Inputs that switch between
+    training and inference are set to inference (see `analysis.switches`).
 
     Returns:
         by input name, an array of the input's shape and element type.
 
     Raises:
-        GraphslimError: an input's shape is open beyond batch, height and width, or its numbers
-            cannot be made up.
+        GraphslimError: an input's shape is open beyond batch, height and width, or its element type
+            holds no numbers.
     """
     rng = np.random.RandomState(seed)
     feeds = {}
@@ -138,7 +145,7 @@ def random_feeds(graph: Graph, seed: int = 0, batch: int = 1) -> Dict[str, np.nd
 def _random(
     rng: np.random.RandomState, shape: Tuple[int, ...], low: float, high: float
 ) -> np.ndarray:
-    """Uniform numbers; over an image's height and width, interpolated from a coarse grid."""
+    """Uniform float64 numbers; along an image's height and width, interpolated from a grid."""
     spatial = (1, 2) if len(shape) == 4 and shape[3] <= 4 else (2, 3)
     if len(shape) != 4 or min(shape[1], shape[3]) > 4 or min([shape[axis] for axis in spatial]) < 2:
         return rng.uniform(low, high, shape)
@@ -149,7 +156,7 @@ def _random(
     for axis in spatial:
         place = np.linspace(0, _GRID, shape[axis])
         left = np.minimum(place.astype(int), _GRID - 1)
-        share = (place - left).reshape([-1 if axis == other else 1 for other in range(4)])
+        share = (place - left).reshape([-1 if index == axis else 1 for index in range(4)])
         values = np.take(values, left, axis) * (1 - share) + np.take(values, left + 1, axis) * share
     return values
 
@@ -157,23 +164,23 @@ def _random(
 # --- Inputs of encoded bytes: what decodes them, and where their numbers begin.
 
 _WEIGHTED = ("MatMul", "BatchMatMul", "Conv", "DepthwiseConv", "_Fused", "Fused")
-"""What the names of ops with weights begin with."""
+"""Beginnings of the names of ops with weights."""
 
 
 def decoder_of(graph: Graph, name: str) -> Optional[str]:
-    """The op that decodes an input of strings, such as `DecodeJpeg`; None where there is none."""
+    """The op that decodes an input of strings, such as `DecodeJpeg`; None if there is none."""
     ops = [graph[reader].op for reader in downstream(graph, [name]) & needed(graph)]
     return next((op for op in sorted(ops) if op.startswith("Decode")), None)
 
 
 def cut_hint(graph: Graph, name: str) -> str:
-    """What to do about an input of strings where none are given: the option that passes it over."""
+    """Advice for an input of strings without data: the options that start behind its decoder."""
     node = cut_behind(graph, name)
     if node is None:
         return "give it with --data"
-    others = [other for other in graph.inputs if other != name]
+    further = [input_name for input_name in graph.inputs if input_name != name]
     hint = "give it with --data, or start behind what decodes it: --inputs "
-    hint += ",".join([*others, node])
+    hint += ",".join([*further, node])
     shape = analyse(graph).fact(Port(node)).shape
     if _is_known(shape):
         return hint
@@ -182,9 +189,9 @@ def cut_hint(graph: Graph, name: str) -> str:
 
 
 def cut_behind(graph: Graph, name: str) -> Optional[str]:
-    """The first node of floats that all outputs see an input through, the best known in shape.
+    """A node of floats, before the first op with weights, that cuts an input from all outputs.
 
-    Looked for up to the first op with weights.
+    The first one whose shape is known, else the last one; None if there is none.
     """
     reached = (downstream(graph, [name]) & needed(graph)) - {name}
     cuts: List[str] = []
@@ -200,7 +207,7 @@ def cut_behind(graph: Graph, name: str) -> Optional[str]:
 
 
 def _is_known(shape: Dims) -> bool:
-    """Whether inputs of a shape can be made up: all but the batch and an image's size is known."""
+    """Whether random inputs of a shape can be made: only batch and an image's size may be open."""
     if shape is None:
         return False
     return None not in shape[1:] or (len(shape) == 4 and shape[3] in (1, 3))
@@ -208,12 +215,12 @@ def _is_known(shape: Dims) -> bool:
 
 def _is_passed_by_all(graph: Graph, name: str, cut: str) -> bool:
     """Whether no output depends on an input once the first output of a node is given."""
-    waiting, seen = [*graph.outputs], {Port(cut)}
+    waiting, visited = [*graph.outputs], {Port(cut)}
     while waiting:
         port = waiting.pop()
-        if port in seen:
+        if port in visited:
             continue
-        seen.add(port)
+        visited.add(port)
         if port.node == name:
             return False
         waiting.extend(graph.data_inputs(port.node))

@@ -1,11 +1,11 @@
-"""How far one output of two graphs is apart: its values, and what it decides, gathered run by run.
+"""How far one output of two graphs differs in its values and in its decisions, run by run.
 
-Nothing of a run is kept but sums, one mean per position, and the largest hundredth of the
-differences, so that thousands of inputs take no more memory than a few.
+Of each run only sums, one mean per position, and the largest hundredth of the differences are
+kept, so that thousands of inputs take no more memory than a few.
 
 Which outputs are decisions (classes behind an ArgMax, probabilities behind a softmax, masks) is
-found by structure alone. Logits without a softmax stay numbers: nothing in the graph tells whether
-the largest of them is what matters.
+recognised by structure alone. Logits without a softmax count as numbers: nothing in the graph tells
+whether the largest of them is a decision.
 """
 
 from __future__ import annotations
@@ -26,28 +26,27 @@ from graphslim.ir.families import IDENTITIES, QUOTIENTS, RESHAPES, RESIZES, SMOO
 CLASSES, PROBABILITIES, MASK = "classes", "probabilities", "mask"
 """Kinds of decisions."""
 _CHOICES = {"ArgMax": 0, "ArgMin": 0, "TopKV2": 1, "TopK": 1}
-"""By op, the output that is the positions of the best of what the op reads first."""
+"""By op, the output that holds the positions of the best entries of the first input."""
 _MOVES = RESHAPES | {"Transpose", "StridedSlice", "Slice"}
-"""Ops that move decisions about, or drop some, and change none."""
+"""Ops that move decisions or drop some of them, and change none."""
 
 
 class Decision(NamedTuple):
-    """What an output decides.
+    """A kind of decision that an output is.
 
     Attributes:
         kind: `classes`: the numbers of classes; `probabilities`: one number for each class along
             `axis`, the largest of which is the decision; `mask`: a sigmoid, yes above 0.5.
-        axis: of the classes, counted from the end (below 0); -1 where there is no such axis.
-        source: for `classes`, the tensor whose best entries they are. Two graphs that compute the
-            same may differ in a class where two entries are nearly equal, so that they are held
-            against each other there.
+        axis: the axis of the classes, counted from the end (below 0); -1 if there is no such axis.
+        source: for `classes`, the tensor whose best entries they are. Graphs are compared at this
+            tensor, since rounding may change a class where two entries are nearly equal.
     """
 
     kind: str
     axis: int = -1
     source: Optional[Port] = None
 
-    def made(self, values: np.ndarray) -> np.ndarray:
+    def decide(self, values: np.ndarray) -> np.ndarray:
         """The decisions that an output's values stand for.
 
         Args:
@@ -62,7 +61,7 @@ class Decision(NamedTuple):
 
 
 def decision_of(graph: Graph, output: Port) -> Optional[Decision]:
-    """What an output of a graph decides; None where it is no decision that is known."""
+    """The decision that an output of a graph is; None if it is not recognised as one."""
     port = output
     moves: List[Node] = []
     while True:
@@ -92,10 +91,10 @@ def _is_softmax(graph: Graph, node: Node) -> bool:
     inputs = graph.data_inputs(node)
     if node.op not in QUOTIENTS or len(inputs) != 2:
         return False
-    whole, part = graph[inputs[1].node], graph[inputs[0].node]
-    if whole.op != "Sum" or graph.data_inputs(whole)[0] != inputs[0] or part.op != "Exp":
+    total, part = graph[inputs[1].node], graph[inputs[0].node]
+    if total.op != "Sum" or graph.data_inputs(total)[0] != inputs[0] or part.op != "Exp":
         return False
-    axes = graph[graph.data_inputs(whole)[1].node]
+    axes = graph[graph.data_inputs(total)[1].node]
     if axes.op != "Const":
         return False
     rank = analyse(graph).fact(inputs[0]).rank
@@ -103,12 +102,15 @@ def _is_softmax(graph: Graph, node: Node) -> bool:
 
 
 def _axis_behind(graph: Graph, softmax: Port, moves: List[Node]) -> Optional[int]:
-    """Where the classes, on the last axis behind a softmax, stand behind the ops that follow it.
+    """The axis of an output that the last axis of a softmax becomes; None if it is not kept.
 
     Args:
         graph: the graph.
-        softmax: what the softmax gives.
-        moves: what stands between it and the output, from the output back.
+        softmax: the output of the softmax.
+        moves: the ops between the softmax and the output, from the output back.
+
+    Returns:
+        the axis, counted from the end (below 0).
     """
     facts = analyse(graph)
     shape, axis = facts.fact(softmax).shape, -1
@@ -125,44 +127,43 @@ def _axis_behind(graph: Graph, softmax: Port, moves: List[Node]) -> Optional[int
         shape = facts.fact(Port(node.name)).shape
         if shape and shape[axis] not in (None, classes):
             return None
-    # Where a size is open on the way, it has to be there again in the end.
+    # A size that was open on the way has to be the number of classes in the end.
     return axis if shape and classes is not None and shape[axis] == classes else None
 
 
-# --- How far two graphs are apart.
+# --- How far two graphs differ.
 
 WITHIN = 0.99
-"""The share of the numbers that the percentile of the differences is about."""
-_KEPT = 10_000
-"""So many of the largest differences are kept in any case."""
+"""The percentile of the differences that is reported, as a share."""
+_LEAST_KEPT = 10_000
+"""The number of largest differences that are kept at least."""
 FLAT = 1e-3
-"""An output that varies over the inputs by less than this share of its magnitude tells nothing."""
+"""An output counts as constant if it varies by less than this share of its magnitude."""
 
 
 class OutputDifference(NamedTuple):
-    """How far one output of two graphs is apart, over all inputs.
+    """How far one output differs between two graphs, over all inputs.
 
     Attributes:
         name: the output's port.
-        shape: its shape, in the first run.
+        shape: the output's shape in the first run.
         absolute: the largest difference.
-        relative: the same as a share of the range of the first graph's output; of classes that are
-            compared as such, the share that differs.
-        span: that range, max - min (or the largest magnitude, if that is all there is).
+        relative: the largest difference as a share of `span`; for classes that are compared
+            directly, the share that differs.
+        span: the range max - min of the first graph's output; its magnitude if that is 0.
         error: root mean square of the differences as a share of `variation`. At 1 the second graph
-            is no nearer to the first than the mean over the inputs is. None where the output does
-            not vary, or holds no numbers.
-        within: 99 % of the differences are at most this share of the range; None for no numbers.
-        variation: root mean square of what the first graph's output deviates from its mean over
-            the inputs, position by position; over all its numbers where there is one input.
-        varies: whether the output varies over the inputs at all; None where that cannot be told
-            from one input.
-        decision: how the output decides: `classes`, `probabilities` or `mask`; None if it does not.
+            is no nearer to the first than the mean over the inputs is. None if the output does not
+            vary, or holds no numbers.
+        within: 99 % of the differences are at most this share of the range; None without numbers.
+        variation: root mean square deviation of the first graph's output from its mean over the
+            inputs, position by position; for a single input, from the mean of all its numbers.
+        varies: whether the output varies over the inputs; None if there is one input only.
+        decision: `classes`, `probabilities` or `mask`; None if the output is no decision.
         agreement: the share of decisions that are the same: top-1 agreement.
-        ious: for decisions about the pixels of a picture, the intersection over union of each
-            class that one of the graphs chose, of a mask that of its yes (1); else empty.
-        compared_at: the tensor that the numbers above are of, where it is not the output itself:
-            of classes, what the best entry is chosen from.
+        ious: for decisions about the pixels of a picture, pairs of a class that one of the graphs
+            chose and its intersection over union; for a mask only the class 1 (yes); else empty.
+        compared_at: the tensor that the numbers above were measured at, if it is not the output
+            itself: for classes, the tensor whose best entries they are.
     """
 
     name: str
@@ -181,11 +182,11 @@ class OutputDifference(NamedTuple):
 
     @property
     def mean_iou(self) -> Optional[float]:
-        """The mean of the classes' intersections over unions; None where there are none."""
+        """The mean of the classes' intersections over unions; None without any."""
         return sum([iou for _, iou in self.ious]) / len(self.ious) if self.ious else None
 
     def as_dict(self) -> Dict[str, Any]:
-        """For JSON; a number that is not finite, for which JSON has no word, is null."""
+        """A tree for JSON; numbers that are not finite, which JSON cannot hold, are null."""
         tree: Dict[str, Any] = {**self._asdict(), "shape": list(self.shape)}
         tree["ious"] = {str(number): iou for number, iou in self.ious}
         tree["mean_iou"] = self.mean_iou
@@ -201,7 +202,8 @@ class Measures:
     Args:
         name: the output's port.
         runs: how many runs there will be.
-        decision: how the output decides, if it does; its `source` only where both graphs have it.
+        decision: the decision that the output is, or None; with `source` only if both graphs have
+            that tensor.
     """
 
     def __init__(self, name: str, runs: int = 1, decision: Optional[Decision] = None) -> None:
@@ -213,18 +215,19 @@ class Measures:
 
     @property
     def source(self) -> Optional[Port]:
-        """The tensor that has to be given to `add` beside the output."""
+        """The tensor whose values `add` needs beside those of the output; None if there is none."""
         return self._decision.source if self._decision is not None else None
 
     def add(
         self, first: Any, second: Any, examples: int = 1, sources: Optional[Tuple[Any, Any]] = None
     ) -> None:
-        """Takes in the values of one run.
+        """Adds the values of one run.
 
         Args:
-            first, second: what the graphs gave, any shape and element type.
-            examples: how many examples the run was of.
-            sources: the values at `source`, where there is one.
+            first, second: the values of the two graphs, of one shape and element type, whatever
+                these are.
+            examples: how many examples were run.
+            sources: the values of both graphs at `source`, if there is one.
 
         Raises:
             VerifyError: shapes or element types differ, or the first is not finite.
@@ -239,25 +242,25 @@ class Measures:
             return
         decision = self._decision
         if decision is not None:
-            self._choices.add(decision.made(first), decision.made(second))
+            self._choices.add(decision.decide(first), decision.decide(second))
         if sources is not None:
             self._numbers.add(*_alike(*sources, place), examples, place)
         elif decision is None or decision.kind != CLASSES:
             self._numbers.add(first, second, examples, place)
 
     def result(self) -> OutputDifference:
-        """What all runs together come to."""
+        """The difference over all runs."""
         shape = self._shape or ()
         if self._text_differs:
             return OutputDifference(self._name, shape, math.inf, math.inf, 0.0)
         numbers, choices, decision = self._numbers, self._choices, self._decision
         agreement, ious = choices.agreement, choices.ious
         if decision is not None and decision.kind == MASK:
-            # What matters of a mask is what it shows; the rest would flatter it.
+            # Only the foreground counts; the background would make the mean look better.
             ious = tuple([pair for pair in ious if pair[0]])
         if decision is not None and decision.kind == CLASSES and not numbers.count:
-            apart = 0.0 if agreement is None else 1 - agreement
-            difference = OutputDifference(self._name, shape, float(apart > 0), apart, 1.0)
+            share = 0.0 if agreement is None else 1 - agreement
+            difference = OutputDifference(self._name, shape, float(share > 0), share, 1.0)
         else:
             difference = numbers.result(self._name, shape)
         return difference._replace(
@@ -269,7 +272,11 @@ class Measures:
 
 
 def difference(name: str, first: Any, second: Any) -> OutputDifference:
-    """How far two values of one output are apart.
+    """How far two values of one output differ.
+
+    Args:
+        name: the output's port.
+        first, second: arrays of one shape and element type, whatever these are.
 
     Raises:
         VerifyError: their shapes or element types differ, or the first is not finite.
@@ -306,20 +313,20 @@ class _Deviations:
     def add(self, rows: np.ndarray) -> None:
         """Merges rows of numbers, float64 of shape (n, ...); of the same shape every time."""
         mean, size, total = rows.mean(0), len(rows), self.rows + len(rows)
-        apart = mean - self.mean
+        shift = mean - self.mean
         self.squares += float(np.square(rows - mean).sum())
-        self.squares += float(np.square(apart).sum()) * self.rows * size / total
-        self.mean = self.mean + apart * (size / total)
+        self.squares += float(np.square(shift).sum()) * self.rows * size / total
+        self.mean = self.mean + shift * (size / total)
         self.rows = total
 
 
 class _Numbers:
-    """Sums over the values of the first graph and their differences from the second's."""
+    """Sums over the values of the first graph, and over the differences of the second graph."""
 
     def __init__(self, runs: int) -> None:
         self._runs = runs
-        self._kept = np.zeros(0)
-        self._most = 0
+        self._largest = np.zeros(0)
+        self._capacity = 0
         self._squares = self._values = 0.0
         self._low, self._high = math.inf, -math.inf
         self._all = _Deviations()
@@ -335,12 +342,12 @@ class _Numbers:
             raise VerifyError(
                 "is not finite in the original itself", place, "give real data with --data"
             )
-        apart = np.abs(first - second).ravel()
-        apart[np.isnan(apart)] = np.inf
+        differences = np.abs(first - second).ravel()
+        differences[np.isnan(differences)] = np.inf
         self._low, self._high = min(self._low, first.min()), max(self._high, first.max())
-        self._squares += float(np.square(apart).sum())
+        self._squares += float(np.square(differences).sum())
         self._values += float(np.square(first).sum())
-        self._keep_largest(apart)
+        self._keep_largest(differences)
         self._all.add(first.ravel())
         by_examples = first.ndim > 0 and first.shape[0] == examples
         rows = first.reshape(examples if by_examples else 1, -1)
@@ -348,20 +355,23 @@ class _Numbers:
         if positions is not None and np.shape(positions.mean) in ((), rows.shape[1:]):
             positions.add(rows)
         else:
-            # Outputs whose size goes by the input, as boxes do, have no mean over the inputs.
+            # Outputs whose size depends on the input, such as boxes, have no mean over the inputs.
             self._by_position = None
 
-    def _keep_largest(self, apart: np.ndarray) -> None:
-        """Keeps as many of the largest differences as the percentile can need.
+    def _keep_largest(self, differences: np.ndarray) -> None:
+        """Keeps as many of the largest differences as the percentile needs.
 
-        No run is larger than the first but where sizes go by the input, which are small.
+        The first run sets the number; later runs are larger only where sizes depend on the input,
+        and such outputs are small.
         """
-        if not self._most:
-            self._most = max(_KEPT, math.floor((1 - WITHIN) * len(apart) * self._runs) + 1)
-        kept = np.concatenate([self._kept, apart])
-        if len(kept) > self._most:
-            kept = np.partition(kept, len(kept) - self._most)[-self._most :]
-        self._kept = kept
+        if not self._capacity:
+            self._capacity = max(
+                _LEAST_KEPT, math.floor((1 - WITHIN) * len(differences) * self._runs) + 1
+            )
+        largest = np.concatenate([self._largest, differences])
+        if len(largest) > self._capacity:
+            largest = np.partition(largest, len(largest) - self._capacity)[-self._capacity :]
+        self._largest = largest
 
     def result(self, name: str, shape: Tuple[int, ...]) -> OutputDifference:
         if not self.count:
@@ -374,23 +384,23 @@ class _Numbers:
             varies = variation > FLAT * math.sqrt(self._values / self.count)
         mean_error = math.sqrt(self._squares / self.count)
         span = self._high - self._low or abs(self._high) or 1.0
-        kept = np.sort(self._kept)[::-1]
-        rank = min(math.floor((1 - WITHIN) * self.count), len(kept) - 1)
+        largest = np.sort(self._largest)[::-1]
+        rank = min(math.floor((1 - WITHIN) * self.count), len(largest) - 1)
         return OutputDifference(
             name,
             shape,
-            absolute=float(kept[0]),
-            relative=float(kept[0]) / span,
+            absolute=float(largest[0]),
+            relative=float(largest[0]) / span,
             span=span,
             error=None if varies is False or not variation else mean_error / variation,
-            within=float(kept[rank]) / span,
+            within=float(largest[rank]) / span,
             variation=variation,
             varies=varies,
         )
 
 
 class _Choices:
-    """How often two graphs decide alike, and the classes of pixels."""
+    """Counts how often two graphs decide alike, and the pixels of each class."""
 
     def __init__(self) -> None:
         self._same = self._all = 0
@@ -400,7 +410,7 @@ class _Choices:
     def add(self, first: np.ndarray, second: np.ndarray) -> None:
         equal = first == second
         self._same, self._all = self._same + int(equal.sum()), self._all + first.size
-        # Two axes beside that of the examples: decisions about the pixels of a picture.
+        # With two axes beside that of the examples, the decisions are about pixels of a picture.
         if first.ndim and sum([size > 1 for size in first.shape[1:]]) >= 2:
             self._both += _counts(first[equal])
             self._either += _counts(first) + _counts(second[~equal])
@@ -411,7 +421,9 @@ class _Choices:
 
     @property
     def ious(self) -> Tuple[Tuple[int, float], ...]:
-        return tuple([(key, self._both[key] / of) for key, of in sorted(self._either.items())])
+        return tuple(
+            [(key, self._both[key] / union) for key, union in sorted(self._either.items())]
+        )
 
 
 def _counts(classes: np.ndarray) -> Counter:

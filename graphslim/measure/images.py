@@ -1,4 +1,4 @@
-"""How image files become numbers: what a user says of it, what the graph says, what is assumed."""
+"""How image files become numbers: by options, by what the graph shows, or by assumptions."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from graphslim.measure.inputs import (
 class Images(NamedTuple):
     """Sample inputs from files, and how images are to be preprocessed.
 
-    What is left out goes by what the graph says (see `inputs.range_of`), and else by what is usual.
+    Options left out are taken from what the graph shows (see `inputs.range_of`), or else are usual.
 
     Attributes:
         path: an image, a folder of images (and of folders of images), an `.npz` or an `.npy`.
         image_range: the numbers that black and white become, such as (-1, 1).
-        mean: instead, what is subtracted from pixels of 0 to 255: one number, or one each for red,
-            green and blue.
-        scale: instead, what pixels are multiplied by after that: (pixel - mean) * scale.
-        bgr: whether blue comes first; None to go by the graph, and else red first.
+        mean: instead of `image_range`, the number that is subtracted from pixels of 0 to 255, or
+            one number each for red, green and blue.
+        scale: instead of `image_range`, the factor of pixels after that: (pixel - mean) * scale.
+        bgr: whether blue comes first; None for the order that the graph shows, or else red first.
         crop: whether images keep their aspect (the short side is resized to the input's, and the
             centre is taken) instead of being stretched.
         limit: how many images are used at most, spread evenly over their sorted names; None for
@@ -46,13 +46,13 @@ class Images(NamedTuple):
     limit: Optional[int] = None
 
     def refuse_options(self, why: str) -> None:
-        """Refuses options of images where there are none.
+        """Refuses options for images where the data are not images.
 
         Args:
-            why: what there is instead.
+            why: a clause that says what the data are instead.
 
         Raises:
-            GraphslimError: an option of images is given.
+            GraphslimError: an option for images is given.
         """
         for name, value in self._asdict().items():
             if name != "path" and value is not None and value is not False:
@@ -65,16 +65,16 @@ def option_of(field: str) -> str:
 
 
 class Preprocessing(NamedTuple):
-    """What is done to images, every choice made.
+    """The preprocessing of images, with every option decided.
 
     Attributes:
-        layout: the height, width and channels that they get.
-        dtype: the element type.
-        slope, offset: of each colour, red first, a pixel of 0 to 255 becomes slope * pixel +
+        layout: the height, width and channels of the result.
+        dtype: its element type.
+        slope, offset: for each colour, red first: a pixel of 0 to 255 becomes slope * pixel +
             offset.
-        formula: the same for people, such as `pixels scaled to -1..1`.
-        reason: what it goes by.
-        order: of the colours, `RGB`, `BGR` or `grey`.
+        formula: slope and offset in words, such as `pixels scaled to -1..1`.
+        reason: where the formula comes from: an option, the graph or an assumption.
+        order: the order of the colours: `RGB`, `BGR` or `grey`.
         crop: whether the centre is taken, instead of stretching.
         open_size: whether the graph leaves height or width open.
     """
@@ -90,10 +90,14 @@ class Preprocessing(NamedTuple):
     open_size: bool
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        """One image as the input takes it, in its layout and element type.
+        """One image as the input takes it.
 
         Args:
             pixels: uint8 of shape (height, width, channels), red first.
+
+        Returns:
+            an array of `dtype`, of shape (height, width, channels) or, where the layout has
+            channels first, (channels, height, width).
         """
         numbers = pixels * np.array(self.slope) + np.array(self.offset)
         if self.order == "BGR":
@@ -106,7 +110,7 @@ class Preprocessing(NamedTuple):
         return numbers.astype(self.dtype.storage)
 
     def as_dict(self) -> Dict[str, Any]:
-        """For `--json` and the settings of plans."""
+        """A tree for `--json` and the settings of plans."""
         return {
             "size": [self.layout.height, self.layout.width],
             "fit": "cropped" if self.crop else "stretched",
@@ -127,10 +131,11 @@ class Preprocessing(NamedTuple):
 
 
 def preprocessing_for(graph: Graph, name: str, images: Images) -> Preprocessing:
-    """What is done to images for an input.
+    """The preprocessing of images for an input.
 
     Raises:
-        GraphslimError: the input takes no images, or the options contradict each other or it.
+        GraphslimError: the input takes no images, or the options contradict each other or the
+            input.
     """
     shape, dtype = input_shape(graph, name), dtype_of(graph[name])
     layout = image_layout(shape)
@@ -149,7 +154,7 @@ def preprocessing_for(graph: Graph, name: str, images: Images) -> Preprocessing:
         if images.image_range is not None:
             raise GraphslimError("excludes --mean and --scale", "--image-range", "leave one out")
         scale = 1.0 if images.scale is None else images.scale
-        mean = _means(images.mean, width)
+        mean = _mean_by_colour(images.mean, width)
         slope, offset = ones * scale, -mean * scale
         texts = [f"{number:g}" for number in mean]
         shown = texts[0] if len(set(texts)) == 1 else f"({', '.join(texts)})"
@@ -179,32 +184,32 @@ def preprocessing_for(graph: Graph, name: str, images: Images) -> Preprocessing:
 
 
 def _check_numbers(images: Images) -> None:
-    """Refuses numbers that no image could be told apart by.
+    """Refuses numbers that would make all images alike.
 
     Raises:
         GraphslimError: a number is not finite, or would make all pixels the same.
     """
     for name in ("image_range", "mean", "scale"):
-        given = getattr(images, name)
-        if given is not None and not np.isfinite(np.asarray(given, np.float64)).all():
-            raise GraphslimError(f"is {given}, and has to be finite", option_of(name))
+        value = getattr(images, name)
+        if value is not None and not np.isfinite(np.asarray(value, np.float64)).all():
+            raise GraphslimError(f"is {value}, and has to be finite", option_of(name))
     if images.image_range is not None and images.image_range[0] == images.image_range[1]:
         raise GraphslimError("is one number twice", "--image-range", "give black and white")
     if images.scale == 0:
         raise GraphslimError("is 0, which makes every image the same", "--scale")
 
 
-def _means(given: Union[None, float, Sequence[float]], width: int) -> np.ndarray:
+def _mean_by_colour(mean: Union[None, float, Sequence[float]], width: int) -> np.ndarray:
     """The mean of each colour; float64 of shape (width,).
 
     Raises:
-        GraphslimError: there are more means than the input has colours, or fewer.
+        GraphslimError: `mean` holds neither one number nor one for each colour of the input.
     """
-    mean = np.atleast_1d(np.asarray(0.0 if given is None else given, np.float64))
-    if len(mean) not in (1, width):
+    numbers = np.atleast_1d(np.asarray(0.0 if mean is None else mean, np.float64))
+    if len(numbers) not in (1, width):
         raise GraphslimError(
-            f"holds {len(mean)} numbers, and the input has {width} channels",
+            f"holds {len(numbers)} numbers, and the input has {width} channels",
             "--mean",
             "give one number, or one for each channel",
         )
-    return np.array(np.broadcast_to(mean, (width,)))
+    return np.array(np.broadcast_to(numbers, (width,)))

@@ -1,9 +1,9 @@
-"""What a graph says of its inputs: their shapes, element types and the range of their numbers.
+"""What a graph shows of its inputs: their shapes, element types and the range of their numbers.
 
-A graph that begins by dividing by 127.5 and subtracting 1 wants numbers from 0 to 255: these are
-the ones that it brings to a range that networks are trained on. The steps behind the input are
-followed as one linear map; the range among the usual ones that this map brings nearest to such a
-range is the answer. Which mean is subtracted from which channel tells the order of colours.
+A graph that begins by dividing by 127.5 and subtracting 1 expects numbers from 0 to 255, since it
+maps these to a range that networks are trained on. The ops behind the input are followed as one
+linear map. Among the usual ranges of inputs, the one that this map brings nearest to a usual range
+of training is chosen. Which mean is subtracted from which channel shows the order of colours.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def input_shape(graph: Graph, name: str, batch: int = 1) -> Tuple[int, ...]:
         batch: the size of the first axis where it is open.
 
     Raises:
-        GraphslimError: more than batch, height and width is open.
+        GraphslimError: another size than batch, height and width is open.
     """
     dims = analyse(graph).fact(Port(name)).shape
     if dims is None:
@@ -75,7 +75,10 @@ def input_shape(graph: Graph, name: str, batch: int = 1) -> Tuple[int, ...]:
 
 
 def switch_array(graph: Graph, name: str, value: Union[bool, float], batch: int = 1) -> np.ndarray:
-    """What an input is fed that tells training from inference; a scalar where its shape is open."""
+    """The array for an input that switches training and inference, filled with `value`.
+
+    It has the input's element type and shape; it is a scalar where the shape is open.
+    """
     dims = analyse(graph).fact(Port(name)).shape
     shape = () if dims is None else input_shape(graph, name, batch)
     return np.full(shape, value, dtype_of(graph[name]).storage)
@@ -87,7 +90,7 @@ class Layout(NamedTuple):
     Attributes:
         height, width: in pixels.
         channels: 1 or 3.
-        channels_first: whether they come before height and width.
+        channels_first: whether the channels come before height and width.
         batched: whether there is an axis for several images.
     """
 
@@ -114,24 +117,24 @@ def image_layout(shape: Sequence[int]) -> Optional[Layout]:
 # --- The range of numbers.
 
 _RANGES = ((0.0, 255.0), (0.0, 1.0), (-1.0, 1.0))
-"""What images are usually scaled to before they are fed."""
+"""The ranges that images are usually scaled to before they are fed."""
 _WIDTHS = (1.0, 2.0, 255.0)
-"""Widths of the ranges that networks are trained on, but for standardised numbers."""
+"""Widths of the ranges that networks are trained on, without standardised numbers."""
 _STANDARDISED = (3.2, 6.0)
-"""Least and largest width of what pixels become that are divided by their standard deviation."""
+"""Least and largest width of the range of pixels divided by their standard deviation."""
 _FAR = 3.0
-"""A penalty beyond which a range counts as none that networks are trained on."""
+"""A range with a larger penalty is none that networks are trained on."""
 _COLOURS = np.array([123.68, 116.78, 103.94])
-"""The mean red, green and blue of ImageNet, of pixels from 0 to 255; many round them."""
+"""The mean red, green and blue of ImageNet, for pixels from 0 to 255; many graphs round them."""
 
 
 class Evidence(NamedTuple):
     """The numbers that an input is made for.
 
     Attributes:
-        low, high: their range.
-        order: of the colours, `RGB` or `BGR`; None where nothing tells.
-        reason: what in the graph tells the range; None where it is assumed.
+        low, high: the range of the numbers.
+        order: the order of colours, `RGB` or `BGR`; None if the graph does not show it.
+        reason: what in the graph shows the range; None if it is assumed.
     """
 
     low: float
@@ -143,8 +146,8 @@ class Evidence(NamedTuple):
 def range_of(graph: Graph, name: str) -> Evidence:
     """The range of numbers that an input is made for.
 
-    Bytes and wider integers are pixels from 0 to 255, signed bytes from -128 to 127. Floats go by
-    what the graph does to them first; where that tells nothing, -1 to 1 is assumed.
+    Bytes and wider integers are pixels from 0 to 255, signed bytes from -128 to 127. For floats the
+    range follows from the first ops of the graph; if these show nothing, -1 to 1 is assumed.
     """
     return graph.memo(f"range of {name}", lambda graph: _range_of(graph, name))
 
@@ -173,13 +176,13 @@ def _range_of(graph: Graph, name: str) -> Evidence:
 
 
 class _Scaled(NamedTuple):
-    """What the linear ops behind an input make of it, where a node reads the result.
+    """The linear map from an input to what a node behind its linear ops reads.
 
     Attributes:
-        reader: that node; an output of the graph is read by itself.
+        reader: that node; for an output of the graph, the node of the output.
         last: the last of the linear ops.
-        source: for each number, the channel of the input that it stems from; int, shape (n,).
-        slope, offset: what that channel is multiplied by and what is added then; float64, (n,).
+        source: for each number, the channel of the input that it comes from; int64 of shape (n,).
+        slope, offset: the factor of that channel and the summand; float64 of shape (n,).
     """
 
     reader: Node
@@ -190,7 +193,7 @@ class _Scaled(NamedTuple):
 
 
 def _all_scaled(graph: Graph, name: str) -> List[_Scaled]:
-    """What the nodes read that follow the linear ops behind an input, each once."""
+    """The linear maps from an input to the nodes that follow its linear ops."""
     width, shape = _channels(graph, name)
     zero = Probe(graph, {name: np.zeros(shape)})
     units = np.eye(width) if width > 1 else np.ones((1, 1))
@@ -213,7 +216,7 @@ def _all_scaled(graph: Graph, name: str) -> List[_Scaled]:
 
 
 def _channels(graph: Graph, name: str) -> Tuple[int, Tuple[int, ...]]:
-    """How many channels an image has, and the shape of one pixel; (1, all ones) for the rest."""
+    """How many channels an image has, and the shape of one pixel; (1, ones) for other inputs."""
     dims = analyse(graph).fact(Port(name)).shape
     if dims is None:
         return 1, ()
@@ -226,7 +229,7 @@ def _channels(graph: Graph, name: str) -> Tuple[int, Tuple[int, ...]]:
 
 
 def _tells(scaled: _Scaled) -> bool:
-    """Whether anything was done to the input, or is about to be, that says what it is."""
+    """Whether a map, or the op that follows it, shows the range of the input."""
     is_moved = bool((scaled.slope != 1).any() or scaled.offset.any())
     return is_moved or scaled.reader.op in NORM_INPUTS or scaled.reader.op.startswith("FakeQuant")
 
@@ -254,7 +257,7 @@ def _quantised(graph: Graph, scaled: _Scaled) -> Optional[Tuple[float, float]]:
 
 
 def _standardised(graph: Graph, scaled: _Scaled) -> _Scaled:
-    """With the mean and the deviation of a batch norm that reads the input, if one does."""
+    """The map with the mean and deviation of the batch norm that reads it, if one does."""
     node = scaled.reader
     if node.op not in NORM_INPUTS:
         return scaled
@@ -268,11 +271,11 @@ def _standardised(graph: Graph, scaled: _Scaled) -> _Scaled:
 
 
 def _penalty(scaled: _Scaled, low: float, high: float) -> float:
-    """How far what a range becomes is from what networks are trained on; at its worst channel.
+    """How far a range, once mapped, is from the ranges of training; of its worst channel.
 
-    Below 1 for such a range, centred or from 0 on; from 1 to 2 for pixels without their mean or
-    standardised, the less the better centred; more than `_FAR` for others. What a batch norm reads
-    is known to be standardised.
+    The penalty is below 1 for a range of training, centred or beginning at 0; from 1 to 2, less if
+    better centred, for pixels whose mean is subtracted or that are standardised; and more than
+    `_FAR` for others. A batch norm that reads the input standardises it.
     """
     first, last = scaled.slope * low + scaled.offset, scaled.slope * high + scaled.offset
     width, centre = np.abs(last - first), np.abs(first + last) / 2
@@ -296,9 +299,9 @@ def _order(scaled: _Scaled, low: float, high: float) -> Optional[str]:
     """The order of an input's colours, if the means of ImageNet are subtracted from them."""
     if sorted(scaled.source.tolist()) != [0, 1, 2]:
         return None
-    means = np.empty(3)
-    means[scaled.source] = (-scaled.offset / scaled.slope - low) / (high - low) * 255
+    channel_means = np.empty(3)
+    channel_means[scaled.source] = (-scaled.offset / scaled.slope - low) / (high - low) * 255
     for order, colours in (("RGB", _COLOURS), ("BGR", _COLOURS[::-1])):
-        if np.abs(means - colours).max() < 3:
+        if np.abs(channel_means - colours).max() < 3:
             return order
     return None

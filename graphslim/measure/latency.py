@@ -1,4 +1,4 @@
-"""What each layer takes at several widths on this machine: measured, kept, and interpolated."""
+"""The time of each layer at several widths on this machine: measured, cached and interpolated."""
 
 from __future__ import annotations
 
@@ -38,21 +38,21 @@ from graphslim.support.reading import read_text
 from graphslim.support.writing import replacing
 
 MULTIPLE = 8
-"""Widths that a CPU's kernels are filled by; what is between takes as long as the next of them."""
+"""Widths between two multiples take a CPU as long as the larger multiple."""
 SHARES = (0.75, 0.5, 0.25)
-"""Of a layer's channels, the widths that are measured, beside all of them and the fewest."""
+"""Shares of a layer's channels that are measured, beside all channels and the fewest."""
 VERSION = 2
-"""Grows when tables come to mean something else."""
+"""The version of the tables' meaning, which is a part of the cache's keys."""
 _ROUNDS, _LEAST, _SECONDS = 15, 5, 1.5
-"""How often each width is timed, or less often, where all that would take longer than so long."""
+"""How often each width is timed: at most and at least; less often if it takes longer than that."""
 
 
 class Row(NamedTuple):
-    """One layer of a table.
+    """The times of one layer.
 
     Attributes:
-        reads, makes: the widths measured, growing; `makes` has one entry, how many channels there
-            are, where a layer reads and makes the same channels.
+        reads, makes: the widths measured, in ascending order; if a layer reads and makes the same
+            channels, `makes` holds only their number.
         ms: milliseconds; shape (len(reads), len(makes)).
     """
 
@@ -61,16 +61,16 @@ class Row(NamedTuple):
     ms: Tuple[Tuple[float, ...], ...]
 
     def at(self, reads: int, makes: int) -> float:
-        """Milliseconds at a width, interpolated; beyond the widths measured, as at the nearest."""
+        """Milliseconds at a width, interpolated; outside the measured range, those of its end."""
         along = [np.interp(makes, self.makes, line) for line in self.ms]
         return float(np.interp(reads, self.reads, along))
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> Row:
-        """A row of what `Table.to_json` wrote.
+        """A row from the tree that `Table.to_json` wrote.
 
         Raises:
-            ValueError: the row has not as many times as widths.
+            ValueError: the number of times is not that of the widths.
         """
         reads, makes = [tuple([int(width) for width in tree[key]]) for key in ("reads", "makes")]
         ms = tuple([tuple([float(number) for number in line]) for line in tree["ms"]])
@@ -80,11 +80,11 @@ class Row(NamedTuple):
 
 
 class Table(NamedTuple):
-    """What a network takes on this machine, layer by layer.
+    """The time of a network on this machine, layer by layer.
 
     Attributes:
-        rows: by the layer's name.
-        rest: milliseconds of the whole that no layer accounts for, which stay whatever goes.
+        rows: by the layer's name, its times.
+        rest: milliseconds of the network outside of all layers, which no pruning saves.
     """
 
     rows: Mapping[str, Row]
@@ -95,7 +95,7 @@ class Table(NamedTuple):
 
         Args:
             layers: the layers of the graph that the table was made for.
-            gone: which channels go; bool of shape (channels.count,).
+            gone: which channels are removed; bool of shape (channels.count,).
         """
         timed = [layer for layer in layers if layer.name in self.rows]
         return sum([self.rows[layer.name].at(*_width(layer, gone)) for layer in timed], self.rest)
@@ -107,10 +107,10 @@ class Table(NamedTuple):
 
     @classmethod
     def from_json(cls, text: str) -> Table:
-        """Reads what `to_json` wrote.
+        """Reads a table that `to_json` wrote.
 
         Raises:
-            ValueError: the text is no such table, or is damaged.
+            ValueError: the text is not such a table, or is damaged.
         """
         try:
             tree = json.loads(text)
@@ -124,20 +124,20 @@ class Table(NamedTuple):
 
 
 def folder() -> str:
-    """The cache folder: below `XDG_CACHE_HOME`, or where the system keeps such things."""
+    """The cache folder: below `XDG_CACHE_HOME`, or in the system's folder for caches."""
     local = os.environ.get("LOCALAPPDATA") if os.name == "nt" else None
     home = os.environ.get("XDG_CACHE_HOME") or local or os.path.expanduser("~/.cache")
     return os.path.join(home, "graphslim", "latency")
 
 
 def path_of(key: Sequence[object]) -> str:
-    """The file for a key: all that a table depends on."""
+    """The file for a key, which holds everything that a table depends on."""
     digest = hashlib.sha256("\n".join([str(part) for part in (VERSION, *key)]).encode("utf-8"))
     return os.path.join(folder(), f"{digest.hexdigest()[:32]}.json")
 
 
 def read(path: str) -> Optional[Table]:
-    """The table in a file; None where there is none, or it is damaged."""
+    """The table in a file; None if the file does not exist or is damaged."""
     try:
         return Table.from_json(read_text(path))
     except (LoadError, ValueError):
@@ -145,7 +145,7 @@ def read(path: str) -> Optional[Table]:
 
 
 def write(path: str, table: Table) -> bool:
-    """Keeps a table; gives whether it could: without a cache all works, only slower."""
+    """Writes a table to the cache; returns False if that fails, since the cache is optional."""
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with replacing(path) as file:
@@ -159,11 +159,11 @@ def write(path: str, table: Table) -> bool:
 
 
 class Setting(NamedTuple):
-    """How the network will run.
+    """The setting in which the network will run.
 
     Attributes:
         threads: threads within an op; 0 for as many as there are cores.
-        batch: stands in for an open batch.
+        batch: the size of an open batch.
         multiple: the widths that are measured are multiples of this.
     """
 
@@ -173,24 +173,24 @@ class Setting(NamedTuple):
 
 
 Timer = Callable[[Graph, Sequence[Sequence[str]], Setting], Optional[List[float]]]
-"""Gives the milliseconds of each target of a graph, or None where TensorFlow does not run it."""
+"""Returns the milliseconds of each target of a graph; None if TensorFlow does not run it."""
 
 
 def table_of(
     graph: Graph, setting: Setting, *, progress: Tick = silent, cached: bool = True
 ) -> Table:
-    """The latency table of a graph: that in the cache, or else measured now and kept.
+    """The latency table of a graph, from the cache, or else measured and cached.
 
     Args:
         graph: the graph.
-        setting: how it will run.
-        progress: told of each layer.
-        cached: whether a table in the cache will do.
+        setting: how the graph will run.
+        progress: called after each layer.
+        cached: whether to take a table from the cache.
 
     Raises:
-        PlanError: sizes are open, or no layer of it can be timed.
+        PlanError: sizes are open, or no layer can be timed.
         GraphslimError: the graph does not run.
-        RuntimeUnavailable: TensorFlow is not there.
+        RuntimeUnavailable: TensorFlow is not installed.
     """
     runtime.run_as_shipped()
     machine = (runtime.version(), runtime.without_onednn(), cpu_name())
@@ -198,8 +198,8 @@ def table_of(
     path = path_of([digest, graph.inputs, graph.outputs, graph.input_shapes, *machine, *setting])
     table = read(path) if cached else None
     if table is None:
-        with timed_whole(runnable(graph), setting) as whole:
-            table = build(runnable(graph), setting, time_targets, whole, progress)
+        with timed_whole(runnable(graph), setting) as time_graph:
+            table = build(runnable(graph), setting, time_targets, time_graph, progress)
         write(path, table)
     return table
 
@@ -208,18 +208,18 @@ def build(
     graph: Graph,
     setting: Setting,
     timer: Timer,
-    whole: Callable[[], float],
+    time_graph: Callable[[], float],
     progress: Tick = silent,
 ) -> Table:
-    """Times every layer of a graph at several widths; equal layers once.
+    """Times every layer of a graph at several widths; equal layers are timed once.
 
     Args:
         graph: the graph, which a CPU can run.
-        setting: how it will run.
+        setting: how the graph will run.
         timer: times the copies of a layer.
-        whole: times the graph once, in milliseconds; called beside each layer, so that the least
-            of these is as little disturbed as the least of theirs.
-        progress: told of each layer.
+        time_graph: returns the milliseconds of one run of the graph; called after each layer, so
+            that the least of its times is as little disturbed as the least times of the layers.
+        progress: called after each layer.
 
     Raises:
         PlanError: sizes are open, or no layer can be timed.
@@ -229,7 +229,7 @@ def build(
     layers = layers_of(graph, channels)
     rows: Dict[str, Row] = {}
     timed: Dict[str, Optional[Row]] = {}
-    least = whole()
+    least = time_graph()
     for number, layer in enumerate(layers):
         sides = _widths_of(layer, channels.pinned(), setting.multiple)
         gone = [without(layer, channels.pinned(), *sizes) for sizes in itertools.product(*sides)]
@@ -243,7 +243,7 @@ def build(
             if row is not None:
                 rows[layer.name] = row
                 text = f"{row.ms[-1][-1]:.3g} ms"
-        least = min(least, whole())
+        least = min(least, time_graph())
         progress(number + 1, len(layers), f"latency of {layer.name}: {text}")
     if not rows:
         raise PlanError(
@@ -254,12 +254,12 @@ def build(
 
 
 def widths(labels: np.ndarray, pinned: np.ndarray, multiple: int) -> List[int]:
-    """The widths to measure along one side of a layer, growing.
+    """The widths to measure along one side of a layer, in ascending order.
 
     Args:
-        labels: its channels; int of shape (n,).
-        pinned: which channels of the graph stay; bool of shape (channels.count,).
-        multiple: widths but the full one are multiples of this, rounded up, as plans keep them.
+        labels: the labels of its channels; int64 of shape (n,).
+        pinned: which channels of the graph have to stay; bool of shape (channels.count,).
+        multiple: widths below the full one are rounded up to multiples of this, as plans do.
     """
     full, least = len(labels), int(np.count_nonzero(pinned[labels]))
     if full in (0, least):
@@ -269,26 +269,31 @@ def widths(labels: np.ndarray, pinned: np.ndarray, multiple: int) -> List[int]:
 
 
 def without(layer: TimedLayer, pinned: np.ndarray, reads: int, makes: int) -> np.ndarray:
-    """The channels that go for a layer to have a width: the last ones that may.
+    """The channels to remove so that a layer has some widths: the last that are not pinned.
+
+    Args:
+        layer: the layer.
+        pinned: which channels of the graph have to stay; bool of shape (channels.count,).
+        reads, makes: how many channels the layer reads and makes then.
 
     Returns:
-        bool of the shape of `pinned`.
+        bool of shape (channels.count,).
     """
     gone = np.zeros(len(pinned), bool)
-    for labels, kept in zip(layer.sides, (reads, makes)):
+    for labels, width in zip(layer.sides, (reads, makes)):
         free = labels[~pinned[labels]]
-        gone[free[max(0, len(free) - (len(labels) - kept)) :]] = True
+        gone[free[max(0, len(free) - (len(labels) - width)) :]] = True
     return gone
 
 
 def _width(layer: TimedLayer, gone: np.ndarray) -> Tuple[int, int]:
-    """How many channels a layer reads and makes without some channels; as in its row."""
+    """How many channels a layer reads and makes without the removed ones, as its row has them."""
     reads, *makes = [int(np.count_nonzero(~gone[labels])) for labels in layer.sides]
     return reads, makes[0] if makes else len(layer.sides[0])
 
 
 def _widths_of(layer: TimedLayer, pinned: np.ndarray, multiple: int) -> List[List[int]]:
-    """The widths to measure of what a layer reads and of what it makes; all of these if tied."""
+    """The widths that a layer reads and makes to measure; if tied, makes has the full one only."""
     sides = [widths(labels, pinned, multiple) for labels in layer.sides]
     return sides if len(sides) > 1 else [*sides, [len(layer.sides[0])]]
 
@@ -302,7 +307,7 @@ def _row(sides: Sequence[Sequence[int]], ms: Optional[Sequence[float]]) -> Optio
 
 
 def _digest(lab: Lab) -> str:
-    """The same for layers that take the same time: ops, attributes and shapes, but no numbers."""
+    """A text that is equal for layers of equal time: ops, attributes and shapes, no values."""
     parts: List[str] = []
     number: Dict[str, int] = {}
     for node in lab.graph.order():
@@ -317,10 +322,10 @@ def _digest(lab: Lab) -> str:
 
 
 def clock_for(setting: Setting) -> Callable[[], float]:
-    """What tells the time of layers: with one thread, the processor's time of this process.
+    """The clock for layers, in seconds: with one thread, the processor time of this process.
 
-    Other programs on the machine do not change it, and they would disturb a long run more than a
-    short one. With more threads it would add up what runs at once.
+    Other programs on the machine do not affect processor time; they would disturb a long run more
+    than a short one. With several threads it would add up the time of all of them.
     """
     return time.process_time if setting.threads == 1 else time.perf_counter
 
@@ -328,17 +333,17 @@ def clock_for(setting: Setting) -> Callable[[], float]:
 def time_targets(
     graph: Graph, targets: Sequence[Sequence[str]], setting: Setting
 ) -> Optional[List[float]]:
-    """Milliseconds of each target, the least of several runs: what disturbs only ever adds.
+    """Milliseconds of each target: the least of several runs, since disturbances only add time.
 
-    What a run takes that does nothing is left out.
+    The time of a run that computes nothing is subtracted.
     """
     try:
         with runtime.Session(graph, setting.threads) as session:
             actions = [session.prepare({}, names) for names in [[NOTHING], *targets]]
             started = time.perf_counter()
             take_turns(actions, 1, 1)
-            once = (time.perf_counter() - started) / 2
-            rounds = int(min(_ROUNDS, max(_LEAST, _SECONDS / once)))
+            seconds_per_round = (time.perf_counter() - started) / 2
+            rounds = int(min(_ROUNDS, max(_LEAST, _SECONDS / seconds_per_round)))
             seconds = take_turns(actions, rounds, clock=clock_for(setting))
     except VerifyError:
         return None
@@ -349,7 +354,7 @@ def time_targets(
 
 @contextlib.contextmanager
 def timed_whole(graph: Graph, setting: Setting) -> Iterator[Callable[[], float]]:
-    """A function that runs a whole graph on random inputs and gives the milliseconds.
+    """A function that runs a graph on random inputs and returns the milliseconds.
 
     Raises:
         GraphslimError: the graph does not run.

@@ -23,24 +23,24 @@ _DECODED = {
         (".png", ".jpg", ".jpeg", ".gif"),
     ),
 }
-"""By the op that decodes files, the endings of their names."""
+"""By decoding op, the endings of the names of files that it decodes."""
 _FINER = 2
-"""A JPEG may be decoded at a fraction of its size, but for this many times what is wanted."""
+"""A JPEG may be decoded at a fraction of its size, but not below this many times the target's."""
 _REASONS = {
     "UnidentifiedImageError": "no known image format",
     "DecompressionBombError": "more pixels than Pillow takes for sound",
 }
-"""By the name of Pillow's error, what is told of it."""
+"""By the name of Pillow's error, the reason given in messages."""
 
 
 class Files(NamedTuple):
     """The files of a folder that are used.
 
     Attributes:
-        paths: those that can be read, in the order of their names.
-        sizes: how many different sizes of images there are; 0 where none is known.
-        sha256: of the bytes of all of them, in order.
-        cautions: what was left out, and why, one line each.
+        paths: the files that can be read, in the order of their names.
+        sizes: the number of different sizes of images; 0 if none is known.
+        sha256: the SHA-256 over the contents of these files, in order.
+        cautions: the files that were left out, and why, one line each.
     """
 
     paths: Tuple[str, ...]
@@ -54,7 +54,7 @@ class Pictures:
 
     Args:
         files: the images.
-        preprocessing: what is done to each.
+        preprocessing: the preprocessing of each image.
     """
 
     def __init__(self, files: Files, preprocessing: Preprocessing) -> None:
@@ -93,7 +93,7 @@ class Encoded:
 
     Args:
         files: the files.
-        batched: whether the input takes a vector of them.
+        batched: whether the input takes a vector of file contents, or a single one.
     """
 
     def __init__(self, files: Files, batched: bool) -> None:
@@ -111,13 +111,13 @@ def open_files(images: Images, endings: Sequence[str], multiple: int, decoded: b
     """The files that a path means, checked.
 
     Args:
-        images: the path, and how many of them at most.
-        endings: of their names, in lower case.
-        multiple: how many the graph takes at once; the rest is left out.
-        decoded: whether they are images that have to be decoded here.
+        images: the path, and the largest number of files to use.
+        endings: the endings of the files' names, in lower case.
+        multiple: how many files the graph takes at once; a remainder is left out.
+        decoded: whether the files are images to be decoded here, not by the graph.
 
     Raises:
-        GraphslimError: there are no files, too few, or none that can be read.
+        GraphslimError: there are no files, fewer than `multiple`, or none that can be read.
     """
     paths, limit = _listed(images.path, endings), images.limit
     if limit is not None and len(paths) > limit:
@@ -130,13 +130,13 @@ def open_files(images: Images, endings: Sequence[str], multiple: int, decoded: b
             images.path,
             "add images",
         )
-    whole = len(files.paths) // multiple * multiple
-    if whole < len(files.paths):
+    count = len(files.paths) // multiple * multiple
+    if count < len(files.paths):
         cautions.append(
-            f"the last {len(files.paths) - whole} of {len(files.paths)} are left out: the graph "
+            f"the last {len(files.paths) - count} of {len(files.paths)} are left out: the graph "
             f"takes {multiple} at once"
         )
-        files = _checked(files.paths[:whole], decoded)
+        files = _checked(files.paths[:count], decoded)
     return files._replace(cautions=tuple(cautions))
 
 
@@ -162,7 +162,7 @@ def _listed(path: str, endings: Sequence[str]) -> List[str]:
 
 
 def _identity(path: str) -> Tuple[str, int, int]:
-    """What tells that a file is still the same."""
+    """The path, size and modification time of a file, by which a change is noticed."""
     try:
         status = os.stat(path)
     except OSError:
@@ -176,7 +176,7 @@ def _checked(paths: Sequence[str], decoded: bool) -> Files:
 
 @functools.lru_cache(maxsize=8)
 def _read(files: Tuple[Tuple[str, int, int], ...], decoded: bool) -> Files:
-    """Reads every file once: which are broken, and the digest of the others.
+    """Reads every file once, to find broken ones and the digest of the others.
 
     Several parts of a command use the same files, so the result is remembered while the files stay
     the same.
@@ -213,7 +213,7 @@ def _read(files: Tuple[Tuple[str, int, int], ...], decoded: bool) -> Files:
 
 
 def _content(path: str) -> bytes:
-    """The bytes of a regular file; another one might never end."""
+    """The bytes of a regular file; a device or pipe might never end."""
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError("no regular file")
     with open(path, "rb") as file:
@@ -221,17 +221,17 @@ def _content(path: str) -> bytes:
 
 
 def _opened(content: bytes, side: int, sizes_only: bool = False) -> Any:
-    """A decoded image, upright and of 8 bits per channel; or no more than its size.
+    """A decoded image, upright and of 8 bits per channel; or only its size.
 
     Args:
-        content: the file.
-        side: a JPEG may be decoded smaller, but no side below this.
-        sizes_only: whether the size in the file is wanted alone, once all of it was decoded.
+        content: the bytes of the file.
+        side: a JPEG may be decoded at a smaller size, with no side below this.
+        sizes_only: return the size that the file states, after all of it has been decoded.
     """
     from PIL import Image, ImageOps
 
     with warnings.catch_warnings():
-        # Of Pillow's two limits for hostile sizes the second one, an error, is enough.
+        # Pillow warns of large images and refuses huge ones; the refusal is enough.
         warnings.simplefilter("ignore")
         with Image.open(io.BytesIO(content)) as image:
             size = image.size

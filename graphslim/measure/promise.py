@@ -1,4 +1,4 @@
-"""A latency budget: predict with the table, search, and hold the promise against the machine."""
+"""A latency budget: search with the table's predictions, and check the plan by measuring it."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from graphslim.support.text import percent
 WITHIN = 0.02
 """How far the measured share may be from the one asked for."""
 TRIES = 6
-"""How many plans are measured at most."""
+"""The largest number of plans to measure."""
 
 
 class Promise(NamedTuple):
-    """What a latency budget came to, in shares of the time of the whole network.
+    """How well a latency budget was met, in shares of the time of the whole network.
 
     Attributes:
-        asked: what was asked for.
-        predicted: what the table says of the plan.
-        measured: what the machine says of it.
+        asked: the share that was asked for.
+        predicted: the share that the table predicts for the plan.
+        measured: the share that was measured.
         tries: how many plans were measured.
-        noise: how far what was measured may be off by chance.
-        below: the largest measured share that is less than what was asked for, if there is any.
+        noise: how far a measured share may be off by chance.
+        below: the largest measured share below the one asked for; None if there is none.
     """
 
     asked: float
@@ -43,12 +43,12 @@ class Promise(NamedTuple):
 
     @property
     def kept(self) -> bool:
-        """Whether the measured share is as near to the one asked for as it should be."""
+        """Whether the measured share is near enough to the share asked for."""
         return abs(self.measured.median - self.asked) <= max(WITHIN, self.noise)
 
     @property
     def reason(self) -> Optional[str]:
-        """Why the plan is not near what was asked for, if it is not."""
+        """Why the measured share is not near the share asked for; None if it is."""
         if self.kept:
             return None
         if self.measured.median < self.asked:
@@ -58,7 +58,7 @@ class Promise(NamedTuple):
         return f"the next plan that cuts more comes to {self.below:.3g}, more than was asked for"
 
     def as_dict(self) -> Dict[str, Any]:
-        """For plans and `--json`."""
+        """A tree for plans and `--json`."""
         return {
             "what": "latency",
             "asked": self.asked,
@@ -70,14 +70,14 @@ class Promise(NamedTuple):
 
 
 class Predictor:
-    """What a table says of a graph's channels.
+    """Predicts the time of a graph without some channels by its latency table.
 
     Args:
         graph: the graph that plans are made for; the table may be of its NHWC twin.
-        table: its latency table.
+        table: the latency table.
 
     Raises:
-        PlanError: the twin has other groups.
+        PlanError: the NHWC twin has other groups than the graph.
     """
 
     def __init__(self, graph: Graph, table: Table) -> None:
@@ -93,8 +93,8 @@ class Predictor:
         if gone is not None and self._moved is None:
             removed = gone
         elif gone is not None and self._moved is not None:
-            mine, theirs = self._moved
-            removed[theirs] = gone[mine]
+            labels, twin_labels = self._moved
+            removed[twin_labels] = gone[labels]
             self._twin.completed(removed)
         return self._table.predict(self._layers, removed)
 
@@ -103,11 +103,13 @@ class Predictor:
         return self.cost_of(gone) / self.cost_of()
 
 
-def _moved(graph: Graph, mine: Channels, theirs: Channels) -> Tuple[np.ndarray, np.ndarray]:
+def _moved(
+    graph: Graph, channels: Channels, twin_channels: Channels
+) -> Tuple[np.ndarray, np.ndarray]:
     """Labels of the prunable channels of a graph, and those of its twin, in the same order."""
-    twins = {group.id: group for group in theirs.groups}
+    twins = {group.id: group for group in twin_channels.groups}
     pairs = []
-    for group in mine.groups:
+    for group in channels.groups:
         if group.prunable:
             twin = twins.get(group.id)
             if twin is None or len(twin) != len(group):
@@ -130,21 +132,21 @@ def noise_of(alone: Spread, runs: int) -> float:
         runs: how often each of the two was timed.
 
     Returns:
-        what it was off, or twice the standard error of its median if that is more.
+        the difference of the median from 1, or twice its standard error if that is more.
     """
     error = 0.93 * (alone.high - alone.low) / np.sqrt(runs)  # of a median, from its quartiles
     return float(max(abs(alone.median - 1), 2 * error))
 
 
 def quiet_enough(asked: float, measure_noise: Callable[[], float]) -> float:
-    """The noise of this machine, measured once more where it is too much.
+    """The noise of this machine, measured a second time if it is too large.
 
     Args:
         asked: the share of the time that is to remain.
-        measure_noise: gives it, such as by `noise_of`.
+        measure_noise: measures the noise, such as by `noise_of`.
 
     Raises:
-        PlanError: half of what is to be gained, or more, would be within the noise.
+        PlanError: the noise is half of the time to be gained, or more.
     """
     refuse_impossible(asked)
     noise = measure_noise()
@@ -161,7 +163,7 @@ def quiet_enough(asked: float, measure_noise: Callable[[], float]) -> float:
 
 
 def refuse_impossible(asked: float) -> None:
-    """Refuses what is no share of the time.
+    """Refuses a share of the time that is out of range.
 
     Raises:
         PlanError: the share is 0 or less, or more than 1.
@@ -185,23 +187,23 @@ def reach(
     tries: int = TRIES,
     noise: float = 0.0,
 ) -> Tuple[Plan, Promise]:
-    """Searches for the plan that cuts least of those whose measured latency is what was asked for.
+    """Searches for a plan whose measured latency is the share asked for.
 
-    A prediction that turns out wrong is made up for: if half was asked for and predicted, and 0.55
-    was measured, the next search aims at 0.45 of the table's time. Once one plan is too slow and
-    another faster than asked for, the search goes on between the two. A plan that seems right is
-    measured again, since the best of several is the best by luck too. Where none is right, the one
-    that comes nearest without giving more than was asked for wins.
+    A wrong prediction is corrected for: if half was asked for and predicted, and 0.55 was measured,
+    the next search aims at 0.45 of the table's time. Once one plan is too slow and another too
+    fast, the search goes on between the two. A plan within the tolerance is measured again, since
+    the best of several measurements is the best partly by chance. If no plan is within the
+    tolerance, the fastest of those that are slower than asked for is taken.
 
     Args:
         asked: the share of the time that is to remain.
-        plan_for: gives the plan for a share by the table, and the share that it predicts.
-        measure: gives the measured share of a plan.
-        tries: so many plans are measured at most.
+        plan_for: returns the plan for a share of the table's time, and the share predicted for it.
+        measure: returns the measured share of a plan.
+        tries: the largest number of plans to measure.
         noise: how far a measured share may be off by chance.
 
     Raises:
-        GraphslimError: `plan_for` finds no plan for what was asked for, or one does not run.
+        GraphslimError: `plan_for` finds no plan for the share asked for, or a plan does not run.
     """
     refuse_impossible(asked)
     tried: List[_Try] = []
@@ -214,7 +216,7 @@ def reach(
             if not tried:
                 raise
             break
-        # Plans come in steps, and the same one needs no second look.
+        # Plans change in steps, and one that was measured need not be measured again.
         fresh = plan.groups not in [attempt.plan.groups for attempt in tried]
         if fresh:
             measured = measure(plan)
@@ -244,10 +246,10 @@ def _next(asked: float, tried: Sequence[_Try], target: float, fresh: bool) -> fl
         above = min(slow, key=lambda attempt: attempt.predicted)
         if below.predicted < above.predicted:
             if not fresh:
-                # A line led to a plan that is known: halve the way to the other side instead.
-                known = min((below, above), key=lambda end: abs(end.predicted - target))
-                other = above if known is below else below
-                return (target + other.predicted) / 2
+                # Interpolation led to a plan measured before: go half the way to the other side.
+                near = min((below, above), key=lambda end: abs(end.predicted - target))
+                far = above if near is below else below
+                return (target + far.predicted) / 2
             part = (asked - below.measured.median) / (above.measured.median - below.measured.median)
             return below.predicted + part * (above.predicted - below.predicted)
     return target * asked / tried[-1].measured.median

@@ -1,11 +1,11 @@
-"""Scores of channels by what they answer to sample inputs, or how the outputs depend on them.
+"""Scores of channels by their responses to sample inputs, or by gradients of a loss.
 
-Gradients are those of a loss. By default it asks how far the outputs would move, which needs no
-labels: half the sum of squares of every floating-point output, each divided by its mean square
-over the examples, so that no output drowns another. It is the loss of Memory Aware Synapses
-(Aljundi et al. 2018, arXiv 1711.09601); the distance of the outputs from themselves, as in
-distillation, has no gradient where it is zero. An output that is a Softmax, a Sigmoid or an
-ArgMax, whose gradients vanish, is replaced by what enters it.
+The default loss measures how far the outputs would move, and needs no labels: half the sum of
+squares of every floating-point output, each divided by its mean square over the examples, so that
+no output outweighs another. It is the loss of Memory Aware Synapses (Aljundi et al. 2018, arXiv
+1711.09601); the distance of the outputs from themselves, as in distillation, would have a zero
+gradient. For an output that is a Softmax, a Sigmoid or an ArgMax, whose gradients vanish, its input
+is taken.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from graphslim.measure.verify import runnable
 from graphslim.runtime import Session
 
 _SQUASHES = frozenset(("Softmax", "LogSoftmax", "Sigmoid", "ArgMax"))
-"""Ops behind which a network that is sure of itself has next to no gradient, or none."""
+"""Ops whose gradient vanishes where a network is certain, or always."""
 
 
 def measure(
@@ -40,35 +40,34 @@ def measure(
     loss_output: Optional[str] = None,
     seed: int = 0,
 ) -> Dict[str, List[np.ndarray]]:
-    """What a criterion of kind `responses` or `gradients` says of the channels of groups.
+    """The scores of groups' channels by a criterion of kind `responses` or `gradients`.
 
-    The graph is run on the examples one by one (or as many at a time as it takes), and what the
-    criterion says of each run is averaged over the examples. Nothing but those sums is kept, and
-    however many examples are run together, the scores are the same for any criterion that is
-    itself a mean over examples.
+    The graph is run on the examples one by one (or as many at a time as it takes), and the scores
+    of the runs are averaged over the examples. Only their sums are kept. For a criterion that is
+    itself a mean over examples, the scores do not depend on how many examples are run together.
 
     Args:
         graph: the graph.
         channels: its channel analysis.
-        groups: those to score.
+        groups: the groups to score.
         criterion: the criterion.
-        data: sample inputs: a path as for verify, arrays by input name, or None for random ones;
+        data: sample inputs: a path as for verify, arrays by input name, or None for random inputs;
             or `Samples` of these.
         loss_output: for gradients, a tensor (`node` or `node:port`) to take the loss from, as it
-            is, instead of the outputs. If that is one number, or one for each example, it is the
-            loss itself.
-        seed: for random ones.
+            is, instead of the outputs. If that tensor is one number, or one for each example, it
+            is the loss itself.
+        seed: the seed of random inputs.
 
     Returns:
         by group id, for each tensor that shows its channels (see `places_of`) the scores, float64
         of shape (channels,); NaN for channels that are not in that tensor.
 
     Raises:
-        GraphslimError: the data cannot be read or do not fit.
-        PlanError: the tensor named for the loss is not there, no gradient leads from it, or what is
-            measured is not finite, or the same for all channels.
+        GraphslimError: the data cannot be read or do not fit the graph.
+        PlanError: the graph has no such tensor for the loss, no gradient leads from it to a
+            channel, or the scores are not finite, or the same for all channels.
         VerifyError: the graph does not run, or holds an op without a gradient.
-        RuntimeUnavailable: TensorFlow is not there.
+        RuntimeUnavailable: TensorFlow is not installed.
     """
     samples = data if isinstance(data, Samples) else Samples(data)
     runner = runnable(graph)
@@ -80,7 +79,7 @@ def measure(
             )
     places = places_of(channels, groups, runner)
     examples = Examples(graph, samples, seed)
-    sums = _Sums(groups, places, criterion)
+    totals = _Totals(groups, places, criterion)
     ports = list(dict.fromkeys([str(place.port) for shown in places.values() for place in shown]))
     if criterion.kind == "gradients":
         runner = differentiable(runner)
@@ -96,8 +95,8 @@ def measure(
                 port: np.zeros_like(responses[port]) if slope is None else np.asarray(next(values))
                 for port, slope in zip(ports, slopes)
             }
-            sums.add(responses, gradients, count)
-    return sums.means()
+            totals.add(responses, gradients, count)
+    return totals.averages()
 
 
 def _gradients(
@@ -107,7 +106,7 @@ def _gradients(
     loss_output: Optional[str],
     ports: Sequence[str],
 ) -> List[Optional[str]]:
-    """Adds the gradients of the loss to the graph that is run: a name per port, None for zero."""
+    """Adds the gradients of the loss to the session's graph: a name per port, None for zero."""
     names = [loss_output] if loss_output is not None else _logits(graph)
     weights = _loss(session, examples, names, loss_output is not None)
     slopes = session.gradients(weights, ports)
@@ -121,7 +120,7 @@ def _gradients(
 
 
 def _logits(graph: Graph) -> List[str]:
-    """The outputs of a graph, or what enters the op that squashes one; each once."""
+    """The outputs of a graph, or the inputs of the ops that squash them; each once."""
     logits = []
     for port in graph.outputs:
         source = behind(graph, port, IDENTITIES | RESHAPES)
@@ -135,7 +134,7 @@ def _logits(graph: Graph) -> List[str]:
 def _loss(
     session: Session, examples: Examples, names: Sequence[str], is_loss: bool
 ) -> Dict[str, Optional[float]]:
-    """For each tensor that has a share in the loss its factor, or None if it is the loss itself."""
+    """By tensor that enters the loss its factor, or None if the tensor is the loss itself."""
     squares, sizes = np.zeros(len(names)), np.zeros(len(names))
     single = is_loss
     for feeds, count in examples:
@@ -158,14 +157,14 @@ def _loss(
     }
 
 
-class _Sums:
-    """The sums over examples of what a criterion says, place by place."""
+class _Totals:
+    """The sums of a criterion's scores over examples, place by place."""
 
     def __init__(
         self, groups: Sequence[Group], places: Mapping[str, Sequence[Place]], criterion: Criterion
     ) -> None:
         self._places, self._criterion, self._examples = places, criterion, 0
-        self._sums = {
+        self._totals = {
             group.id: [np.full(len(group), np.nan) for _ in places[group.id]] for group in groups
         }
 
@@ -175,17 +174,17 @@ class _Sums:
         gradients: Mapping[str, np.ndarray],
         examples: int,
     ) -> None:
-        """Takes in what one run gave: by port the responses and their gradients."""
+        """Adds one run: by port the responses and their gradients, arrays of the port's shape."""
         for name, places in self._places.items():
-            for place, total in zip(places, self._sums[name]):
+            for place, total in zip(places, self._totals[name]):
                 port = str(place.port)
                 blocks = [laid_out(responses[port], place, examples)]
                 if self._criterion.kind == "gradients":
                     blocks.append(laid_out(gradients[port], place, examples))
                 for parts in zip(*blocks):
-                    which = parts[0][0]
+                    indices = parts[0][0]
                     scores = self._scores([block for _, block in parts], name, port)
-                    total[which] = np.nan_to_num(total[which]) + examples * scores
+                    total[indices] = np.nan_to_num(total[indices]) + examples * scores
         self._examples += examples
 
     def _scores(self, blocks: Sequence[np.ndarray], group: str, port: str) -> np.ndarray:
@@ -203,40 +202,40 @@ class _Sums:
             )
         return scores
 
-    def means(self) -> Dict[str, List[np.ndarray]]:
+    def averages(self) -> Dict[str, List[np.ndarray]]:
         """The averages over all examples: by name float64 arrays, one value for each channel.
 
         Raises:
             PlanError: the averages are the same for every channel of every group.
         """
-        means = {
+        averages = {
             name: [total / max(1, self._examples) for total in totals]
-            for name, totals in self._sums.items()
+            for name, totals in self._totals.items()
         }
-        rows = [row[~np.isnan(row)] for shown in means.values() for row in shown]
+        rows = [row[~np.isnan(row)] for shown in averages.values() for row in shown]
         if any(len(row) > 1 for row in rows) and len(np.unique(np.concatenate(rows))) == 1:
             raise PlanError(
                 f"{self._criterion.name} tells no channel from another on these inputs",
                 "--criterion",
                 "choose another one; apoz works behind activations that give exact zeros, as ReLU",
             )
-        return means
+        return averages
 
 
-# --- Where channels are seen.
+# --- The tensors in which channels are scored.
 
-Seen = Tuple[Port, int, np.ndarray]
-"""A tensor, an axis of it, and the labels of the channels along that axis."""
+LabelledAxis = Tuple[Port, int, np.ndarray]
+"""A tensor, an axis of it, and the labels of the channels along it: int64 of shape (size,)."""
 
 
 class Place(NamedTuple):
-    """Where the channels of a group stand in a tensor.
+    """The positions of a group's channels in a tensor.
 
     Attributes:
         port: the tensor, in the graph that is run.
-        axis: the axis along which they stand.
-        positions: indices along that axis, int of shape (n,); a channel may have several.
-        channels: for each, the index of its channel in the group, int of shape (n,).
+        axis: the axis of the channels.
+        positions: indices along that axis, int64 of shape (n,); a channel may have several.
+        channels: for each position, the index of its channel in the group; int64 of shape (n,).
     """
 
     port: Port
@@ -248,44 +247,44 @@ class Place(NamedTuple):
 def laid_out(
     array: np.ndarray, place: Place, examples: int
 ) -> Iterator[Tuple[np.ndarray, np.ndarray]]:
-    """A tensor as (examples, positions, channels), of one group.
+    """The values of a group's channels in a tensor, as arrays (examples, positions, channels).
 
-    Where a channel has several positions along its axis, as behind a Flatten, they count as
-    positions; channels that have different numbers of them come one number after the other.
+    If a channel has several positions along its axis, as behind a Flatten, they are added to the
+    positions of the array. Channels with different numbers of positions are in different arrays.
 
     Args:
-        array: the values at `place.port`; any layout.
-        place: where the channels stand in it.
-        examples: how many examples it holds, in order along its first axis.
+        array: the values at `place.port`, in any layout.
+        place: the positions of the channels.
+        examples: how many examples the tensor holds, in order along its first axis.
 
-    Returns:
-        pairs of channels (indices in the group, shape (c,)) and float64 of shape
+    Yields:
+        indices of channels in the group, int64 of shape (c,), and their values, float64 of shape
         (examples, positions, c).
     """
     moved = np.moveaxis(np.asarray(array), place.axis, -1)
-    # What does not go by examples, such as a table that all of them share, counts as one.
+    # A tensor without an axis of examples, such as a shared table, counts as one example.
     by_examples = place.axis % array.ndim != 0 and array.shape[0] % examples == 0
     rows = moved.reshape(examples if by_examples else 1, -1, moved.shape[-1])
     order = np.argsort(place.channels, kind="stable")
-    often = np.bincount(place.channels)
-    for times in np.unique(often[often > 0]).tolist():
-        which = np.flatnonzero(often == times)
-        picked = order[np.isin(place.channels[order], which)]
+    counts = np.bincount(place.channels)
+    for count in np.unique(counts[counts > 0]).tolist():
+        indices = np.flatnonzero(counts == count)
+        picked = order[np.isin(place.channels[order], indices)]
         block = rows[:, :, place.positions[picked]].astype(np.float64)
-        block = block.reshape(rows.shape[0], rows.shape[1], len(which), times)
-        yield which, np.moveaxis(block, 3, 2).reshape(rows.shape[0], -1, len(which))
+        block = block.reshape(rows.shape[0], rows.shape[1], len(indices), count)
+        yield indices, np.moveaxis(block, 3, 2).reshape(rows.shape[0], -1, len(indices))
 
 
 def places_of(channels: Channels, groups: Sequence[Group], runner: Graph) -> Dict[str, List[Place]]:
     """The tensors that show the channels of groups, by group id.
 
-    Those are what convolutions and matrix products read, behind norms and activations: what would
-    be missing there if a channel went. A tensor that several of them read counts once. A group that
-    none of them reads is seen where it is produced; the list is empty where that is not known.
+    These are the tensors that convolutions and matrix products read, behind norms and activations;
+    a tensor that several of them read is listed once. For a group that none of them reads it is the
+    tensor where the group is produced; the list is empty if that is not known.
 
     Args:
         channels: the channel analysis of the graph.
-        groups: those to look for.
+        groups: the groups.
         runner: the graph that will be run: the graph itself, or its NHWC twin.
 
     Raises:
@@ -309,8 +308,8 @@ def places_of(channels: Channels, groups: Sequence[Group], runner: Graph) -> Dic
     return places
 
 
-def _read(channels: Channels, runner: Graph) -> List[Seen]:
-    """What sums over channels read, each tensor once along each axis."""
+def _read(channels: Channels, runner: Graph) -> List[LabelledAxis]:
+    """The axes that sums over channels read, each once, with the labels of their channels."""
     labels: Dict[Tuple[Port, int], np.ndarray] = {}
     for contraction, twin in zip(channels.contractions, _twins(channels, runner)):
         port = behind(runner, runner.data_inputs(twin.node)[twin.data])
@@ -321,7 +320,7 @@ def _read(channels: Channels, runner: Graph) -> List[Seen]:
 
 
 def _twins(channels: Channels, runner: Graph) -> Iterator[Contraction]:
-    """For each sum over channels, the one of the graph that is run.
+    """For each sum over channels, the corresponding sum in the graph that is run.
 
     Raises:
         PlanError: the graph that is run has no sum that corresponds to one of the original.
@@ -332,13 +331,13 @@ def _twins(channels: Channels, runner: Graph) -> Iterator[Contraction]:
     twins_of: Dict[str, List[Contraction]] = defaultdict(list)
     for twin in analyse(runner).contractions:
         twins_of[twin.node].append(twin)
-    seen: Counter = Counter()
+    counts: Counter = Counter()
     for contraction in channels.contractions:
         name = contraction.node
         # An output of the graph keeps its name for the Transpose that follows the op.
         twins = twins_of.get(name) or twins_of.get(f"{name}/nhwc") or []
-        nth = seen[name]
-        seen[name] += 1
+        nth = counts[name]
+        counts[name] += 1
         if nth >= len(twins) or len(twins[nth].into) != len(contraction.into):
             raise PlanError(
                 "is not found again in the NHWC twin that a CPU can run",
@@ -374,16 +373,16 @@ def _where_produced(channels: Channels, group: Group, runner: Graph) -> List[Pla
 # --- Graphs that TensorFlow refuses gradients of.
 
 _CUSTOM = "_gradient_op_type"
-"""Names a gradient that the program had registered which built the graph; it is there no more."""
+"""The attribute that names a gradient which the program that built the graph had registered."""
 
 
 def differentiable(graph: Graph) -> Graph:
-    """A copy that computes the same, with nothing in it that only lacks a gradient by its form.
+    """A copy that computes the same, in which ops without a gradient are replaced if possible.
 
     Custom gradients, such as that of swish, were functions of the program that built the graph:
-    what they belong to is differentiated as it stands. A convolution in as many groups as it has
-    channels, of which TensorFlow takes no gradient on a CPU, becomes the depthwise convolution that
-    it is. Every node keeps its name.
+    their ops are differentiated by TensorFlow's own gradients. A convolution in as many groups as
+    it has channels, which has no gradient on a CPU, becomes a depthwise convolution. Every node
+    keeps its name.
     """
     twin, channels = graph.copy(), analyse(graph)
     for node in graph:
@@ -395,7 +394,7 @@ def differentiable(graph: Graph) -> Graph:
 
 
 def _groups(channels: Channels, node: Node) -> int:
-    """How many groups of one channel a convolution in NHWC has; 0 if it has others."""
+    """How many groups of one channel a convolution in NHWC has; 0 if its groups are larger."""
     data, filters = (channels.fact(port) for port in channels.graph.data_inputs(node)[:2])
     width, made = data.size(3), filters.size(3)
     is_plain = node.text("data_format", "NHWC") == "NHWC" and data.rank == 4
@@ -415,13 +414,13 @@ def _make_depthwise(graph: Graph, channels: Channels, node: Node) -> None:
     sizes = Attrs({"dtype": DType.int32, "value": Tensor.from_numbers(numbers, DType.int32)})
     shape = Node(graph.fresh_name(f"{node.name}/filter/shape"), "Const", sizes)
     types = Attrs({"T": node.attrs.get("T", DType.float32), "Tshape": DType.int32})
-    turned = Node(graph.fresh_name(f"{node.name}/filter"), "Reshape", types)
+    reshape = Node(graph.fresh_name(f"{node.name}/filter"), "Reshape", types)
     graph.add(shape)
-    graph.add(turned, [inputs[1], Port(shape.name)])
-    kept = ("T", "strides", "padding", "data_format", "dilations", "explicit_paddings")
-    attrs = {key: value for key, value in node.attrs.items() if key in kept}
+    graph.add(reshape, [inputs[1], Port(shape.name)])
+    shared = ("T", "strides", "padding", "data_format", "dilations", "explicit_paddings")
+    attrs = {key: value for key, value in node.attrs.items() if key in shared}
     if attrs.get("explicit_paddings") == []:
         del attrs["explicit_paddings"]
     depthwise = Node(node.name, "DepthwiseConv2dNative", Attrs(attrs), node.device)
-    others = [port for port in graph.inputs_of(node.name) if port.port == CONTROL]
-    graph.replace(depthwise, [inputs[0], Port(turned.name), *others])
+    control_inputs = [port for port in graph.inputs_of(node.name) if port.port == CONTROL]
+    graph.replace(depthwise, [inputs[0], Port(reshape.name), *control_inputs])

@@ -1,4 +1,4 @@
-"""Sample inputs: from a file, a folder or an array, or made up; handed out run by run."""
+"""Sample inputs from a file, a folder or arrays, or random ones, given run by run."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from graphslim.support.reading import read_arrays, require_regular
 from graphslim.support.text import plural
 
 Data = Union[None, str, "os.PathLike[str]", Images, Mapping[str, np.ndarray]]
-"""A path (.npz, .npy, an image, a folder of images), `Images` of a path with what to do to them,
+"""A path (.npz, .npy, an image, a folder of images), `Images` of a path with preprocessing options,
 arrays by input name, or None for random inputs."""
 
 Columns = Dict[str, Union[np.ndarray, Pictures, Encoded]]
-"""By input name: all examples, of which slices are taken."""
+"""By input name, all examples along the first axis."""
 
 RANDOM_EXAMPLES = 8
-"""So many random inputs are made up where no data are given."""
+"""The number of random inputs if no data are given."""
 _HINT = "give an .npz, an .npy, an image or a folder of images"
 _FILE_ENDINGS = (*endings_of(None), *endings_of("DecodeWav"))
 
 
 class Samples(NamedTuple):
-    """What to run a graph on.
+    """The inputs to run a graph on.
 
     Attributes:
         data: sample inputs.
         batch: examples per run, where the graph leaves that open.
-        tick: told how many runs are done; see `graphslim.support.progress`.
+        tick: called after each run; see `graphslim.support.progress`.
     """
 
     data: Data = None
@@ -49,20 +49,20 @@ class Samples(NamedTuple):
 
 
 class About(NamedTuple):
-    """What a graph is fed, for people, for `--json` and for the settings of plans.
+    """A description of sample inputs, for people, for `--json` and for the settings of plans.
 
     Attributes:
         kind: `random`, `arrays`, `images`, or `files` that the graph decodes itself.
-        where: the path, or what else the data came from.
-        examples: how many there are.
-        digest: gives the SHA-256 of the contents of the files, or of the arrays, which takes a
+        where: the path, or another source of the data.
+        examples: the number of examples.
+        digest: returns the SHA-256 of the contents of the files, or of the arrays, which takes a
             while; None for random inputs.
-        shapes: by input, the shape in one run.
-        sizes: how many different sizes images have.
-        preprocessing: what is done to images.
-        made_for: for random inputs, the range of their numbers, and what tells it.
-        switches: inputs that tell training from inference, and what they are fed.
-        cautions: what was left out, one line each.
+        shapes: pairs of an input and its shape in one run.
+        sizes: the number of different sizes of images.
+        preprocessing: the preprocessing of images.
+        made_for: for random inputs, the range of their numbers, and where it comes from.
+        switches: pairs of an input that switches training and inference, and the value fed.
+        cautions: the examples that were left out, one line each.
     """
 
     kind: str
@@ -77,7 +77,7 @@ class About(NamedTuple):
     cautions: Tuple[str, ...] = ()
 
     def lines(self) -> List[str]:
-        """What to print before the data are used."""
+        """Lines to print before the data are used."""
         return [
             f"data: {self._summary()}",
             *[switch_line(name, value) for name, value in self.switches],
@@ -98,7 +98,7 @@ class About(NamedTuple):
         return f"{plural(self.examples, 'random input')} ({shapes}), {self.made_for}"
 
     def as_dict(self) -> Dict[str, Any]:
-        """What makes the data these, wherever they lie; for `--json` and the settings of plans."""
+        """A tree that identifies the data by content, for `--json` and the settings of plans."""
         tree: Dict[str, Any] = {
             "kind": self.kind,
             "examples": self.examples,
@@ -112,13 +112,13 @@ class About(NamedTuple):
 
 
 def switch_line(name: str, value: Union[bool, float]) -> str:
-    """What to say of an input that tells training from inference."""
+    """A line about an input that switches between training and inference."""
     why = "inference" if isinstance(value, bool) else "dropout lets everything through"
     return f"input {name} is fed with {value} ({why})"
 
 
 def caution(graph: Graph, data: Data) -> Optional[Caution]:
-    """What is to be said of scores that were measured without real data."""
+    """The caution about scores that were measured without data; None with data."""
     if data is not None:
         return None
     return Caution(
@@ -130,22 +130,22 @@ def caution(graph: Graph, data: Data) -> Optional[Caution]:
 
 
 class Examples:
-    """Sample inputs of a graph, to be fed a few at a time, as often as wanted.
+    """Sample inputs of a graph, run by run; may be iterated over several times.
 
-    Each run takes as many examples as the graph has room for: the size of the first axis where it
-    is fixed, else `samples.batch`. So more data can be given than the graph takes at once. Where
-    that size is fixed and the number of examples is no multiple of it, the last ones are left out.
-    Images are decoded run by run: no more of them are held than a run takes.
+    Each run takes as many examples as the graph does: the size of the first axis if it is fixed,
+    else `samples.batch`. If that size is fixed and the number of examples is no multiple of it, the
+    last examples are left out. Images are decoded run by run, so that memory holds those of one run
+    only.
 
     Args:
         graph: the graph.
-        samples: where they come from.
-        seed: for random ones.
+        samples: the data.
+        seed: the seed of random inputs.
 
     Attributes:
-        runs: how many runs there are.
-        count: how many examples there are in all runs.
-        about: what there is to say of them.
+        runs: the number of runs.
+        count: the number of examples in all runs.
+        about: a description of the examples.
 
     Raises:
         GraphslimError: the data cannot be read, or do not fit the inputs or each other.
@@ -180,7 +180,7 @@ class Examples:
         )
 
     def __iter__(self) -> Iterator[Tuple[Dict[str, np.ndarray], int]]:
-        """Run by run: inputs by name, and how many examples they hold."""
+        """Yields for each run the arrays by input name, and how many examples they hold."""
         for run in range(self.runs):
             part = {}
             for name, column in self._columns.items():
@@ -200,15 +200,15 @@ class Examples:
         return max(1, next((len(array) for array in part.values() if array.ndim), 1))
 
     def _leave_out(self, name: str, size: int) -> List[str]:
-        """Shortens an array to a multiple of a fixed batch; says so."""
+        """Shortens an array to a multiple of a fixed batch; returns cautions about that."""
         column = self._columns[name]
         shape = analyse(self._graph).fact(Port(name)).shape
         if not shape or not shape[0] or not len(column) % size:
             return []
-        whole = len(column) // size * size
-        self._columns[name] = column[:whole]
+        length = len(column) // size * size
+        self._columns[name] = column[:length]
         return [
-            f"the last {len(column) - whole} of {len(column)} examples are left out: the graph "
+            f"the last {len(column) - length} of {len(column)} examples are left out: the graph "
             f"takes {size} at once"
         ]
 
@@ -241,22 +241,24 @@ def _per_run(graph: Graph, name: str, column: Any, batch: int) -> Optional[int]:
 
 
 def _opened(graph: Graph, data: Data, seed: int) -> Tuple[Columns, About]:
-    """The examples by input, and what there is to say of them."""
+    """The examples by input, and their description."""
     if data is None:
         return _random(graph, seed)
     if isinstance(data, Mapping):
-        return _given(graph, data, "arrays")
+        return _from_arrays(graph, data, "arrays")
     images = data if isinstance(data, Images) else Images(os.fspath(data))
     images = images._replace(path=os.fspath(images.path))
     if not os.path.isdir(images.path):
         require_regular(images.path, _HINT, GraphslimError)
         if not images.path.lower().endswith(_FILE_ENDINGS):
             images.refuse_options("these are arrays")
-            return _given(graph, read_arrays(images.path), images.path)
+            return _from_arrays(graph, read_arrays(images.path), images.path)
     return _from_files(graph, images)
 
 
-def _given(graph: Graph, arrays: Mapping[str, np.ndarray], where: str) -> Tuple[Columns, About]:
+def _from_arrays(
+    graph: Graph, arrays: Mapping[str, np.ndarray], where: str
+) -> Tuple[Columns, About]:
     columns = matched(graph, arrays, where, list(switches(graph)))
     shapes = []
     for name, array in columns.items():
@@ -268,7 +270,7 @@ def _given(graph: Graph, arrays: Mapping[str, np.ndarray], where: str) -> Tuple[
 
 
 def _from_files(graph: Graph, images: Images) -> Tuple[Columns, About]:
-    """Image files for the one input that takes them."""
+    """Image files for the only input that is not a switch."""
     names = [name for name in graph.inputs if name not in switches(graph)]
     if len(names) != 1:
         raise GraphslimError(
@@ -295,7 +297,7 @@ def _from_files(graph: Graph, images: Images) -> Tuple[Columns, About]:
 
 
 def _random(graph: Graph, seed: int) -> Tuple[Columns, About]:
-    """Several draws of what `random_feeds` makes up, one after the other."""
+    """Several draws of `random_feeds`, concatenated."""
     draws = [random_feeds(graph, seed + draw) for draw in range(RANDOM_EXAMPLES)]
     fixed = switches(graph)
     columns: Columns = {

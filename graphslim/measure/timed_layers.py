@@ -31,9 +31,9 @@ FOLLOWERS = (BIASES | BATCH_NORMS | UNARY | BROADCASTING | RESIZES | IDENTITIES)
 }
 """Ops that take time by how many channels reach them."""
 NOTHING = "nothing"
-"""A node that does nothing, to time what a run costs that does nothing."""
+"""A node that computes nothing, to time the overhead of a run."""
 _PRIVATE = ("_class", "_output_shapes")
-"""Attributes that speak of other nodes, or of the widths before."""
+"""Attributes that name other nodes, or state shapes before the cut."""
 
 
 class TimedLayer(NamedTuple):
@@ -58,12 +58,12 @@ class TimedLayer(NamedTuple):
 
     @property
     def sides(self) -> List[np.ndarray]:
-        """What it reads and what it makes, each as `reads` is; one array where these are tied."""
+        """`[reads, makes]`, or a single array of their union if they are tied."""
         return [np.union1d(self.reads, self.makes)] if self.tied else [self.reads, self.makes]
 
 
 def layers_of(graph: Graph, channels: Channels) -> List[TimedLayer]:
-    """The layers of a graph; what is in none of them takes as long whatever goes.
+    """The layers of a graph; the time of nodes in no layer does not depend on the channels.
 
     Args:
         graph: the graph, which a CPU can run.
@@ -113,7 +113,7 @@ class Lab(NamedTuple):
     """A graph that holds copies of a layer.
 
     Attributes:
-        graph: all of them, each with random numbers in place of what reaches it.
+        graph: the graph of all copies; random numbers take the place of their inputs.
         targets: per copy, the nodes to run.
     """
 
@@ -133,14 +133,14 @@ def cut_out(
         batch: stands in for an open batch.
 
     Returns:
-        None where the layer reads something whose size or element type is not known.
+        the copies; None if the size or element type of an input of the layer is not known.
     """
     lab = Graph(f"{channels.graph.name}: {layer.name}")
     lab.add(Node(NOTHING, "NoOp"))
-    own: Dict[Optional[Use], ParamAxis] = {axis.use: axis for axis in channels.axes if axis.use}
+    axis_at: Dict[Optional[Use], ParamAxis] = {axis.use: axis for axis in channels.axes if axis.use}
     targets = []
     for number, removed in enumerate(gone):
-        copy = _Copy(Removal(channels, removed), layer, batch, own, lab, f"w{number}/")
+        copy = _Copy(Removal(channels, removed), layer, batch, axis_at, lab, f"w{number}/")
         if not copy.make():
             return None
         targets.append(copy.ends())
@@ -150,27 +150,27 @@ def cut_out(
 
 @dataclass
 class _Copy:
-    """One copy of a layer in the making.
+    """A copy of a layer while it is built.
 
     Attributes:
         removal: the channels that go from this copy.
         layer, batch: as for `cut_out`.
-        own: the axes of parameters by where they are read.
+        axis_at: by reader and input, the axis of a parameter that is read there.
         lab: the graph that gets the copy.
         prefix: of the names of its nodes.
-        ports: what stands there for tensors from outside the layer.
+        ports: by tensor from outside the layer, the tensor that takes its place in the copy.
     """
 
     removal: Removal
     layer: TimedLayer
     batch: int
-    own: Mapping[Optional[Use], ParamAxis]
+    axis_at: Mapping[Optional[Use], ParamAxis]
     lab: Graph
     prefix: str
     ports: Dict[Port, Port] = field(default_factory=dict)
 
     def make(self) -> bool:
-        """Adds the nodes; False where one cannot be."""
+        """Adds the nodes; returns False if an input of one is not known."""
         graph = self.removal.channels.graph
         for name in self.layer.nodes:
             node, inputs = graph[name], []
@@ -194,26 +194,26 @@ class _Copy:
         ]
 
     def _source(self, reader: str, index: int, port: Port) -> Optional[Port]:
-        """What stands in the copy for what an input reads; None where that is not known."""
+        """The tensor of the copy that an input reads; None if its size or type is not known."""
         if port.node in self.layer.nodes:
             return Port(self.prefix + port.node, port.port)
         graph = self.removal.channels.graph
         # A vector that several ops read has ids for each of them.
-        own = self.own.get(Use(reader, index))
-        if own is None and port in self.ports:
+        param_axis = self.axis_at.get(Use(reader, index))
+        if param_axis is None and port in self.ports:
             return self.ports[port]
         fact = self.removal.channels.fact(port)
         if fact.shape is None or None in fact.shape[1:]:
             return None
         keep = [None if ids is None else ~self.removal.of(ids) for ids in fact.ids]
-        if own is not None:
-            keep[own.axis] = ~self.removal.along(own)
+        if param_axis is not None:
+            keep[param_axis.axis] = ~self.removal.along(param_axis)
         name = self.lab.fresh_name(self.prefix + port.node)
         origin = graph[behind(graph, port).node]
         if origin.op == "Const":
             tensor: Tensor = origin.attrs["value"]
-            for axis, kept in enumerate(keep):
-                tensor = tensor if kept is None else tensor.take(axis, kept)
+            for axis, mask in enumerate(keep):
+                tensor = tensor if mask is None else tensor.take(axis, mask)
             self._constant(name, tensor)
         elif graph[reader].attrs.get("T") is not DType.float32:
             return None
@@ -221,11 +221,11 @@ class _Copy:
             self._stand_in(
                 name,
                 [
-                    self.batch if size is None else int(size if kept is None else kept.sum())
-                    for size, kept in zip(fact.shape, keep)
+                    self.batch if size is None else int(size if mask is None else mask.sum())
+                    for size, mask in zip(fact.shape, keep)
                 ],
             )
-        if own is None:
+        if param_axis is None:
             self.ports[port] = Port(name)
         return Port(name)
 

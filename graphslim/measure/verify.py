@@ -42,29 +42,30 @@ def verify(
 
     Args:
         first: the original.
-        second: what should compute the same.
+        second: the graph that should compute the same.
         plan: if given, the original is run with the weights that read the plan's channels set to
             zero (mask equivalence), which is what a graph pruned by any plan has to compute.
         data: sample inputs, as for `plan`, all of which are used: a path (.npz, .npy, an image or
             a folder of images), `Images`, or arrays by input name. Without them, and without
             `feeds`, random ones are made up.
-        feeds: what one run takes, by input name; instead of `data`.
-        seed: for random inputs.
+        feeds: by input name, the array for a single run, of the input's shape and element type;
+            instead of `data`.
+        seed: the seed of random inputs.
         batch: examples per run, where the graph leaves that open.
         tolerance: the largest difference allowed, as a share of each output's range; by default
             0.0001, 0.004 and 0.03 where a graph computes in float16 and bfloat16, and 0.01 where
             batch norms were frozen in the training phase.
         force: allow a plan that was made for another checkpoint.
-        progress: told how many runs are done; see `graphslim.support.progress`.
+        progress: called after each run; see `graphslim.support.progress`.
 
     Returns:
-        what was measured of each output, over all inputs.
+        the differences of each output over all inputs.
 
     Raises:
         VerifyError: outputs differ in shape, a graph does not run, or what it computes is random.
         GraphslimError: the graphs differ in inputs, outputs or the shapes of those, the sample
             inputs do not fit, or both `data` and `feeds` are given.
-        RuntimeUnavailable: TensorFlow is not there.
+        RuntimeUnavailable: TensorFlow is not installed.
     """
     if data is not None and feeds is not None:
         raise GraphslimError("the inputs are given twice", "data and feeds", "leave one out")
@@ -100,8 +101,8 @@ def check(
     The arguments, and what is raised, are those of `verify`.
 
     Returns:
-        the agreement with the masked original, which the surgery is judged by, and that with the
-        original, which tells what became of the network.
+        the agreement with the masked original, which shows whether the cut was right, and that
+        with the original, which shows how much the network changed.
     """
     _same_signature(first, second)
     _refuse_random(first)
@@ -113,7 +114,7 @@ def check(
 
 
 Runs = Union[Examples, Sequence[Tuple[Mapping[str, np.ndarray], int]]]
-"""What is fed run by run, each with its number of examples."""
+"""For each run, the arrays by input name and the number of examples."""
 
 
 class _Entry(NamedTuple):
@@ -189,11 +190,11 @@ def _compare(
     tolerance: Optional[float],
     entries: Mapping[str, _Entry],
 ) -> List[Agreement]:
-    """Runs all graphs on the same inputs, and holds the second against each of the references.
+    """Runs all graphs on the same inputs, and compares the second with each of the references.
 
     Args:
-        references: by what they are called.
-        second: what should compute the same.
+        references: by name, such as `original`, the graphs to compare with.
+        second: the graph that should compute the same.
         runs: the inputs.
         tolerance: largest difference allowed, as a share of each output's range; or None.
         entries: tensors that are compared in the place of outputs, as `_entries` gives them.
@@ -210,7 +211,7 @@ def _compare(
     fetches = [str(port) for port in (*outputs, *filter(None, sources))]
     examples = 0
     with ExitStack() as stack:
-        # As they stand: TensorFlow's own optimizer takes longer than the run that it is for.
+        # Without TensorFlow's own optimizer, which takes longer than the runs.
         sessions = [stack.enter_context(Session(graph, optimize=False)) for graph in graphs]
         for feeds, count in runs:
             *expected, values = [session.run(feeds, fetches) for session in sessions]
@@ -266,40 +267,40 @@ def _same_signature(first: Graph, second: Graph) -> None:
     Raises:
         GraphslimError: the graphs differ in inputs, in outputs, or in the shapes of those.
     """
-    for what, names, others in (
+    for kind, names, changed_names in (
         ("inputs", first.inputs, second.inputs),
         ("outputs", [str(port) for port in first.outputs], [str(port) for port in second.outputs]),
     ):
-        if sorted(names) != sorted(others):
-            mine, theirs = (", ".join(listed) or "none" for listed in (names, others))
+        if sorted(names) != sorted(changed_names):
+            expected, actual = (", ".join(listed) or "none" for listed in (names, changed_names))
             raise GraphslimError(
-                f"its {what} are {theirs}, and those of {first.name} are {mine}",
+                f"its {kind} are {actual}, and those of {first.name} are {expected}",
                 second.name,
-                f"these are not two versions of one network; if they are, name the {what} of both "
-                f"with --{what}",
+                f"these are not two versions of one network; if they are, name the {kind} of both "
+                f"with --{kind}",
             )
         for name in names:
             port = Port.parse(name)
             shapes = [analyse(graph).fact(port).shape for graph in (first, second)]
             if not _may_be_equal(*shapes):
-                mine, theirs = [
+                expected, actual = [
                     ",".join(["?" if size is None else str(size) for size in shape or ()])
                     for shape in shapes
                 ]
                 raise GraphslimError(
-                    f"its {what[:-1]} {name} has the shape [{theirs}], and that of "
-                    f"{first.name} [{mine}]",
+                    f"its {kind[:-1]} {name} has the shape [{actual}], and that of "
+                    f"{first.name} [{expected}]",
                     second.name,
                     "compare two versions of one network",
                 )
 
 
-def _may_be_equal(shape: Any, other: Any) -> bool:
-    """Whether two shapes may be the same, sizes that are not known left aside."""
-    if shape is None or other is None:
+def _may_be_equal(first: Any, second: Any) -> bool:
+    """Whether two shapes may be the same, where unknown sizes equal any size."""
+    if first is None or second is None:
         return True
-    pairs = zip(shape, other)
-    return len(shape) == len(other) and all(a is None or b is None or a == b for a, b in pairs)
+    pairs = zip(first, second)
+    return len(first) == len(second) and all(a is None or b is None or a == b for a, b in pairs)
 
 
 def _refuse_random(graph: Graph) -> None:

@@ -19,14 +19,14 @@ LARGEST = 1 << 20
 LONGEST_NUMBER = 1024
 """Bits of the largest whole number that is read."""
 _MOST = 1 << 20
-"""Values that a pickle may stand for: one that is remembered and used again counts each time."""
+"""Values that a pickle may stand for; a value that is stored once and used again counts twice."""
 
 _ENDLESS = re.compile(rb"[0-9]{400}")
-"""A decimal number so long that only reading it would take its time."""
+"""A decimal number so long that converting it would take too long."""
 _KEYS = (str, int, float, type(None))
-"""Types of keys: the hash of a tuple takes the time of all that is in it, which may be endless."""
+"""Types of keys; no tuples, since hashing a deeply shared tuple may take endless time."""
 _LARGEST_KEY = 1 << 63
-"""Beyond it whole numbers can be chosen that all have the same hash."""
+"""Largest whole number allowed as a key: larger ones can be chosen to share one hash."""
 
 _VALUES = frozenset(
     ("INT", "LONG", "BININT", "BININT1", "BININT2", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
@@ -48,11 +48,11 @@ _FRESH: Dict[str, Callable[[], Any]] = {
 
 
 class _Refused(Exception):
-    """What a pickle holds that it may not hold, or where it makes no sense."""
+    """A pickle holds something that it may not hold, or makes no sense; the message says what."""
 
 
 class _Machine:
-    """The stack machine of pickles, as far as plain data needs it."""
+    """The stack machine of pickles, with the opcodes that plain data needs."""
 
     def __init__(self) -> None:
         self._stack: List[Any] = []
@@ -91,7 +91,7 @@ class _Machine:
             act()
 
     def _marked(self) -> List[Any]:
-        """What stands above the last mark; the mark goes."""
+        """The items above the last mark; removes them and the mark."""
         items, self._stack = self._stack, self._outer.pop()
         return items
 
@@ -187,9 +187,9 @@ def _keys(items: List[Any]) -> List[Any]:
 
 
 def _require_small(tree: Any) -> None:
-    """Refuses a value that is nested deep, or in itself, or stands for more than its file holds.
+    """Refuses a value that is nested deeply, or in itself, or holds more than `_MOST` values.
 
-    A list may be in others many times over; whoever walks the value then meets it each time.
+    A small file may hold one list many times over, and each occurrence has to be walked.
     """
     level, count = [tree], 0
     for _ in range(DEEPEST):
@@ -216,10 +216,10 @@ def parse_pickle(data: bytes, where: str) -> Any:
 
     Args:
         data: the pickle, of any protocol.
-        where: what messages call it.
+        where: the name of the pickle in messages.
 
     Raises:
-        LoadError: the pickle is damaged or holds anything else, none of which has been run.
+        LoadError: the pickle is damaged, or holds anything else. No code in it has been run.
     """
     try:
         if _ENDLESS.search(data):
@@ -240,7 +240,7 @@ def read_pickle(path: str) -> Any:
     """The plain data of a pickle's file; see `parse_pickle`.
 
     Raises:
-        LoadError: the file cannot be read, is too large or damaged, or holds other data.
+        LoadError: the file cannot be read, is too large or damaged, or holds more than plain data.
     """
     return parse_pickle(read_bytes(path, largest=LARGEST), path)
 
@@ -250,41 +250,41 @@ Filters = Dict[str, List[int]]
 """By scope, the filters that go, in rising order."""
 
 
-def read_dictionary(given: Any, name: str) -> Dict[str, Any]:
-    """A dictionary with strings as keys, from itself or from a file; the caller's is not kept.
+def read_dictionary(source: Any, argument: str) -> Dict[str, Any]:
+    """A dictionary with strings as keys, copied from a mapping or read from a file.
 
     Args:
-        given: a mapping; the path of a `.json` or of an old pickle; None for an empty one.
-        name: the argument, for messages.
+        source: a mapping; the path of a `.json` or of an old pickle; None for an empty dictionary.
+        argument: the name of the argument, for messages.
 
     Raises:
-        LoadError: the file cannot be read, or what is given is no such dictionary.
+        LoadError: the file cannot be read, or holds no such dictionary.
     """
-    if given is None:
+    if source is None:
         return {}
-    where = name
-    if isinstance(given, (str, os.PathLike)):
-        where = os.fspath(given)
+    where, tree = argument, source
+    if isinstance(source, (str, os.PathLike)):
+        where = os.fspath(source)
         is_json = where.endswith(".json")
-        given = parse_json(read_text(where), where) if is_json else read_pickle(where)
-    if not isinstance(given, Mapping):
-        raise LoadError(f"holds a {type(given).__name__}, not a dictionary", where)
-    for key in given:
+        tree = parse_json(read_text(where), where) if is_json else read_pickle(where)
+    if not isinstance(tree, Mapping):
+        raise LoadError(f"holds a {type(tree).__name__}, not a dictionary", where)
+    for key in tree:
         if not isinstance(key, str):
             raise LoadError(f"has the key {key!r}, not a name", where)
-    return dict(given)
+    return dict(tree)
 
 
-def read_filters(given: Any, name: str) -> Filters:
+def read_filters(source: Any, argument: str) -> Filters:
     """By scope, a list of filter numbers, checked and sorted; see `read_dictionary`.
 
     Raises:
-        LoadError: as for `read_dictionary`, or a list holds anything but different numbers from
-            0 on.
+        LoadError: as for `read_dictionary`; or a list holds a number twice, or anything but whole
+            numbers from 0 on.
     """
-    where = os.fspath(given) if isinstance(given, (str, os.PathLike)) else name
+    where = os.fspath(source) if isinstance(source, (str, os.PathLike)) else argument
     by_scope: Filters = {}
-    for scope, filters in read_dictionary(given, name).items():
+    for scope, filters in read_dictionary(source, argument).items():
         if not isinstance(filters, (list, tuple, np.ndarray)):
             raise LoadError(f"holds a {type(filters).__name__}, no list of filters", where, scope)
         numbers = [_number(number, where, scope) for number in filters]
@@ -315,8 +315,8 @@ def write_text(path: str, text: str) -> None:
 
 
 def _number(value: Any, where: str, scope: str) -> int:
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < 0:
+    is_whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not is_whole or value < 0:
         shown = repr(value)[:40] if isinstance(value, (bool, int, float, str)) else "a container"
         raise LoadError(f"holds {shown} where a filter's number has to be", where, scope)
     return int(value)

@@ -21,7 +21,7 @@ from graphslim.method.scopes import Scope, Scopes, choose_filters, plan_filters
 from graphslim.support.writing import replacing_folder
 
 TOLERATED = 0.1
-"""The failed rate up to which the published method takes pruning for done."""
+"""The failed rate up to which the published method counts pruning as done."""
 
 DICTIONARIES, PRUNED, REBUILT, STRIPPED = (
     "Pruning_Dict",
@@ -56,24 +56,26 @@ class Pruning:
         input_ckpt_path: the checkpoint to prune, with its `.meta`.
         scope_names: the name scopes of inverted residual and SE blocks, with or without a slash at
             the end; by default every block that is found.
-        scope_conv_dict: by scope, its convolutions as `[node, axis]`, the scoring one first; what
-            `get_pruning_params` finds. Like every dictionary here it may be the path of a `.json`,
-            or of a pickle that the published class wrote.
+        scope_conv_dict: by scope, its convolutions as `[node, axis]`, the scoring one first; by
+            default `get_pruning_params` finds them. Like every dictionary here it may be the path
+            of a `.json`, or of a pickle that the published class wrote.
         conv_vars_dict, bias_vars_dict: the variables of the convolutions; the channel analysis
             finds them, and they are only kept until `get_pruning_params` finds its own.
         pruning_filters_dict: by scope, the filters of its scoring layer that are to go.
         pruned_ckpt_path, retrained_ckpt_path: checkpoints of earlier steps.
-        rebuild_meta_graph: a MetaGraph of the network without training; by default it is made.
-        input_tensors_map: by input of it, the placeholder (or its name) to take instead.
-        ckpt_to_strip: what `get_rebuild_graph` wrote.
-        strip_nodes_dict, strip_vars_dict: as `conv_vars_dict`, of `get_strip_params`.
-        output_dir: where to write; by default beside the checkpoint. It is made where it is not
-            there.
+        rebuild_meta_graph: a MetaGraph of the network without training; by default it is made from
+            that of the training.
+        input_tensors_map: by input of that MetaGraph, a placeholder (or its name) to replace it.
+        ckpt_to_strip: the checkpoint that `get_rebuild_graph` wrote.
+        strip_nodes_dict, strip_vars_dict: the nodes and variables to strip; they are only kept
+            until `get_strip_params` finds its own.
+        output_dir: the folder to write to; by default that of the checkpoint. It is made if it
+            does not exist.
         output_nodes: the network's outputs, separated by commas.
         export_ckpt_path, export_pb_path: kept, and replaced by what `get_strip_ckpt` wrote.
 
     Attributes:
-        failed_rate: what `get_pruning_summary` last gave.
+        failed_rate: the failed rate that `get_pruning_summary` last returned.
 
     Raises:
         TypeError: no checkpoint is given.
@@ -101,7 +103,7 @@ class Pruning:
         export_ckpt_path: str = "",
         export_pb_path: str = "",
     ) -> None:
-        # The names are those of the published class: scripts read them, for lack of other means.
+        # The attributes have the names of the published class, since scripts read them.
         self._input_ckpt_path = _path(input_ckpt_path, "input_ckpt_path")
         self._scope_names = _names(scope_names)
         self._scope_conv_dict = read_dictionary(scope_conv_dict, "scope_conv_dict")
@@ -126,19 +128,14 @@ class Pruning:
         )
 
     def set_output_dir(self, dir_path: Optional[str] = None) -> None:
-        """Says where the next steps write; the folder is made where it is not there.
+        """Sets the folder that the next steps write to; it is made if it does not exist.
 
         Raises:
             TypeError: no folder is given.
             EmitError: the folder cannot be made.
         """
         folder = _path(dir_path, "dir_path")
-        try:
-            os.makedirs(folder, exist_ok=True)
-        except OSError as error:
-            raise EmitError(
-                f"the folder cannot be made: {error.strerror}", folder, "choose another"
-            ) from None
+        _make_folder(folder)
         self._output_dir = folder
 
     def set_threshold(self, value: float) -> None:
@@ -168,8 +165,8 @@ class Pruning:
     def get_pruning_filters(self) -> None:
         """Chooses the filters that go by the threshold; writes `Pruning_Dict/Pruned_Filters.json`.
 
-        Of each scope's scoring layer those whose redundancy exceeds it, rounded to a multiple of
-        four, the most redundant first; at least one filter stays.
+        From each scope's scoring layer go the filters whose redundancy exceeds the threshold, their
+        number rounded to a multiple of four, the most redundant first; at least one filter stays.
 
         Raises:
             LoadError, PlanError, EmitError: as for `get_pruning_params`.
@@ -182,12 +179,12 @@ class Pruning:
     def get_pruning_ckpt(self, pruning_filters_path: Optional[str] = None) -> str:
         """Sets the chosen filters, and what their channels touch, to zero in a new checkpoint.
 
-        It is written to the folder `Pruned_Dir` together with `Pruned_Filters.txt`, under the name
-        that the checkpoint has.
+        The checkpoint keeps its name, and is written to the folder `Pruned_Dir` together with
+        `Pruned_Filters.txt`.
 
         Args:
-            pruning_filters_path: a `.json` of filters by scope, or a pickle of the published class,
-                to take instead of those that were chosen, from now on.
+            pruning_filters_path: a `.json` of filters by scope, or a pickle of the published class;
+                these filters replace the chosen ones, in later steps too.
 
         Returns:
             the prefix of the checkpoint to retrain.
@@ -216,11 +213,11 @@ class Pruning:
         return target
 
     def get_retrained_ckpt(self, retrain_path: str) -> str:
-        """The latest checkpoint of a folder; it is what the next steps work on.
+        """The prefix of a folder's latest checkpoint, which the next steps work on.
 
         Raises:
             LoadError: the folder has no checkpoint.
-            RuntimeUnavailable: TensorFlow is not there to look.
+            RuntimeUnavailable: TensorFlow, which finds the checkpoint, is not installed.
         """
         self._retrained_ckpt_path = latest(_path(retrain_path, "retrain_path"))
         self._input_ckpt_path = self._retrained_ckpt_path
@@ -235,7 +232,7 @@ class Pruning:
 
         Raises:
             LoadError: the checkpoint cannot be read, or none has been named.
-            PlanError: the checkpoint is of another network.
+            PlanError: the checkpoint is of another network than the filters.
             EmitError: the text cannot be written.
         """
         prefix = _done(self._retrained_ckpt_path, "retrained_ckpt_path", "get_retrained_ckpt")
@@ -248,7 +245,7 @@ class Pruning:
         return self.failed_rate
 
     def pruning_process(self, retrain: bool = False) -> str:
-        """Prunes; with `retrain` the same filters as before, else those of the threshold.
+        """Sets filters to zero: with `retrain` the same as before, else those of the threshold.
 
         Returns:
             the prefix of the checkpoint to retrain.
@@ -267,10 +264,10 @@ class Pruning:
         The folder `Rebuild_CKPT` gets the checkpoint, its MetaGraph, and the graph as text.
 
         Returns:
-            its prefix.
+            the prefix of the new checkpoint.
 
         Raises:
-            LoadError: a file cannot be read, or does not fit.
+            LoadError: a file cannot be read, or is of another network.
             EmitError: the folder cannot be written.
         """
         prefix = _done(self._retrained_ckpt_path, "retrained_ckpt_path", "get_retrained_ckpt")
@@ -307,18 +304,18 @@ class Pruning:
 
         Raises:
             LoadError, PlanError, EmitError: as for the other steps.
-            VerifyError: more than a tenth of the filters are not zero, or the result does not
-                compute what it has to. Nothing is written then.
+            VerifyError: more than a tenth of the filters are not zero, or the outputs of the
+                stripped graph differ by more than allowed. Nothing is written then.
         """
         trained = self._opened(self._to_strip())
         scopes = self._scopes_of_filters(trained)
         plan = plan_filters(trained.graph, scopes, self._pruning_filters_dict)
         folder = os.path.join(self._output_dir, STRIPPED)
         name = os.path.basename(trained.prefix)
-        near = summarise(trained, plan).rate <= TOLERATED
+        tolerated = summarise(trained, plan).rate <= TOLERATED
         with replacing_folder(folder, force=True) as fresh:
-            made = strip(trained, plan, fresh, allow_unconverged=near)
-            os.rename(made.graph_path, os.path.join(fresh, FROZEN))
+            stripped = strip(trained, plan, fresh, allow_unconverged=tolerated)
+            os.rename(stripped.graph_path, os.path.join(fresh, FROZEN))
         self._export_ckpt_path = os.path.join(folder, name)
         self._export_pb_path = os.path.join(folder, FROZEN)
         return self._export_ckpt_path
@@ -330,49 +327,58 @@ class Pruning:
         return opened(prefix, self._output_nodes)
 
     def _scopes(self, trained: Trained, by_names: bool = False) -> Dict[str, Scope]:
-        """The scopes to prune: those named, or else those that are known, or else every block."""
-        every = Scopes(trained.graph, trained.statistics)
+        """The scopes to prune: those named, those of the dictionary, or else every block."""
+        scopes = Scopes(trained.graph, trained.statistics)
         if self._scope_names and (by_names or not self._scope_conv_dict):
-            return every.named(self._scope_names)
+            return scopes.named(self._scope_names)
         known = self._scope_conv_dict
-        return every.named(list(known), known) if known else every.every()
+        return scopes.named(list(known), known) if known else scopes.every()
 
     def _scopes_of_filters(self, trained: Trained) -> Dict[str, Scope]:
         """The scopes of the filters that were chosen or given."""
-        every = Scopes(trained.graph, trained.statistics)
-        return every.named(list(self._pruning_filters_dict), self._scope_conv_dict)
+        scopes = Scopes(trained.graph, trained.statistics)
+        return scopes.named(list(self._pruning_filters_dict), self._scope_conv_dict)
 
     def _write(self, name: str, tree: Mapping[str, Any]) -> None:
         folder = os.path.join(self._output_dir, DICTIONARIES)
-        try:
-            os.makedirs(folder, exist_ok=True)
-        except OSError as error:
-            raise EmitError(
-                f"the folder cannot be made: {error.strerror}", folder, "choose another"
-            ) from None
+        _make_folder(folder)
         write_dictionary(os.path.join(folder, name), tree)
 
 
-def _path(given: Any, name: str) -> str:
-    """A path that is given.
+def _make_folder(folder: str) -> None:
+    """Makes a folder if it does not exist.
 
     Raises:
-        TypeError: what is given is no path.
+        EmitError: the folder cannot be made.
     """
-    if not isinstance(given, (str, os.PathLike)):
-        raise TypeError(f"{name} has to be a path, and is {given!r}")
-    return os.fspath(given)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise EmitError(
+            f"the folder cannot be made: {error.strerror}", folder, "choose another"
+        ) from None
 
 
-def _names(given: Optional[Sequence[str]]) -> Tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given or ())
+def _path(path: Any, argument: str) -> str:
+    """A path as text.
+
+    Raises:
+        TypeError: the argument is no path.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{argument} has to be a path, and is {path!r}")
+    return os.fspath(path)
+
+
+def _names(names: Optional[Sequence[str]]) -> Tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names or ())
 
 
 def _done(value: str, name: str, step: str) -> str:
-    """What an earlier step, or an argument, has to have said.
+    """A value that an earlier step or an argument has to have set.
 
     Raises:
-        LoadError: neither an earlier step nor an argument has said it.
+        LoadError: neither an earlier step nor an argument has set the value.
     """
     if not value:
         raise LoadError("is not known yet", name, f"call {step}() first, or give it")

@@ -20,21 +20,22 @@ from graphslim.runtime import plain_tensorflow, write_checkpoint
 from graphslim.support.writing import replacing_folder
 
 DEFAULT_OUTPUTS = "output"
-"""What the published class took for the output where nobody named one."""
+"""The output node that the published class took by default."""
 
 
 def opened(prefix: str, output_nodes: str) -> Trained:
-    """A checkpoint with its inference graph, the blocks of that found.
+    """A checkpoint with its inference graph, in which the blocks have been found.
 
     Args:
-        prefix: of the checkpoint, with its `.meta` beside it.
+        prefix: the checkpoint's prefix; its `.meta` has to be beside it.
         output_nodes: names separated by commas. The default is taken only where there is such a
-            node; else the outputs are those of an inference graph, or what losses compare.
+            node; else the outputs are those of the inference graph, or the tensors that losses
+            compare with labels.
 
     Raises:
         LoadError: the checkpoint or its MetaGraph cannot be read, a named output is not in it, or
             no output is found.
-        RuntimeUnavailable: TensorFlow is not there to read the checkpoint.
+        RuntimeUnavailable: TensorFlow, which reads the checkpoint, is not installed.
     """
     trained = open_checkpoint(prefix, outputs=_outputs(prefix, output_nodes))
     find_blocks(trained.graph)
@@ -45,7 +46,7 @@ def latest(folder: str) -> str:
     """The prefix of the newest checkpoint in a folder, as its state file says.
 
     Raises:
-        LoadError: the folder has no state file that names a checkpoint.
+        LoadError: the folder has no checkpoint.
     """
     prefix = plain_tensorflow("it finds the latest checkpoint").train.latest_checkpoint(folder)
     if prefix is None:
@@ -61,7 +62,7 @@ def names_of(output_nodes: str) -> List[str]:
     """The names in a list that is separated by commas.
 
     Raises:
-        LoadError: the list holds no name.
+        LoadError: the list has no name.
     """
     names = [name.strip() for name in output_nodes.split(",") if name.strip()]
     if not names:
@@ -93,15 +94,15 @@ def _outputs(prefix: str, output_nodes: str) -> Optional[Sequence[str]]:
 # ------------------------------------------------------------------ the checkpoint without training
 _PURPOSE = "MetaGraphs are made with it"
 _COLLECTIONS = ("variables", "trainable_variables")
-"""Where scripts and savers look for all variables, and for those that are trained."""
+"""Collections of all variables, and of those that are trained."""
 
 
 class Feed(NamedTuple):
     """A placeholder that takes the place of an input.
 
     Attributes:
-        name: the placeholder's.
-        dtype, shape: its element type and shape, or None for those of the input.
+        name: the placeholder's name.
+        dtype, shape: its element type and shape; None to keep those of the input.
     """
 
     name: str
@@ -109,17 +110,20 @@ class Feed(NamedTuple):
     shape: Any = None
 
 
-def feeds_of(given: Optional[Mapping[str, Any]]) -> Dict[str, Feed]:
-    """By input what takes its place, from tensors (TensorFlow's) or from names.
+def feeds_of(input_map: Optional[Mapping[str, Any]]) -> Dict[str, Feed]:
+    """By input, the placeholder that takes its place.
+
+    Args:
+        input_map: by input, a TensorFlow tensor or a name.
 
     Raises:
-        LoadError: what takes the place of an input is neither a tensor nor a name.
+        LoadError: a value is neither a tensor nor a name.
     """
     feeds: Dict[str, Feed] = {}
-    for name, feed in (given or {}).items():
+    for name, feed in (input_map or {}).items():
         if isinstance(feed, str):
             feeds[name] = Feed(feed)
-        elif all(hasattr(feed, what) for what in ("name", "dtype", "shape")):
+        elif all(hasattr(feed, field) for field in Feed._fields):
             feeds[name] = Feed(str(feed.name).partition(":")[0], feed.dtype, feed.shape)
         else:
             raise LoadError(
@@ -140,16 +144,17 @@ def rebuild(
 
     Args:
         trained: the checkpoint of the training.
-        folder: where to, under the name that it has; files of the same names are replaced.
+        folder: the folder to write to; the checkpoint keeps its name, and files of the same names
+            are replaced.
         meta: a MetaGraph without training; by default one is made from that of the training.
-        feeds: by input, what takes its place.
+        feeds: by input, the placeholder that takes its place.
 
     Returns:
-        the prefix written.
+        the prefix of the new checkpoint.
 
     Raises:
-        LoadError: the MetaGraph cannot be read, has variables that the checkpoint has not, or has
-            no such input.
+        LoadError: the MetaGraph cannot be read, has variables that the checkpoint lacks, or lacks
+            an input that is to be replaced.
         EmitError: the folder cannot be written.
     """
     name = os.path.basename(trained.prefix)
@@ -159,10 +164,10 @@ def rebuild(
             _own_meta(trained, feeds or {}, target + ".meta")
         else:
             _given_meta(meta, feeds or {}, target + ".meta")
-        there = open_checkpoint(trained.prefix, meta=target + ".meta")
-        keys = set(keys_of(there.whole, there.meta).values()) & set(trained.values.shapes)
+        rebuilt = open_checkpoint(trained.prefix, meta=target + ".meta")
+        keys = set(keys_of(rebuilt.whole, rebuilt.meta).values()) & set(trained.values.shapes)
         write_checkpoint(target, {key: trained.values.read(key) for key in sorted(keys)})
-        save(there.whole, target + ".pbtxt")
+        save(rebuilt.whole, target + ".pbtxt")
         write_state(fresh, name)
     return os.path.join(folder, name)
 
@@ -186,7 +191,7 @@ def _own_meta(trained: Trained, feeds: Mapping[str, Feed], target: str) -> None:
             "give a rebuild_meta_graph",
         )
     whole = parse(trained.meta.graph, trained.prefix, has_variables=True)
-    _add(graph, whole, [name for one in used for name in _parts_of(known[one])])
+    _add(graph, whole, [part for name in used for part in _parts_of(known[name])])
     message.graph_def.ParseFromString(serialize(graph))
     message.ClearField("collection_def")
     message.ClearField("saver_def")
@@ -206,9 +211,9 @@ def _message(data: bytes) -> Any:
 
 
 def _variables(message: Any, where: str) -> Dict[str, Any]:
-    """By node, what a MetaGraph says of its variables."""
+    """By node, TensorFlow's message about a variable of a MetaGraph."""
     tf = plain_tensorflow(_PURPOSE)
-    with tf.Graph().as_default(), _understood(where):
+    with tf.Graph().as_default(), _importing(where):
         tf.train.import_meta_graph(message)
         return {variable.op.name: variable.to_proto() for variable in tf.global_variables()}
 
@@ -216,9 +221,9 @@ def _variables(message: Any, where: str) -> Dict[str, Any]:
 def _export(
     message: Any, feeds: Mapping[str, Feed], target: str, where: str, keys: Mapping[str, str]
 ) -> None:
-    """Writes a MetaGraph with other inputs, its saver's keys being the variables' old ones."""
+    """Writes a MetaGraph with other inputs; its saver keeps the keys of the variables."""
     tf = plain_tensorflow(_PURPOSE)
-    with tf.Graph().as_default() as graph, _understood(where):
+    with tf.Graph().as_default() as graph, _importing(where):
         replaced = _placeholders(tf, feeds, message.graph_def, where)
         saver = tf.train.import_meta_graph(message, input_map=replaced)
         named = {
@@ -231,8 +236,8 @@ def _export(
 
 
 @contextlib.contextmanager
-def _understood(where: str) -> Iterator[None]:
-    """Tells in one line what TensorFlow says of a MetaGraph that it does not take."""
+def _importing(where: str) -> Iterator[None]:
+    """Turns an error of TensorFlow about a MetaGraph into a `LoadError` of one line."""
     try:
         yield
     except (ValueError, KeyError, TypeError) as error:
@@ -252,22 +257,22 @@ def _inference_graph(trained: Trained) -> Graph:
 
 
 def _parts_of(variable: Any) -> List[str]:
-    """The nodes that a variable's own description names: initialiser, first value, snapshot."""
+    """The nodes that a variable's message names: initialiser, initial value, snapshot."""
     names = [variable.initializer_name, variable.initial_value_name, variable.snapshot_name]
     return [name.partition(":")[0] for name in names if name]
 
 
 def _add(graph: Graph, whole: Graph, names: Sequence[str]) -> None:
-    """Takes nodes of the whole graph into a part of it, with all that they read."""
-    wanted: Set[str] = set()
+    """Adds nodes of the whole graph to a part of it, with all nodes that they read."""
+    added: Set[str] = set()
     waiting = [name for name in names if name in whole]
     while waiting:
         name = waiting.pop()
-        if name not in wanted and name not in graph:
-            wanted.add(name)
+        if name not in added and name not in graph:
+            added.add(name)
             waiting.extend([port.node for port in whole.inputs_of(name)])
     for node in whole.order():
-        if node.name in wanted:
+        if node.name in added:
             inputs = whole.inputs_of(node)
             graph.add(node.copy(), [port for port in inputs if port.port != CONTROL])
             graph.gone.discard(node.name)
@@ -278,7 +283,7 @@ def _placeholders(
 ) -> Dict[str, Any]:
     """A new placeholder for each input that is to be replaced, in the default graph.
 
-    The inputs leave the definition, so that a placeholder may have the name of what it replaces.
+    The inputs are removed from the definition, so that a placeholder may have the same name.
     """
     placeholders = {}
     for name, feed in feeds.items():

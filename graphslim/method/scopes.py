@@ -23,12 +23,12 @@ class Convolution(NamedTuple):
     """A convolution or matrix product that the channels of a scope touch.
 
     Attributes:
-        node: the op.
-        variable: its weights, as a node.
-        axis: along which the channels of the scope lie.
-        vectors: the variables of the bias or batch norm right behind it, but for statistics.
-        statistics: the moving mean and variance there.
-        inside: whether what leaves it are channels of the scope, so that the vectors lose theirs.
+        node: the op's name.
+        variable: the node of its weights.
+        axis: the axis of the weights along which the channels of the scope lie.
+        vectors: the variables of the bias or batch norm right behind it, without the statistics.
+        statistics: the moving mean and variance of that batch norm.
+        inside: whether its outputs are channels of the scope, so that the vectors are cut too.
     """
 
     node: str
@@ -46,9 +46,9 @@ class Scope(NamedTuple):
         name: as the caller wrote it, or the block's name.
         block: the block.
         group: the group of its channels.
-        places: for each filter of the scoring layer, its index in the group.
+        places: for each filter of the scoring layer, its index in the group; int64 of shape (n,).
         convolutions: in the order in which they are computed; the first is the scoring layer.
-        bindings: by variable, where the channels lie in it.
+        bindings: by variable, the binding of the group to it.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Scopes:
 
     Args:
         graph: a frozen graph whose constants have the names of variables, its blocks found.
-        statistics: the names of those that hold moving means and variances.
+        statistics: the names of the variables that hold moving means and variances.
     """
 
     def __init__(self, graph: Graph, statistics: FrozenSet[str]) -> None:
@@ -80,7 +80,7 @@ class Scopes:
         """A scope for each block whose channels may go, by the block's name.
 
         Raises:
-            PlanError: the graph has no block whose channels may go.
+            PlanError: no block of the graph has channels that may go.
         """
         if not self._prunable:
             raise PlanError(
@@ -93,22 +93,24 @@ class Scopes:
     def named(
         self, names: Sequence[str], known: Optional[Mapping[str, Any]] = None
     ) -> Dict[str, Scope]:
-        """The scopes of these names, as they are written.
+        """The scopes of some names.
 
         Args:
-            names: of the scopes.
-            known: for some, their convolutions as `[node, axis]`, the scoring one first, as the
-                published class wrote them; then the block is the one that it scores.
+            names: the names, which become the keys of the result.
+            known: by name, a scope's convolutions as the published class wrote them, as
+                `[node, axis]`; the block is then the one that the first of them scores.
 
         Raises:
-            PlanError: a name stands for no block, for several, for one whose channels must stay,
-                or for the same as another name.
+            PlanError: a name stands for no block, for several blocks, for a block whose channels
+                must stay, or for the same block as another name.
         """
         scopes: Dict[str, Scope] = {}
         owner: Dict[str, str] = {}
         for name in names:
-            entries = (known or {}).get(name)
-            block = self._named(name) if entries is None else self._scored_by(name, entries)
+            convolutions = (known or {}).get(name)
+            block = (
+                self._named(name) if convolutions is None else self._scored_by(name, convolutions)
+            )
             if block.name in owner and owner[block.name] != name:
                 raise PlanError(f"is the same block as {owner[block.name]!r}", name, "name it once")
             owner[block.name] = name
@@ -118,27 +120,27 @@ class Scopes:
     def _named(self, name: str) -> Block:
         if not isinstance(name, str):
             raise PlanError(f"{name!r} is no name of a scope", "scope_names")
-        wanted = name.strip("/")
-        if not wanted:
+        path = name.strip("/")
+        if not path:
             raise PlanError("an empty name of a scope", "scope_names", "leave it out")
         blocks = {block.name: block for block in self._graph.blocks}
-        if wanted in blocks:
-            return self._checked(name, blocks[wanted])
-        inside = [other for other in blocks if other.startswith(wanted + "/")]
+        if path in blocks:
+            return self._checked(name, blocks[path])
+        inside = [block_name for block_name in blocks if block_name.startswith(path + "/")]
         if len(inside) == 1:
             return self._checked(name, blocks[inside[0]])
         if inside:
             raise PlanError(f"holds {len(inside)} blocks", name, f"name each: {_few(inside)}")
-        near = _near(wanted, list(blocks))
+        similar = _similar_names(path, list(blocks))
         raise PlanError(
             "no block is in a scope of that name",
             name,
-            f"there is {_few(near)}" if near else "`graphslim inspect` lists the blocks",
+            f"there is {_few(similar)}" if similar else "`graphslim inspect` lists the blocks",
         )
 
-    def _scored_by(self, name: str, entries: Any) -> Block:
+    def _scored_by(self, name: str, convolutions: Any) -> Block:
         try:
-            first = str(entries[0][0])
+            first = str(convolutions[0][0])
         except (TypeError, IndexError, KeyError):
             raise PlanError(
                 "is not followed by pairs of a convolution and an axis", f"scope_conv_dict: {name}"
@@ -177,11 +179,11 @@ class Scopes:
             binding = bindings.get(layer.param)
             if binding is not None:
                 vectors = self._vectors(layer.node)
-                kept = tuple([vector for vector in vectors if vector not in self._statistics])
+                trained = tuple([vector for vector in vectors if vector not in self._statistics])
                 moving = tuple([vector for vector in vectors if vector in self._statistics])
                 inside = binding.role != "consumer"
                 convolutions.append(
-                    Convolution(layer.node, layer.param, binding.axis, kept, moving, inside)
+                    Convolution(layer.node, layer.param, binding.axis, trained, moving, inside)
                 )
         return tuple(convolutions)
 
@@ -196,11 +198,11 @@ class Scopes:
         return []
 
 
-def _near(wanted: str, names: Sequence[str]) -> List[str]:
-    """Names that end alike, or are written nearly so."""
-    last = wanted.rpartition("/")[2]
+def _similar_names(path: str, names: Sequence[str]) -> List[str]:
+    """The names that end with the same part as a path, or else those spelled much like it."""
+    last = path.rpartition("/")[2]
     alike = [name for name in names if last and name.endswith("/" + last)]
-    return sorted(alike) or difflib.get_close_matches(wanted, names, n=3)
+    return sorted(alike) or difflib.get_close_matches(path, names, n=3)
 
 
 def _few(names: Sequence[str]) -> str:
@@ -222,7 +224,7 @@ def choose_filters(graph: Graph, scopes: Mapping[str, Scope], threshold: float) 
 
     Args:
         graph: the frozen graph, its blocks found.
-        scopes: what may be touched.
+        scopes: the scopes whose filters may go.
         threshold: a share from 0 to 1.
 
     Returns:
@@ -252,7 +254,7 @@ def choose_filters(graph: Graph, scopes: Mapping[str, Scope], threshold: float) 
 
 
 def plan_filters(graph: Graph, scopes: Mapping[str, Scope], filters: Filters) -> Plan:
-    """A plan that removes these filters, and what else their channels touch.
+    """A plan that removes filters, and all weights that their channels touch.
 
     Args:
         graph: the frozen graph.
@@ -260,7 +262,7 @@ def plan_filters(graph: Graph, scopes: Mapping[str, Scope], filters: Filters) ->
         filters: by scope, the filters of its scoring layer that go.
 
     Raises:
-        PlanError: a filter does not exist, or a scope would lose all that it has.
+        PlanError: a filter does not exist, or a scope would lose all its filters.
     """
     removed: Dict[str, List[int]] = {}
     for name, numbers in filters.items():

@@ -7,16 +7,18 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 import numpy as np
 
 from graphslim.checkpoint import Trained
+from graphslim.checkpoint.soft import absolute_sums
 from graphslim.ir import Graph, Tensor
 from graphslim.ir.families import PLAIN_ASSIGNMENTS, VARIABLES
 from graphslim.method.dictionaries import Filters
 from graphslim.method.scopes import Scope
 from graphslim.plans import DEAD_BELOW
 
-Entries = Dict[str, Any]
+Dictionary = Dict[str, Any]
+"""A dictionary as the published class wrote it: by scope or convolution, lists and names."""
 
 
-def scope_convolutions(scopes: Mapping[str, Scope]) -> Entries:
+def scope_convolutions(scopes: Mapping[str, Scope]) -> Dictionary:
     """By scope, `[convolution, axis]` for each convolution that its channels touch, in order."""
     return {
         name: [[layer.node, layer.axis] for layer in scope.convolutions]
@@ -24,7 +26,7 @@ def scope_convolutions(scopes: Mapping[str, Scope]) -> Entries:
     }
 
 
-def convolution_variables(scopes: Mapping[str, Scope]) -> Entries:
+def convolution_variables(scopes: Mapping[str, Scope]) -> Dictionary:
     """By convolution, the tensor of its weights (`name:0`)."""
     return {
         layer.node: f"{layer.variable}:0"
@@ -33,33 +35,34 @@ def convolution_variables(scopes: Mapping[str, Scope]) -> Entries:
     }
 
 
-def vector_variables(scopes: Mapping[str, Scope]) -> Entries:
+def vector_variables(scopes: Mapping[str, Scope]) -> Dictionary:
     """By convolution, `[tensors, axis]` of the bias or batch norm behind it.
 
-    The axis is None where they are not of a scope's channels, as behind a project convolution.
+    The axis is None where the tensors hold no channels of a scope, as behind the project
+    convolution of an inverted residual block.
     """
-    vectors: Entries = {}
+    vectors: Dictionary = {}
     for layer in [layer for scope in scopes.values() for layer in scope.convolutions]:
-        # An SE block inside an inverted residual ends with channels of that.
+        # The last convolution of an SE block has the channels of the block around it.
         inside = layer.inside or vectors.get(layer.node, [[], None])[1] == 0
         if layer.vectors:
             vectors[layer.node] = [[f"{name}:0" for name in layer.vectors], 0 if inside else None]
     return vectors
 
 
-def strip_variables(scopes: Mapping[str, Scope]) -> Entries:
+def strip_variables(scopes: Mapping[str, Scope]) -> Dictionary:
     """By scope, `[tensor, axis]` for each variable that is cut, moving statistics among them."""
-    entries: Entries = {}
+    cuts: Dictionary = {}
     for name, scope in scopes.items():
-        entries[name] = []
+        cuts[name] = []
         for layer in scope.convolutions:
-            entries[name].append([f"{layer.variable}:0", layer.axis])
+            cuts[name].append([f"{layer.variable}:0", layer.axis])
             vectors = (*layer.vectors, *layer.statistics) if layer.inside else ()
-            entries[name].extend([[f"{vector}:0", 0] for vector in vectors])
-    return entries
+            cuts[name].extend([[f"{vector}:0", 0] for vector in vectors])
+    return cuts
 
 
-def strip_nodes(scopes: Mapping[str, Scope], whole: Graph) -> Entries:
+def strip_nodes(scopes: Mapping[str, Scope], whole: Graph) -> Dictionary:
     """By scope, `[node, axis]` for each node that states a size that is cut.
 
     Args:
@@ -69,10 +72,10 @@ def strip_nodes(scopes: Mapping[str, Scope], whole: Graph) -> Entries:
     return {
         name: [
             [node, axis]
-            for tensor, axis in entries
+            for tensor, axis in cuts
             for node in _sized(whole, tensor.rpartition(":")[0])
         ]
-        for name, entries in strip_variables(scopes).items()
+        for name, cuts in strip_variables(scopes).items()
     }
 
 
@@ -81,16 +84,16 @@ def _sized(whole: Graph, variable: str) -> List[str]:
     if variable not in whole or whole[variable].op not in VARIABLES:
         return [variable]
     shape = whole[variable].attrs["shape"].dims
-    sized, waiting, seen = [variable], [], {variable}
+    sized, waiting, visited = [variable], [], {variable}
     for use in whole.uses_of(variable):
         if whole[use.node].op in PLAIN_ASSIGNMENTS:
             waiting.append(whole.data_inputs(use.node)[1].node)
             break  # the first is the initialiser, the others restore
     while waiting:
         name = waiting.pop()
-        if name in seen:
+        if name in visited:
             continue
-        seen.add(name)
+        visited.add(name)
         value = whole[name].attrs.get("value")
         if isinstance(value, Tensor) and _states(value, shape):
             sized.append(name)
@@ -99,11 +102,11 @@ def _sized(whole: Graph, variable: str) -> List[str]:
 
 
 def _states(value: Tensor, shape: Sequence[int]) -> bool:
-    """Whether a constant has a shape, or is a list of its sizes."""
+    """Whether a constant has a shape, or is the vector of its sizes."""
     if value.shape == tuple(shape):
         return True
-    whole = value.shape == (len(shape),) and np.issubdtype(value.dtype.storage, np.integer)
-    return bool(whole and value.numbers().tolist() == list(shape))
+    is_size_list = value.shape == (len(shape),) and np.issubdtype(value.dtype.storage, np.integer)
+    return bool(is_size_list and value.numbers().tolist() == list(shape))
 
 
 def pruned_text(
@@ -112,18 +115,22 @@ def pruned_text(
     filters: Filters,
     scopes: Mapping[str, Scope],
     threshold: float,
-    given: Optional[str],
+    filters_path: Optional[str],
 ) -> str:
-    """What `Pruned_Filters.txt` says: what was pruned, by what, and which filters.
+    """The text of `Pruned_Filters.txt`: the checkpoints, the threshold and the filters.
 
     Args:
         source, target: the checkpoint before and after.
-        filters: by scope, those that went.
-        scopes: theirs.
-        threshold: by which they were chosen.
-        given: the file that they were read from instead, if any.
+        filters: by scope, the filters that were removed.
+        scopes: the scopes that `filters` names.
+        threshold: the redundancy by which the filters were chosen.
+        filters_path: the file that the filters were read from instead, if any.
     """
-    why = f"Pruning dict is {given}" if given else f"Pruning sparsity threshold: {threshold}"
+    why = (
+        f"Pruning dict is {filters_path}"
+        if filters_path
+        else f"Pruning sparsity threshold: {threshold}"
+    )
     counts = [
         f"{name} Pruned filters/ Total filters: {len(gone)}/{len(scopes[name].places)}"
         for name, gone in filters.items()
@@ -134,12 +141,12 @@ def pruned_text(
 
 
 def summary_text(trained: Trained, filters: Filters, scopes: Mapping[str, Scope]) -> str:
-    """What `Pruning_Summary.txt` says: per convolution how many failed; then filter by filter.
+    """The text of `Pruning_Summary.txt`: failed filters by convolution, then one by one.
 
     Args:
         trained: the checkpoint after retraining.
-        filters: by scope, those that were set to zero.
-        scopes: theirs.
+        filters: by scope, the filters that were set to zero.
+        scopes: the scopes that `filters` names.
     """
     counts: List[str] = []
     lists: List[str] = []
@@ -156,9 +163,5 @@ def summary_text(trained: Trained, filters: Filters, scopes: Mapping[str, Scope]
 
 def _marks(trained: Trained, scope: Scope, variable: str, gone: Sequence[int]) -> List[str]:
     """For each filter that should be zero in a variable, '1' where it is and 'failed' elsewhere."""
-    binding = scope.bindings[variable]
-    values = trained.graph[variable].attrs["value"].numbers().astype(np.float64)
-    rows = np.abs(np.moveaxis(values, binding.axis, 0))[binding.positions]
-    sums = np.zeros(len(scope.group))
-    np.add.at(sums, binding.channels, rows.reshape(len(rows), -1).sum(axis=1))
+    sums = absolute_sums(trained, scope.group, scope.bindings[variable])
     return ["1" if sums[scope.places[number]] < DEAD_BELOW else "failed" for number in gone]

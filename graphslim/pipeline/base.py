@@ -1,4 +1,4 @@
-"""What a pass is and what it reports; the base of finders; what may watch a run of passes."""
+"""The base classes of passes, of passes that find blocks, and of observers of a pipeline."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from graphslim.support.text import plural
 
 
 class Outcome(NamedTuple):
-    """What a pass did.
+    """The report of a pass.
 
     Attributes:
-        changed: whether the graph is another than before.
-        notes: one line each, for people.
-        plan: what it removed, if that was a plan.
+        changed: whether the pass changed the graph.
+        notes: lines for people to read.
+        plan: the plan by which the pass removed channels, if it did.
     """
 
     changed: bool
@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
 
 
 class Pass:
-    """One change to a graph, or one thing found in it.
+    """A pass changes a graph, or finds something in it.
 
     A subclass has a `name` (verb-noun, `find-...` for one that only looks), a docstring whose first
     line says what it does, and `run`. Options are the fields of a dataclass, all with defaults.
@@ -44,7 +44,7 @@ class Pass:
         """Works on the graph in place.
 
         Raises:
-            GraphslimError: what a pass cannot do, said plainly; the graph is then to be discarded.
+            GraphslimError: the pass cannot do its work; the graph is then to be discarded.
         """
         raise NotImplementedError(self.name)
 
@@ -64,7 +64,7 @@ class FindBlocks(Pass):
 
     @classmethod
     def is_declared(cls) -> bool:
-        """Whether its kind of block has a pattern, if it goes by one."""
+        """Whether the pass has a `run` of its own, or its kind of block has a pattern."""
         return cls.run is not FindBlocks.run or cls.kind in PATTERNS
 
     def run(self, graph: Graph) -> Outcome:
@@ -77,21 +77,21 @@ class FindBlocks(Pass):
             raise PassError(
                 f"no block pattern {self.kind!r}", self.name, "declare it with @block_pattern"
             )
-        found = find_blocks(graph, PATTERNS[self.kind])
-        graph.blocks = [block for block in graph.blocks if block.kind != self.kind] + found
-        return Outcome(False, (plural(len(found), f"{self.kind} block"),))
+        blocks = find_blocks(graph, PATTERNS[self.kind])
+        graph.blocks = [block for block in graph.blocks if block.kind != self.kind] + blocks
+        return Outcome(False, (plural(len(blocks), f"{self.kind} block"),))
 
 
-# --- What may watch a pipeline: the verifier, a stopwatch, a dump of the graph.
+# --- Observers of a pipeline: the verifier, a stopwatch, a dump of the graph.
 
 
 class Observer:
-    """Told of each pass of a pipeline, before and after it ran."""
+    """Its methods are called before and after each pass of a pipeline."""
 
-    def before(self, graph: Graph, one: Pass) -> None:
+    def before(self, graph: Graph, step: Pass) -> None:
         """Called before a pass runs."""
 
-    def after(self, graph: Graph, one: Pass, outcome: Outcome) -> None:
+    def after(self, graph: Graph, step: Pass, outcome: Outcome) -> None:
         """Called after a pass ran."""
 
 
@@ -99,16 +99,16 @@ class CheckInvariants(Observer):
     """Checks the invariants of the IR after each pass.
 
     Raises:
-        PassError: from `after`: an invariant is broken; the message names the pass that did it.
+        PassError: raised by `after`; it names the pass that broke an invariant.
     """
 
-    def after(self, graph: Graph, one: Pass, outcome: Outcome) -> None:
+    def after(self, graph: Graph, step: Pass, outcome: Outcome) -> None:
         """Checks the graph."""
         try:
             check(graph)
         except IRError as error:
             raise PassError(
-                f"left a broken graph: {error.told}", one.name, "this is a bug in the pass"
+                f"left a broken graph: {error.told}", step.name, "this is a bug in the pass"
             ) from error
 
 
@@ -119,13 +119,13 @@ class Timing(Observer):
         self.seconds: List[Tuple[str, float]] = []
         self._start = 0.0
 
-    def before(self, graph: Graph, one: Pass) -> None:
+    def before(self, graph: Graph, step: Pass) -> None:
         """Starts the watch."""
         self._start = time.perf_counter()
 
-    def after(self, graph: Graph, one: Pass, outcome: Outcome) -> None:
+    def after(self, graph: Graph, step: Pass, outcome: Outcome) -> None:
         """Stops the watch."""
-        self.seconds.append((one.name, time.perf_counter() - self._start))
+        self.seconds.append((step.name, time.perf_counter() - self._start))
 
 
 class Dump(Observer):
@@ -135,10 +135,10 @@ class Dump(Observer):
         self.folder, self.names, self.written = folder, set(names), []  # type: str, set, List[str]
         self._count = 0
 
-    def after(self, graph: Graph, one: Pass, outcome: Outcome) -> None:
-        """Writes the graph, if this pass is one of those."""
+    def after(self, graph: Graph, step: Pass, outcome: Outcome) -> None:
+        """Writes the graph, if the pass is one of the named ones."""
         self._count += 1
-        if one.name in self.names:
-            path = os.path.join(self.folder, f"{self._count:02d}-{one.name}.pbtxt")
+        if step.name in self.names:
+            path = os.path.join(self.folder, f"{self._count:02d}-{step.name}.pbtxt")
             save(graph, path)
             self.written.append(path)

@@ -1,4 +1,4 @@
-"""Deploy passes: which make a graph faster or smaller, and their run."""
+"""Deploy passes, which make a graph faster or its file smaller, and a function that runs them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ PASSES = (
     *("fold-conditionals", "drop-debris", "fold-identity", "fold-constants"),
     *("fold-batch-norm", "drop-unused", "merge-duplicates"),
 )
-"""What `--optimize` runs, in order; what helps was measured on TensorFlow 1.15 and on 2."""
+"""The passes of `--optimize`, in order, chosen by measurements on TensorFlow 1.15 and 2."""
 
 HALF = "half-weights"
 READERS = {"1.15": "for-tf-1.15"}
-"""By the TensorFlow that is to read a file, the pass that sees to it."""
+"""By version of TensorFlow, the pass that makes a file readable for it."""
 
 
 def steps(*, fp16_weights: bool = False, for_tf: str = "") -> List[str]:
@@ -27,7 +27,7 @@ def steps(*, fp16_weights: bool = False, for_tf: str = "") -> List[str]:
         for_tf: the TensorFlow that is to read the file: `1.15`, or empty.
 
     Raises:
-        GraphslimError: no such version.
+        GraphslimError: there is no pass for that version.
     """
     return [*PASSES, *storage_steps(fp16_weights, for_tf)]
 
@@ -36,7 +36,7 @@ def storage_steps(fp16_weights: bool, for_tf: str) -> List[str]:
     """The passes that change how a graph is stored, not what it computes.
 
     Raises:
-        GraphslimError: no such version.
+        GraphslimError: there is no pass for that version.
     """
     if for_tf and for_tf not in READERS:
         known = ", ".join(READERS)
@@ -62,7 +62,7 @@ def optimize(
         for_tf: `1.15` to leave out attributes that it does not know.
 
     Raises:
-        GraphslimError: no such version.
+        GraphslimError: there is no pass for that version.
         AnalysisError: the graph contradicts itself.
     """
     twin = graph.copy()

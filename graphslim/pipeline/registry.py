@@ -19,7 +19,7 @@ def register(cls: P) -> P:
     """Class decorator that makes a pass known by its `name`.
 
     Raises:
-        PassError: no name, no docstring, or a name that is taken.
+        PassError: the class has no name or no docstring, or its name is taken.
     """
     with definition(cls):
         if not cls.name or not cls.summary():
@@ -40,7 +40,7 @@ def find_pass(name: str) -> Type[Pass]:
     """The pass of a name, or of `package.module:Class` or `file.py:Class`, which is imported.
 
     Raises:
-        PassError: there is no such pass.
+        PassError: no pass has that name, or it cannot be imported.
     """
     load_plugins()
     if ":" in name:
@@ -67,11 +67,11 @@ def _imported(name: str) -> Type[Pass]:
             name,
             "write package.module:Class or file.py:Class",
         ) from error
-    found = getattr(module, attribute, None)
-    if found is None:
+    cls = getattr(module, attribute, None)
+    if cls is None:
         raise PassError(f"there is no {attribute!r} in {place}", name, "name a class of it")
-    if not (isinstance(found, type) and issubclass(found, Pass)):
+    if not (isinstance(cls, type) and issubclass(cls, Pass)):
         raise PassError("is not a Pass", name, "subclass graphslim.Pass")
-    if not found.name:
+    if not cls.name:
         raise PassError("is a Pass without a name", name, "give the class a name = '...'")
-    return found
+    return cls

@@ -17,12 +17,12 @@ class Pipeline:
         steps: passes, or names of passes.
 
     Raises:
-        PassError: an unknown name, or a pass that stands before one it has to follow.
+        PassError: a name is unknown, or a pass comes before a pass that it has to follow.
     """
 
     def __init__(self, steps: Iterable[object]) -> None:
         self.steps: List[Pass] = [
-            step if isinstance(step, Pass) else _made(str(step)) for step in steps
+            step if isinstance(step, Pass) else _new_pass(str(step)) for step in steps
         ]
         names = [step.name for step in self.steps]
         for place, step in enumerate(self.steps):
@@ -33,11 +33,11 @@ class Pipeline:
                     )
 
     def run(self, graph: Graph, observers: Sequence[Observer] = ()) -> List[Tuple[str, Outcome]]:
-        """Runs every pass on the graph, in place; gives what each reported.
+        """Runs every pass on the graph, in place; returns each pass's name and outcome.
 
         Raises:
             PassError: a pass failed, or reported a change that it did not make, or hid one.
-            GraphslimError: what a pass cannot do, as it says itself.
+            GraphslimError: a pass cannot do its work.
         """
         done: List[Tuple[str, Outcome]] = []
         for step in self.steps:
@@ -54,7 +54,7 @@ class Pipeline:
         return done
 
 
-def _made(name: str) -> Pass:
+def _new_pass(name: str) -> Pass:
     cls = find_pass(name)
     try:
         return cls()

@@ -16,14 +16,14 @@ _COLOURS = {
     "ink": "#1a1c1e",
     "faint": "#8a8f94",
 }
-"""What matplotlib draws with; each becomes the style sheet's colour of that name."""
+"""The colours that matplotlib uses; each is replaced by the style sheet's colour of that name."""
 _BINS = 24
 _SKEWED = 8
-"""So many times the median, the largest score calls for a logarithmic axis."""
+"""If the largest score is more than this many times the median, the axis is logarithmic."""
 _DEPTH = 1e-3
-"""What is smaller than the median by more than this lies in the even part of such an axis."""
+"""Scores below this share of the median are in the linear part of a logarithmic axis."""
 _ROOM = 0.19
-"""The share of the axis that the numbers below it are apart at least."""
+"""The smallest distance of two numbers below the axis, as a share of its length."""
 
 
 def require_library() -> None:
@@ -43,13 +43,13 @@ def require_library() -> None:
 
 
 def cut_between(scores: Sequence[float], removed: Sequence[int]) -> Optional[float]:
-    """The score that parts the channels that go from those that stay; None if none does.
+    """The score that separates removed channels from those that stay; None if there is none.
 
-    Rounding, and ties between equal scores, may leave none.
+    Rounding, and ties between equal scores, may leave no such score.
 
     Args:
         scores: one per channel.
-        removed: indices of the channels that go.
+        removed: indices of the removed channels.
     """
     values = np.asarray(scores, np.float64)
     gone = np.zeros(len(values), bool)
@@ -62,12 +62,12 @@ def cut_between(scores: Sequence[float], removed: Sequence[int]) -> Optional[flo
 
 
 def histogram(scores: Sequence[float], removed: Sequence[int], label: str) -> str:
-    """How the scores of a group are distributed, those that go on those that stay, and the cut.
+    """A histogram of a group's scores: removed channels stacked on those that stay, and the cut.
 
     Args:
         scores: one per channel.
-        removed: indices of the channels that go.
-        label: what a screen reader says.
+        removed: indices of the removed channels.
+        label: the text for screen readers.
 
     Returns:
         an `<svg>` element.
@@ -99,15 +99,15 @@ def histogram(scores: Sequence[float], removed: Sequence[int], label: str) -> st
 
 
 class _Axis:
-    """Where scores stand on the axis of a histogram, which is linear, or logarithmic where skewed.
+    """The axis of a histogram of scores: linear, or logarithmic if the scores are skewed.
 
-    A logarithmic one is even around zero, so that it has room for scores of zero, for negative
-    ones, and for few that are far smaller than the rest: from `-even` to `even` it is linear, and
-    beyond that a step of the same length is a power of ten.
+    A logarithmic axis is linear from `-even` to `even`, so that it has room for zero, for negative
+    scores and for scores far below the median. Beyond that, a step of length `even` becomes a power
+    of ten.
 
     Args:
-        values: the scores, float64 of shape (channels,).
-        cut: the score that has to be told apart from both ends, if there is one.
+        values: the scores; float64 of shape (channels,).
+        cut: the score of the cut, which has to be visible beside both ends; None if there is none.
     """
 
     def __init__(self, values: np.ndarray, cut: Optional[float]) -> None:
@@ -122,14 +122,14 @@ class _Axis:
         self.edges = np.linspace(first, last, _BINS + 1)
 
     def _is_skewed(self, sizes: np.ndarray, cut: Optional[float]) -> bool:
-        """Whether most scores, or all that go, would share the first bars of a linear axis."""
+        """Whether most scores, or one side of the cut, would share few bars of a linear axis."""
         bar = (self.high - self.low) / _BINS
         hidden = cut is not None and 0 < min(cut - self.low, self.high - cut) < 2 * bar
         least = sizes.min() if hidden else np.median(sizes)
         return bool(sizes.max() > _SKEWED * least)
 
     def place(self, values: Any) -> np.ndarray:
-        """Where scores stand on the axis."""
+        """The positions of scores on the axis; float64 of the shape of `values`."""
         values = np.asarray(values, np.float64)
         if self.even is None:
             return values
@@ -138,7 +138,7 @@ class _Axis:
             return np.sign(values) * np.where(sizes > 1, 1 + np.log10(sizes), sizes)
 
     def marks(self) -> List[float]:
-        """Numbers to stand below a logarithmic axis: zero, and round ones that have room."""
+        """The numbers below a logarithmic axis: zero, and round numbers that have room."""
         assert self.even is not None
         above = _round_numbers(max(self.even, self.low), self.high)
         below = [-number for number in _round_numbers(max(self.even, -self.high), -self.low)]
@@ -146,13 +146,13 @@ class _Axis:
         room = _ROOM * (self.edges[-1] - self.edges[0])
         chosen: List[float] = []
         for number in [*zero, *sorted([*above, *below], key=abs, reverse=True)]:
-            if all(abs(self.place(number) - self.place(other)) >= room for other in chosen):
+            if all(abs(self.place(number) - self.place(mark)) >= room for mark in chosen):
                 chosen.append(number)
         return sorted(chosen)
 
 
 def _round_numbers(low: float, high: float) -> List[float]:
-    """The powers of ten between two numbers above zero, or 1, 2 and 5 times some if too few are."""
+    """The powers of ten between two positive numbers; if fewer than two, 1, 2 and 5 times these."""
     if not high >= low:
         return []
     first, last = int(np.floor(np.log10(low))), int(np.floor(np.log10(high)))
@@ -172,14 +172,14 @@ def _short(number: float) -> str:
 
 
 def differences(outputs: Sequence[Tuple[str, float]], tolerance: Optional[float]) -> str:
-    """How far each output is from what it should be, on a logarithmic scale.
+    """A chart of the largest difference of each output, on a logarithmic scale.
 
     Args:
         outputs: name, and largest difference as a share of the output's range.
-        tolerance: what is allowed, drawn as a line; None for no line.
+        tolerance: the largest difference allowed, drawn as a line; None for no line.
 
     Returns:
-        an `<svg>` element; a difference of zero stands at its left end.
+        an `<svg>` element; a difference of zero is at its left end.
     """
     floor = 1e-9
     figure, axes = _figure(4.6, 0.62 + 0.22 * len(outputs))
@@ -190,8 +190,8 @@ def differences(outputs: Sequence[Tuple[str, float]], tolerance: Optional[float]
     axes.set_xlim(floor / 2, 20)
     axes.set_ylim(-0.7, len(outputs) - 0.3)
     axes.hlines(rows, floor / 2, shares, color=_COLOURS["faint"], lw=0.8)
-    for which, colour, marker in ((fine, "kept", "o"), (~fine, "gone", "D")):
-        axes.plot(shares[which], rows[which], marker, color=_COLOURS[colour], ms=5)
+    for mask, colour, marker in ((fine, "kept", "o"), (~fine, "gone", "D")):
+        axes.plot(shares[mask], rows[mask], marker, color=_COLOURS[colour], ms=5)
     if tolerance:
         axes.axvline(tolerance, color=_COLOURS["ink"], lw=1.1, ls=(0, (3, 1.5)))
     axes.set_xticks([1e-8, 1e-6, 1e-4, 1e-2, 1])
@@ -203,7 +203,7 @@ def differences(outputs: Sequence[Tuple[str, float]], tolerance: Optional[float]
 
 
 def _figure(width: float, height: float) -> Tuple[Any, Any]:
-    """A figure of so many inches with one bare pair of axes; no global state, no window."""
+    """A figure of a size in inches with one bare pair of axes; no global state, no window."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height))
@@ -236,7 +236,7 @@ def _svg(figure: Any, label: str) -> str:
     # A style sheet inside an inline SVG would hold for the whole page.
     junk = r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->"
     text = re.sub(junk, "", text, flags=re.DOTALL)
-    # Ids of groups would stand in the page many times over, and nothing refers to them.
+    # Ids of groups would be in the page several times, and nothing refers to them.
     text = re.sub(r'<g id="[^"]*"', "<g", text)
     box = re.search(r'viewBox="[^"]*"', text)
     for name, colour in _COLOURS.items():

@@ -1,4 +1,4 @@
-"""What a report shows, as plain values: layers, parts, groups, walls and the outcome."""
+"""The contents of a report as plain values: layers, parts, groups, walls and the outcome."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from graphslim.plans.plan import Achieved
 
 Pair = Tuple[int, int]
 REST = ""
-"""Name of what belongs to no block and no layer."""
+"""The name of the part of all nodes that belong to no block and no layer."""
 
 
-class Layer(NamedTuple):
-    """One convolution or matrix product.
+class LayerWidth(NamedTuple):
+    """The width of one convolution or matrix product.
 
     Attributes:
-        name: the node.
-        op: what it computes.
+        name: the node's name.
+        op: the node's op.
         width: output channels, before and after.
-        pinned: how many of those before may not go.
+        pinned: how many of the channels before are pinned.
     """
 
     name: str
@@ -39,19 +39,19 @@ class Layer(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A block, or a layer that is in none, with what belongs to it.
+    """A block, or a layer outside blocks, with the nodes that are counted with it.
 
     Attributes:
         name: the block's name, or the layer's.
         kind: the block's kind; None for a layer.
-        layers: those inside whose width is known, in the order of the network.
+        layers: its layers of known width, in the order of the network.
         params: parameters, before and after.
         macs: multiply-accumulates, before and after; None where a size is open.
     """
 
     name: str
     kind: Optional[str]
-    layers: Tuple[Layer, ...]
+    layers: Tuple[LayerWidth, ...]
     params: Pair
     macs: Optional[Pair]
 
@@ -60,9 +60,9 @@ class Wall(NamedTuple):
     """A reason why channels stay.
 
     Attributes:
-        reason: as the analysis gives it.
+        reason: the reason that the channel analysis gives.
         advice: what the reader can do.
-        groups: by group id, the number of its channels and the node that forbids it.
+        groups: for each group its id, its number of channels and the node that pins it.
     """
 
     reason: str
@@ -71,25 +71,25 @@ class Wall(NamedTuple):
 
     @property
     def channels(self) -> int:
-        """How many channels it holds."""
+        """How many channels stay for this reason."""
         return sum([channels for _, channels, _ in self.groups])
 
 
 class Report(NamedTuple):
-    """All that the page shows.
+    """The contents of the page.
 
     Attributes:
         model: name and digest of the file that was pruned.
         output: the path of the result.
         parts: the network, in its order.
         groups: the groups that lose channels.
-        walls: why channels of other groups stay, the reason that holds most of them first.
-        channels: those of all groups, and those of prunable groups.
+        walls: why channels of other groups stay, the reason of most channels first.
+        channels: the number of channels of all groups, and of prunable groups.
         params, macs, size: before and after; the size in bytes, of the binary file.
-        settings: the wish that the plan was made for.
-        achieved: how near the plan came to its budget; None where there was none.
-        change: how near the outputs are to the original's, where channels were chosen.
-        surgery: how near they are to what they have to be, where that was checked.
+        settings: the settings that the plan was made by.
+        achieved: how near the plan came to its budget; None without a budget.
+        change: the comparison with the original, if channels were chosen.
+        surgery: the comparison that shows whether the cut was right, if graphs were run.
         seconds: time for reading, planning and rewriting.
     """
 
@@ -110,7 +110,7 @@ class Report(NamedTuple):
 
     @property
     def removed(self) -> int:
-        """How many channels go."""
+        """How many channels are removed."""
         return sum([len(group.removed) for group in self.groups])
 
 
@@ -124,15 +124,15 @@ def collect(
     output: str = "",
     seconds: float = 0.0,
 ) -> Report:
-    """Gathers what the page shows.
+    """Gathers the contents of the page.
 
     Args:
         before: the graph as it was read; its blocks, or those of `after`, are the parts.
         after: the graph without the plan's channels.
-        plan: what went.
-        change: the outputs beside the original's, where channels were chosen and graphs were run.
-        surgery: the outputs beside what they have to be, where graphs were run.
-        output: where the result is written to.
+        plan: the plan.
+        change: the comparison with the original, if channels were chosen and graphs were run.
+        surgery: the comparison that shows whether the cut was right, if graphs were run.
+        output: the path of the result.
         seconds: time for reading, planning and rewriting.
     """
     channels = analyse(before)
@@ -158,22 +158,22 @@ def collect(
 
 
 def find_parts(before: Graph, after: Graph) -> Tuple[Part, ...]:
-    """The network cut into blocks, and single layers where there are none, in its order.
+    """The network as blocks and single layers outside blocks, in its order.
 
     Args:
         before: the graph as it was read.
-        after: the same without some channels; nodes are known by their names.
+        after: the same graph without some channels; its nodes have the same names.
     """
     # The passes may have run on the copy alone; nodes keep their names.
     blocks = after.blocks or before.blocks
     kinds = {block.name: block.kind for block in blocks}
     inside: Dict[str, str] = {}
-    for block in sorted(blocks, key=lambda entry: -len(entry.nodes)):
+    for block in sorted(blocks, key=lambda block: -len(block.nodes)):
         for name in block.nodes:
             inside.setdefault(name, block.name)
     owner = owners(before, inside)
     spends = [spent(before, owner), spent(after, owners(after, inside))]
-    layers: Dict[str, List[Layer]] = {}
+    layers: Dict[str, List[LayerWidth]] = {}
     for node in before.order():
         if is_layer(node):
             part_layers = layers.setdefault(owner[node.name], [])
@@ -182,8 +182,8 @@ def find_parts(before: Graph, after: Graph) -> Tuple[Part, ...]:
                 after_width = _width(after, node.name) if node.name in after else 0
                 pair = (width, width if after_width is None else after_width)
                 pinned = _pinned(before, node.name, width)
-                part_layers.append(Layer(node.name, node.op, pair, pinned))
-    # What belongs to no layer is shown if it costs something.
+                part_layers.append(LayerWidth(node.name, node.op, pair, pinned))
+    # Nodes that belong to no layer are shown if they have parameters.
     names = [*layers, *[name for name in spends[0] if name not in layers]]
     return tuple(
         [
@@ -195,7 +195,10 @@ def find_parts(before: Graph, after: Graph) -> Tuple[Part, ...]:
 
 
 def _part(
-    name: str, kind: Optional[str], layers: Sequence[Layer], spends: Sequence[Mapping[str, Cost]]
+    name: str,
+    kind: Optional[str],
+    layers: Sequence[LayerWidth],
+    spends: Sequence[Mapping[str, Cost]],
 ) -> Part:
     first, second = [spend.get(name, NOTHING) for spend in spends]
     known = first.macs is not None and second.macs is not None
@@ -225,8 +228,8 @@ def _walls(channels: Channels) -> Tuple[Wall, ...]:
     by_reason: Dict[str, List[Tuple[str, int, str]]] = {}
     for group in channels.groups:
         if group.pinned_by is not None:
-            entry = (group.id, len(group), group.pinned_at or "")
-            by_reason.setdefault(group.pinned_by, []).append(entry)
+            wall_group = (group.id, len(group), group.pinned_at or "")
+            by_reason.setdefault(group.pinned_by, []).append(wall_group)
     walls = [
         Wall(reason, remedy(reason, channels.graph), tuple(groups))
         for reason, groups in by_reason.items()
@@ -242,11 +245,11 @@ def is_layer(node: Node) -> bool:
 def owners(graph: Graph, inside: Mapping[str, str]) -> Dict[str, str]:
     """For each node, the block or layer that it is counted with.
 
-    A node outside blocks belongs to the layer before it, and a constant to what reads it.
+    A node outside blocks belongs to the layer before it, and a constant to its reader.
 
     Args:
         graph: the graph.
-        inside: for nodes in blocks, the block.
+        inside: by node in a block, the name of the block.
 
     Returns:
         by node, the name of a block, of a layer, or `REST`.
@@ -268,13 +271,13 @@ def owners(graph: Graph, inside: Mapping[str, str]) -> Dict[str, str]:
 
 
 def spent(graph: Graph, owner: Mapping[str, str]) -> Dict[str, Cost]:
-    """What each owner costs, counted as `analysis.cost` counts the whole graph."""
+    """The cost of each block or layer, counted as `analysis.cost` counts the whole graph."""
     costs, used = costs_of(graph), needed(graph)
     parts: Dict[str, List[Cost]] = {}
     for node in graph.order():
         if node.name in used:
             parts.setdefault(owner[node.name], []).append(costs.get(node.name, NOTHING))
-    return {name: total(own) for name, own in parts.items()}
+    return {name: total(node_costs) for name, node_costs in parts.items()}
 
 
 def remedy(reason: str, graph: Optional[Graph] = None) -> str:
@@ -282,7 +285,7 @@ def remedy(reason: str, graph: Optional[Graph] = None) -> str:
 
     Args:
         reason: the reason.
-        graph: where it was given; sizes of inputs are asked for only where some are open.
+        graph: the graph; advice to give the sizes of inputs is left out if all are known.
     """
     if graph is not None and isinstance(reason, OpenSize):
         channels = analyse(graph)

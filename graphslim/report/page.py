@@ -1,4 +1,4 @@
-"""The page: a report as one HTML file that asks nothing of any server and runs no script."""
+"""A report as one HTML file that loads nothing from a server and runs no script."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from graphslim._version import __version__
 from graphslim.measure.agreement import Agreement, columns_of, rows_of, surgery_verdict, verdict
 from graphslim.plans import GroupPlan
 from graphslim.report import charts
-from graphslim.report.data import Layer, Pair, Part, Report, Wall
+from graphslim.report.data import LayerWidth, Pair, Part, Report, Wall
 from graphslim.support.progress import Tick, silent
 from graphslim.support.text import count, plural, share
 
 _FOLDER = Path(__file__).resolve().parent
 _SHOWN = 24
-"""So many charts are in sight at once; the rest unfolds."""
+"""The number of charts shown at first; the others unfold."""
 _PARTS_SHOWN = 16
-"""So many parts are in sight at once; the rest unfolds."""
+"""The number of parts shown at first; the others unfold."""
 _ASKED = {"macs": "MACs", "params": "parameters", "size": "size", "latency": "latency"}
 
 
@@ -29,8 +29,8 @@ def render(report: Report, tick: Tick = silent) -> str:
     """The page as text.
 
     Args:
-        report: what it shows.
-        tick: told of each chart that is drawn.
+        report: the contents.
+        tick: called for each chart that is drawn.
 
     Raises:
         GraphslimError: matplotlib is not installed.
@@ -77,25 +77,25 @@ def _head(report: Report) -> str:
     )
 
 
-def _asked(report: Report, what: str) -> Optional[float]:
+def _asked(report: Report, budget: str) -> Optional[float]:
     achieved = report.achieved
-    return achieved.asked if achieved is not None and achieved.what == what else None
+    return achieved.asked if achieved is not None and achieved.what == budget else None
 
 
-def _tile(what: str, pair: Optional[Pair], asked: Optional[float]) -> str:
+def _tile(label: str, pair: Optional[Pair], asked: Optional[float]) -> str:
     if pair is None:
         return (
-            f'<div class="card tile"><div class="what">{what}</div><div class="much">?</div>'
+            f'<div class="card tile"><div class="what">{label}</div><div class="much">?</div>'
             '<div class="from">the size of an input is open</div></div>'
         )
-    left = 100 * pair[1] / pair[0] if pair[0] else 100.0
+    percent_left = 100 * pair[1] / pair[0] if pair[0] else 100.0
     mark = "" if asked is None else f'<b style="left:{100 * asked:.2f}%" title="asked"></b>'
-    wish = "" if asked is None else f"; asked for {100 * asked:.4g}&nbsp;%"
-    change = f"{count(pair[0])} → {count(pair[1])} ({left:.1f}&nbsp;%{wish})"
+    target = "" if asked is None else f"; asked for {100 * asked:.4g}&nbsp;%"
+    change = f"{count(pair[0])} → {count(pair[1])} ({percent_left:.1f}&nbsp;%{target})"
     return (
-        f'<div class="card tile"><div class="what">{what}</div>'
+        f'<div class="card tile"><div class="what">{label}</div>'
         f'<div class="much">{share(*pair) or "none"}</div>'
-        f'<div class="meter"><i style="width:{min(left, 100):.2f}%"></i>{mark}</div>'
+        f'<div class="meter"><i style="width:{min(percent_left, 100):.2f}%"></i>{mark}</div>'
         f'<div class="from">{change}</div></div>'
     )
 
@@ -104,8 +104,8 @@ def _budget(report: Report) -> str:
     outcome = report.achieved
     if outcome is None:
         return ""
-    what = _ASKED.get(outcome.what)
-    subject = f"of the {what} remain" if what else "of the channels in scope go"
+    quantity = _ASKED.get(outcome.what)
+    subject = f"of the {quantity} remain" if quantity else "of the channels in scope go"
     if outcome.what not in _ASKED and outcome.what != "ratio":
         subject = outcome.what
     asked, achieved = f"{100 * outcome.asked:.4g} %", f"{100 * outcome.achieved:.4g} %"
@@ -117,7 +117,7 @@ def _budget(report: Report) -> str:
 
 
 def _verdicts(report: Report) -> str:
-    """What became of the network first; that it was cut as it should be second."""
+    """Cards: first how the network changed, then whether the cut was right."""
     change, surgery = report.change, report.surgery
     if change is None and surgery is None:
         text = "<strong>Not verified</strong>The outputs were not compared."
@@ -144,7 +144,7 @@ def _verdict(title: str, text: str, shade: str = "") -> str:
 
 
 def _agreed(agreement: Agreement) -> Tuple[str, str]:
-    """What a comparison with what the result has to compute says, in a title and a sentence."""
+    """The title and the sentence of a comparison that shows whether the cut was right."""
     worst = agreement.worst
     text = f"as the {agreement.against}, over {agreement.inputs}"
     if agreement.same:
@@ -193,21 +193,21 @@ def _scores(report: Report, names: Names, tick: Tick) -> str:
         tick(len(figures), len(scored), "drawing")
         figures.append(_figure(group, names))
     shown = f'<div class="charts">{"".join(figures[:_SHOWN])}</div>'
-    rest = "".join(figures[_SHOWN:])
+    hidden = "".join(figures[_SHOWN:])
     more = f'<details class="charted"><summary>and {len(figures) - _SHOWN} more groups</summary>'
-    more += f'<div class="charts">{rest}</div></details>'
-    return _section("Scores, and the cut", lead, legend, shown, more if rest else "")
+    more += f'<div class="charts">{hidden}</div></details>'
+    return _section("Scores, and the cut", lead, legend, shown, more if hidden else "")
 
 
 def _figure(group: GroupPlan, names: Names) -> str:
     name = group.block or group.id
-    left = group.channels - len(group.removed)
+    width_after = group.channels - len(group.removed)
     cut = charts.cut_between(group.scores, group.removed)
-    where = "" if cut is None else f", cut at {cut:.3g}"
-    label = f"{name}: {group.channels} channels, {left} stay{where}"
+    cut_text = "" if cut is None else f", cut at {cut:.3g}"
+    label = f"{name}: {group.channels} channels, {width_after} stay{cut_text}"
     return (
         f'<figure title="{escape(label)}"><figcaption><b>{tail(names(name))}</b>'
-        f'<span class="soft">{group.channels} → {left}{where}</span></figcaption>'
+        f'<span class="soft">{group.channels} → {width_after}{cut_text}</span></figcaption>'
         f"{charts.histogram(group.scores, group.removed, label)}</figure>"
     )
 
@@ -235,7 +235,7 @@ def _outputs(report: Report) -> str:
 
 
 def _agreement(agreement: Agreement, is_check: bool) -> str:
-    """The chart and the table of one comparison; a check has a tolerance to be held."""
+    """The chart and the table of one comparison; only a check has a tolerance line."""
     bars = [(output.name, output.relative) for output in agreement.outputs]
     chart = charts.differences(bars, agreement.tolerance if is_check else None)
     heads = columns_of(agreement)
@@ -272,18 +272,18 @@ def _walls(report: Report) -> str:
 def _wall(wall: Wall) -> str:
     names = [f"<code>{escape(node or group)}</code>" for group, _, node in wall.groups]
     names = list(dict.fromkeys(names))
-    where = ", ".join(names[:3])
+    places = ", ".join(names[:3])
     if len(names) > 3:
-        rest = ", ".join(names[3:])
-        where += f"<details><summary>and {len(names) - 3} more</summary>{rest}</details>"
+        further = ", ".join(names[3:])
+        places += f"<details><summary>and {len(names) - 3} more</summary>{further}</details>"
     return (
         f'<tr><td><b>{escape(wall.reason)}</b></td><td class="number">{wall.channels:,}</td>'
-        f"<td>{where}</td><td>{escape(wall.advice)}</td></tr>"
+        f"<td>{places}</td><td>{escape(wall.advice)}</td></tr>"
     )
 
 
 def _settings(report: Report) -> str:
-    settings = [(key, _said(value)) for key, value in report.settings.items()]
+    settings = [(key, _setting_text(value)) for key, value in report.settings.items()]
     rows: Sequence[Tuple[str, str]] = [
         *[(key, text) for key, text in settings if text],
         ("model", report.model.get("name", "")),
@@ -295,12 +295,12 @@ def _settings(report: Report) -> str:
     return _section("How it was asked for", lead, f"<dl>{text}</dl>")
 
 
-def _said(value: object) -> str:
-    """A setting as text; empty for one that says nothing."""
+def _setting_text(value: object) -> str:
+    """A setting as text; empty for None."""
     if isinstance(value, dict):
-        return ", ".join([f"{key} {_said(item)}" for key, item in value.items()])
+        return ", ".join([f"{key} {_setting_text(item)}" for key, item in value.items()])
     if isinstance(value, (list, tuple)):
-        return ", ".join([_said(item) for item in value])
+        return ", ".join([_setting_text(item) for item in value])
     return "" if value is None else str(value)
 
 
@@ -323,7 +323,7 @@ def _part(part: Part, widest: int, names: Names) -> str:
     return f'<div class="part block">{title}{"".join(rows)}</div>'
 
 
-def _layer(layer: Layer, name: str, widest: int) -> str:
+def _layer(layer: LayerWidth, name: str, widest: int) -> str:
     before, after = layer.width
     pinned = f", {plural(layer.pinned, 'channel')} pinned" if layer.pinned else ""
     hint = f"{layer.name} ({layer.op}): {before} -> {after} channels{pinned}"
@@ -345,7 +345,7 @@ def _piece(shade: str, percent: float) -> str:
 
 
 def tail(text: str) -> str:
-    """A name whose end stays in sight where there is no room for all of it."""
+    """A name of which, in a narrow space, the end is shown."""
     return f"<bdi>{escape(text)}</bdi>"
 
 
@@ -357,13 +357,13 @@ def costs(parts: Sequence[Part], names: Names) -> str:
 
 
 def _cost_list(
-    title: str, parts: Sequence[Part], names: Names, of: Callable[[Part], Optional[Pair]]
+    title: str, parts: Sequence[Part], names: Names, cost_of: Callable[[Part], Optional[Pair]]
 ) -> str:
-    costs = [(part, of(part)) for part in parts]
+    costs = [(part, cost_of(part)) for part in parts]
     known = [(part, pair) for part, pair in costs if pair is not None and any(pair)]
-    known.sort(key=lambda entry: -entry[1][0])
+    known.sort(key=lambda part_pair: -part_pair[1][0])
     head = f"<h3>{title}</h3>"
-    if not known or len([entry for entry in costs if entry[1] is None]):
+    if not known or any(pair is None for _, pair in costs):
         text = "Not known: the size of an input is open; give it with --input-shape."
         return f'<div>{head}<p class="soft">{text}</p></div>'
     most = max([max(pair) for _, pair in known])
@@ -393,11 +393,11 @@ def _cost(full: str, name: str, pair: Pair, most: int) -> str:
 
 
 class Names:
-    """Shortens the names of one network's layers and blocks, each to one that is still its own.
+    """Shortens the names of one network's layers and blocks; the short names differ too.
 
     Args:
         layers: the names of the layers.
-        blocks: those of the blocks.
+        blocks: the names of the blocks.
     """
 
     def __init__(self, layers: Iterable[str], blocks: Iterable[str]) -> None:
@@ -409,7 +409,7 @@ class Names:
         self._stems = Counter([name.rpartition("/")[0] for name in layers])
 
     def __call__(self, name: str) -> str:
-        """A name without the scopes that all share, and without a `/Conv2D` that tells nothing."""
+        """A name without the scopes that all share, and without a needless `/Conv2D`."""
         short = name[len(self._shared) :] if name.startswith(self._shared) else name
         stem = name.rpartition("/")[0]
         if name in self._blocks or self._stems[stem] != 1 or len(stem) <= len(self._shared):
@@ -417,8 +417,8 @@ class Names:
         return short.rpartition("/")[0]
 
     def inside(self, name: str, block: str) -> str:
-        """The name of a layer in a block, without the block's."""
+        """The name of a layer in a block, without the name of the block."""
         short = self(name)
         start = self(block)
-        rest = short[len(start) :] if short.startswith(start) else ""
-        return rest[1:] if rest[:1] in ("/", "_") and len(rest) > 1 else short
+        suffix = short[len(start) :] if short.startswith(start) else ""
+        return suffix[1:] if suffix[:1] in ("/", "_") and len(suffix) > 1 else short

@@ -1,1 +1,1 @@
-"""What the rest of the compiler stands on: files, imports, and Python itself."""
+"""Helpers that every layer of the compiler uses: files, imports, and Python itself."""

@@ -1,9 +1,9 @@
-"""Imports what users and other packages bring, and names of packages when they are asked for.
+"""Imports the modules of users and of other packages, and attributes of packages on first use.
 
 One bad definition does not block the others: a file may define several passes, criteria, block
-patterns and rules for ops. While one is imported here, a definition that is refused (see
-`definition`) is noted, and the rest of the file goes on. Of those that nobody asked for, a
-`DefinitionWarning` tells; the one that was asked for is raised.
+patterns and rules for ops. While a file is imported here, a definition that is refused (see
+`definition`) is noted, and the rest of the file is imported. If the refused definition is the one
+that was asked for, its error is raised; else a `DefinitionWarning` reports it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _refused_in: Dict[str, _Refused] = {}
 
 
 class DefinitionWarning(UserWarning):
-    """A definition of a user or of another package that was refused, while others were taken."""
+    """A definition of a user or of another package was refused; the others are registered."""
 
 
 @contextmanager
 def definition(defined: object) -> Iterator[None]:
-    """Around what registers a definition: what is refused there blocks nothing else of an import.
+    """Lets an import go on after the definition that is registered in this block is refused.
 
     Args:
         defined: the function or class that is being registered.
@@ -53,7 +53,7 @@ def definition(defined: object) -> Iterator[None]:
 
 
 def collecting(load: Callable[[], Any]) -> _Refused:
-    """Calls what imports definitions; gives those that were refused, and why."""
+    """Calls a function that imports definitions; returns the refused ones with their errors."""
     refused: _Refused = []
     _collecting.append(refused)
     try:
@@ -64,7 +64,7 @@ def collecting(load: Callable[[], Any]) -> _Refused:
 
 
 def warn_of(refused: _Refused, where: str) -> None:
-    """Tells of definitions that were refused, a line for each."""
+    """Warns of each definition that was refused."""
     for _, error in refused:
         warnings.warn(f"{where}: left out: {error}", DefinitionWarning, stacklevel=2)
 
@@ -83,7 +83,7 @@ def place_of(function: Any) -> str:
 
 
 def metadata() -> Any:
-    """The module that tells of installed packages; Python 3.7 has only its backport."""
+    """The module `importlib.metadata`, or its backport on Python 3.7."""
     old = sys.version_info < (3, 8)
     return importlib.import_module("importlib_metadata" if old else "importlib.metadata")
 
@@ -95,17 +95,17 @@ def import_named(name: str, attribute: str) -> ModuleType:
 
     Args:
         name: the module's name or path.
-        attribute: what is wanted of it.
+        attribute: the attribute of the module that is asked for.
 
     Raises:
         ImportError: there is no such module; a user's module may raise anything else, too.
-        GraphslimError: what is wanted is a definition that was refused.
+        GraphslimError: the attribute is a definition that was refused.
     """
     key = _key_of(name)
     if key not in _refused_in or key not in sys.modules:
         refused = collecting(lambda: _load(name, key))
-        wanted = getattr(sys.modules[key], attribute, None)
-        warn_of([(defined, error) for defined, error in refused if defined is not wanted], name)
+        requested = getattr(sys.modules[key], attribute, None)
+        warn_of([(defined, error) for defined, error in refused if defined is not requested], name)
         _refused_in[key] = refused
     module = sys.modules[key]
     for defined, error in _refused_in[key]:
@@ -115,7 +115,7 @@ def import_named(name: str, attribute: str) -> ModuleType:
 
 
 def _key_of(name: str) -> str:
-    """The name that a module has, or is given, among those that are loaded."""
+    """The name of a module in `sys.modules`."""
     if not name.endswith(".py"):
         return name
     return _FROM_FILE + hashlib.sha256(os.path.abspath(name).encode()).hexdigest()[:16]
@@ -143,8 +143,8 @@ def names_of(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
     """The `__getattr__` of a package (PEP 562).
 
     Args:
-        package: its name.
-        places: by name, the module that has it, or is it.
+        package: the package's name.
+        places: by attribute, the module that defines it, or that it is.
     """
 
     def find(name: str) -> Any:

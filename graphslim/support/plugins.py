@@ -1,4 +1,4 @@
-"""What other packages bring by an entry point: passes, criteria, patterns and rules of ops."""
+"""Loads the passes, criteria, patterns and rules of ops that other packages bring."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _loaded = False
 def load_plugins() -> None:
     """Imports the built-in passes, then every entry point of the group, once.
 
-    A plug-in that fails is told by a `DefinitionWarning`, and blocks no other.
+    A plug-in that fails causes a `DefinitionWarning`, and the others are loaded all the same.
 
     Raises:
         PassError: the built-in passes are not installed.
@@ -38,13 +38,13 @@ def load_plugins() -> None:
         try:
             refused = collecting(point.load)
         except Exception as error:  # a plug-in may raise anything
-            told = PassError(f"{type(error).__name__}: {error}", hint="update or remove it")
-            refused = [(point, told)]
+            failure = PassError(f"{type(error).__name__}: {error}", hint="update or remove it")
+            refused = [(point, failure)]
         warn_of(refused, f"plug-in {point.name}")
 
 
 def _entry_points() -> List[Any]:
-    found: Any = metadata().entry_points()
-    if hasattr(found, "select"):
-        return list(found.select(group=ENTRY_POINTS))
-    return list(found.get(ENTRY_POINTS, []))
+    points: Any = metadata().entry_points()
+    if hasattr(points, "select"):
+        return list(points.select(group=ENTRY_POINTS))
+    return list(points.get(ENTRY_POINTS, []))

@@ -1,12 +1,12 @@
-"""How what takes long reports its progress, to whoever draws it."""
+"""The callback by which long computations report their progress."""
 
 from __future__ import annotations
 
 from typing import Callable
 
 Tick = Callable[[int, int, str], None]
-"""Told how many steps are done, of how many, and what was done last."""
+"""Called with the number of steps done, the number of all steps, and the last step's name."""
 
 
-def silent(done: int, total: int, what: str) -> None:
-    """Says nothing."""
+def silent(done: int, total: int, step: str) -> None:
+    """Shows no progress."""

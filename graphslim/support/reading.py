@@ -1,4 +1,4 @@
-"""Reads files whole: regular ones alone, JSON and arrays that cost no more than their size."""
+"""Reads whole files: regular files only; time and memory are bounded by the file's size."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.lib import format as npy
 from graphslim.errors import GraphslimError, LoadError
 
 LONGEST_NUMBER = 300
-"""Digits of the longest integer that is read; it is a float64 too, and quickly read."""
+"""Digits of the longest integer that is read; a float64 can hold such numbers."""
 DEEPEST = 100
 """Levels of the deepest tree that is read."""
 
@@ -26,7 +26,7 @@ _KINDS = (
     (stat.S_ISFIFO, "a pipe", "write what comes out of it to a file first"),
     (stat.S_ISSOCK, "a socket", "give a file"),
 )
-"""What a path may be instead of a regular file, and what to do then."""
+"""The kinds of path that are no regular file, with the advice of the error."""
 
 
 def require_regular(
@@ -36,14 +36,14 @@ def require_regular(
 
     Args:
         path: the file.
-        hint: what to do about one that is not there.
-        error: what is raised.
+        hint: what the error advises if the file does not exist.
+        error: the class of the errors raised.
 
     Returns:
         its size in bytes.
 
     Raises:
-        GraphslimError: of the kind given: there is no such file, or it is no regular one.
+        GraphslimError: of the given class: there is no such file, or it is not regular.
     """
     try:
         status = os.stat(path)
@@ -71,12 +71,12 @@ def read_bytes(
 
     Args:
         path: the file.
-        hint: what to do about one that is not there, is too large, or is not what it has to be.
-        error: what is raised.
+        hint: what the error advises if the file does not exist or is too large.
+        error: the class of the errors raised.
         largest: bytes of the largest file that is read; None for any.
 
     Raises:
-        GraphslimError: of the kind given: the file cannot be read, or should not be.
+        GraphslimError: of the given class: the file cannot be read, is not regular, or too large.
     """
     size = require_regular(path, hint, error)
     if largest is not None and size > largest:
@@ -97,7 +97,7 @@ def read_text(
     """The text of a regular file in UTF-8; see `read_bytes`.
 
     Raises:
-        GraphslimError: of the kind given: as for `read_bytes`, or the file is no text.
+        GraphslimError: of the given class: as for `read_bytes`, or the file is not UTF-8.
     """
     try:
         return read_bytes(path, hint, error, largest).decode("utf-8")
@@ -112,12 +112,12 @@ def parse_json(
 
     Args:
         text: the JSON.
-        where: what messages call it.
-        hint: what to do about one that is none.
-        error: what is raised.
+        where: the name of the text in messages.
+        hint: what the error advises.
+        error: the class of the errors raised.
 
     Raises:
-        GraphslimError: of the kind given: the text is no such JSON.
+        GraphslimError: of the given class: the text is not such JSON.
     """
     try:
         tree = json.loads(
@@ -174,26 +174,26 @@ def _without_doubles(pairs: List[Tuple[str, Any]]) -> Dict[str, Any]:
 
 
 def reason(error: Exception) -> str:
-    """What an error of the system says, without number and path."""
+    """The message of a system error, without its number and path."""
     return str(getattr(error, "strerror", None) or error)
 
 
 _HINT = "give an .npz, an .npy, an image or a folder of images"
 _LONGEST_HEADER = 1 << 16
 _FREE, _TIMES = 1 << 28, 16
-"""Bytes that a compressed file may come to whatever its size, and times its size beyond."""
+"""Bytes that any compressed file may unpack to; a larger one, this many times its own size."""
 _START_OF_ZIP = b"PK"
 
 
 class _Refused(Exception):
-    """What is wrong with a file of arrays."""
+    """A file of arrays is damaged or not allowed; the message says why."""
 
 
 def read_arrays(path: str) -> Dict[str, np.ndarray]:
     """The arrays of an `.npz` by name, or that of an `.npy`, which stays on disk, by the name "".
 
     Raises:
-        GraphslimError: the file cannot be read, is damaged, or states more than it holds.
+        GraphslimError: the file cannot be read, is damaged, or states more data than it holds.
     """
     size = require_regular(path, _HINT, GraphslimError)
     try:
@@ -217,7 +217,7 @@ def read_arrays(path: str) -> Dict[str, np.ndarray]:
 
 
 def _zipped(path: str, size: int) -> Dict[str, np.ndarray]:
-    """The arrays of an `.npz`, if they do not come to far more than its size."""
+    """The arrays of an `.npz`; refuses one that unpacks to far more than its own size."""
     with zipfile.ZipFile(path) as archive:
         entries = [entry for entry in archive.infolist() if entry.filename.endswith(".npy")]
         total = sum([entry.file_size for entry in entries])
@@ -231,7 +231,7 @@ def _zipped(path: str, size: int) -> Dict[str, np.ndarray]:
 
 
 def _array(stream: IO[bytes], size: int) -> np.ndarray:
-    """An array from a stream of so many bytes, if it states no other size."""
+    """The array in a stream of `size` bytes; refuses a header that states more bytes."""
     shape, by_columns, dtype, stated, head = _header(stream, size)
     data = bytearray(head.read(stated))
     data += stream.read(stated - len(data))
@@ -240,7 +240,7 @@ def _array(stream: IO[bytes], size: int) -> np.ndarray:
 
 
 def _header(stream: IO[bytes], size: int) -> Tuple[Tuple[int, ...], bool, np.dtype, int, IO[bytes]]:
-    """What the header of an array states, and what was read of the stream, behind the header.
+    """The header of an array, and the bytes of the stream that were read beyond it.
 
     Returns:
         the shape, whether it is stored by columns, the element type, the bytes of all elements,
@@ -252,9 +252,9 @@ def _header(stream: IO[bytes], size: int) -> Tuple[Tuple[int, ...], bool, np.dty
     shape, by_columns, dtype = read(head)
     if dtype.hasobject or not dtype.itemsize:
         raise _Refused(f"not an array of numbers, but of {dtype}")
-    stated, there = dtype.itemsize, size - head.tell()
+    stated, available = dtype.itemsize, size - head.tell()
     for length in shape:  # as Python's integers, which do not wrap around
         stated *= length
-    if min(shape, default=0) < 0 or stated > there:
-        raise _Refused(f"states {stated:,} bytes of elements, and holds {there:,}")
+    if min(shape, default=0) < 0 or stated > available:
+        raise _Refused(f"states {stated:,} bytes of elements, and holds {available:,}")
     return shape, by_columns, dtype, stated, head

@@ -1,4 +1,4 @@
-"""Numbers and names as people are shown them, and numbers as they may give them."""
+"""Numbers and names as they are shown to people, and checks of numbers that people give."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def percent(part: float) -> str:
 
 
 def share(before: Optional[int], after: Optional[int]) -> str:
-    """How much less there is: `-41.4 %`."""
+    """The relative change of a number: `-41.4 %`."""
     if not before or after is None:
         return ""
     if after == before:
@@ -47,7 +47,7 @@ def share(before: Optional[int], after: Optional[int]) -> str:
 
 
 def meant(name: str, known: Iterable[str]) -> str:
-    """What to do about an unknown name: the known ones that it may be a slip of, or all of them."""
+    """Advice about an unknown name: the known names that are spelled alike, or all of them."""
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=2)
     return f"did you mean {' or '.join(close)}?" if close else f"one of: {', '.join(names)}"

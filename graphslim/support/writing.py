@@ -1,8 +1,8 @@
 """Files and folders that appear whole or not at all.
 
 They are written beside their target and renamed. A process that is killed on the way leaves a part
-behind; the next that writes into the same folder removes it. The name of a part says on which
-machine, by which process, and when that process was started, since process ids are used again:
+behind; the next process that writes into the same folder removes it. The name of a part holds the
+machine, the process id, and the time that process was started, since process ids are used again:
 `.graphslim-MACHINE-PID-START-RANDOM.part`.
 """
 
@@ -30,21 +30,21 @@ _NAME = re.compile(
     re.escape(_PREFIX) + r"([0-9a-f]{8})-([1-9]\d*)-(\d+)-[^-]+" + re.escape(_SUFFIX)
 )
 _FORGOTTEN = 24 * 60 * 60
-"""Seconds after which a part is nobody's, where the system does not say which processes live."""
+"""Age in seconds at which a part is removed where the system cannot tell which processes live."""
 _HERE = -100
 """`AT_FDCWD`: paths count from the current folder."""
 _EXCHANGE = 2
 """`RENAME_EXCHANGE`."""
 _UNKNOWN = (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EPERM)
-"""What a system or a file system says that cannot exchange two names."""
+"""Errors of systems and file systems that cannot exchange two names."""
 
 
 @contextlib.contextmanager
 def replacing(target: str) -> Iterator[Any]:
     """A binary file beside `target` that takes its place when, and only if, all was written.
 
-    A link is followed, and what a file was allowed to whom stays so. A kill leaves the unfinished
-    file behind; the next that writes into the folder removes it.
+    A link is followed, and the permissions of an existing file are kept. A killed process leaves
+    the unfinished file behind; the next process that writes into the folder removes it.
 
     Raises:
         EmitError: the target cannot be written.
@@ -97,15 +97,15 @@ def replacing_folder(target: str, force: bool = False) -> Iterator[str]:
     """A new folder beside `target` that takes its place in one step when all was written.
 
     If anything fails, or the process is killed, `target` is as it was, or not there if it was
-    not. Files of an existing folder that the new one has none of are carried over. A kill leaves
-    the new folder behind; the next that writes beside it removes it.
+    not. Files of an existing folder that the new one lacks are carried over. A killed process
+    leaves the new folder behind; the next process that writes beside it removes it.
 
     Args:
-        target: the folder; that which holds it must exist.
-        force: whether `target` may be a folder that holds something.
+        target: the folder; its parent must exist.
+        force: whether `target` may be a folder that is not empty.
 
     Raises:
-        EmitError: the target cannot be written, or holds something.
+        EmitError: the target cannot be written, or is not empty.
     """
     path = os.path.realpath(target)
     check_folder(target, force)
@@ -128,7 +128,7 @@ def replacing_folder(target: str, force: bool = False) -> Iterator[str]:
             "check the folder's permissions and space",
         ) from None
     finally:
-        # By now this is what was there before, or what was not finished.
+        # After the exchange `part` holds the old folder; after an error, the unfinished one.
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)
 
@@ -172,11 +172,11 @@ def check_folder(target: str, force: bool = False) -> None:
 
 
 def _carry_over(old: str, new: str) -> None:
-    """Gives the new folder the files of the old one that it has none of."""
+    """Links the files of the old folder that the new one lacks into the new one."""
     for place, folders, names in os.walk(old):
-        there = os.path.normpath(os.path.join(new, os.path.relpath(place, old)))
+        new_place = os.path.normpath(os.path.join(new, os.path.relpath(place, old)))
         for name in list(folders):
-            source, goal = os.path.join(place, name), os.path.join(there, name)
+            source, goal = os.path.join(place, name), os.path.join(new_place, name)
             if os.path.islink(source):
                 names.append(name)
             elif not os.path.lexists(goal):
@@ -185,13 +185,13 @@ def _carry_over(old: str, new: str) -> None:
             elif not os.path.isdir(goal):
                 folders.remove(name)
         for name in names:
-            source, goal = os.path.join(place, name), os.path.join(there, name)
+            source, goal = os.path.join(place, name), os.path.join(new_place, name)
             if not os.path.lexists(goal):
                 _link(source, goal)
 
 
 def _link(source: str, goal: str) -> None:
-    """The same file under another name, or a copy where a file system has no such links."""
+    """Links a file under another name, or copies it where the file system has no hard links."""
     try:
         os.link(source, goal, follow_symlinks=False)
     except OSError:
@@ -220,7 +220,7 @@ def _put(part: str, target: str) -> None:
     if not os.path.isdir(target) or not os.listdir(target):
         os.rename(part, target)
     elif not _exchange(part, target):
-        # In two steps there is a moment without either name; what was there is not lost.
+        # Between the two renames the target does not exist; its old content is kept aside.
         aside = part + ".old"
         os.rename(target, aside)
         try:
@@ -237,8 +237,8 @@ def _exchange(first: str, second: str) -> bool:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError, TypeError):
         return False
-    given = [os.fsencode(first), os.fsencode(second)]
-    if rename(_HERE, given[0], _HERE, given[1], ctypes.c_uint(_EXCHANGE)) == 0:
+    paths = [os.fsencode(first), os.fsencode(second)]
+    if rename(_HERE, paths[0], _HERE, paths[1], ctypes.c_uint(_EXCHANGE)) == 0:
         return True
     number = ctypes.get_errno()
     if number in _UNKNOWN:
@@ -247,12 +247,12 @@ def _exchange(first: str, second: str) -> bool:
 
 
 def part_prefix() -> str:
-    """How the names of this process's parts begin; a random word and `_SUFFIX` follow."""
+    """The beginning of the names of this process's parts; a random word and `_SUFFIX` follow."""
     return f"{_PREFIX}{_machine()}-{os.getpid()}-{_start_of(os.getpid()) or 0}-"
 
 
 def clear_parts(folder: str) -> None:
-    """Removes from a folder the parts of processes that have died; what cannot go is left.
+    """Removes from a folder the parts of processes that have died, as far as permissions allow.
 
     Parts of other machines that share the folder stay, and those from which a folder's old content
     was not put back yet (`NAME.part.old` beside them).
@@ -278,7 +278,7 @@ def _umask() -> int:
 
 
 def _machine() -> str:
-    """A short word for where process ids mean what they mean here: the host, and its container."""
+    """A short hash of the host and its process namespace, within which process ids are unique."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -287,7 +287,7 @@ def _machine() -> str:
 
 
 def _is_dead(pid: int, start: int, path: str) -> bool:
-    """Whether the process that wrote a part is gone, or its id is another one's by now."""
+    """Whether the process that wrote a part is gone, or another process has its id by now."""
     if os.name != "posix":
         try:
             return time.time() - os.lstat(path).st_mtime > _FORGOTTEN
@@ -298,16 +298,16 @@ def _is_dead(pid: int, start: int, path: str) -> bool:
     except ProcessLookupError:
         return True
     except (OSError, OverflowError):
-        pass  # another user's, or no id that this system gives
+        pass  # the process of another user, or no valid id of this system
     now = _start_of(pid)
     return now is not None and start not in (0, now)
 
 
 def _start_of(pid: int) -> Optional[int]:
-    """When a process was started, in ticks since the machine was.
+    """When a process was started, in ticks since the machine was started.
 
     Returns:
-        -1 if it has ended, and its parent has not asked for its status; None if nothing tells.
+        the ticks; -1 if the process has ended but was not waited for; None if that is unknown.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:

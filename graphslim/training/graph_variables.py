@@ -1,4 +1,4 @@
-"""The variables of the graph that trains, found by the names that a plan has for them."""
+"""Finds the variables of a plan in TensorFlow's default graph by name, and reads and sets them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _OTHER = "is the plan of this network, at these widths? the graph has to use the
 
 
 def as_ir(graph: Any) -> Graph:
-    """TensorFlow's graph as graphslim's, variables and all."""
+    """A TensorFlow graph as a graph of graphslim, with its variables."""
     data = graph.as_graph_def().SerializeToString()
     return parse(data, "the default graph", has_variables=True)
 
 
 def find_op(graph: Any, name: str) -> Any:
-    """The op of a name, or None."""
+    """The op of that name; None if the graph has none."""
     try:
         return graph.get_operation_by_name(name)
     except KeyError:
@@ -39,21 +39,21 @@ def variable_op(graph: Any, name: str) -> Any:
     op = find_op(graph, name)
     if op is not None and op.type in VARIABLES:
         return op
-    if any(other.name.startswith(f"{name}/part_") for other in graph.get_operations()):
+    if any(candidate.name.startswith(f"{name}/part_") for candidate in graph.get_operations()):
         raise PlanError(
             "is a partitioned variable, of which no single part has all channels",
             name,
             "create it without a partitioner",
         )
-    what = "is in the plan, and the graph has no such variable"
-    raise PlanError(what if op is None else f"{what}, but a {op.type}", name, _OTHER)
+    message = "is in the plan, and the graph has no such variable"
+    raise PlanError(message if op is None else f"{message}, but a {op.type}", name, _OTHER)
 
 
 def shape_of(op: Any) -> Tuple[int, ...]:
     """The shape of a variable.
 
     Raises:
-        PlanError: a size of the variable is not known.
+        PlanError: the shape is not fully known.
     """
     shape = tf.TensorShape(op.get_attr("shape"))
     if not shape.is_fully_defined():
@@ -62,7 +62,7 @@ def shape_of(op: Any) -> Tuple[int, ...]:
 
 
 def value_of(op: Any) -> Any:
-    """Reads a variable now, by an op of its own; of the variable's shape and dtype."""
+    """A tensor of a variable's value, read by a new op; of the variable's shape and dtype."""
     if op.type == "VarHandleOp":
         value = tf.raw_ops.ReadVariableOp(resource=op.outputs[0], dtype=op.get_attr("dtype"))
         value.set_shape(op.get_attr("shape"))
@@ -71,17 +71,17 @@ def value_of(op: Any) -> Any:
 
 
 def set_value(op: Any, value: Any) -> Any:
-    """An op that gives a variable a value of its shape and dtype."""
+    """An op that assigns a value, of the variable's shape and dtype, to a variable."""
     if op.type == "VarHandleOp":
         return tf.raw_ops.AssignVariableOp(resource=op.outputs[0], value=value)
     return tf.raw_ops.Assign(ref=op.outputs[0], value=value).op
 
 
 def check_sizes(graph: Any, plan: Plan, slices: Mapping[str, Mapping[int, Sequence[int]]]) -> None:
-    """Refuses a plan for a graph that does not have its variables at their sizes.
+    """Refuses a plan whose variables the graph lacks, or has in other shapes.
 
     Raises:
-        PlanError: a variable is not there, or has another size than in the plan.
+        PlanError: the graph lacks a variable, or has it in another shape than the plan.
     """
     planned: Dict[str, Tuple[int, ...]] = {layer.param: layer.shape for layer in plan.layers}
     for name, axes in slices.items():
@@ -101,5 +101,5 @@ def check_sizes(graph: Any, plan: Plan, slices: Mapping[str, Mapping[int, Sequen
 
 
 def along(length: int, axis: int, rank: int) -> List[int]:
-    """The shape that a vector of a length needs to be broadcast along an axis."""
+    """The shape by which a vector is broadcast along one axis: 1 but for `length` at `axis`."""
     return [length if index == axis else 1 for index in range(rank)]

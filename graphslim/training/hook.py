@@ -26,7 +26,7 @@ from graphslim.training.graph_variables import (
 )
 
 TAG = "graphslim/failed_rate"
-"""Of the summary."""
+"""The tag of the summary."""
 
 
 class SoftPruningHook(tf.train.SessionRunHook):
@@ -42,33 +42,35 @@ class SoftPruningHook(tf.train.SessionRunHook):
         hook = SoftPruningHook(plan, summary_dir=estimator.model_dir)
         estimator.train(input_fn, hooks=[hook], saving_listeners=[hook.listener()])
 
-    The listener is what makes checkpoints right: an Estimator saves before it asks the hooks that
-    it was given, and so it saves what the last step left. `listener()` sets the channels to zero
-    right before each save. With a MonitoredTrainingSession give the hook as one of
-    `chief_only_hooks`, which run before its saver does; where `every_n_steps` is above 1, save by
-    a `tf.train.CheckpointSaverHook(..., listeners=[hook.listener()])` of your own.
+    The listener keeps the channels zero in checkpoints: an Estimator saves before it calls the
+    hooks that it was given, and would save the weights as the last step left them. `listener()`
+    sets the channels to zero right before each save. With a MonitoredTrainingSession give the hook
+    as one of `chief_only_hooks`, which run before its saver does; where `every_n_steps` is above 1,
+    save by a `tf.train.CheckpointSaverHook(..., listeners=[hook.listener()])` of your own.
 
-    In distributed training only the chief shall do this: give the hook as one of
-    `chief_only_hooks`, or of an EstimatorSpec's `training_chief_hooks`. Given to all, it does
-    nothing on workers whose `TF_CONFIG` says that they are not the chief.
+    In distributed training only the chief should use the hook: give it as one of
+    `chief_only_hooks`, or of an EstimatorSpec's `training_chief_hooks`. On workers whose
+    `TF_CONFIG` says that they are not the chief, the hook does nothing.
 
     Args:
         plan: a plan, or the path of one.
-        every_n_steps: how many runs of this session's are from one time to the next.
-        summary_every_n_steps: how many runs are from one measurement of the failed rate to the
-            next; it is measured right before the channels are set to zero, and logged.
-        summary_dir: where the failed rate is written as the scalar `graphslim/failed_rate`, by the
-            same writer as TensorFlow's own hooks use for this folder; None for nowhere.
+        every_n_steps: the channels are set to zero after every so many runs of the session.
+        summary_every_n_steps: the failed rate is measured and logged after every so many runs,
+            right before the channels are set to zero.
+        summary_dir: the folder where the failed rate is written as the scalar
+            `graphslim/failed_rate`, by the writer that TensorFlow's own hooks use for this folder;
+            None to write no summaries.
         below: a filter counts as zero if the sum of its magnitudes is smaller.
         is_chief: whether this process is the chief; by default as `TF_CONFIG` says.
 
     Attributes:
-        failed_rate: what was measured last, from 0 to 1; None before that.
+        failed_rate: the failed rate measured last, from 0 to 1; None before the first measurement.
 
-    `begin` raises PlanError where the graph does not have the plan's variables at their sizes.
+    `begin` raises PlanError where the graph lacks the plan's variables, or has them in other
+    shapes.
 
     Raises:
-        GraphslimError: a number of steps makes no sense, or the plan cannot be read.
+        GraphslimError: a number of steps is not 1 or more, or the plan cannot be read.
     """
 
     def __init__(
@@ -100,7 +102,7 @@ class SoftPruningHook(tf.train.SessionRunHook):
         """Adds the ops to the default graph, once to each graph.
 
         Raises:
-            PlanError: the graph does not have the plan's variables at their sizes.
+            PlanError: the graph lacks variables of the plan, or has them in other shapes.
         """
         if not self._is_chief or (self._ops and self._ops.graph is tf.get_default_graph()):
             return
@@ -111,11 +113,11 @@ class SoftPruningHook(tf.train.SessionRunHook):
             self._writer = tf.summary.FileWriterCache.get(self._summary_dir)
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Sets the channels to zero in what was restored or initialised."""
+        """Sets the channels to zero in the variables that were restored or initialised."""
         self.zero(session)
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
-        """Sets the channels to zero where it is time to."""
+        """Sets the channels to zero, and measures the failed rate, if this run is one of those."""
         if self._ops is None:
             return
         self._runs += 1
@@ -126,7 +128,7 @@ class SoftPruningHook(tf.train.SessionRunHook):
             self.zero(run_context.session)
 
     def end(self, session: Any) -> None:
-        """Sets the channels to zero for whatever is saved last."""
+        """Sets the channels to zero before the last checkpoint is saved."""
         self.zero(session)
         if self._writer is not None:
             self._writer.flush()
@@ -141,9 +143,9 @@ class SoftPruningHook(tf.train.SessionRunHook):
         return _Listener(self)
 
     def _measure(self, session: Any) -> None:
-        """Measures the failed rate, logs it, and writes it where there is a folder for it."""
+        """Measures the failed rate, logs it, and writes it as a summary if there is a folder."""
         assert self._ops is not None
-        self.failed_rate = float(session.run(self._ops.rate))
+        self.failed_rate = float(session.run(self._ops.failed_rate))
         step = self._runs if self._step is None else int(session.run(self._step))
         tf.logging.info("%s = %g (step %d)", TAG, self.failed_rate, step)
         if self._writer is not None:
@@ -165,13 +167,13 @@ class _Listener(tf.train.CheckpointSaverListener):
 
 
 def _is_chief() -> bool:
-    """Whether `TF_CONFIG` leaves it to this process to save checkpoints."""
+    """Whether this process saves the checkpoints, as `TF_CONFIG` says."""
     try:
         config = json.loads(os.environ.get("TF_CONFIG") or "{}")
         cluster, task = config.get("cluster", {}), config.get("task", {})
         kind, index = task.get("type"), int(task.get("index", 0))
     except (ValueError, TypeError, AttributeError):
-        return True  # TensorFlow itself says what is wrong with it
+        return True  # TensorFlow itself refuses a malformed TF_CONFIG
     if not cluster or kind is None or kind in ("chief", "master"):
         return True
     return kind == "worker" and index == 0 and not {"chief", "master"} & set(cluster)
@@ -179,7 +181,7 @@ def _is_chief() -> bool:
 
 # ------------------------------------------------------------------ the ops
 SCOPE = "graphslim_soft_pruning"
-"""Where all these ops stand; nothing outside reads them."""
+"""The name scope of all these ops; no other op reads them."""
 
 Slices = Mapping[int, Sequence[int]]
 """Positions by axis."""
@@ -188,33 +190,32 @@ Slices = Mapping[int, Sequence[int]]
 class Zeroing:
     """Ops in TensorFlow's default graph, made once, before it is finalised.
 
-    Each stands on the device of its variable, so that on parameter servers no weights travel.
+    Each op is on the device of its variable, so that no weights leave parameter servers.
 
     Args:
-        plan: whose channels go to zero; its bindings name variables of the graph.
+        plan: the plan whose channels are set to zero; its bindings name variables of the graph.
         below: a filter counts as zero if the sum of its magnitudes is smaller.
 
     Attributes:
         graph: the graph.
-        zero: the op that sets them to zero; moving means and variances stay.
-        rate: the failed rate as a scalar float32 tensor: of the removed channels, over all
+        zero: the op that sets the channels to zero; moving means and variances stay.
+        failed_rate: the failed rate as a scalar float32 tensor: of the removed channels, over all
             convolutions of the plan's groups, the share whose filter is not zero. Where a layer
             reads a channel at several positions (after flattening), each counts.
 
     Raises:
-        PlanError: the graph does not have the variables of the plan, or the plan does not say
-            which they are.
+        PlanError: the graph lacks variables of the plan, or the plan does not name them.
     """
 
     def __init__(self, plan: Plan, below: float) -> None:
         self.graph = tf.get_default_graph()
-        whole = as_ir(self.graph)
-        slices = slices_to_zero(plan, statistics(whole))
+        graph = as_ir(self.graph)
+        slices = slices_to_zero(plan, statistics(graph))
         _check_bindings(plan)
         check_sizes(self.graph, plan, slices)
         with tf.control_dependencies(None), tf.name_scope(SCOPE + "/"):
-            self.zero = tf.group(*self._assignments(slices, companions(whole)))
-            self.rate = self._failed_rate(plan, slices, below)
+            self.zero = tf.group(*self._assignments(slices, companions(graph)))
+            self.failed_rate = self._failed_rate(plan, slices, below)
 
     def _assignments(
         self, slices: Mapping[str, Slices], slots: Mapping[str, Sequence[str]]
@@ -237,8 +238,8 @@ class Zeroing:
             for axis, positions in axes.items():
                 gone = np.zeros(shape[axis], bool)
                 gone[list(positions)] = True
-                where = tf.constant(gone.reshape(along(shape[axis], axis, len(shape))))
-                value = tf.where_v2(where, nothing, value)
+                mask = tf.constant(gone.reshape(along(shape[axis], axis, len(shape))))
+                value = tf.where_v2(mask, nothing, value)
             return set_value(op, value)
 
     def _failed_rate(self, plan: Plan, slices: Mapping[str, Slices], below: float) -> Any:
@@ -248,20 +249,21 @@ class Zeroing:
         for name, axis, positions, role in _filters(plan, slices):
             op = variable_op(self.graph, name)
             shape = shape_of(op)
-            # A vector may be spelled with more axes, as [1, 1, 1, C].
+            # A vector may have further axes of size 1, as [1, 1, 1, C].
             vector = role == "follower" and int(np.prod(shape)) == shape[axis]
             if len(shape) > 1 and not vector:
                 with self.graph.colocate_with(op):
-                    others = [index for index in range(len(shape)) if index != axis]
-                    size = tf.abs(tf.cast(value_of(op), tf.float32))
-                    sums = tf.gather(tf.reduce_sum(size, axis=others), list(positions))
-                    failed.append(tf.reduce_sum(tf.cast(sums >= below, tf.float32)))
+                    summed_axes = [index for index in range(len(shape)) if index != axis]
+                    magnitudes = tf.abs(tf.cast(value_of(op), tf.float32))
+                    norms = tf.reduce_sum(magnitudes, axis=summed_axes)
+                    norms = tf.gather(norms, list(positions))
+                    failed.append(tf.reduce_sum(tf.cast(norms >= below, tf.float32)))
                 count += len(positions)
         return tf.add_n(failed) / count if count else tf.zeros([])
 
 
 def _filters(plan: Plan, slices: Mapping[str, Slices]) -> List[Tuple[str, int, Sequence[int], str]]:
-    """Where the plan's channels stand in what is set to zero: variable, axis, positions, role."""
+    """The plan's cuts that are set to zero, as (variable, axis, positions, role)."""
     return [
         (cut.param, cut.axis, cut.removed, cut.role)
         for group in plan.groups
@@ -271,10 +273,10 @@ def _filters(plan: Plan, slices: Mapping[str, Slices]) -> List[Tuple[str, int, S
 
 
 def _check_bindings(plan: Plan) -> None:
-    """Refuses a plan that leaves it to a graph to find out where its channels are.
+    """Refuses a plan that does not list the bindings of the channels that it removes.
 
     Raises:
-        PlanError: a group of the plan removes channels and says not where they stand.
+        PlanError: a group of the plan removes channels and lists no bindings.
     """
     for group in plan.groups:
         if group.removed and not group.cuts:

@@ -21,14 +21,15 @@ from graphslim.training.graph_variables import along, shape_of, tf, variable_op
 
 
 class _Part(NamedTuple):
-    """What a group owns along one axis of a variable.
+    """The weights that a group owns along one axis of a variable.
 
     Attributes:
-        variable: the variable.
+        variable: TensorFlow's variable.
         axis: the axis.
-        owner: for each position along it the index of the channel in the group, or the number of
-            channels where it is none of them.
-        elements: how many numbers there are at one position.
+        owner: for each position along the axis the index of its channel in the group, or the
+            group's number of channels where the position is of no channel of the group; int64 of
+            shape (size of the axis,).
+        elements: the number of weights at one position.
     """
 
     variable: Any
@@ -40,23 +41,24 @@ class _Part(NamedTuple):
 def group_lasso(graph: Union[Graph, Trained], plan: Plan, strength: float) -> Any:
     """A term to be added to the loss: the group lasso over all channels of a plan's groups.
 
-    For each channel the square root of the number of weights that it owns, times their l2 norm;
-    summed over the channels of the groups that the plan names, those that stay too. A channel owns
-    what its bindings say: filters, the weights that read it, depthwise filters, gamma, beta and
-    bias. Moving means and variances, and other variables that are not trainable, do not count. A
-    weight from one channel of a group to another of the same group belongs to both.
+    The term of a channel is the square root of the number of weights that it owns, times their l2
+    norm. The terms are summed over all channels of the groups that the plan names, whether the plan
+    removes them or not. A channel owns the weights of its bindings: filters, the weights that read
+    it, depthwise filters, gamma, beta and bias. Moving means and variances, and other variables
+    that are not trainable, do not count. A weight from one channel of a group to another channel of
+    the same group belongs to both.
 
     Args:
         graph: the network that the plan is for, as loaded; its constants have the names of the
             variables in TensorFlow's default graph, which have to be there already.
-        plan: whose groups it is about.
+        plan: the plan that names the groups.
         strength: a factor; a number or a scalar tensor.
 
     Returns:
         a scalar float32 tensor; its gradient at a channel that is zero is zero.
 
     Raises:
-        PlanError: a group or variable is not there, or has another size.
+        PlanError: the graph lacks a group or variable, or has it in another size.
     """
     terms = [tf.zeros([])]
     for parts, count in _owned(graph, plan):
@@ -71,9 +73,9 @@ def group_lasso(graph: Union[Graph, Trained], plan: Plan, strength: float) -> An
 def proximal_step(graph: Union[Graph, Trained], plan: Plan, amount: Any) -> Any:
     """An op that shortens each channel of a plan's groups, down to exactly zero.
 
-    The proximal step of the penalty of `group_lasso`: all that a channel owns is multiplied by
-    1 - amount * sqrt(number of weights) / norm, or by 0 where that is negative. It takes the
-    place of the term in the loss, and has to run after the optimizer's step::
+    The proximal step of the penalty of `group_lasso`: all weights that a channel owns are
+    multiplied by 1 - amount * sqrt(number of weights) / norm, or by 0 where that is negative. The
+    op replaces the term in the loss, and has to run after the optimizer's step::
 
         with tf.control_dependencies([train_op]):
             train_op = gs.training.proximal_step(graph, plan, learning_rate * strength)
@@ -83,7 +85,7 @@ def proximal_step(graph: Union[Graph, Trained], plan: Plan, amount: Any) -> Any:
         amount: the learning rate times the strength; a number or a scalar tensor.
 
     Raises:
-        PlanError: a group or variable is not there, or has another size.
+        PlanError: the graph lacks a group or variable, or has it in another size.
     """
     factors: Dict[Any, List[Tuple[Any, _Part]]] = {}
     for parts, count in _owned(graph, plan):
@@ -113,14 +115,15 @@ def _scaled(scaled_parts: List[Tuple[Any, _Part]]) -> Any:
 
 
 def _squares(parts: List[_Part], count: int) -> Any:
-    """The sum of squares of what each channel owns; float32 of shape (count,)."""
-    sums = []
+    """The sum of squares of the weights that each channel owns; float32 of shape (count,)."""
+    by_part = []
     for part in parts:
         value = tf.cast(part.variable.read_value(), tf.float32)
-        others = [axis for axis in range(len(value.shape)) if axis != part.axis]
-        each = tf.reduce_sum(tf.square(value), axis=others) if others else tf.square(value)
-        sums.append(tf.math.unsorted_segment_sum(each, part.owner, count + 1)[:count])
-    return tf.add_n(sums)
+        summed_axes = [axis for axis in range(len(value.shape)) if axis != part.axis]
+        squares = tf.square(value)
+        by_position = tf.reduce_sum(squares, axis=summed_axes) if summed_axes else squares
+        by_part.append(tf.math.unsorted_segment_sum(by_position, part.owner, count + 1)[:count])
+    return tf.add_n(by_part)
 
 
 def _weights(parts: List[_Part], count: int) -> np.ndarray:
@@ -130,10 +133,10 @@ def _weights(parts: List[_Part], count: int) -> np.ndarray:
 
 
 def _owned(graph: Union[Graph, Trained], plan: Plan) -> List[Tuple[List[_Part], int]]:
-    """For each group of a plan what it owns in trainable variables, and its number of channels.
+    """For each group of a plan its parts of trainable variables, and its number of channels.
 
     Raises:
-        PlanError: a group or variable is not there, or has another size.
+        PlanError: the graph lacks a group or variable, or has it in another size.
     """
     graph = graph.graph if isinstance(graph, Trained) else graph
     groups = {group.id: group for group in analyse(graph).groups}
@@ -154,7 +157,7 @@ def _owned(graph: Union[Graph, Trained], plan: Plan) -> List[Tuple[List[_Part], 
 
 
 def _parts(graph: Graph, group: Group) -> List[_Part]:
-    """What a group owns in trainable variables of TensorFlow's default graph."""
+    """The parts of trainable variables of TensorFlow's default graph that a group owns."""
     trained = {variable.op.name: variable for variable in tf.trainable_variables()}
     parts: Dict[Tuple[str, int], _Part] = {}
     for binding in analyse(graph).bindings(group):
@@ -174,13 +177,14 @@ def _shape(graph: Graph, name: str) -> Tuple[int, ...]:
     """The shape of a variable, the same in both graphs.
 
     Raises:
-        PlanError: the shapes differ.
+        PlanError: the variable has another shape in TensorFlow's default graph.
     """
     shape: Tuple[int, ...] = graph[name].attrs["value"].shape
-    here = shape_of(variable_op(tf.get_default_graph(), name))
-    if here != shape:
+    trained_shape = shape_of(variable_op(tf.get_default_graph(), name))
+    if trained_shape != shape:
         raise PlanError(
-            f"its shape is {list(shape)} in the model, and {list(here)} in the graph that trains",
+            f"its shape is {list(shape)} in the model, and {list(trained_shape)} in the graph "
+            "that trains",
             name,
             "load a checkpoint of the network that trains",
         )

@@ -24,18 +24,18 @@ from graphslim.training.hook import SoftPruningHook
 
 
 class Step:
-    """What `schedule` asks a training script for. Call `retrained` before the next step.
+    """One checkpoint to be trained by the script. Call `retrained` before the next step.
 
     Attributes:
         threshold: the threshold of this step.
         round: 0, or how many times the same channels have been set to zero again.
         folder: the folder that holds `checkpoint`, `plan.json` and, once trained, `step.json`.
-        checkpoint: the prefix of the checkpoint to be trained, the plan's channels at zero.
-        plan: which channels those are.
+        checkpoint: the prefix of the checkpoint to be trained, with the plan's channels at zero.
+        plan: the plan of the channels that are zero.
         failed_rate: the share of their filters that were not zero any more after training; None
             before that.
-        result: the prefix of the trained checkpoint, None before `retrained`. After the last step
-            it is one with the plan's channels at zero: where some did not stay there, a copy.
+        result: the prefix of the trained checkpoint; None before `retrained`. After the last step
+            it is a checkpoint with the plan's channels at zero: a copy, if some did not stay zero.
     """
 
     def __init__(
@@ -58,28 +58,28 @@ class Step:
         return SoftPruningHook(self.plan, **options)
 
     def retrained(self, where: Any) -> None:
-        """Says where the trained checkpoint is.
+        """Tells the schedule where the trained checkpoint is.
 
         Args:
-            where: its prefix, one of its files, or a folder, whose latest checkpoint is meant.
+            where: its prefix, one of its files, or a folder, whose latest checkpoint is taken.
 
         Raises:
-            GraphslimError: there is no checkpoint, or it is the one that was to be trained.
+            GraphslimError: there is no checkpoint, or it is the untrained checkpoint of this step.
             LoadError: the latest checkpoint of the folder is not there.
         """
         if where is None:
             raise GraphslimError(
                 "got no checkpoint", "step.retrained()", "give a prefix, or the folder of one"
             )
-        given = os.fspath(where)
-        prefix = prefix_of(given)
+        path = os.fspath(where)
+        prefix = prefix_of(path)
         if prefix is None:
-            what = "holds no checkpoint" if os.path.isdir(given) else "no checkpoint of that name"
-            raise GraphslimError(what, given, "give what training saved")
+            message = "holds no checkpoint" if os.path.isdir(path) else "no checkpoint of that name"
+            raise GraphslimError(message, path, "give what training saved")
         if os.path.realpath(prefix) == os.path.realpath(self.checkpoint):
             raise GraphslimError(
                 "is the checkpoint that was to be trained",
-                given,
+                path,
                 "save the trained one under another name, or with its global step",
             )
         self.result = prefix
@@ -89,77 +89,77 @@ class Step:
 _SCHEDULE, _OUTCOME = "schedule.json", "step.json"
 
 
-def claim(folder: str, first: Trained, chosen: Mapping[str, Any]) -> None:
-    """Makes a folder that of a schedule, or checks that it is.
+def claim(folder: str, first: Trained, selection: Mapping[str, Any]) -> None:
+    """Marks a folder as that of a schedule, or checks that it is marked so.
 
     Args:
-        folder: the folder; made where it is not there.
+        folder: the folder; it is made if it does not exist.
         first: the checkpoint that the schedule begins with.
-        chosen: how channels are chosen; what JSON has no way to say does not count.
+        selection: how channels are chosen; settings that JSON cannot hold are not compared.
 
     Raises:
-        GraphslimError: the folder is of another schedule, or its note is damaged.
-        EmitError: the folder or its note cannot be written.
+        GraphslimError: the folder is of another schedule.
+        EmitError: the folder cannot be written.
     """
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise EmitError(f"cannot be made: {error.strerror}", folder, "choose another") from None
     path = os.path.join(folder, _SCHEDULE)
-    own = {"checkpoint": first.values.digest().hex(), "selection": _plain(chosen)}
+    settings = {"checkpoint": first.values.digest().hex(), "selection": _plain(selection)}
     if not os.path.isfile(path):
-        _write(path, own)
+        _write(path, settings)
         return
-    kept = _read(path)
-    for what, value in own.items():
-        if kept.get(what) != value:
+    stored = _read(path)
+    for key, value in settings.items():
+        if stored.get(key) != value:
             raise GraphslimError(
-                f"holds the steps of a schedule with another {what}",
+                f"holds the steps of a schedule with another {key}",
                 folder,
                 "choose another folder, or delete it to begin again",
             )
 
 
 def read_outcome(step: Step) -> bool:
-    """Fills in what came of a step; False where it was not trained yet.
+    """Reads the outcome of a step into it; returns False if the step was not trained yet.
 
     Raises:
-        GraphslimError: the note is damaged.
+        GraphslimError: the file `step.json` is damaged.
     """
     path = os.path.join(step.folder, _OUTCOME)
     if not os.path.isfile(path):
         return False
-    kept = _read(path)
+    outcome = _read(path)
     try:
-        rate, where = float(kept["failed_rate"]), os.fspath(kept["retrained"])
+        failed_rate, retrained = float(outcome["failed_rate"]), os.fspath(outcome["retrained"])
     except (KeyError, TypeError, ValueError):
         raise GraphslimError("is damaged", path, "delete it to train that step again") from None
-    step.failed_rate = rate
-    step.result = os.path.normpath(os.path.join(step.folder, where))
+    step.failed_rate = failed_rate
+    step.result = os.path.normpath(os.path.join(step.folder, retrained))
     return True
 
 
 def write_outcome(step: Step) -> None:
-    """Writes down where the trained checkpoint is, and how much of it failed.
+    """Writes the prefix of the trained checkpoint, and its failed rate, to `step.json`.
 
     Raises:
-        EmitError: the note cannot be written.
+        EmitError: the file cannot be written.
     """
     assert step.result is not None
     inside = os.path.realpath(os.path.dirname(step.folder)) + os.sep
-    where = os.path.realpath(step.result)
-    if where.startswith(inside):
-        # So that the whole folder can be moved.
-        where = os.path.relpath(where, os.path.realpath(step.folder))
+    result = os.path.realpath(step.result)
+    if result.startswith(inside):
+        # A relative path, so that the whole folder can be moved.
+        result = os.path.relpath(result, os.path.realpath(step.folder))
     note = {"threshold": step.threshold, "round": step.round, "removed": step.plan.removed}
-    outcome = {**note, "failed_rate": step.failed_rate, "retrained": where}
+    outcome = {**note, "failed_rate": step.failed_rate, "retrained": result}
     _write(os.path.join(step.folder, _OUTCOME), outcome)
 
 
-def _plain(chosen: Mapping[str, Any]) -> Dict[str, Any]:
-    """Those of some settings that JSON can say, as they will be read again."""
+def _plain(selection: Mapping[str, Any]) -> Dict[str, Any]:
+    """The settings that JSON can hold, as they will be read again."""
     plain = {}
-    for name, value in chosen.items():
+    for name, value in selection.items():
         try:
             plain[name] = json.loads(json.dumps(value))
         except (TypeError, ValueError):
@@ -181,7 +181,7 @@ def _read(path: str) -> Dict[str, Any]:
 
 # ------------------------------------------------------------------ the loop
 THRESHOLDS = (0.8, 0.7, 0.6, 0.55, 0.5)
-"""Those of the published method."""
+"""The thresholds of the published method."""
 
 
 def schedule(
@@ -206,9 +206,9 @@ def schedule(
     exclude: Sequence[str] = (),
     **selection: Any,
 ) -> Schedule:
-    """Prunes softly at one threshold after the other, and has each result trained.
+    """Prunes softly at one threshold after the other; the caller trains each result.
 
-    The whole of a training script's loop::
+    The whole loop of a training script::
 
         steps = gs.training.schedule("model.ckpt-1000", "out", outputs=["logits"])
         for step in steps:
@@ -217,45 +217,45 @@ def schedule(
 
     The checkpoint of a step is in `folder/TH0.8`, and where the same channels have to be set to
     zero again in `folder/TH0.8_Repruned1` and so on, each with its `plan.json` and, once trained,
-    a `step.json` that says where the result is and how much of it failed. Called again with the
-    same checkpoint, folder and settings it goes on behind the steps that are done; what was being
-    trained when the process ended is given again. Thresholds that choose nothing are left out.
+    a `step.json` with the prefix of the result and its failed rate. Called again with the same
+    checkpoint, folder and settings, it goes on after the steps that are done; a step that was being
+    trained when the process ended is yielded again. Thresholds that choose nothing are left out.
 
     Channels that are zero stay chosen, since their redundancy is 1. To hold them at zero while
     training goes on, give the training `step.hook()`.
 
     Args:
         checkpoint: the prefix of the trained network's checkpoint.
-        folder: where the steps go; made where it is not there.
-        thresholds: one after the other; of redundancy, from the highest to the lowest.
+        folder: the folder of the steps; it is made if it does not exist.
+        thresholds: the thresholds in order; for redundancy, from the highest to the lowest.
         outputs, inputs, meta, inference_meta, input_shapes, averages: as for
-            `graphslim.open_checkpoint`, for this checkpoint and all that follow; of one that has
-            no MetaGraph beside it, that of the one before is taken.
+            `graphslim.open_checkpoint`, for this checkpoint and all that follow. A checkpoint
+            without a MetaGraph beside it is opened with that of the checkpoint before it.
         most_failed: the failed rate up to which training counts as done; beyond it the same
             channels are set to zero and trained again.
-        max_rounds: how many times this is tried at one threshold.
+        max_rounds: how many times channels are set to zero again at one threshold.
         below: a filter counts as zero if the sum of its magnitudes is smaller.
         criterion, scope, multiple_of, rounding, only, exclude, selection: as for `graphslim.plan`.
 
     Returns:
-        an iterator over the steps that are still to be trained, each of which wants its
-        `retrained` called. Beside what is said here, going through it raises PlanError where no
-        threshold chooses anything or the selection does not fit the network, LoadError where a
-        checkpoint cannot be read, EmitError where a step cannot be written, and GraphslimError
-        where `retrained` was not called, where channels do not stay at zero in `max_rounds`, or
-        where the folder is of another schedule.
+        an iterator over the steps that are still to be trained; `retrained` of each has to be
+        called before the next. The iterator raises PlanError where no threshold chooses anything or
+        the selection does not fit the network, LoadError where a checkpoint cannot be read,
+        EmitError where a step cannot be written, and GraphslimError where `retrained` was not
+        called, where channels do not stay zero in `max_rounds` rounds, or where the folder is of
+        another schedule.
 
     Raises:
-        GraphslimError: a threshold or a limit makes no sense.
+        GraphslimError: a threshold is no finite number or given twice, or a limit is out of range.
     """
-    opened: Dict[str, Any] = {
+    options: Dict[str, Any] = {
         "outputs": outputs,
         "inputs": inputs,
         "inference_meta": inference_meta,
         "input_shapes": input_shapes,
         "averages": averages,
     }
-    chosen: Dict[str, Any] = {
+    settings: Dict[str, Any] = {
         "criterion": criterion,
         "scope": scope,
         "multiple_of": multiple_of,
@@ -266,8 +266,8 @@ def schedule(
     }
     limits = Limits(most_failed, max_rounds, below)
     _check(thresholds, limits)
-    source = Source(os.fspath(checkpoint), meta, opened)
-    return Schedule(source, os.fspath(folder), list(thresholds), chosen, limits)
+    source = Source(os.fspath(checkpoint), meta, options)
+    return Schedule(source, os.fspath(folder), list(thresholds), settings, limits)
 
 
 class Limits(NamedTuple):
@@ -286,7 +286,7 @@ class Source(NamedTuple):
     options: Mapping[str, Any]
 
     def open(self, prefix: str, before: Optional[Trained] = None) -> Trained:
-        """Opens a checkpoint, with the MetaGraph of the one before if it has none beside it."""
+        """Opens a checkpoint; one without a MetaGraph beside it, with that of `before`."""
         meta = self.meta
         if meta is None and before is not None and not os.path.isfile(prefix + ".meta"):
             meta = before.meta.path
@@ -299,7 +299,7 @@ class Schedule:
     Attributes:
         plan: the plan of the last step that was trained.
         result: when the loop is over, the prefix of a checkpoint with that plan's channels at
-            zero: what training gave, or where some filters did not stay at zero, a copy in
+            zero: the trained one or, if some of its filters are not zero, a copy in
             `folder/TH0.5_Result`; None before that.
         failed_rate: the failed rate of the last step that was trained.
     """
@@ -309,11 +309,11 @@ class Schedule:
         source: Source,
         folder: str,
         thresholds: Sequence[float],
-        chosen: Mapping[str, Any],
+        selection: Mapping[str, Any],
         limits: Limits,
     ) -> None:
         self._source, self._folder, self._limits = source, folder, limits
-        self._chosen = chosen
+        self._selection = selection
         self.plan: Optional[Plan] = None
         self.result: Optional[str] = None
         self.failed_rate: Optional[float] = None
@@ -326,45 +326,45 @@ class Schedule:
         return next(self._steps)
 
     def _run(self, thresholds: Sequence[float]) -> Iterator[Step]:
-        now = self._source.open(self._source.checkpoint)
-        claim(self._folder, now, self._chosen)
+        trained = self._source.open(self._source.checkpoint)
+        claim(self._folder, trained, self._selection)
         last: Optional[Step] = None
         for threshold in thresholds:
-            number = 0
-            while last is None or number <= self._limits.max_rounds:
-                step = self._step(now, threshold, number, last)
+            round_number = 0
+            while last is None or round_number <= self._limits.max_rounds:
+                step = self._step(trained, threshold, round_number, last)
                 if step is None:
                     break
                 if not read_outcome(step):
                     yield step
-                now, last = self._finished(step, now), step
+                trained, last = self._finished(step, trained), step
                 if self._is_done(step):
                     break
-                number += 1
+                round_number += 1
             else:
                 self._give_up(last)
-        self._settle(now, last, thresholds)
+        self._settle(trained, last, thresholds)
 
     def _step(
-        self, now: Trained, threshold: float, number: int, last: Optional[Step]
+        self, trained: Trained, threshold: float, round_number: int, last: Optional[Step]
     ) -> Optional[Step]:
-        """The step of a threshold and round, written unless it is there; None for nothing to do."""
-        name = f"TH{threshold:g}" + (f"_Repruned{number}" if number else "")
+        """The step of a threshold and round, written if it is new; None if nothing is chosen."""
+        name = f"TH{threshold:g}" + (f"_Repruned{round_number}" if round_number else "")
         folder = os.path.join(self._folder, name)
-        there = os.path.join(folder, PLAN)
-        if os.path.isfile(there):
-            prefix = os.path.join(folder, os.path.basename(now.prefix))
-            return Step(threshold, number, folder, prefix, read_plan(there))
-        if number and last is not None:
+        plan_path = os.path.join(folder, PLAN)
+        if os.path.isfile(plan_path):
+            prefix = os.path.join(folder, os.path.basename(trained.prefix))
+            return Step(threshold, round_number, folder, prefix, read_plan(plan_path))
+        if round_number and last is not None:
             plan = last.plan
         else:
-            plan = api.plan(now.graph, threshold=threshold, **self._chosen)
+            plan = api.plan(trained.graph, threshold=threshold, **self._selection)
         if not plan.removed:
             return None
-        return Step(threshold, number, folder, api.soft_prune(now, plan, folder), plan)
+        return Step(threshold, round_number, folder, api.soft_prune(trained, plan, folder), plan)
 
     def _finished(self, step: Step, before: Trained) -> Trained:
-        """What training made of a step, measured and written down.
+        """The trained checkpoint of a step, its failed rate measured and written.
 
         Raises:
             GraphslimError: `retrained` was not called.
@@ -387,10 +387,10 @@ class Schedule:
         return step.failed_rate is not None and step.failed_rate <= self._limits.most_failed
 
     def _give_up(self, step: Step) -> None:
-        """Says that training does not get there.
+        """Ends the loop because too many filters are not zero after `max_rounds` rounds.
 
         Raises:
-            GraphslimError: in every case; the message says how far training came.
+            GraphslimError: always; it advises how to go on.
         """
         raise GraphslimError(
             f"{percent(step.failed_rate or 0.0)} of the filters are not zero after training, where "
@@ -400,8 +400,8 @@ class Schedule:
             "with more max_rounds or a higher most_failed: it goes on from here",
         )
 
-    def _settle(self, now: Trained, last: Optional[Step], thresholds: Sequence[float]) -> None:
-        """The result, when the loop is over.
+    def _settle(self, trained: Trained, last: Optional[Step], thresholds: Sequence[float]) -> None:
+        """Sets the result, when the loop is over.
 
         Raises:
             PlanError: no threshold chose anything.
@@ -412,20 +412,20 @@ class Schedule:
                 f"thresholds {', '.join([f'{threshold:g}' for threshold in thresholds])}",
                 "lower them, or prune a smaller multiple",
             )
-        result = now.prefix
+        result = trained.prefix
         if last.failed_rate:
             folder = os.path.join(self._folder, f"TH{last.threshold:g}_Result")
-            result = os.path.join(folder, os.path.basename(now.prefix))
+            result = os.path.join(folder, os.path.basename(trained.prefix))
             if not os.path.isfile(os.path.join(folder, PLAN)):
-                result = api.soft_prune(now, last.plan, folder)
+                result = api.soft_prune(trained, last.plan, folder)
         self.result = last.result = result
 
 
 def _check(thresholds: Sequence[float], limits: Limits) -> None:
-    """Refuses what makes no sense for any network.
+    """Refuses thresholds and limits that are out of range for any network.
 
     Raises:
-        GraphslimError: a threshold or a limit makes no sense for any network.
+        GraphslimError: a threshold is no finite number or given twice, or a limit is out of range.
     """
     names: List[str] = []
     for threshold in thresholds:
@@ -433,8 +433,8 @@ def _check(thresholds: Sequence[float], limits: Limits) -> None:
             raise GraphslimError(f"{threshold!r} is no finite number", "thresholds")
         names.append(f"{threshold:g}")
     if not names or len(set(names)) < len(names):
-        what = "there are none" if not names else "the same one is there twice"
-        raise GraphslimError(what, "thresholds", "give each once, such as 0.8, 0.7, 0.6")
+        message = "there are none" if not names else "the same one is there twice"
+        raise GraphslimError(message, "thresholds", "give each once, such as 0.8, 0.7, 0.6")
     if not is_share(limits.most_failed):
         raise GraphslimError("must be from 0 to 1", "most_failed")
     if not (is_finite(limits.max_rounds) and limits.max_rounds >= 0):
