@@ -320,6 +320,17 @@ def test_entry_points_are_read() -> None:
     assert isinstance(plugins._entry_points(), list)
 
 
+def test_a_kind_of_block_is_found_by_one_pass(clean_registry: None) -> None:
+    class FindAgain(FindBlocks):
+        """Finds what is found."""
+
+        name = "find-again"
+        kind = "squeeze_excite"
+
+    with pytest.raises(PassError, match="find-again: the pass find-squeeze-excite finds blocks of"):
+        register(FindAgain)
+
+
 def test_a_finder_without_a_pattern_is_told(graph: Graph) -> None:
     class FindNothing(FindBlocks):
         """Finds what nobody declared."""

@@ -203,7 +203,11 @@ def _root(kind: str, function: Callable[[Any], Pattern]) -> Op:
         PatternError: the kind is taken, the function fails, or gives something else than an op.
     """
     if kind in PATTERNS:
-        raise PatternError("a block pattern of that name is there already", kind)
+        raise PatternError(
+            f"a block pattern of that name is there already, of {PATTERNS[kind].at}",
+            kind,
+            "give yours another",
+        )
     try:
         root = function(Var("x"))
     except GraphslimError:
