@@ -183,3 +183,9 @@ def test_a_mistake_in_a_value_or_cost_rule_is_told_as_one() -> None:
     gs.value_rule("OnlyMine")(broken)
     with pytest.raises(AnalysisError, match="the rule broken for OnlyMine, .*KeyError"):
         gs.Values(tiny(NETWORK))
+
+
+def test_a_misspelt_role_of_a_mark_is_told() -> None:
+    gs.channel_rule("OnlyMine")(lambda op: op.mark(op[0].channels(-1), "prodcuer") or op[0])
+    with pytest.raises(AnalysisError, match="node o: no role 'prodcuer' .did you mean producer"):
+        gs.analyse(tiny(NETWORK))

@@ -342,6 +342,18 @@ def test_a_finder_without_a_pattern_is_told(graph: Graph) -> None:
         Pipeline([FindNothing()]).run(graph)
 
 
+def test_a_misspelt_kind_of_block_is_told(clean_registry: None, graph: Graph) -> None:
+    @register
+    class FindMisspelt(FindBlocks):
+        """Finds what is declared by another name."""
+
+        name = "find-misspelt"
+        kind = "squeeze_exite"
+
+    with pytest.warns(DefinitionWarning, match="FindMisspelt: left out: .*mean squeeze_excite"):
+        gs.find_blocks(graph)
+
+
 def test_a_finder_replaces_its_own_blocks_and_counts_them(graph: Graph) -> None:
     results = Pipeline(["find-squeeze-excite", "find-squeeze-excite"]).run(graph)
     assert [outcome.notes for _, outcome in results] == [("0 squeeze_excite blocks",)] * 2

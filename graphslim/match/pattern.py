@@ -164,6 +164,8 @@ class BlockPattern(NamedTuple):
 
 
 PATTERNS: Dict[str, BlockPattern] = {}
+REFUSED: Set[str] = set()
+"""Kinds of blocks whose pattern was refused, which has been told."""
 
 
 def block_pattern(
@@ -183,6 +185,7 @@ def block_pattern(
     """
 
     def register(function: Callable[[Any], Pattern]) -> Callable[[Any], Pattern]:
+        REFUSED.add(kind)
         with definition(function):
             root = _root(kind, function)
             names, variables = names_in(root)
@@ -191,6 +194,7 @@ def block_pattern(
             if "x" not in variables:
                 raise PatternError("the pattern never comes to its input", kind, "use the argument")
             PATTERNS[kind] = BlockPattern(kind, root, channels_of, tuple(where), place_of(function))
+            REFUSED.discard(kind)
         return function
 
     return register
