@@ -298,9 +298,25 @@ def test_a_plugin_that_fails_is_told_and_blocks_no_other(
     with pytest.warns(DefinitionWarning) as told:
         assert passes()["touch"] is Touch
     assert [str(one.message) for one in told] == [
-        "plug-in their-plugin: left out: RuntimeError: oh (update or remove it)",
+        "plug-in their-plugin: left out: RuntimeError: oh (update or uninstall it)",
         "plug-in their-plugin: left out: Nameless: a pass needs a name and a docstring",
     ]
+
+
+@pytest.mark.parametrize(
+    "line, remedy",
+    [
+        ("import no_such_module", "install no_such_module for .*, or uninstall the plug-in"),
+        ("from json import no_such_name", "was written for another version of json: update"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_told_with_what_to_do(
+    clean_registry: None, monkeypatch: Any, line: str, remedy: str
+) -> None:
+    monkeypatch.setattr(plugins, "_loaded", False)
+    monkeypatch.setattr(plugins, "_entry_points", lambda: [Point(lambda: exec(line, {}))])
+    with pytest.warns(DefinitionWarning, match=f"plug-in their-plugin: left out: .*{remedy}"):
+        passes()
 
 
 def test_a_plugin_may_bring_a_criterion(clean_registry: None, monkeypatch: Any) -> None:
