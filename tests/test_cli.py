@@ -292,7 +292,7 @@ def test_pass_from_a_file(run: Run) -> None:
     found = run(
         "prune", "folds.pb", "-o", "out.pb", "--no-verify", "-v", "--pass", "shift.py:Shift"
     )
-    assert "shift: shifted" in found.err
+    assert "shift: shifted" in found.err and "Pass shift: changed the graph; shifted" in found.out
     one, other = (load(name)["c"].attrs["value"].array for name in ("plain.pb", "out.pb"))
     assert np.allclose(other, one + 1)
 
@@ -315,6 +315,9 @@ def test_a_finder_runs_before_the_removal(run: Run) -> None:
         "mine.py:FindMine",
     ]
     found = run("prune", "folds.pb", "-o", "out.pb", *options)
+    told = [line for line in found.out.splitlines() if line.startswith("Pass ")]
+    assert told[0] == "Pass find-mine: 0 squeeze_excite blocks"
+    assert told[1].startswith("Pass drop-unused: changed nothing")
     order = [line.split()[2] for line in found.err.splitlines()]
     assert order[-3:] == ["find-mine", "remove-dead-channels", "drop-unused"]
 

@@ -50,9 +50,10 @@ def test_commands_exist_with_their_options(page: Path) -> None:
 
 
 @pytest.fixture
-def rules_forgotten() -> Iterator[None]:
-    """Takes back what is registered of ops; in place, since every module has the tables."""
-    tables = (rules.CHANNEL_RULES, rules.VALUE_RULES, rules.COST_RULES, CARRIES)
+def forgotten() -> Iterator[None]:
+    """Takes back what is declared of ops and blocks, in the tables that every module has."""
+    registry.load_plugins()
+    tables = (rules.CHANNEL_RULES, rules.VALUE_RULES, rules.COST_RULES, CARRIES, PATTERNS)
     before = [dict(table) for table in tables]
     yield
     for table, kept in zip(tables, before):
@@ -60,16 +61,14 @@ def rules_forgotten() -> Iterator[None]:
         table.update(kept)
 
 
-@pytest.mark.usefixtures("rules_forgotten")
+@pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize("page", ["extending.md"])
 def test_python_runs(page: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    registry.load_plugins()
     for module, name in (
         (registry, "_PASSES"),
         (criteria_registry, "_CRITERIA"),
     ):
         monkeypatch.setattr(module, name, dict(getattr(module, name)))
-    monkeypatch.setattr("graphslim.match.pattern.PATTERNS", dict(PATTERNS))
     os.symlink(str(ROOT / "fixtures" / "digits_mobilenet_v2_se.pb"), str(tmp_path / "model.pb"))
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")

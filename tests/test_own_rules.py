@@ -11,6 +11,7 @@ from tiny import groups, tiny, value, zero_filters
 import graphslim as gs
 from graphslim.channels import rules
 from graphslim.errors import AnalysisError, PlanError, VerifyError
+from graphslim.measure.agreement import verdict
 from graphslim.measure.verify import check
 from graphslim.support import plugins
 from graphslim.testing import assert_mask_equivalent, random_plan
@@ -92,6 +93,7 @@ def test_what_enters_an_op_of_ones_own_is_compared_in_the_channels_that_stay() -
     assert output.name == "c" and output.shape == (1, 8, 8, 8)
     surgery, change = check(graph, slim, plan)
     assert surgery.ok and change.ok, "all channels that stay are as they were"
+    assert verdict(change)[0] == "What became of the outputs is not known"
     damaged = zero_filters(slim, "w", 3, [5])
     assert not gs.verify(graph, damaged, plan=plan).ok
 
@@ -183,3 +185,9 @@ def test_a_mistake_in_a_value_or_cost_rule_is_told_as_one() -> None:
     gs.value_rule("OnlyMine")(broken)
     with pytest.raises(AnalysisError, match="the rule broken for OnlyMine, .*KeyError"):
         gs.Values(tiny(NETWORK))
+
+
+def test_a_misspelt_role_of_a_mark_is_told() -> None:
+    gs.channel_rule("OnlyMine")(lambda op: op.mark(op[0].channels(-1), "prodcuer") or op[0])
+    with pytest.raises(AnalysisError, match="node o: no role 'prodcuer' .did you mean producer"):
+        gs.analyse(tiny(NETWORK))

@@ -298,9 +298,25 @@ def test_a_plugin_that_fails_is_told_and_blocks_no_other(
     with pytest.warns(DefinitionWarning) as told:
         assert passes()["touch"] is Touch
     assert [str(one.message) for one in told] == [
-        "plug-in their-plugin: left out: RuntimeError: oh (update or remove it)",
+        "plug-in their-plugin: left out: RuntimeError: oh (update or uninstall it)",
         "plug-in their-plugin: left out: Nameless: a pass needs a name and a docstring",
     ]
+
+
+@pytest.mark.parametrize(
+    "line, remedy",
+    [
+        ("import no_such_module", "install no_such_module for .*, or uninstall the plug-in"),
+        ("from json import no_such_name", "was written for another version of json: update"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_told_with_what_to_do(
+    clean_registry: None, monkeypatch: Any, line: str, remedy: str
+) -> None:
+    monkeypatch.setattr(plugins, "_loaded", False)
+    monkeypatch.setattr(plugins, "_entry_points", lambda: [Point(lambda: exec(line, {}))])
+    with pytest.warns(DefinitionWarning, match=f"plug-in their-plugin: left out: .*{remedy}"):
+        passes()
 
 
 def test_a_plugin_may_bring_a_criterion(clean_registry: None, monkeypatch: Any) -> None:
@@ -320,6 +336,17 @@ def test_entry_points_are_read() -> None:
     assert isinstance(plugins._entry_points(), list)
 
 
+def test_a_kind_of_block_is_found_by_one_pass(clean_registry: None) -> None:
+    class FindAgain(FindBlocks):
+        """Finds what is found."""
+
+        name = "find-again"
+        kind = "squeeze_excite"
+
+    with pytest.raises(PassError, match="find-again: the pass find-squeeze-excite finds blocks of"):
+        register(FindAgain)
+
+
 def test_a_finder_without_a_pattern_is_told(graph: Graph) -> None:
     class FindNothing(FindBlocks):
         """Finds what nobody declared."""
@@ -329,6 +356,18 @@ def test_a_finder_without_a_pattern_is_told(graph: Graph) -> None:
 
     with pytest.raises(PassError, match="find-nothing: no block pattern 'nothing'.*declare it"):
         Pipeline([FindNothing()]).run(graph)
+
+
+def test_a_misspelt_kind_of_block_is_told(clean_registry: None, graph: Graph) -> None:
+    @register
+    class FindMisspelt(FindBlocks):
+        """Finds what is declared by another name."""
+
+        name = "find-misspelt"
+        kind = "squeeze_exite"
+
+    with pytest.warns(DefinitionWarning, match="FindMisspelt: left out: .*mean squeeze_excite"):
+        gs.find_blocks(graph)
 
 
 def test_a_finder_replaces_its_own_blocks_and_counts_them(graph: Graph) -> None:

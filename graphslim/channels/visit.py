@@ -22,7 +22,10 @@ from graphslim.channels.reasons import ComputedSize, OpenSize
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITIES, Node, Port, Tensor
 from graphslim.ir.query import behind, uses_behind
+from graphslim.support.text import meant
 
+MARKS = ("producer", "consumer", "follower")
+"""What an axis of a parameter may be to an op."""
 UNFOLLOWED = ComputedSize("its size is computed in a way that is not followed")
 
 
@@ -195,7 +198,13 @@ class OpVisit:
                 self.pin(self[index].channels(axis), why)
 
     def mark(self, ids: Ids, role: str) -> None:
-        """Notes the role (`producer` or `consumer`) of a parameter's axis."""
+        """Notes the role of a parameter's axis: `producer`, `consumer` or `follower`.
+
+        Raises:
+            AnalysisError: there is no such role.
+        """
+        if role not in MARKS:
+            raise AnalysisError(f"no role {role!r}", self.node.name, meant(role, MARKS))
         if ids is not None:
             self._walk.marks.append((ids, role, self.node.name))
 

@@ -153,11 +153,23 @@ def prune(
         compared = (checked.change, checked.agreement)
         page = draw_report(graph, slim, plan, *compared, output, seconds, quiet)
     with console.told_first(placing((output, stored), (report_out, page), (plan_out, plan))):
+        if not as_json:
+            _tell_passes(extra, results)
         status = tell_result(as_json, graph, stored, plan, checked, output, seconds)
         unchanged = plan is not None and not plan.removed
         if not as_json and selection.criterion is None and unchanged:
             _tell_next(stored, model, output, running, reading)
         return status
+
+
+def _tell_passes(extra: Sequence[str], results: Sequence[Tuple[str, Outcome]]) -> None:
+    """Says of each pass that was named whether it did anything."""
+    named = {cls.name: issubclass(cls, FindBlocks) for cls in map(find_pass, extra)}
+    for name, outcome in results:
+        if name in named:
+            did = ["changed the graph" if outcome.changed else "changed nothing"]
+            said = "; ".join([*([] if named[name] else did), *outcome.notes])
+            console.out.print(f"Pass {name}: {said}")
 
 
 def _tell_next(stored: Graph, model: str, output: str, running: Running, reading: Reading) -> None:

@@ -164,6 +164,8 @@ class BlockPattern(NamedTuple):
 
 
 PATTERNS: Dict[str, BlockPattern] = {}
+REFUSED: Set[str] = set()
+"""Kinds of blocks whose pattern was refused, which has been told."""
 
 
 def block_pattern(
@@ -183,6 +185,7 @@ def block_pattern(
     """
 
     def register(function: Callable[[Any], Pattern]) -> Callable[[Any], Pattern]:
+        REFUSED.add(kind)
         with definition(function):
             root = _root(kind, function)
             names, variables = names_in(root)
@@ -191,6 +194,7 @@ def block_pattern(
             if "x" not in variables:
                 raise PatternError("the pattern never comes to its input", kind, "use the argument")
             PATTERNS[kind] = BlockPattern(kind, root, channels_of, tuple(where), place_of(function))
+            REFUSED.discard(kind)
         return function
 
     return register
@@ -203,7 +207,11 @@ def _root(kind: str, function: Callable[[Any], Pattern]) -> Op:
         PatternError: the kind is taken, the function fails, or gives something else than an op.
     """
     if kind in PATTERNS:
-        raise PatternError("a block pattern of that name is there already", kind)
+        raise PatternError(
+            f"a block pattern of that name is there already, of {PATTERNS[kind].at}",
+            kind,
+            "give yours another",
+        )
     try:
         root = function(Var("x"))
     except GraphslimError:

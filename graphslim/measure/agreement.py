@@ -29,8 +29,10 @@ class Agreement(NamedTuple):
         nhwc_twins: whether the graphs were turned from NCHW to NHWC to run on a CPU.
         examples: the number of examples.
         random: whether the inputs were random.
-        unknown_ops: types of ops that TensorFlow cannot run; their inputs were compared instead.
         data: the inputs, as `samples.About.as_dict` describes them; None for given feeds.
+        unknown_ops: types of ops that TensorFlow cannot run; their inputs were compared instead.
+        narrowed: whether only those channels of these inputs were compared that stay, so that
+            nothing tells what became of the outputs behind them.
     """
 
     outputs: Tuple[OutputDifference, ...]
@@ -41,6 +43,7 @@ class Agreement(NamedTuple):
     random: bool = False
     unknown_ops: Tuple[str, ...] = ()
     data: Optional[Mapping[str, Any]] = None
+    narrowed: bool = False
 
     @property
     def ok(self) -> bool:
@@ -129,6 +132,10 @@ _MEAN = "100 % is what a network would be off by that always gave the mean answe
 
 def verdict(change: Agreement) -> Tuple[str, str]:
     """How a network changed, in two parts: how much, and the figures of its worst output."""
+    if change.narrowed:
+        ops = ", ".join(change.unknown_ops)
+        text = f"removed channels entered {ops}, which TensorFlow cannot run"
+        return "What became of the outputs is not known", text
     if change.same:
         return "The outputs did not change", f"they are the same bit for bit over {change.inputs}"
     text = f"{lost(change.furthest)} over {change.inputs}"
@@ -148,8 +155,9 @@ def surgery_verdict(surgery: Agreement) -> str:
         else f"within {surgery.worst.relative:.2g} of the range of {surgery.worst.name}; "
         f"{surgery.tolerance:g} is allowed"
     )
+    start = f"Up to {', '.join(surgery.unknown_ops)}, nothing" if surgery.narrowed else "Nothing"
     return (
-        "Nothing else changed: where the original is made to ignore the removed channels, it "
+        f"{start} else changed: where the original is made to ignore the removed channels, it "
         f"computes what the result computes ({how})"
     )
 

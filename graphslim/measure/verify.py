@@ -234,6 +234,7 @@ def _compare(
             data is not None and data["kind"] == "random",
             tuple(unknown_ops(original)),
             data,
+            any(gone.any() for entry in entries.values() for gone in entry.gone.values()),
         )
         for row, against, part in zip(measures, references, parts)
     ]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import time
-from typing import ClassVar, Collection, List, Mapping, NamedTuple, Optional, Tuple
+from typing import ClassVar, Collection, List, Mapping, NamedTuple, Optional, Tuple, Type
 
 from graphslim.errors import IRError, PassError
 from graphslim.graphdef import save
 from graphslim.ir import Graph
 from graphslim.ir.verify import check
 from graphslim.match import PATTERNS, find_blocks
+from graphslim.match.pattern import REFUSED
 from graphslim.plans import Plan
-from graphslim.support.text import plural
+from graphslim.support.importing import warn_of
+from graphslim.support.text import meant, plural
 
 
 class Outcome(NamedTuple):
@@ -64,8 +66,15 @@ class FindBlocks(Pass):
 
     @classmethod
     def is_declared(cls) -> bool:
-        """Whether the pass has a `run` of its own, or its kind of block has a pattern."""
-        return cls.run is not FindBlocks.run or cls.kind in PATTERNS
+        """Whether the pass has a `run` of its own, or its kind of block has a pattern.
+
+        Of a kind that nobody declared, and that is no pattern that was refused, a
+        `DefinitionWarning` tells.
+        """
+        declared = cls.run is not FindBlocks.run or cls.kind in PATTERNS
+        if not declared and cls.kind not in REFUSED:
+            warn_of([(cls, _undeclared(cls))], cls.__name__)
+        return declared
 
     def run(self, graph: Graph) -> Outcome:
         """Replaces the blocks of this kind.
@@ -74,12 +83,16 @@ class FindBlocks(Pass):
             PassError: no pattern of that kind is declared.
         """
         if self.kind not in PATTERNS:
-            raise PassError(
-                f"no block pattern {self.kind!r}", self.name, "declare it with @block_pattern"
-            )
+            raise _undeclared(type(self))
         blocks = find_blocks(graph, PATTERNS[self.kind])
         graph.blocks = [block for block in graph.blocks if block.kind != self.kind] + blocks
         return Outcome(False, (plural(len(blocks), f"{self.kind} block"),))
+
+
+def _undeclared(cls: Type[FindBlocks]) -> PassError:
+    """The error of a pass whose kind of block has no pattern."""
+    hint = f"declare it with @block_pattern; {meant(cls.kind, PATTERNS)}"
+    return PassError(f"no block pattern {cls.kind!r}", cls.name, hint)
 
 
 # --- Observers of a pipeline: the verifier, a stopwatch, a dump of the graph.

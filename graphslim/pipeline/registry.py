@@ -6,7 +6,7 @@ import os
 from typing import Dict, Type, TypeVar
 
 from graphslim.errors import GraphslimError, PassError
-from graphslim.pipeline.base import Pass
+from graphslim.pipeline.base import FindBlocks, Pass
 from graphslim.support.importing import definition, import_named
 from graphslim.support.plugins import load_plugins
 from graphslim.support.text import meant
@@ -19,15 +19,30 @@ def register(cls: P) -> P:
     """Class decorator that makes a pass known by its `name`.
 
     Raises:
-        PassError: the class has no name or no docstring, or its name is taken.
+        PassError: the class has no name or no docstring, or its name is taken, or it finds a kind
+            of block that another pass finds.
     """
     with definition(cls):
         if not cls.name or not cls.summary():
             raise PassError("a pass needs a name and a docstring", cls.__name__)
         if cls.name in _PASSES:
             raise PassError("a pass of that name is registered already", cls.name)
+        _refuse_kind_of_another(cls)
         _PASSES[cls.name] = cls
     return cls
+
+
+def _refuse_kind_of_another(cls: Type[Pass]) -> None:
+    """Two passes that find one kind of block would take each other's blocks away."""
+    if not issubclass(cls, FindBlocks) or not cls.kind:
+        return
+    for name, other in _PASSES.items():
+        if issubclass(other, FindBlocks) and other.kind == cls.kind:
+            raise PassError(
+                f"the pass {name} finds blocks of the kind {cls.kind!r} already",
+                cls.name,
+                "declare a kind of another name",
+            )
 
 
 def passes() -> Dict[str, Type[Pass]]:

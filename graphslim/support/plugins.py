@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any, List
 
 from graphslim.errors import PassError
@@ -38,9 +39,21 @@ def load_plugins() -> None:
         try:
             refused = collecting(point.load)
         except Exception as error:  # a plug-in may raise anything
-            failure = PassError(f"{type(error).__name__}: {error}", hint="update or remove it")
+            failure = PassError(f"{type(error).__name__}: {error}", hint=_remedy(error))
             refused = [(point, failure)]
         warn_of(refused, f"plug-in {point.name}")
+
+
+def _remedy(error: Exception) -> str:
+    """What to do about a plug-in that could not be loaded."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"install {error.name} for {sys.executable}, or uninstall the plug-in"
+    if isinstance(error, ImportError):
+        return (
+            f"the plug-in was written for another version of {error.name or 'what it imports'}: "
+            "update or uninstall it"
+        )
+    return "update or uninstall it"
 
 
 def _entry_points() -> List[Any]:
