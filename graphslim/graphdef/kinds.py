@@ -84,8 +84,8 @@ def check_graph_ending(path: str, inputs: Sequence[str] = (), outputs: Sequence[
 
 
 def _ending_of(path: str) -> str:
-    found = _ENDING.search(os.path.basename(path))
-    return found[0].lower() if found else ""
+    match = _ENDING.search(os.path.basename(path))
+    return match[0].lower() if match else ""
 
 
 def _named(path: str, ending: str) -> str:

@@ -117,7 +117,10 @@ def choose(
     try:
         view = memoryview(_binary(data, file) if file.endswith(".pbtxt") else data)
         graph = _by_tags(
-            [_meta_graph(one) for one in wire.payloads(view, fields.SavedModel.meta_graphs)],
+            [
+                _meta_graph(payload)
+                for payload in wire.payloads(view, fields.SavedModel.meta_graphs)
+            ],
             tags,
             file,
         )

@@ -95,7 +95,7 @@ def _agreed(node: Node, given: Tuple[Optional[int], ...]) -> Tuple[Optional[int]
             "--input-shape",
             "give what is open in it",
         )
-    return tuple([one if other is None else other for one, other in pairs])
+    return tuple([size if other is None else other for size, other in pairs])
 
 
 def infer_outputs(graph: Graph) -> List[Port]:
@@ -109,14 +109,14 @@ def infer_outputs(graph: Graph) -> List[Port]:
     for node in reversed(graph.order()):
         if node.op == "NoOp" and all(use.node in idle for use in graph.uses_of(node)):
             idle.add(node.name)
-    found: List[Port] = []
+    unread_ports: List[Port] = []
     for node in graph:
         if node.op in _DEBRIS or node.name in idle or (fed and node.name not in fed):
             continue
         unread = all(use.node in idle for use in graph.uses_of(node))
         if unread and node.name not in graph.inputs:
-            found.extend([Port(node.name, index) for index in range(_outputs_of(node))])
-    return [port for port in found if graph[port.node].op not in EXITS] or found
+            unread_ports.extend([Port(node.name, index) for index in range(_outputs_of(node))])
+    return [port for port in unread_ports if graph[port.node].op not in EXITS] or unread_ports
 
 
 def _outputs_of(node: Node) -> int:
