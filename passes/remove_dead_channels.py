@@ -51,7 +51,7 @@ class RemoveDeadChannels(gs.Pass):
 
     def run(self, graph: gs.Graph) -> gs.Outcome:
         """Plans and applies; the plan is in the outcome."""
-        wish = gs.Selection(
+        selection = gs.Selection(
             scope=self.scope,
             only=self.only,
             exclude=self.exclude,
@@ -61,6 +61,6 @@ class RemoveDeadChannels(gs.Pass):
             max_ratio=self.max_ratio,
             by_name=self.by_name,
         )
-        plan = gs.plan_dead(graph, wish, self.dead_below)
+        plan = gs.plan_dead(graph, selection, self.dead_below)
         gs.apply_in_place(graph, plan)
         return gs.Outcome(plan.removed > 0, (f"channels removed: {plan.removed}",), plan)

@@ -147,8 +147,8 @@ class Graph:
     def inputs_of(self, node: NodeLike) -> Tuple[Port, ...]:
         """What a node reads, in order, control inputs last."""
         name = _name(node)
-        found = self._inputs_of.get(name)
-        if found is None:
+        inputs = self._inputs_of.get(name)
+        if inputs is None:
             self[name]  # refuses a name that is not there
             slots = [
                 (index, Port(source, data["port"]))
@@ -156,8 +156,8 @@ class Graph:
                 for index, data in edges.items()
             ]
             slots.sort()
-            found = self._inputs_of[name] = tuple([port for _, port in slots])
-        return found
+            inputs = self._inputs_of[name] = tuple([port for _, port in slots])
+        return inputs
 
     def data_inputs(self, node: NodeLike) -> Tuple[Port, ...]:
         """What a node reads, without control inputs."""
@@ -185,10 +185,10 @@ class Graph:
 
     def memo(self, key: str, compute: Callable[[Graph], T]) -> T:
         """The result of an analysis, kept until the graph changes."""
-        kept = self._memo.get(key)
-        if kept is None or kept[0] != self.version:
-            kept = self._memo[key] = (self.version, compute(self))
-        result: T = kept[1]
+        entry = self._memo.get(key)
+        if entry is None or entry[0] != self.version:
+            entry = self._memo[key] = (self.version, compute(self))
+        result: T = entry[1]
         return result
 
     # ---------------------------------------------------------------- changing
