@@ -46,7 +46,7 @@ class Body:
     Args:
         call: the call.
         library: where functions that the body calls by name are declared.
-        fresh: gives a name like the one wished for that no node has.
+        fresh: gives a name that no node has, made of the name that is wanted.
         constants: the constants of bodies that are in the graph already; added to.
 
     Attributes:
@@ -194,7 +194,7 @@ class Body:
         return node, inputs
 
     def _homes(self, entries: Iterable[bytes]) -> Iterable[bytes]:
-        """The nodes that one is placed with, by their new names; others are left out."""
+        """The nodes of the body that a node is placed with, by their new names."""
         for entry in entries:
             kind, mark, name = entry.decode("utf-8", "replace").partition("loc:@")
             if mark and name in self._names:

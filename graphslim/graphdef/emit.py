@@ -86,7 +86,7 @@ def _made(graph: Graph, node: Node, known: Set[str]) -> List[Node]:
 
 
 def _colocated_with(node: Node, gone: Set[str]) -> bool:
-    """Whether a node asks to be placed with one that was removed; TensorFlow refuses that."""
+    """Whether a node asks to be placed with a node that was removed; TensorFlow refuses that."""
     return any(_home(entry) in gone for entry in node.attrs.get("_class", []))
 
 

@@ -118,7 +118,7 @@ class Library:
         self.size = sum(map(len, extras))
         self._spans: Dict[str, memoryview] = {}
         self._gradients: Dict[str, str] = {}
-        self._kept: Set[str] = set()
+        self._registered: Set[str] = set()
         self._functions: Dict[str, Function] = {}
         self._reads: Dict[str, Set[str]] = {}
         self._extents: Dict[str, Extent] = {}
@@ -128,7 +128,7 @@ class Library:
             elif number == _GRADIENT:
                 self._gradients[first] = second
             else:
-                self._kept.add(first)
+                self._registered.add(first)
 
     def __contains__(self, name: object) -> bool:
         return name in self._spans
@@ -192,7 +192,7 @@ class Library:
 
     def unused(self, nodes: Iterable[Node]) -> Set[str]:
         """The functions that nothing refers to: no node, and no function that is itself used."""
-        return set(self._spans) - self.reached(self._kept | referred(nodes, self))
+        return set(self._spans) - self.reached(self._registered | referred(nodes, self))
 
     def without(
         self, extras: Sequence[bytes], called: Iterable[str], nodes: Iterable[Node]
@@ -205,7 +205,7 @@ class Library:
             nodes: the nodes of the graph.
         """
         gone = self.reached(called)
-        live = {name for name in self._spans if name not in gone} | self._kept
+        live = {name for name in self._spans if name not in gone} | self._registered
         gone -= self.reached(live | referred(nodes, self))
         return without_functions(extras, gone)
 

@@ -15,7 +15,7 @@ _MOST_NODES, _BYTES_PER_NODE = 30_000, 8
 Functions that call others twice double them at every level; a call that comes to more than may
 be added stays a call."""
 _DEEPEST = 100
-"""A call stays one where more levels of calls than this are inside it."""
+"""A call stays a call where more levels of calls than this are inside it."""
 
 Table = Mapping[str, Entry]
 
@@ -273,7 +273,7 @@ class Regions:
         nodes: the graph's nodes with their inputs.
 
     Attributes:
-        looped: nodes in a loop; where loops are nested, all that follows one counts.
+        looped: nodes in a loop; where loops are nested, all that follows a loop counts.
         chosen: nodes that depend on a Switch, which may keep them from running.
     """
 

@@ -24,8 +24,8 @@ from graphslim.support.reading import read_bytes
 from graphslim.support.text import plural
 
 _STATED, _TIMES = 1 << 28, 16
-"""How many bytes the constants of a file may state, for one that repeats a value is stated in a few
-bytes: so many, and so many times the size of the file."""
+"""How many bytes the constants of a file may state: so many, and so many times its size. A constant
+that repeats a value states its size in a few bytes."""
 
 _BEGINNING = re.compile(rb"\x0a[\x80-\xff]{0,4}[\x00-\x7f]\x0a.[A-Za-z0-9.][\w./>-]*", re.DOTALL)
 """The first node's tag and length, and the tag, length and text of its name."""
@@ -160,7 +160,7 @@ def parse(
         name: what the file is called.
         inline: whether to replace calls of functions by what the functions do.
         inputs, outputs: names that inlining has to leave in the graph.
-        has_variables: whether the graph may have variables, which only a frozen one has not.
+        has_variables: whether the graph may have variables, which a frozen graph has not.
         binary: whether the bytes are those of a `.pb` whatever `name` ends with.
 
     Raises:

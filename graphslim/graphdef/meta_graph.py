@@ -166,7 +166,7 @@ def keys_of(graph: Graph, meta: MetaGraph) -> Dict[str, str]:
 
 
 def places_of(graph: Graph, meta: MetaGraph) -> Dict[str, Kept]:
-    """The same as `keys_of`, and for a variable that is one part of a tensor, which."""
+    """Where a checkpoint holds each variable: its key, and the part of the tensor with that key."""
     places = {node.name: Kept(node.name, "") for node in graph if node.op in VARIABLES}
     restore = Port.parse(meta.restore_op).node
     for name in upstream(graph, [restore] if restore in graph else []):

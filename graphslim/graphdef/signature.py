@@ -54,8 +54,10 @@ def settle(
     for text, shape in (shapes or {}).items():
         name = Port.parse(text).node if text else _only_input(graph, tuple(shape))
         if name not in graph.inputs:
-            there = f"the inputs are: {', '.join(graph.inputs)}" if graph.inputs else "it has none"
-            raise LoadError(f"{text!r} is not an input of {graph.name}", "--input-shape", there)
+            listing = (
+                f"the inputs are: {', '.join(graph.inputs)}" if graph.inputs else "it has none"
+            )
+            raise LoadError(f"{text!r} is not an input of {graph.name}", "--input-shape", listing)
         agreed[name] = _agreed(graph[name], tuple(shape))
     graph.input_shapes = agreed
 
@@ -70,11 +72,11 @@ def _only_input(graph: Graph, shape: Tuple[Optional[int], ...]) -> str:
     names = [name for name in graph.inputs if graph[name].attrs.get("dtype") is not DType.bool]
     if len(names) != 1:
         sizes = ",".join(["?" if size is None else str(size) for size in shape])
-        there = f"write {names[0]}={sizes}; the inputs are: {', '.join(names)}" if names else None
+        listing = f"write {names[0]}={sizes}; the inputs are: {', '.join(names)}" if names else None
         raise LoadError(
             f"{graph.name} has {plural(len(names), 'input')}, and {sizes} names none of them",
             "--input-shape",
-            there or "leave it out",
+            listing or "leave it out",
         )
     return names[0]
 
