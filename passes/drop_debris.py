@@ -61,12 +61,12 @@ def drop_waits(graph: gs.Graph) -> int:
     removed = 0
     for node in graph.order():
         inputs = graph.inputs_of(node)
-        kept = [port for port in inputs if port.port != gs.CONTROL or port.node not in idle]
-        if len(kept) < len(inputs):
-            graph.set_inputs(node, kept)
-            removed += len(inputs) - len(kept)
+        left = [port for port in inputs if port.port != gs.CONTROL or port.node not in idle]
+        if len(left) < len(inputs):
+            graph.set_inputs(node, left)
+            removed += len(inputs) - len(left)
         quiet = node.op in ("Const", "NoOp") or node.op in gs.IDENTITIES
-        if quiet and node.name not in graph.inputs and all(port.node in idle for port in kept):
+        if quiet and node.name not in graph.inputs and all(port.node in idle for port in left):
             idle.add(node.name)
     return removed
 
@@ -78,8 +78,8 @@ def unchanged(values: gs.Values, node: gs.Node) -> Optional[gs.Port]:
         same = node.attrs.get("SrcT") == node.attrs.get("DstT")
         return inputs[0] if same else None
     if node.op in gs.families.SELECTS and len(inputs) == 3:
-        kept = keeps_all(values, inputs[0], inputs[1])
-        return inputs[1] if kept and as_wide(values, inputs[1], inputs[2]) else None
+        keeps = keeps_all(values, inputs[0], inputs[1])
+        return inputs[1] if keeps and as_wide(values, inputs[1], inputs[2]) else None
     for x, other in pairs(node, inputs):
         number = 0.0 if node.op in gs.families.SUMS | {"Sub"} else 1.0
         known = values.constant(other)
@@ -95,8 +95,8 @@ def pairs(node: gs.Node, inputs: Tuple[gs.Port, ...]) -> List[Tuple[gs.Port, gs.
     """The operands of a sum, difference, product or quotient: what may stay, and what may not."""
     if len(inputs) != 2 or node.op not in gs.families.SUMS | gs.families.QUOTIENTS | {"Sub", "Mul"}:
         return []
-    both = [(inputs[0], inputs[1]), (inputs[1], inputs[0])]
-    return both if node.op in gs.families.SUMS | {"Mul"} else both[:1]
+    orders = [(inputs[0], inputs[1]), (inputs[1], inputs[0])]
+    return orders if node.op in gs.families.SUMS | {"Mul"} else orders[:1]
 
 
 def as_wide(values: gs.Values, x: gs.Port, other: gs.Port) -> bool:
@@ -126,8 +126,8 @@ def keeps_all(values: gs.Values, mask: gs.Port, x: gs.Port) -> bool:
         node = graph[behind(graph, graph.data_inputs(node)[0]).node]
     inputs = [behind(graph, port) for port in graph.data_inputs(node)]
     if node.op == "GreaterEqual":
-        found = is_number(values, inputs[1], 0.0)
-        return found and is_uniform(graph, inputs[0], x)
+        is_from_zero = is_number(values, inputs[1], 0.0)
+        return is_from_zero and is_uniform(graph, inputs[0], x)
     if node.op != "Floor" or graph[inputs[0].node].op not in gs.families.SUMS:
         return False
     terms = [behind(graph, port) for port in graph.data_inputs(inputs[0].node)]

@@ -29,10 +29,10 @@ class DropUnused(gs.Pass):
 
     def run(self, graph: gs.Graph) -> gs.Outcome:
         """Removes them, the last first."""
-        kept = gs.needed_nodes(graph)
+        needed = gs.needed_nodes(graph)
         for name in graph.inputs:
-            kept |= {name, *nx.ancestors(graph.nx, name)}
-        unused = [node for node in graph.order() if node.name not in kept]
+            needed |= {name, *nx.ancestors(graph.nx, name)}
+        unused = [node for node in graph.order() if node.name not in needed]
         for node in reversed(unused):
             graph.set_inputs(node, [])
         for node in unused:

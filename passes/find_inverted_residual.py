@@ -69,14 +69,14 @@ def reads_past(matcher: gs.Matcher, port: gs.Port, layers: List[gs.Match]) -> bo
     ends = {layer.end.node for layer in layers}
     inside = {port.node}.union(*[layer.inside for layer in layers])
     way = [gs.Port(name) for name in inside - ends]
-    readers = {node.name for one in way for node in matcher.readers(one)}
-    return not readers <= inside or any(one in matcher.graph.outputs for one in way)
+    readers = {node.name for passed in way for node in matcher.readers(passed)}
+    return not readers <= inside or any(passed in matcher.graph.outputs for passed in way)
 
 
 def sums_with(matcher: gs.Matcher, port: gs.Port, other: gs.Port) -> bool:
     """Whether two tensors are added."""
-    sums = [node for node in matcher.readers(port) if node.op in (*ADD, "AddN")]
-    terms = [term for node in sums for term in matcher.graph.data_inputs(node)]
+    additions = [node for node in matcher.readers(port) if node.op in (*ADD, "AddN")]
+    terms = [term for node in additions for term in matcher.graph.data_inputs(node)]
     return other in [matcher.resolve(term) for term in terms]
 
 

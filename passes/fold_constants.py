@@ -60,7 +60,7 @@ class FoldConstants(gs.Pass):
 
 def constant_nodes(values: gs.Values) -> Set[str]:
     """The nodes whose results are known and depend on constants alone."""
-    graph, found = values.graph, set()
+    graph, known = values.graph, set()
     for node in graph.order():
         inputs = graph.data_inputs(node)
         if (
@@ -69,10 +69,10 @@ def constant_nodes(values: gs.Values) -> Set[str]:
             or len(inputs) != len(graph.inputs_of(node))
         ):
             continue
-        begins = node.op == "Const" or (inputs and all(port.node in found for port in inputs))
+        begins = node.op == "Const" or (inputs and all(port.node in known for port in inputs))
         if begins and values.constant(gs.Port(node.name)) is not None:
-            found.add(node.name)
-    return found
+            known.add(node.name)
+    return known
 
 
 def is_read(graph: gs.Graph, node: gs.Node, known: Set[str]) -> bool:
@@ -93,13 +93,13 @@ def results(values: gs.Values, name: str) -> Optional[Dict[int, gs.Tensor]]:
     graph = values.graph
     ports = {graph.inputs_of(use.node)[use.index].port for use in graph.uses_of(name)}
     ports |= {0, *[port.port for port in graph.outputs if port.node == name]}
-    found: Dict[int, gs.Tensor] = {}
+    tensors: Dict[int, gs.Tensor] = {}
     for port in sorted(ports - {gs.CONTROL}):
         tensor = values.tensor(gs.Port(name, port))
         if tensor is None or (port and gs.Port(name, port) in graph.outputs):
             return None
-        found[port] = tensor
-    return found
+        tensors[port] = tensor
+    return tensors
 
 
 def fits(graph: gs.Graph, name: str, tensors: Dict[int, gs.Tensor]) -> bool:
@@ -108,15 +108,15 @@ def fits(graph: gs.Graph, name: str, tensors: Dict[int, gs.Tensor]) -> bool:
     signature = {*graph.inputs, *[port.node for port in graph.outputs]}
     waiting = [port.node for port in graph.inputs_of(name)]
     while waiting:
-        one = waiting.pop()
-        if one in inside or one in signature:
+        source = waiting.pop()
+        if source in inside or source in signature:
             continue
-        if all(use.node in inside for use in graph.uses_of(one)):
-            inside.add(one)
-            waiting.extend([port.node for port in graph.inputs_of(one)])
-            if graph[one].op == "Const":
-                freed += stored(graph[one].attrs["value"])
-    taken = sum([one.dtype.storage.itemsize * one.size for one in tensors.values()])
+        if all(use.node in inside for use in graph.uses_of(source)):
+            inside.add(source)
+            waiting.extend([port.node for port in graph.inputs_of(source)])
+            if graph[source].op == "Const":
+                freed += stored(graph[source].attrs["value"])
+    taken = sum([tensor.dtype.storage.itemsize * tensor.size for tensor in tensors.values()])
     return taken <= freed + SPARE
 
 
@@ -124,8 +124,10 @@ def stored(tensor: gs.Tensor) -> int:
     """How many bytes the elements of a constant take, which is one's where all are the same."""
     item = tensor.dtype.storage.itemsize
     flat = tensor.array.ravel()
-    same = flat.size > 0 and tensor.dtype is not gs.DType.string and bool((flat == flat[0]).all())
-    return item if same else item * tensor.size
+    is_uniform = (
+        flat.size > 0 and tensor.dtype is not gs.DType.string and bool((flat == flat[0]).all())
+    )
+    return item if is_uniform else item * tensor.size
 
 
 def put(graph: gs.Graph, name: str, tensors: Dict[int, gs.Tensor]) -> None:

@@ -55,7 +55,9 @@ class ForTf115(gs.Pass):
 
     def run(self, graph: gs.Graph) -> gs.Outcome:
         """Goes through the nodes one by one."""
-        older = [one for one in list(graph) if one.op == "BatchMatMulV3" and is_of_one_type(one)]
+        older = [
+            node for node in list(graph) if node.op == "BatchMatMulV3" and is_of_one_type(node)
+        ]
         for node in older:
             attrs = {key: node.attrs[key] for key in node.attrs if key not in TYPES}
             attrs["T"] = node.attrs["Ta"]
@@ -76,12 +78,12 @@ def is_of_one_type(node: gs.Node) -> bool:
 
 def drop_defaults(graph: gs.Graph, node: gs.Node) -> int:
     """Drops the new attributes of one node; gives how many."""
-    found = 0
+    dropped = 0
     for key, default in ATTRIBUTES.get(node.op, {}).items():
         if key in node.attrs and is_default(node.attrs[key], default):
             graph.drop_attr(node, key)
-            found += 1
-    return found
+            dropped += 1
+    return dropped
 
 
 def is_default(value: Any, default: Any) -> bool:

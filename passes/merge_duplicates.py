@@ -49,9 +49,9 @@ class MergeDuplicates(gs.Pass):
             # A constant that waits for something belongs to a loop or to a branch.
             if node.op != "Const" or node.name in graph.inputs or graph.inputs_of(node):
                 continue
-            kept = first.setdefault(identity(node), node.name)
-            if kept != node.name and node.name not in signature:
-                gs.bypass(graph, node.name, gs.Port(kept))
+            earlier = first.setdefault(identity(node), node.name)
+            if earlier != node.name and node.name not in signature:
+                gs.bypass(graph, node.name, gs.Port(earlier))
                 graph.remove(node)
                 merged += 1
         return gs.Outcome(merged > 0, (f"constants merged: {merged}",))

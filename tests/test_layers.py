@@ -127,7 +127,9 @@ def named_sets(known: FrozenSet[str], names: FrozenSet[str]) -> Iterator[str]:
                 isinstance(part, (ast.Dict, ast.DictComp)) for part in parts
             ):
                 continue
-            texts = [getattr(part, "s", None) for part in parts]
+            # Python 3.7 calls a string Str, later versions call it Constant.
+            strings = [part for part in parts if type(part).__name__ in ("Str", "Constant")]
+            texts = [ast.literal_eval(part) for part in strings]
             families = [getattr(part, "id", getattr(part, "attr", None)) for part in parts]
             mentions = [text for text in texts if isinstance(text, str) and text in known]
             if len(mentions + [name for name in families if name in names]) > 1:

@@ -23,7 +23,7 @@ _EPSILON = {DType.float16: 2.0**-10, DType.bfloat16: 2.0**-7}
 
 
 class Caution(NamedTuple):
-    """Something about a graph that is not wrong, and not what one expects either.
+    """Something about a graph that is not wrong, but that a reader would not expect.
 
     Attributes:
         what: the fact, in one clause that names the first node.
@@ -43,9 +43,9 @@ def cautions(graph: Graph) -> List[Caution]:
     """What is to be said of a graph, as far as its outputs depend on it."""
     training, used = training_norms(graph), needed(graph)
     opaque = [node for node in graph if node.op in OPAQUE_OPS and node.name in used]
-    told = []
+    cautions = []
     if training:
-        told.append(
+        cautions.append(
             Caution(
                 f"{plural(len(training), 'batch norm')} frozen in the training phase, such as "
                 f"{training[0].name}: the outputs depend on what else is in the batch",
@@ -55,7 +55,7 @@ def cautions(graph: Graph) -> List[Caution]:
         )
     random = random_node(graph)
     if random is not None:
-        told.append(
+        cautions.append(
             Caution(
                 f"dropout or noise left on at {random}: the outputs differ from run to run",
                 "freeze the graph for inference; until then its outputs cannot be compared",
@@ -63,7 +63,7 @@ def cautions(graph: Graph) -> List[Caution]:
             )
         )
     if opaque:
-        told.append(
+        cautions.append(
             Caution(
                 f"{plural(len(opaque), 'opaque op')}, such as {opaque[0].name} "
                 f"({opaque[0].op}): what is inside cannot be seen or pruned",
@@ -71,7 +71,7 @@ def cautions(graph: Graph) -> List[Caution]:
                 opaque[0].name,
             )
         )
-    return told
+    return cautions
 
 
 def training_norms(graph: Graph) -> List[Node]:

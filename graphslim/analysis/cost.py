@@ -42,7 +42,7 @@ def costs_of(graph: Graph) -> Dict[str, Cost]:
 
 
 def total(costs: Iterable[Cost]) -> Cost:
-    """The sum of costs; its multiply-accumulates are None where one is not known."""
+    """The sum of costs; its multiply-accumulates are None where those of a part are unknown."""
     params, macs = 0, 0  # type: int, Optional[int]
     for part in costs:
         params += part.params
@@ -133,13 +133,13 @@ def _find_costed(graph: Graph) -> List[Node]:
 
 def _unread(graph: Graph, stored: Collection[str]) -> Set[str]:
     """The nodes that nothing reads any more once the results of some nodes are stored."""
-    kept = {*graph.inputs, *[port.node for port in graph.outputs]}
+    signature = {*graph.inputs, *[port.node for port in graph.outputs]}
     unread: Set[str] = set()
     waiting = [port.node for name in stored for port in graph.inputs_of(name)]
     while waiting:
         name = waiting.pop()
         left = [use for use in graph.uses_of(name) if use.node not in stored]
-        if name not in kept | unread and all(use.node in unread for use in left):
+        if name not in signature | unread and all(use.node in unread for use in left):
             unread.add(name)
             waiting.extend([port.node for port in graph.inputs_of(name)])
     return unread

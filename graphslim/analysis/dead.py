@@ -45,7 +45,7 @@ class Consumer(NamedTuple):
         idle: whether the sum is indifferent to input i whatever its weights, since its value is
             zero or can be folded into an offset; bool of shape (c_in,).
         value: the constant that input i is, NaN where it is none; float64 of shape (c_in,).
-        upholds: whether an output is a constant because input i is one, and nothing can make up
+        upholds: whether an output is constant because input i is constant, and nothing can make up
             for its loss: an output that is dead, but kept, has to stay that constant; bool of
             shape (c_in,).
     """
@@ -58,10 +58,10 @@ class Consumer(NamedTuple):
     value: np.ndarray
     upholds: np.ndarray
 
-    def read(self, kept: np.ndarray) -> np.ndarray:
+    def read(self, staying: np.ndarray) -> np.ndarray:
         """Which inputs have a weight for an output that is kept; bool of shape (c_in,)."""
-        kept = self.heavy if self.out is None else self.heavy[:, kept[self.out]]
-        return np.asarray(kept.any(axis=1))
+        heavy = self.heavy if self.out is None else self.heavy[:, staying[self.out]]
+        return np.asarray(heavy.any(axis=1))
 
 
 def consumers_of(channels: Channels, values: Values, zero_below: float) -> List[Consumer]:
@@ -98,9 +98,11 @@ def constants_of(consumers: List[Consumer], removed: np.ndarray) -> List[Constan
 
     `removed` is bool of shape (channels,).
     """
-    constants, kept = [], ~removed
+    constants, staying = [], ~removed
     for consumer in consumers:
-        gone = removed[consumer.into] & consumer.idle & (consumer.value != 0) & consumer.read(kept)
+        gone = (
+            removed[consumer.into] & consumer.idle & (consumer.value != 0) & consumer.read(staying)
+        )
         if gone.any():
             indices = np.flatnonzero(gone)
             node = consumer.contraction.node

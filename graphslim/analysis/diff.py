@@ -88,14 +88,14 @@ def differences(first: Graph, second: Graph) -> Differences:
     """
     nodes = []
     for name in _order(first, second):
-        here, there = _side(first, name), _side(second, name)
+        first_side, second_side = _side(first, name), _side(second, name)
         revalued = False
-        if here is not None and there is not None:
+        if first_side is not None and second_side is not None:
             if first[name].op == second[name].op == "Const":
                 continue
-            same = here.weights == there.weights
-            revalued = same and _values(first, name) != _values(second, name)
-        nodes.append(NodeDifference(name, here, there, revalued))
+            weights_agree = first_side.weights == second_side.weights
+            revalued = weights_agree and _values(first, name) != _values(second, name)
+        nodes.append(NodeDifference(name, first_side, second_side, revalued))
     return Differences(tuple(nodes), (cost(first), cost(second)), (len(first), len(second)))
 
 

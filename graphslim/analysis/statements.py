@@ -61,13 +61,13 @@ def statements(node: Node) -> Iterator[Statement]:
 def restate(graph: Graph, before: Labels, after: Labels) -> None:
     """Brings what is stated of sizes up to date with a graph of which channels were cut.
 
-    A size that the walk over the result finds is stated; one that may have changed, and is not
-    found, is left open; of what no cut reached every statement stays as it was.
+    A size that the walk over the result finds is stated. A size that may have changed and is not
+    found is left open. What is stated of tensors that no cut reached stays as it was.
 
     Args:
         graph: the graph, changed in place.
         before: what a walk gives before the cut.
-        after: what one gives after it.
+        after: what a walk gives after it.
     """
     moved: Set[Port] = set()
     for node in graph.order():
@@ -91,7 +91,7 @@ def restate(graph: Graph, before: Labels, after: Labels) -> None:
 def _updated(stated: Shape, before: Fact, shape: Dims) -> Shape:
     """A stated shape with the sizes that a walk after the cut gives.
 
-    A size of 1 cannot have been cut, nor can one of an axis that had no channels.
+    A size of 1 cannot have been cut, nor can the size of an axis without channels.
     """
     if not stated.dims:
         return stated
@@ -153,8 +153,8 @@ def check_counts(graph: Graph) -> None:
 
 
 def _check_shape(statement: Statement, shape: Dims) -> None:
-    # No cut reaches a scalar; a handle is one too, and the walk knows the shape of its variable;
-    # and old TensorFlow wrote an unknown rank as rank 0.
+    # No cut reaches a scalar. A handle is a scalar too, where the walk knows the shape of its
+    # variable, and old TensorFlow wrote an unknown rank as rank 0.
     stated, port = statement.shape.dims, statement.port
     if shape is None or not stated:
         return

@@ -305,21 +305,21 @@ def _forgotten(
     given = [ids for out in outs for ids in out.ids if ids is not None]
     seen: List[np.ndarray] = [ids for ids in (*given, *handled) if len(ids)]
     # Most ops hand on the very arrays that they read, and nothing is left to search for.
-    same = {id(ids) for ids in seen}
-    asked = [
+    known_arrays = {id(ids) for ids in seen}
+    unseen = [
         ids
         for known in inputs
         for ids in known.ids
-        if ids is not None and len(ids) and id(ids) not in same
+        if ids is not None and len(ids) and id(ids) not in known_arrays
     ]
-    left = [pair for pair in ties if len(pair[0])] if asked else []
+    left = [pair for pair in ties if len(pair[0])] if unseen else []
     while left:
         linked = [pair for pair in left if _linked(pair, seen)]
         if not linked:
             break
         seen.extend([ids for pair in linked for ids in pair if len(ids)])
         left = [pair for pair in left if not any(pair is other for other in linked)]
-    for ids in asked:
+    for ids in unseen:
         if not _among(ids, seen):
             yield ids
 
@@ -337,11 +337,11 @@ def _among(ids: np.ndarray, seen: Sequence[np.ndarray]) -> bool:
         return True
     if not seen:
         return False
-    there = seen[0] if len(seen) == 1 else np.concatenate(seen)
+    known = seen[0] if len(seen) == 1 else np.concatenate(seen)
     # Most of the time one of these two tells, and spares the search.
-    if (there == ids[0]).any():
+    if (known == ids[0]).any():
         return True
-    if ids.max() < there.min() or ids.min() > there.max():
+    if ids.max() < known.min() or ids.min() > known.max():
         return False
     # The kernel's axes and shapes are short: comparing them is quicker than sorting.
-    return bool((there[:, None] == ids).any() if len(ids) <= 8 else np.isin(ids, there).any())
+    return bool((known[:, None] == ids).any() if len(ids) <= 8 else np.isin(ids, known).any())

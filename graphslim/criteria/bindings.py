@@ -66,9 +66,9 @@ def held(
         wanted[group.channels] = True
     read = _Reader(graph, channels)
     if "producer" in roles or "consumer" in roles:
-        for one in _filters(read, roles):
-            if wanted[one.labels].any():
-                yield one
+        for filters in _filters(read, roles):
+            if wanted[filters.labels].any():
+                yield filters
     if "scale" in roles:
         for scale in scales(graph, channels):
             if wanted[scale.labels].any():
@@ -81,10 +81,10 @@ def held(
 def _filters(read: _Reader, roles: Sequence[str]) -> Iterator[Held]:
     """The weights of every contraction, by the channels that they make or read."""
     seen: Set[Tuple[Port, str, int]] = set()
-    for one in read.channels.contractions:
-        port = read.graph.data_inputs(one.node)[one.weights]
+    for contraction in read.channels.contractions:
+        port = read.graph.data_inputs(contraction.node)[contraction.weights]
         known = read.channels.fact(port)
-        for role, ids in (("producer", one.out), ("consumer", one.into)):
+        for role, ids in (("producer", contraction.out), ("consumer", contraction.into)):
             axis = None if role not in roles or ids is None else _axis_of(read.channels, known, ids)
             key = (read.source(port), role, axis or 0)
             if axis is None or key in seen or not read.is_constant(port):
@@ -175,7 +175,7 @@ class _Reader:
             name = todo.pop()
             if name not in done:
                 done.add(name)
-                todo.extend([one.node for one in self.graph.data_inputs(name)])
+                todo.extend([source.node for source in self.graph.data_inputs(name)])
                 check_finite(self.graph, name)
 
 
@@ -247,12 +247,12 @@ def scales(graph: Graph, channels: Channels) -> Iterator[Scale]:
     """
     constants = constant_nodes(graph)
     for node in graph.order():
-        found = _own_scale(node, graph.data_inputs(node))
-        if found is None and node.op == "Mul" and node.name not in constants:
-            found = _scale_in_pieces(graph, channels, node, constants)
-        if found is None:
+        scale = _own_scale(node, graph.data_inputs(node))
+        if scale is None and node.op == "Mul" and node.name not in constants:
+            scale = _scale_in_pieces(graph, channels, node, constants)
+        if scale is None:
             continue
-        port, axis = found
+        port, axis = scale
         ids = channels.fact(Port(node.name)).channels(axis)
         param = _behind(graph, port)
         if ids is None or param.op != "Const" or param.attrs["value"].size != len(ids):

@@ -187,21 +187,21 @@ def _from_weights(
     number, index = np.full(channels.count, -1), np.zeros(channels.count, np.int64)
     for place, group in enumerate(groups):
         number[group.channels], index[group.channels] = place, np.arange(len(group))
-    found: Dict[str, List[Array]] = {group.id: [] for group in groups}
-    for one in held(graph, channels, groups, rule.roles):
-        labels, scores = _scored(rule, one, seed)
+    rows: Dict[str, List[Array]] = {group.id: [] for group in groups}
+    for binding in held(graph, channels, groups, rule.roles):
+        labels, scores = _scored(rule, binding, seed)
         for place in np.unique(number[labels]):
             if place >= 0:
                 mine = number[labels] == place
                 row = np.full(len(groups[place]), np.nan)
                 row[index[labels[mine]]] = scores[mine]
-                found[groups[place].id].append(row)
-    return found
+                rows[groups[place].id].append(row)
+    return rows
 
 
-def _scored(rule: Criterion, one: Held, seed: int) -> Tuple[Array, Array]:
+def _scored(rule: Criterion, binding: Held, seed: int) -> Tuple[Array, Array]:
     """The channels that a binding holds and their scores, positions of one channel pooled."""
-    weights, labels, part = one.weights(), one.labels, None
+    weights, labels, part = binding.weights(), binding.labels, None
     distinct, first, place, copies = np.unique(
         labels, return_index=True, return_inverse=True, return_counts=True
     )
@@ -211,7 +211,7 @@ def _scored(rule: Criterion, one: Held, seed: int) -> Tuple[Array, Array]:
         labels = labels[order][:: copies[0]]
     elif len(distinct) < len(labels):
         part = place.ravel()
-    scores = _called(rule, weights, one.where, seed)
+    scores = _called(rule, weights, binding.where, seed)
     if part is not None:
         # Channels with unequally many positions cannot stand in one array: their mean.
         return distinct, np.bincount(part, scores) / copies

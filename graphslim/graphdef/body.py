@@ -46,7 +46,7 @@ class Body:
     Args:
         call: the call.
         library: where functions that the body calls by name are declared.
-        fresh: gives a name like the one wished for that no node has.
+        fresh: gives a name that no node has, made of the name that is wanted.
         constants: the constants of bodies that are in the graph already; added to.
 
     Attributes:
@@ -69,18 +69,18 @@ class Body:
         self._call, self._library = call, library
         function = call.function
         self._args = self._bind(function)
-        self._inner = {one.node.name: one for one in function.body}
+        self._inner = {inner.node.name: inner for inner in function.body}
         self._names = {name: f"/{name}" for name in self._inner}
-        attrs = {one.node.name: self._filled(one) for one in function.body}
+        attrs = {inner.node.name: self._filled(inner) for inner in function.body}
         self.dtypes = [kind for arg in function.results for kind in arg.dtypes(call.attrs)]
         if any(not isinstance(kind, DType) or kind is DType.invalid for kind in self.dtypes):
             raise Unmapped(function.name)
         self._wires()  # for what it raises, before names are given away
         added = self._name(fresh, constants, attrs)
         self.nodes = [
-            self._node(one, attrs[one.node.name], inputs)
-            for one, inputs in zip(function.body, self._wires())
-            if one.node.name in added
+            self._node(inner, attrs[inner.node.name], inputs)
+            for inner, inputs in zip(function.body, self._wires())
+            if inner.node.name in added
         ]
         self.results = self._results()
         self.ends = [self._names[name] for name in function.ends]
@@ -96,8 +96,8 @@ class Body:
             raise Unmapped(function.name)
         return bound
 
-    def _filled(self, one: Inner) -> Dict[str, Any]:
-        return {key: filled(one.node.attrs[key], self._call.attrs) for key in one.open}
+    def _filled(self, inner: Inner) -> Dict[str, Any]:
+        return {key: filled(inner.node.attrs[key], self._call.attrs) for key in inner.open}
 
     def _name(
         self,
@@ -107,17 +107,17 @@ class Body:
     ) -> Dict[str, str]:
         """Names the body's nodes; gives those that are new to the graph."""
         added = {}
-        for name, one in self._inner.items():
-            wish = f"{self._call.node.name}/{name}"
-            if one.node.op == "Const" and not one.inputs:
+        for name, inner in self._inner.items():
+            wanted = f"{self._call.node.name}/{name}"
+            if inner.node.op == "Const" and not inner.inputs:
                 key = (self._call.function.name, name, repr(sorted(attrs[name].items())))
                 if key in constants:
                     self._names[name] = constants[key]
                     continue
-                constants[key] = wish = fresh(wish)
-                self._names[name] = added[name] = wish
+                constants[key] = wanted = fresh(wanted)
+                self._names[name] = added[name] = wanted
             else:
-                self._names[name] = added[name] = fresh(wish)
+                self._names[name] = added[name] = fresh(wanted)
         return added
 
     def _wires(self) -> List[List[Port]]:
@@ -125,19 +125,19 @@ class Body:
 
         A node that reads no tensor waits for what the call waits for, but for constants.
         """
-        found = []
-        for one in self._call.function.body:
-            ports = [port for text in one.inputs for port in self._ports(text)]
+        wires = []
+        for inner in self._call.function.body:
+            ports = [port for text in inner.inputs for port in self._ports(text)]
             data = [port for port in ports if port.port != CONTROL]
             controls = [port for port in ports if port.port == CONTROL]
-            if not data and (controls or one.node.op != "Const"):
+            if not data and (controls or inner.node.op != "Const"):
                 controls.extend(self._call.controls)
-            found.append([*data, *dict.fromkeys(controls)])
+            wires.append([*data, *dict.fromkeys(controls)])
         for name in self._call.function.ends:
             if name not in self._inner:
                 raise Unmapped(name)
         self._results()
-        return found
+        return wires
 
     def _results(self) -> List[Port]:
         ports = [port for text in self._call.function.returns for port in self._ports(text)]
@@ -181,20 +181,20 @@ class Body:
         attrs = {**function.defaults, **dict(node.attrs), **self._filled(self._inner[name])}
         return _place(function.results, output, attrs) + index
 
-    def _node(self, one: Inner, changes: Mapping[str, Any], inputs: List[Port]) -> Entry:
+    def _node(self, inner: Inner, changes: Mapping[str, Any], inputs: List[Port]) -> Entry:
         """A node of the body under its new name."""
-        attrs = one.node.attrs.copy()
+        attrs = inner.node.attrs.copy()
         for key, value in changes.items():
             attrs._set(key, value)
         if "_class" in attrs:
             attrs._set("_class", list(self._homes(attrs["_class"])))
-        device = one.node.device or self._call.node.device
-        node = Node(self._names[one.node.name], one.node.op, attrs, device, one.node.origin)
+        device = inner.node.device or self._call.node.device
+        node = Node(self._names[inner.node.name], inner.node.op, attrs, device, inner.node.origin)
         node.rewired = True
         return node, inputs
 
     def _homes(self, entries: Iterable[bytes]) -> Iterable[bytes]:
-        """The nodes that one is placed with, by their new names; others are left out."""
+        """The nodes of the body that a node is placed with, by their new names."""
         for entry in entries:
             kind, mark, name = entry.decode("utf-8", "replace").partition("loc:@")
             if mark and name in self._names:

@@ -69,13 +69,13 @@ def _file_order(graph: Graph) -> List[Node]:
     for node in [*(node for node in graph if node.origin is not None), *graph]:
         waiting = [node]
         while waiting:
-            one = waiting[-1]
-            made = [] if one.name in opened else _made(graph, one, opened)
-            opened.add(one.name)
+            current = waiting[-1]
+            made = [] if current.name in opened else _made(graph, current, opened)
+            opened.add(current.name)
             if made:
                 waiting.extend(reversed(made))
             else:
-                done.setdefault(one.name, waiting.pop())
+                done.setdefault(current.name, waiting.pop())
     return list(done.values())
 
 
@@ -86,8 +86,8 @@ def _made(graph: Graph, node: Node, known: Set[str]) -> List[Node]:
 
 
 def _colocated_with(node: Node, gone: Set[str]) -> bool:
-    """Whether a node asks to be placed with one that was removed; TensorFlow refuses that."""
-    return any(_home(one) in gone for one in node.attrs.get("_class", []))
+    """Whether a node asks to be placed with a node that was removed; TensorFlow refuses that."""
+    return any(_home(entry) in gone for entry in node.attrs.get("_class", []))
 
 
 def _home(entry: bytes) -> str:
@@ -156,10 +156,12 @@ def _message(graph: Graph, node: Node) -> bytes:
         elif key in message.attr:
             del message.attr[key]
     if graph.gone and _colocated_with(node, graph.gone):
-        kept = [one for one in message.attr["_class"].list.s if _home(one) not in graph.gone]
+        entries = [
+            entry for entry in message.attr["_class"].list.s if _home(entry) not in graph.gone
+        ]
         del message.attr["_class"].list.s[:]
-        message.attr["_class"].list.s.extend(kept)
-        if not kept:
+        message.attr["_class"].list.s.extend(entries)
+        if not entries:
             del message.attr["_class"]
     payload: bytes = message.SerializeToString(deterministic=True)
     return payload

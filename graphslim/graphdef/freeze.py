@@ -94,15 +94,15 @@ def freeze(graph: Graph, values: Values) -> Graph:
                 if port.port != CONTROL or port.node in needed
             ]
             made.extend(_frozen(graph, node, inputs, variables, bodies))
-    read = {port.node for one in made for port in one.inputs} | {
+    read = {port.node for entry in made for port in entry.inputs} | {
         port.node for port in graph.outputs
     }
     names = [node.name for node in graph if node.name in read and node.op in VARIABLES]
-    found = values(names) if names else {}
+    stored = values(names) if names else {}
     result = Graph(graph.name)
     if graph.origin is not None:
         result.origin = graph.origin._replace(extras=bodies.extras())
-    result.load([_constant(graph[name], found) for name in names] + made)
+    result.load([_constant(graph[name], stored) for name in names] + made)
     result.inputs, result.outputs = list(graph.inputs), list(graph.outputs)
     result.input_shapes = dict(graph.input_shapes)
     result.gone = graph.gone | {node.name for node in graph if node.name not in result}
@@ -122,11 +122,13 @@ def _follow(graph: Graph) -> Dict[Port, _Variable]:
         inputs = enumerate([carried.get(port) for port in graph.data_inputs(node)])
         # An Identity of a reference is a value.
         is_value = node.op not in _OF_REFERENCES
-        passed = [(at, one) for at, one in inputs if one and one.is_handle == is_value]
+        passed = [
+            (at, variable) for at, variable in inputs if variable and variable.is_handle == is_value
+        ]
         if node.op == "IdentityN" or node.op in WHILE_LOOPS:
-            carried.update({Port(node.name, at): one for at, one in passed})
+            carried.update({Port(node.name, at): variable for at, variable in passed})
         elif passed:
-            names: FrozenSet[str] = frozenset().union(*[one.names for _, one in passed])
+            names: FrozenSet[str] = frozenset().union(*[variable.names for _, variable in passed])
             for index in range(2 if node.op.endswith("Switch") else 1):
                 carried[Port(node.name, index)] = passed[0][1]._replace(names=names)
     return carried
@@ -175,14 +177,14 @@ def _refuse_order(
                     )
 
 
-def _constant(variable: Node, found: Mapping[str, Value]) -> _Made:
+def _constant(variable: Node, values: Mapping[str, Value]) -> _Made:
     dtype = variable.attrs.get("dtype", DType.invalid)
     place = f"variable {variable.name}"
-    if variable.name not in found:
+    if variable.name not in values:
         raise LoadError("has no value", place, "export the model again")
     if dtype in (DType.invalid, DType.resource, DType.variant):
         raise LoadError("its elements are of a type that cannot be read", place, ELSEWHERE)
-    value = found[variable.name]
+    value = values[variable.name]
     stated = variable.attrs.get("shape")
     if isinstance(stated, Shape) and stated.dims and not _fits(stated.dims, value.shape):
         sizes = ["?" if size is None else size for size in stated.dims]
@@ -205,7 +207,7 @@ def _tensor(value: Value, dtype: DType) -> Tensor:
 
 def _fits(stated: Sequence[Any], sizes: Sequence[int]) -> bool:
     return len(stated) == len(sizes) and all(
-        one is None or one == other for one, other in zip(stated, sizes)
+        size is None or size == other for size, other in zip(stated, sizes)
     )
 
 
@@ -227,7 +229,7 @@ def _frozen(
     if node.op in _OF_REFERENCES:
         return [_Made(_node(node, _OF_REFERENCES[node.op], **node.attrs), inputs)]
     carried = [(index, variables[port]) for index, port in enumerate(inputs) if port in variables]
-    handles = {index: one.dtype for index, one in carried if one.is_handle}
+    handles = {index: variable.dtype for index, variable in carried if variable.is_handle}
     if not handles:
         same = node.copy()
         same.rewired = node.rewired or len(inputs) != len(graph.inputs_of(node))
@@ -245,7 +247,7 @@ def _frozen(
         changed = bodies.retarget(node.op, node.attrs.get, handles)
     elif node.op == "IdentityN":
         kinds = node.attrs["T"]
-        changed = {"T": [handles.get(index, one) for index, one in enumerate(kinds)]}
+        changed = {"T": [handles.get(index, kind) for index, kind in enumerate(kinds)]}
     elif node.op in _PASSING and len(set(handles.values())) == 1:
         changed = {"T": dtype}
     else:

@@ -55,8 +55,8 @@ class Bodies:
         """What stands beside the nodes, with the copies; protobuf merges the two libraries."""
         library = b"".join(
             [
-                _field(fields.FunctionDefLibrary.function, one.SerializeToString())
-                for one in self._made
+                _field(fields.FunctionDefLibrary.function, function.SerializeToString())
+                for function in self._made
             ]
         )
         return (
@@ -79,19 +79,21 @@ class Bodies:
         kind = CALLS[op]
         at = {index - kind.first: dtype for index, dtype in handles.items()}
         changed: Dict[str, Any] = {
-            kind.types: [at.get(index, one) for index, one in enumerate(attr(kind.types))]
+            kind.types: [at.get(index, element) for index, element in enumerate(attr(kind.types))]
         }
         for key in kind.functions:
             called = attr(key)
             if isinstance(called, Func):
                 changed[key] = called._replace(name=self._copy(called.name, at))
             else:
-                changed[key] = [one._replace(name=self._copy(one.name, at)) for one in called]
+                changed[key] = [
+                    branch._replace(name=self._copy(branch.name, at)) for branch in called
+                ]
         shapes = attr("output_shapes")
         if op in WHILE_LOOPS and shapes:
             # Those of a handle are a scalar's.
             changed["output_shapes"] = [
-                Shape(None) if index in at else one for index, one in enumerate(shapes)
+                Shape(None) if index in at else shape for index, shape in enumerate(shapes)
             ]
         return changed
 
@@ -118,7 +120,7 @@ class Bodies:
 
     def _freeze(self, function: Any, handles: Mapping[int, DType]) -> None:
         arguments = function.signature.input_arg
-        if any(one.number_attr or one.type_list_attr for one in arguments):
+        if any(argument.number_attr or argument.type_list_attr for argument in arguments):
             raise _refused("list of arguments", function)
         carried: Dict[str, DType] = {}
         for index, dtype in handles.items():
@@ -131,11 +133,11 @@ class Bodies:
         _follow(function, carried)
         renamed: Dict[str, str] = {}
         for node in list(function.node_def):
-            at = {index: carried[one] for index, one in enumerate(node.input) if one in carried}
+            at = {index: carried[text] for index, text in enumerate(node.input) if text in carried}
             if at:
                 self._freeze_node(function, node, at, renamed)
         for node in function.node_def:
-            node.input[:] = [renamed.get(one, one) for one in node.input]
+            node.input[:] = [renamed.get(text, text) for text in node.input]
         for result in function.signature.output_arg:
             returned = function.ret[result.name]
             if returned in carried:
@@ -175,9 +177,9 @@ def _follow(function: Any, carried: Dict[str, DType]) -> None:
         size = len(carried)
         for node in function.node_def:
             if node.op in WHILE_LOOPS or node.op == "Identity":
-                for index, one in enumerate(node.input):
-                    if one in carried:
-                        carried[f"{node.name}:output:{index}"] = carried[one]
+                for index, text in enumerate(node.input):
+                    if text in carried:
+                        carried[f"{node.name}:output:{index}"] = carried[text]
 
 
 def _gather(function: Any, node: Any, dtype: DType) -> Dict[str, Any]:

@@ -118,7 +118,7 @@ class Library:
         self.size = sum(map(len, extras))
         self._spans: Dict[str, memoryview] = {}
         self._gradients: Dict[str, str] = {}
-        self._kept: Set[str] = set()
+        self._registered: Set[str] = set()
         self._functions: Dict[str, Function] = {}
         self._reads: Dict[str, Set[str]] = {}
         self._extents: Dict[str, Extent] = {}
@@ -128,7 +128,7 @@ class Library:
             elif number == _GRADIENT:
                 self._gradients[first] = second
             else:
-                self._kept.add(first)
+                self._registered.add(first)
 
     def __contains__(self, name: object) -> bool:
         return name in self._spans
@@ -150,14 +150,14 @@ class Library:
 
     def reached(self, names: Iterable[str]) -> Set[str]:
         """The functions of those names, and all that they refer to."""
-        found: Set[str] = set()
+        reached: Set[str] = set()
         waiting = [name for name in names if name in self]
         while waiting:
             name = waiting.pop()
-            if name not in found:
-                found.add(name)
+            if name not in reached:
+                reached.add(name)
                 waiting.extend(self._read_by(name))
-        return found
+        return reached
 
     def extent(self, name: str) -> Extent:
         """What inlining a call of a function comes to."""
@@ -169,18 +169,18 @@ class Library:
         """Finds the extents of a function and of all that it refers to, each once."""
         reads = nx.DiGraph()
         reads.add_node(name)
-        for one in self.reached([name]):
-            reads.add_edges_from([(one, inner) for inner in self._read_by(one)])
+        for outer in self.reached([name]):
+            reads.add_edges_from([(outer, inner) for inner in self._read_by(outer)])
         # Those that are called come before those that call them.
         for loop in nx.strongly_connected_components(reads):
-            recursive = len(loop) > 1 or any(reads.has_edge(one, one) for one in loop)
-            for one in loop:
-                nodes, depth = len(self[one].body), 1
-                for inner in self[one].body if not recursive else ():
+            recursive = len(loop) > 1 or any(reads.has_edge(member, member) for member in loop)
+            for member in loop:
+                nodes, depth = len(self[member].body), 1
+                for inner in self[member].body if not recursive else ():
                     for callee in referred([inner.node], self):
                         nodes += self._extents[callee].nodes
                         depth = max(depth, self._extents[callee].depth + 1)
-                self._extents[one] = Extent(nodes, depth, recursive)
+                self._extents[member] = Extent(nodes, depth, recursive)
 
     def _read_by(self, name: str) -> Set[str]:
         if name not in self._reads:
@@ -192,7 +192,7 @@ class Library:
 
     def unused(self, nodes: Iterable[Node]) -> Set[str]:
         """The functions that nothing refers to: no node, and no function that is itself used."""
-        return set(self._spans) - self.reached(self._kept | referred(nodes, self))
+        return set(self._spans) - self.reached(self._registered | referred(nodes, self))
 
     def without(
         self, extras: Sequence[bytes], called: Iterable[str], nodes: Iterable[Node]
@@ -205,7 +205,7 @@ class Library:
             nodes: the nodes of the graph.
         """
         gone = self.reached(called)
-        live = {name for name in self._spans if name not in gone} | self._kept
+        live = {name for name in self._spans if name not in gone} | self._registered
         gone -= self.reached(live | referred(nodes, self))
         return without_functions(extras, gone)
 
@@ -217,21 +217,21 @@ def without_functions(extras: Sequence[bytes], gone: Set[str]) -> Tuple[bytes, .
 
 def referred(nodes: Iterable[Node], library: Library) -> Set[str]:
     """The functions of a library that nodes call or name in an attribute."""
-    found: Set[str] = set()
+    named: Set[str] = set()
     for node in nodes:
         if node.op == "Const":
             continue
         if node.op in library:
-            found.add(node.op)
+            named.add(node.op)
         waiting = list(node.attrs.values())
         while waiting:
             value = waiting.pop()
             if isinstance(value, list):
-                waiting.extend([one for one in value if isinstance(one, Func)])
+                waiting.extend([item for item in value if isinstance(item, Func)])
             elif isinstance(value, Func):
-                found.add(value.name)
+                named.add(value.name)
                 waiting.extend([item for _, item in value.attrs])
-    return {name for name in found if name in library}
+    return {name for name in named if name in library}
 
 
 def filled(value: Any, attrs: Mapping[str, Any]) -> Any:
@@ -245,9 +245,9 @@ def filled(value: Any, attrs: Mapping[str, Any]) -> Any:
             raise Unmapped(value.value.placeholder)
         return attrs[value.value.placeholder]
     if isinstance(value, Func):
-        return Func(value.name, tuple([(key, filled(one, attrs)) for key, one in value.attrs]))
+        return Func(value.name, tuple([(key, filled(item, attrs)) for key, item in value.attrs]))
     if isinstance(value, list):
-        return [filled(one, attrs) for one in value]
+        return [filled(item, attrs) for item in value]
     return value
 
 
@@ -288,8 +288,8 @@ def _libraries(extras: Sequence[bytes]) -> Iterable[memoryview]:
 
 
 def _text(message: memoryview, *path: int) -> str:
-    found = wire.find(message, *path)
-    return "" if found is None else bytes(found).decode("utf-8", "replace")
+    payload = wire.find(message, *path)
+    return "" if payload is None else bytes(payload).decode("utf-8", "replace")
 
 
 def _filtered(extra: bytes, gone: Set[str]) -> bytes:
@@ -299,13 +299,13 @@ def _filtered(extra: bytes, gone: Set[str]) -> bytes:
     if field.number != _LIBRARY or field.wire_type != wire.LENGTH:
         return extra
     library = view[field.start : field.end]
-    kept = []
-    for one in wire.fields(library):
-        entry = library[one.start : one.end]
-        path = _NAMED_BY.get(one.number)
+    entries = []
+    for definition in wire.fields(library):
+        entry = library[definition.start : definition.end]
+        path = _NAMED_BY.get(definition.number)
         if path is None or _text(entry, *path) not in gone:
-            kept.append(bytes(library[one.tag : one.end]))
-    body = b"".join(kept)
+            entries.append(bytes(library[definition.tag : definition.end]))
+    body = b"".join(entries)
     if not body:
         return b""
     return wire.header(_LIBRARY, len(body)) + body
@@ -320,14 +320,14 @@ def _decode(span: memoryview) -> Function:
             rest.append(bytes(span[field.tag : field.end]))
     message = FunctionDef.FromString(b"".join(rest))
     signature = message.signature
-    results = tuple([_arg(one) for one in signature.output_arg])
-    returns = tuple([message.ret[one.name] for one in results])
+    results = tuple([_arg(argument) for argument in signature.output_arg])
+    returns = tuple([message.ret[argument.name] for argument in results])
     ends = tuple([message.control_ret[name] for name in sorted(message.control_ret)])
     return Function(
         signature.name,
-        tuple([_arg(one) for one in signature.input_arg]),
+        tuple([_arg(argument) for argument in signature.input_arg]),
         results,
-        _needed([decode_node(one) for one in spans], (*returns, *ends)),
+        _needed([decode_node(span) for span in spans], (*returns, *ends)),
         returns,
         ends,
         {
@@ -346,14 +346,14 @@ def _arg(message: Any) -> Arg:
 def _needed(body: List[Tuple[Node, Tuple[str, ...]]], wanted: Iterable[str]) -> Tuple[Inner, ...]:
     """The nodes of a body that what is wanted depends on, in their order."""
     reads = {node.name: inputs for node, inputs in body}
-    found: Set[str] = set()
+    live: Set[str] = set()
     waiting = list(wanted)
     while waiting:
         name = waiting.pop().lstrip("^").partition(":")[0]
-        if name in reads and name not in found:
-            found.add(name)
+        if name in reads and name not in live:
+            live.add(name)
             waiting.extend(reads[name])
-    return tuple([Inner(node, inputs, _open(node)) for node, inputs in body if node.name in found])
+    return tuple([Inner(node, inputs, _open(node)) for node, inputs in body if node.name in live])
 
 
 def _open(node: Node) -> Tuple[str, ...]:
@@ -366,4 +366,4 @@ def _is_open(value: Any) -> bool:
         return bool(value.value.WhichOneof("value") == "placeholder")
     if isinstance(value, Func):
         return any(_is_open(item) for _, item in value.attrs)
-    return isinstance(value, list) and any(_is_open(one) for one in value)
+    return isinstance(value, list) and any(_is_open(item) for item in value)

@@ -15,7 +15,7 @@ _MOST_NODES, _BYTES_PER_NODE = 30_000, 8
 Functions that call others twice double them at every level; a call that comes to more than may
 be added stays a call."""
 _DEEPEST = 100
-"""A call stays one where more levels of calls than this are inside it."""
+"""A call stays a call where more levels of calls than this are inside it."""
 
 Table = Mapping[str, Entry]
 
@@ -47,7 +47,7 @@ def inline_calls(
     flat = work.run(nodes)
     if not work.called:
         return nodes, extras, set()
-    flat = _swept(flat, nodes, work.kept)
+    flat = _swept(flat, nodes, work.fixed_names)
     left = [node for node, _ in flat]
     gone = {node.name for node, _ in nodes} - {node.name for node in left}
     return flat, library.without(extras, work.called, left), gone
@@ -62,7 +62,7 @@ class _Inliner:
     """Inlines calls level by level.
 
     Attributes:
-        kept: nodes that have to keep their name.
+        fixed_names: nodes that have to keep their name.
         called: the functions that calls named which are inlined now.
     """
 
@@ -71,7 +71,7 @@ class _Inliner:
     ) -> None:
         self._library = library
         self._fed = {Port.parse(name).node for name in fed}
-        self.kept = self._fed | {Port.parse(name).node for name in wanted}
+        self.fixed_names = self._fed | {Port.parse(name).node for name in wanted}
         self.called: Set[str] = set()
         self._taken = {node.name for node, _ in nodes}
         self._constants: Constants = {}
@@ -114,9 +114,9 @@ class _Inliner:
             self._added += len(body.nodes) + 1
             self.called |= referred([node], self._library)
             flat.extend([*behind, *body.nodes])
-            if chosen or node.name in self.kept or node.name not in read:
+            if chosen or node.name in self.fixed_names or node.name not in read:
                 waits = [Port(name, CONTROL) for name in body.ends]
-                waits += [Port(one.name, CONTROL) for one, _ in behind] + list(call.controls)
+                waits += [Port(entry.name, CONTROL) for entry, _ in behind] + list(call.controls)
                 flat.append(passing(node.name, body.results, body.dtypes, waits, node.device))
             else:
                 moves.add(node.name, body, call)
@@ -194,12 +194,12 @@ class _Inliner:
             port = inputs[0]
         return None
 
-    def _fresh(self, wish: str) -> str:
-        """A name like `wish` that no node has."""
-        name = wish
+    def _fresh(self, base: str) -> str:
+        """A name like `base` that no node has."""
+        name = base
         while name in self._taken:
-            self._numbers[wish] = self._numbers.get(wish, 0) + 1
-            name = f"{wish}_{self._numbers[wish]}"
+            self._numbers[base] = self._numbers.get(base, 0) + 1
+            name = f"{base}_{self._numbers[base]}"
         self._taken.add(name)
         return name
 
@@ -242,13 +242,13 @@ class _Moves:
         return port
 
 
-def _swept(flat: List[Entry], before: Sequence[Entry], kept: Set[str]) -> List[Entry]:
+def _swept(flat: List[Entry], before: Sequence[Entry], needed: Set[str]) -> List[Entry]:
     """The nodes without those that were read before inlining, or are new, and nobody reads now.
 
     Left there they would be taken for results of the graph.
     """
     read = {port.node for _, inputs in before for port in inputs}
-    ends = kept | {node.name for node, _ in before if node.name not in read}
+    ends = needed | {node.name for node, _ in before if node.name not in read}
     table = {node.name: (node, inputs) for node, inputs in flat}
     uses = Counter(port.node for _, inputs in flat for port in inputs)
     unread = [name for name in table if not uses[name]]
@@ -273,7 +273,7 @@ class Regions:
         nodes: the graph's nodes with their inputs.
 
     Attributes:
-        looped: nodes in a loop; where loops are nested, all that follows one counts.
+        looped: nodes in a loop; where loops are nested, all that follows a loop counts.
         chosen: nodes that depend on a Switch, which may keep them from running.
     """
 
@@ -297,14 +297,14 @@ class Regions:
 
 def _behind(names: Iterable[str], readers: Dict[str, List[str]], stops: Set[str]) -> Set[str]:
     """What depends on nodes, no further than `stops`."""
-    found: Set[str] = set()
+    reached: Set[str] = set()
     waiting = list(names)
     while waiting:
         for name in readers.get(waiting.pop(), ()):
-            if name not in found and name not in stops:
-                found.add(name)
+            if name not in reached and name not in stops:
+                reached.add(name)
                 waiting.append(name)
-    return found
+    return reached
 
 
 def drop_functions(graph: Graph) -> List[str]:

@@ -30,7 +30,7 @@ def check_ending(path: str, endings: Sequence[str], what: str) -> None:
     """Refuses to write a kind of file under a name that says it is of another kind.
 
     Args:
-        path: the file; one without an ending is taken.
+        path: the file; a name without an ending is accepted.
         endings: of names that say the kind; the first is advised.
         what: the kind.
 
@@ -85,8 +85,8 @@ def check_graph_ending(path: str, inputs: Sequence[str] = (), outputs: Sequence[
 
 
 def _ending_of(path: str) -> str:
-    found = _ENDING.search(os.path.basename(path))
-    return found[0].lower() if found else ""
+    match = _ENDING.search(os.path.basename(path))
+    return match[0].lower() if match else ""
 
 
 def _named(path: str, ending: str) -> str:

@@ -24,8 +24,8 @@ from graphslim.support.reading import read_bytes
 from graphslim.support.text import plural
 
 _STATED, _TIMES = 1 << 28, 16
-"""How many bytes the constants of a file may state, for one that repeats a value is stated in a few
-bytes: so many, and so many times the size of the file."""
+"""How many bytes the constants of a file may state: so many, and so many times its size. A constant
+that repeats a value states its size in a few bytes."""
 
 _BEGINNING = re.compile(rb"\x0a[\x80-\xff]{0,4}[\x00-\x7f]\x0a.[A-Za-z0-9.][\w./>-]*", re.DOTALL)
 """The first node's tag and length, and the tag, length and text of its name."""
@@ -160,7 +160,7 @@ def parse(
         name: what the file is called.
         inline: whether to replace calls of functions by what the functions do.
         inputs, outputs: names that inlining has to leave in the graph.
-        has_variables: whether the graph may have variables, which only a frozen one has not.
+        has_variables: whether the graph may have variables, which a frozen graph has not.
         binary: whether the bytes are those of a `.pb` whatever `name` ends with.
 
     Raises:
@@ -172,7 +172,7 @@ def parse(
     spans, extras = _spans(data, name)
     _check_extras(extras, name)
     graph = Graph(os.path.basename(name))
-    nodes = [_node(*one, name) for one in enumerate(spans, 1)]
+    nodes = [_node(*numbered, name) for numbered in enumerate(spans, 1)]
     if inline:
         try:
             nodes, extras, graph.gone = inline_calls(nodes, extras, inputs, outputs)
@@ -281,19 +281,19 @@ def _node(number: int, span: memoryview, file: str) -> Tuple[Node, List[Port]]:
     return node, [Port.parse(text) for text in inputs]
 
 
-def _refuse_bombs(nodes: Sequence[Tuple[Node, List[Port]]], held: int, name: str) -> None:
+def _refuse_bombs(nodes: Sequence[Tuple[Node, List[Port]]], file_bytes: int, name: str) -> None:
     """Files whose constants state far more than they hold: one value for billions of elements."""
     sizes = {
         node.name: node.attrs["value"].size * node.attrs["value"].dtype.storage.itemsize
         for node, _ in nodes
         if node.op == "Const"
     }
-    total, most = sum(sizes.values()), _STATED + _TIMES * held
+    total, most = sum(sizes.values()), _STATED + _TIMES * file_bytes
     if total > most:
         largest = max(sizes, key=lambda key: sizes[key])
         raise LoadError(
             f"its constants state {total:,} bytes, {largest} most of all, where a file of "
-            f"{plural(held, 'byte')} may state {most:,}",
+            f"{plural(file_bytes, 'byte')} may state {most:,}",
             name,
             "its sizes look damaged",
         )

@@ -84,7 +84,9 @@ def _binary(data: bytes, path: str) -> bytes:
 
 def _decoded(data: bytes, path: str) -> MetaGraph:
     view = memoryview(data)
-    graphs = [one for one in wire.payloads(view, fields.MetaGraphDef.graph_def) if len(one)]
+    graphs = [
+        payload for payload in wire.payloads(view, fields.MetaGraphDef.graph_def) if len(payload)
+    ]
     infos = wire.payloads(view, fields.MetaGraphDef.meta_info_def)
     if len(infos) > 1:  # these are nodes
         raise LoadError("a GraphDef, not a MetaGraph", path, "give the .meta of a checkpoint")
@@ -122,12 +124,12 @@ def _signatures(
 def _trainable(view: memoryview) -> Optional[FrozenSet[str]]:
     for entry in wire.payloads(view, fields.MetaGraphDef.collection_def):
         if bytes(wire.find(entry, fields.MapEntry.key) or b"") == b"trainable_variables":
-            held = wire.find(
+            texts = wire.find(
                 entry, fields.MapEntry.value, fields.CollectionDef.bytes_list
             ) or memoryview(b"")
             names = [
-                wire.find(one, fields.VariableDef.variable_name) or b""
-                for one in wire.payloads(held, fields.BytesList.value)
+                wire.find(text, fields.VariableDef.variable_name) or b""
+                for text in wire.payloads(texts, fields.BytesList.value)
             ]
             return frozenset([Port.parse(bytes(name).decode()).node for name in names])
     return None
@@ -160,20 +162,20 @@ def keys_of(graph: Graph, meta: MetaGraph) -> Dict[str, str]:
         meta: says which op restores the variables; what that op assigns has the key that it
             reads, any other variable its own name.
     """
-    return {node: kept.key for node, kept in places_of(graph, meta).items()}
+    return {node: place.key for node, place in places_of(graph, meta).items()}
 
 
 def places_of(graph: Graph, meta: MetaGraph) -> Dict[str, Kept]:
-    """The same as `keys_of`, and for a variable that is one part of a tensor, which."""
-    found = {node.name: Kept(node.name, "") for node in graph if node.op in VARIABLES}
+    """Where a checkpoint holds each variable: its key, and the part of the tensor with that key."""
+    places = {node.name: Kept(node.name, "") for node in graph if node.op in VARIABLES}
     restore = Port.parse(meta.restore_op).node
     for name in upstream(graph, [restore] if restore in graph else []):
         if graph[name].op in PLAIN_ASSIGNMENTS:
             variable, value = graph.data_inputs(name)[:2]
-            node, kept = _source(graph, variable).node, _restored(graph, value)
-            if node in found and kept is not None:
-                found[node] = kept
-    return found
+            node, place = _source(graph, variable).node, _restored(graph, value)
+            if node in places and place is not None:
+                places[node] = place
+    return places
 
 
 def _source(graph: Graph, port: Port) -> Port:
@@ -200,4 +202,4 @@ def _texts(graph: Graph, port: Port) -> List[str]:
     value = graph[port.node].attrs.get("value")
     if graph[port.node].op != "Const" or not isinstance(value, Tensor):
         return []
-    return [bytes(one).decode("utf-8", "replace") for one in value.array.ravel().tolist()]
+    return [bytes(text).decode("utf-8", "replace") for text in value.array.ravel().tolist()]

@@ -17,11 +17,11 @@ from graphslim.graphdef.protos import (
 from graphslim.ir import Port
 
 FILES = ("saved_model.pb", "saved_model.pbtxt")
-"""What a SavedModel folder holds one of."""
+"""The names that the graph of a SavedModel has in its folder."""
 _SERVE = "serve"
 _DEFAULT = "serving_default"
 _INTERNAL = "__saved_model_"
-"""TensorFlow's own signatures, such as the one that initialises, begin so."""
+"""What the names of TensorFlow's own signatures begin with, such as that of initialisation."""
 _AGAIN = "copy or export it again"
 
 
@@ -72,7 +72,7 @@ def _is_there(path: str) -> bool:
 
 
 def files_of(path: str) -> List[str]:
-    """The files that a SavedModel consists of; none if the path is not one's folder or file."""
+    """The files that a SavedModel consists of; none if there is no SavedModel at the path."""
     folder = folder_of(path)
     walked = os.walk(folder) if folder is not None else []
     return [os.path.join(place, name) for place, _, names in walked for name in names]
@@ -107,17 +107,20 @@ def choose(
     Args:
         data: the bytes of the file.
         file: its path; a text SavedModel if it ends with `.pbtxt`.
-        signature: the name of one; by default `serving_default`, or else the only one.
-        tags: those of one of the graphs; by default `serve`, or else the only graph.
+        signature: its name; by default `serving_default`, or else the only one.
+        tags: the tags of the graph; by default `serve`, or else the only graph.
         need_signature: whether it is an error that no signature can be chosen.
 
     Raises:
-        LoadError: the file is damaged, the choice is not in it, or one has to be made.
+        LoadError: the file is damaged, the choice is not in it, or a choice has to be made.
     """
     try:
         view = memoryview(_binary(data, file) if file.endswith(".pbtxt") else data)
         graph = _by_tags(
-            [_meta_graph(one) for one in wire.payloads(view, fields.SavedModel.meta_graphs)],
+            [
+                _meta_graph(payload)
+                for payload in wire.payloads(view, fields.SavedModel.meta_graphs)
+            ],
             tags,
             file,
         )
@@ -171,19 +174,19 @@ def _meta_graph(view: memoryview) -> _MetaGraph:
 def _by_tags(graphs: Sequence[_MetaGraph], wanted: Sequence[str], file: str) -> _MetaGraph:
     if not graphs:
         raise LoadError("the SavedModel holds no graph", file, _AGAIN)
-    there = "; ".join([",".join(graph.tags) or "no tags" for graph in graphs])
+    listing = "; ".join([",".join(graph.tags) or "no tags" for graph in graphs])
     if wanted:
         fitting = [graph for graph in graphs if set(graph.tags) == set(wanted)]
         if not fitting:
             raise LoadError(
-                f"no graph with the tags {','.join(wanted)}", "--tag", f"{file} has: {there}"
+                f"no graph with the tags {','.join(wanted)}", "--tag", f"{file} has: {listing}"
             )
         return fitting[0]
     plain = [graph for graph in graphs if graph.tags == (_SERVE,)]
     serving = plain or [graph for graph in graphs if _SERVE in graph.tags] or list(graphs)
     if len(serving) > 1:
         raise LoadError(
-            "the SavedModel holds several graphs", file, f"choose one with --tag: {there}"
+            "the SavedModel holds several graphs", file, f"choose one with --tag: {listing}"
         )
     return serving[0]
 
@@ -192,10 +195,10 @@ def _by_name(
     signatures: Mapping[str, memoryview], wanted: Optional[str], needed: bool, file: str
 ) -> Optional[str]:
     names = sorted([name for name in signatures if not name.startswith(_INTERNAL)])
-    there = ", ".join(names) or "none"
+    listing = ", ".join(names) or "none"
     if wanted is not None:
         if wanted not in signatures:
-            raise LoadError(f"no signature {wanted!r}", "--signature", f"{file} has: {there}")
+            raise LoadError(f"no signature {wanted!r}", "--signature", f"{file} has: {listing}")
         return wanted
     if _DEFAULT in names:
         return _DEFAULT
@@ -205,7 +208,7 @@ def _by_name(
         return None
     if names:
         raise LoadError(
-            "the SavedModel has several signatures", file, f"choose one with --signature: {there}"
+            "the SavedModel has several signatures", file, f"choose one with --signature: {listing}"
         )
     raise LoadError(
         "the SavedModel has no signature, which would say what is fed and what is computed",

@@ -54,8 +54,10 @@ def settle(
     for text, shape in (shapes or {}).items():
         name = Port.parse(text).node if text else _only_input(graph, tuple(shape))
         if name not in graph.inputs:
-            there = f"the inputs are: {', '.join(graph.inputs)}" if graph.inputs else "it has none"
-            raise LoadError(f"{text!r} is not an input of {graph.name}", "--input-shape", there)
+            listing = (
+                f"the inputs are: {', '.join(graph.inputs)}" if graph.inputs else "it has none"
+            )
+            raise LoadError(f"{text!r} is not an input of {graph.name}", "--input-shape", listing)
         agreed[name] = _agreed(graph[name], tuple(shape))
     graph.input_shapes = agreed
 
@@ -70,11 +72,11 @@ def _only_input(graph: Graph, shape: Tuple[Optional[int], ...]) -> str:
     names = [name for name in graph.inputs if graph[name].attrs.get("dtype") is not DType.bool]
     if len(names) != 1:
         sizes = ",".join(["?" if size is None else str(size) for size in shape])
-        there = f"write {names[0]}={sizes}; the inputs are: {', '.join(names)}" if names else None
+        listing = f"write {names[0]}={sizes}; the inputs are: {', '.join(names)}" if names else None
         raise LoadError(
             f"{graph.name} has {plural(len(names), 'input')}, and {sizes} names none of them",
             "--input-shape",
-            there or "leave it out",
+            listing or "leave it out",
         )
     return names[0]
 
@@ -95,7 +97,7 @@ def _agreed(node: Node, given: Tuple[Optional[int], ...]) -> Tuple[Optional[int]
             "--input-shape",
             "give what is open in it",
         )
-    return tuple([one if other is None else other for one, other in pairs])
+    return tuple([size if other is None else other for size, other in pairs])
 
 
 def infer_outputs(graph: Graph) -> List[Port]:
@@ -109,14 +111,14 @@ def infer_outputs(graph: Graph) -> List[Port]:
     for node in reversed(graph.order()):
         if node.op == "NoOp" and all(use.node in idle for use in graph.uses_of(node)):
             idle.add(node.name)
-    found: List[Port] = []
+    unread_ports: List[Port] = []
     for node in graph:
         if node.op in _DEBRIS or node.name in idle or (fed and node.name not in fed):
             continue
         unread = all(use.node in idle for use in graph.uses_of(node))
         if unread and node.name not in graph.inputs:
-            found.extend([Port(node.name, index) for index in range(_outputs_of(node))])
-    return [port for port in found if graph[port.node].op not in EXITS] or found
+            unread_ports.extend([Port(node.name, index) for index in range(_outputs_of(node))])
+    return [port for port in unread_ports if graph[port.node].op not in EXITS] or unread_ports
 
 
 def _outputs_of(node: Node) -> int:

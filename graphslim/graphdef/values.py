@@ -308,13 +308,13 @@ def decode_node(span: memoryview) -> Tuple[Node, Tuple[str, ...]]:
 
 def _rest(span: memoryview, large: List[memoryview]) -> bytes:
     """The bytes of a node but for large attributes, whose bytes are put into `large`."""
-    kept = []
+    pieces = []
     for field in wire.fields(span):
         if field.number == fields.NodeDef.attr and field.end - field.start > _LARGE:
             large.append(span[field.start : field.end])
         else:
-            kept.append(span[field.tag : field.end])
-    return b"".join(kept)
+            pieces.append(span[field.tag : field.end])
+    return b"".join(pieces)
 
 
 def _attrs(message: NodeDef, large: Sequence[memoryview]) -> Attrs:
@@ -342,9 +342,9 @@ def _large(entry: memoryview) -> Tuple[str, Any]:
         inner = list(wire.fields(tensor))
         small = b"".join(
             [
-                tensor[one.tag : one.end]
-                for one in inner
-                if one.number != fields.TensorProto.tensor_content
+                tensor[field.tag : field.end]
+                for field in inner
+                if field.number != fields.TensorProto.tensor_content
             ]
         )
         content = wire.find(tensor, fields.TensorProto.tensor_content)

@@ -154,8 +154,8 @@ class Graph:
     def inputs_of(self, node: NodeLike) -> Tuple[Port, ...]:
         """What a node reads, in order, control inputs last."""
         name = _name(node)
-        found = self._inputs_of.get(name)
-        if found is None:
+        inputs = self._inputs_of.get(name)
+        if inputs is None:
             self[name]  # refuses a name that is not there
             slots = [
                 (index, Port(source, data["port"]))
@@ -163,8 +163,8 @@ class Graph:
                 for index, data in edges.items()
             ]
             slots.sort()
-            found = self._inputs_of[name] = tuple([port for _, port in slots])
-        return found
+            inputs = self._inputs_of[name] = tuple([port for _, port in slots])
+        return inputs
 
     def data_inputs(self, node: NodeLike) -> Tuple[Port, ...]:
         """What a node reads, without control inputs."""
@@ -192,10 +192,10 @@ class Graph:
 
     def memo(self, key: str, compute: Callable[[Graph], T]) -> T:
         """The result of an analysis, kept until the graph or a rule of an op changes."""
-        kept = self._memo.get(key)
-        if kept is None or kept[:2] != (self.version, _rules_version):
-            kept = self._memo[key] = (self.version, _rules_version, compute(self))
-        result: T = kept[2]
+        entry = self._memo.get(key)
+        if entry is None or entry[:2] != (self.version, _rules_version):
+            entry = self._memo[key] = (self.version, _rules_version, compute(self))
+        result: T = entry[2]
         return result
 
     # ---------------------------------------------------------------- changing

@@ -151,11 +151,11 @@ def remove_unread(graph: Graph, names: Iterable[str]) -> int:
     Returns:
         how many nodes went.
     """
-    kept = {*graph.inputs, *[port.node for port in graph.outputs]}
+    signature = {*graph.inputs, *[port.node for port in graph.outputs]}
     waiting, removed = list(names), 0
     while waiting:
         name = waiting.pop()
-        if name in graph and name not in kept and not graph.uses_of(name):
+        if name in graph and name not in signature and not graph.uses_of(name):
             waiting.extend([port.node for port in graph.inputs_of(name)])
             graph.remove(name)
             removed += 1

@@ -79,7 +79,7 @@ def _is_scalar(at: LayoutVisit, index: int) -> bool:
 
 
 def _can_expand(at: LayoutVisit, index: int) -> bool:
-    """Whether an operand of fewer axes is a constant, or computed from some as a vector."""
+    """Whether an operand of fewer axes is a constant, or a vector computed from constants."""
     port, shape = at.inputs[index], at.shape(index)
     if shape is None or len(shape) > 3 or None in shape:
         return False
@@ -129,7 +129,7 @@ def _rest_in_order(axes: List[int]) -> bool:
 
 
 def _like(at: LayoutVisit, index: int, numbers: List[int]) -> object:
-    """Numbers as a scalar where the input is one."""
+    """Numbers, or the first of them where the input is a scalar."""
     return numbers[0] if at.rank(index) == 0 else numbers
 
 

@@ -51,8 +51,8 @@ class LayoutVisit:
 
     def dtype(self, key: str = "T", default: DType = DType.float32) -> DType:
         """An attribute that names an element type."""
-        found = self.node.attrs.get(key, default)
-        return found if isinstance(found, DType) else default
+        dtype = self.node.attrs.get(key, default)
+        return dtype if isinstance(dtype, DType) else default
 
     def read(self, index: int, port: Port) -> None:
         """Lets input `index` read something else."""

@@ -22,10 +22,10 @@ TO_NHWC, TO_NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 """What a Transpose is given; `TO_NCHW[axis]` is also where an axis of an NCHW tensor goes."""
 
 KERNELS: Dict[str, Callable[[LayoutVisit], None]] = {}
-"""By op, how one that has a `data_format` is turned."""
+"""By op that has a `data_format`, how its nodes are turned."""
 
 CARRIES: Dict[str, LayoutRule] = {}
-"""By op, how one is turned whose input is turned."""
+"""By op, how a node is turned whose input is turned."""
 
 RUNS_ANYWHERE = frozenset(("BiasAdd",))
 """Ops whose CPU kernels take NCHW in every TensorFlow."""
@@ -157,20 +157,20 @@ class Layouts:
 
     def nhwc(self, port: Port, dtype: DType) -> Port:
         """Where the NHWC form of a tensor of four axes stands; it is made if need be."""
-        found = self._nhwc.get(port)
-        if found is None:
+        turned = self._nhwc.get(port)
+        if turned is None:
             vector = self._fixed_vector(port)
             if self.constant(port) is not None:
-                found = self.copied(port, TO_NHWC)
+                turned = self.copied(port, TO_NHWC)
             elif self._is_reshaped(port):
-                found = self._reshaped(port)
+                turned = self._reshaped(port)
             elif vector is not None:
                 sizes = [vector[axis] for axis in TO_NHWC]
-                found = self.reshape(f"{port.node}/nhwc", port, sizes, dtype)
+                turned = self.reshape(f"{port.node}/nhwc", port, sizes, dtype)
             else:
-                found = self._transposed(port, TO_NHWC, dtype, "nhwc")
-            self._nhwc[port] = found
-        return found
+                turned = self._transposed(port, TO_NHWC, dtype, "nhwc")
+            self._nhwc[port] = turned
+        return turned
 
     def nchw(self, port: Port) -> Port:
         """Where a tensor stands in its original form."""
@@ -189,7 +189,7 @@ class Layouts:
             self._nhwc[Port(node.name, port)] = Port(source, port)
 
     def _set_apart(self, node: Node) -> str:
-        """Moves the work of a node to a new one, of which it becomes the Transpose."""
+        """Moves the work of a node to a new node, and makes the old node the Transpose of that."""
         name = self.graph.fresh_name(f"{node.name}/nhwc")
         twin = Node(name, node.op, node.attrs.copy(), node.device)
         self.graph.add(twin, self.graph.inputs_of(node))
@@ -272,7 +272,7 @@ class Layouts:
         return sizes if len(sizes) == 4 and is_vector(sizes) else None
 
     def copied(self, port: Port, axes: Sequence[int]) -> Port:
-        """A constant of up to four axes, in NHWC; the one that is there stays for others."""
+        """A copy in NHWC of a constant of up to four axes, which stays for other readers."""
         source = self.constant(port)
         assert source is not None
         tensor = source.attrs["value"]
@@ -300,7 +300,7 @@ class Layouts:
         self.loose.append(node.name)
 
     def ask_sizes(self, node: Node, source: Port, dtype: DType) -> None:
-        """Makes of a Shape one that reads the NHWC form, and puts its numbers in order."""
+        """Lets a Shape read the NHWC form, and puts its numbers in the order of NCHW."""
         name = self.graph.fresh_name(f"{node.name}/nhwc")
         self.graph.add(Node(name, "Shape", node.attrs.copy(), node.device), [source])
         attrs = Attrs({"Tparams": dtype, "Tindices": DType.int32, "Taxis": DType.int32})
@@ -344,11 +344,11 @@ class Layouts:
             inputs = self.graph.inputs_of(name)
             if name not in self.ends and len(inputs) == 1:
                 self.graph.replace_uses(Port(name), inputs[0])
-        kept = idle.union(self.ends, self.graph.inputs)
+        needed = idle.union(self.ends, self.graph.inputs)
         waiting = [node.name for node in self.graph]
         while waiting:
             name = waiting.pop()
-            if name in self.graph and name not in kept and not self.graph.nx.succ[name]:
+            if name in self.graph and name not in needed and not self.graph.nx.succ[name]:
                 waiting.extend([port.node for port in self.graph.inputs_of(name)])
                 self.graph.set_inputs(name, [])
                 self.graph.remove(name)
@@ -377,7 +377,7 @@ def _dtype(node: Node, port: int) -> DType:
     if node.op in TRUTH_VALUED:
         return DType.bool
     key = {"Cast": "DstT", "GatherV2": "Tparams"}.get(node.op, "T")
-    found = node.attrs.get(key, DType.float32)
-    if isinstance(found, list):
-        found = found[port]
-    return found if isinstance(found, DType) else DType.float32
+    dtype = node.attrs.get(key, DType.float32)
+    if isinstance(dtype, list):
+        dtype = dtype[port]
+    return dtype if isinstance(dtype, DType) else DType.float32

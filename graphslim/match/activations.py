@@ -23,8 +23,8 @@ def fused_ops(node: Node) -> List[str]:
     """What a fused op does behind its convolution, product or batch norm; empty for any other."""
     if node.op == "_FusedBatchNormEx":
         return [node.text("activation_mode", "Identity")]
-    found = node.attrs.get("fused_ops") if node.op.startswith("_Fused") else None
-    return [one.decode() if isinstance(one, bytes) else str(one) for one in found or ()]
+    listed = node.attrs.get("fused_ops") if node.op.startswith("_Fused") else None
+    return [step.decode() if isinstance(step, bytes) else str(step) for step in listed or ()]
 
 
 def fused_activation(node: Node) -> Optional[str]:
@@ -137,7 +137,7 @@ def _logistic(x: Pattern) -> Pattern:
 
 
 def sigmoid(x: Pattern) -> Pattern:
-    """A sigmoid or a hard one."""
+    """A sigmoid or a hard sigmoid."""
     return OneOf((_logistic(x), hard_sigmoid(x)), text="a sigmoid")
 
 
@@ -145,7 +145,7 @@ def sigmoid(x: Pattern) -> Pattern:
 
 
 def swish(x: Pattern) -> Pattern:
-    """X * sigmoid(b x), and the hard one with its 1/6 on any factor."""
+    """X * sigmoid(b x), and the hard swish with its 1/6 on any factor."""
     gate = OneOf((_logistic(OneOf((x, _times(x)))), hard_sigmoid(x)))
     top = clip(_plus(x, 3), 0, 6)
     below = _plus(Op(("Exp",), (_negated(x),)), 1)

@@ -49,11 +49,11 @@ def _unique(scopes: Sequence[str], scorers: Sequence[str]) -> List[str]:
 
 def _with_constants(matcher: Matcher, match: Match) -> Set[str]:
     """The nodes of a match with the constants that they read."""
-    found: Set[str] = set(match.inside)
+    names: Set[str] = set(match.inside)
     waiting = [port for name in match.inside for port in matcher.graph.inputs_of(name)]
     while waiting:
         port = waiting.pop()
-        if port.node not in found and matcher.is_constant(port):
-            found.add(port.node)
+        if port.node not in names and matcher.is_constant(port):
+            names.add(port.node)
             waiting.extend(matcher.graph.inputs_of(port.node))
-    return found
+    return names

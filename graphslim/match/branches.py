@@ -19,10 +19,10 @@ class _Branch(NamedTuple):
 
 
 def inference_branch(graph: Graph, merge: Node) -> Optional[int]:
-    """The input of a Merge that is there in inference; None where it belongs to a loop.
+    """The input of a Merge whose branch runs in inference; None where the Merge belongs to a loop.
 
-    It is one without dropout and without a batch norm in training; of those, the one that begins
-    where the condition is false.
+    That branch has no dropout and no batch norm in training. Where both have none, it is the
+    branch that begins where the condition is false.
     """
     known: Dict[str, Optional[int]] = graph.memo("inference branches", _nothing)
     if merge.name not in known:
@@ -38,7 +38,7 @@ def _choose(graph: Graph, inputs: Sequence[Port]) -> Optional[int]:
     if not inputs or any(graph[port.node].op in ENTERS | NEXT_ITERATIONS for port in inputs):
         return None
     branches = [_look(graph, port) for port in inputs]
-    chosen = [index for index, one in enumerate(branches) if not one.trains]
+    chosen = [index for index, branch in enumerate(branches) if not branch.trains]
     first = [index for index in chosen if branches[index].begins == {0}]
     return (first or chosen or [0])[0]
 

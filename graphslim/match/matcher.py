@@ -1,4 +1,4 @@
-"""The search for patterns in a graph, and the account of how near a failed one came."""
+"""The search for patterns in a graph, and the account of how near a failed match came."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ class Matcher:
 
     def readers(self, port: Port) -> List[Node]:
         """The nodes that read a value, behind identities and conditionals."""
-        found: List[Node] = []
+        readers: List[Node] = []
         waiting = [port]
         seen: Set[Port] = set()
         while waiting:
@@ -172,7 +172,7 @@ class Matcher:
             for use in self.graph.uses_of(at) if at not in seen else ():
                 node = self.graph[use.node]
                 if not _passes(node):
-                    found.append(node)
+                    readers.append(node)
                 elif node.op in SWITCHES and use.index == 0:
                     waiting.extend([Port(node.name), Port(node.name, 1)])
                 elif node.op in MERGES:
@@ -180,7 +180,7 @@ class Matcher:
                 elif use.index == 0 or node.op == "IdentityN":
                     waiting.append(Port(node.name, use.index))
             seen.add(at)
-        return found
+        return readers
 
     def fits(self, pattern: Pattern, port: Port) -> bool:
         """Whether a tensor fits a pattern."""
@@ -211,32 +211,35 @@ class Matcher:
 
     def _computed_from(self, port: Port, ops: Optional[FrozenSet[str]]) -> List[str]:
         """The nearest nodes that compute on one tensor and constants alone, by these ops."""
-        found = [port.node]
-        waiting = deque(found)
-        while waiting and len(found) <= _NEAR:
+        computed = [port.node]
+        waiting = deque(computed)
+        while waiting and len(computed) <= _NEAR:
             for use in self.graph.uses_of(waiting.popleft()):
                 node, inputs = self.graph[use.node], self.graph.data_inputs(use.node)
                 if ops is not None and node.op not in ops and not _passes(node):
                     continue
                 if node.op in SWITCHES:
                     inputs = inputs[:1]
-                known = [one.node in found or self.is_constant(self.resolve(one)) for one in inputs]
-                if use.node not in found and known and all(known):
-                    found.append(use.node)
+                known = [
+                    source.node in computed or self.is_constant(self.resolve(source))
+                    for source in inputs
+                ]
+                if use.node not in computed and known and all(known):
+                    computed.append(use.node)
                     waiting.append(use.node)
-        return found[1:]
+        return computed[1:]
 
     # ------------------------------------------------------- the search
 
     def find(self, pattern: BlockPattern) -> List[Match]:
         """All places where a pattern fits, in topological order of their last op."""
-        found = []
+        matches = []
         for node in self.graph.order():
             if node.op in pattern.root.types:
                 match = self.match_at(pattern, node)
                 if match is not None:
-                    found.append(match)
-        return found
+                    matches.append(match)
+        return matches
 
     def match_at(self, pattern: BlockPattern, node: Node) -> Optional[Match]:
         """The first way in which a pattern fits with its last op at a node."""
@@ -290,7 +293,7 @@ class Matcher:
             else:
                 self._miss(state, f"{pattern.text} wanted, it is {self._say(behind)}", behind.node)
         elif isinstance(pattern, OneOf):
-            yield from self._match_one(pattern, behind, state)
+            yield from self._match_one_of(pattern, behind, state)
         elif isinstance(pattern, Ending):
             if pattern.condition(self, self.graph[behind.node]) is None:
                 yield from self._match(pattern.inner, behind, state)
@@ -302,20 +305,20 @@ class Matcher:
     def _is_op(self, pattern: Op, port: Port) -> bool:
         return port.port == 0 and self.graph[port.node].op in pattern.types
 
-    def _match_one(self, pattern: OneOf, port: Port, state: _State) -> Iterator[_State]:
+    def _match_one_of(self, pattern: OneOf, port: Port, state: _State) -> Iterator[_State]:
         misses = self._misses
-        first, found = len(misses or ()), False
+        first, fits = len(misses or ()), False
         op = self.graph[port.node].op
-        for one in pattern.alternatives:
-            if misses is None and one.heads is not None and op not in one.heads:
+        for alternative in pattern.alternatives:
+            if misses is None and alternative.heads is not None and op not in alternative.heads:
                 continue
-            for after in self._match(one, port, state):
-                found = True
+            for after in self._match(alternative, port, state):
+                fits = True
                 yield after
-        if found or not misses or not pattern.text:
+        if fits or not misses or not pattern.text:
             return
-        if all(one.depth <= len(state.inside) for one in misses[first:]):
-            # No alternative came further than this node: one reason says it, not one for each.
+        if all(miss.depth <= len(state.inside) for miss in misses[first:]):
+            # No alternative came further than this node: one reason stands for those of all.
             del misses[first:]
             self._miss(state, f"{pattern.text} wanted, it is {self._say(port)}", port.node)
 
@@ -366,7 +369,7 @@ class Matcher:
     def _past_identities(self, port: Port, behind: Port, state: _State) -> _State:
         if port == behind:
             return state
-        passed = [one.node for one in islice(self._same_values(port), _NEAR) if one != behind]
+        passed = [same.node for same in islice(self._same_values(port), _NEAR) if same != behind]
         return state._replace(inside=(*state.inside, *passed))
 
     def _say(self, port: Port) -> str:

@@ -44,16 +44,16 @@ class Pattern:
 
     def ops(self) -> Optional[FrozenSet[str]]:
         """The ops that a match may go through, None where they may be any."""
-        found: Set[str] = set()
-        for one in _parts(self):
-            if isinstance(one, Op):
-                found |= one.types
-            elif isinstance(one, (Chain, Ending)):
-                ops = one.through if isinstance(one, Chain) else one.heads
+        ops_named: Set[str] = set()
+        for part in _parts(self):
+            if isinstance(part, Op):
+                ops_named |= part.types
+            elif isinstance(part, (Chain, Ending)):
+                ops = part.through if isinstance(part, Chain) else part.heads
                 if ops is None:
                     return None
-                found |= ops
-        return frozenset(found)
+                ops_named |= ops
+        return frozenset(ops_named)
 
 
 class Var(Pattern):
@@ -104,16 +104,16 @@ class Op(Pattern):
 
 
 class OneOf(Pattern):
-    """The first alternative that fits, and if what stands around it then fails, the next.
+    """The first alternative that fits; if the pattern around it then fails, the next alternative.
 
-    A `text` is what a failed match says was wanted; without one it says it of each alternative,
-    the last one above all.
+    A failed match says that `text` was wanted. Without a text it says what each alternative
+    wanted, above all the last.
     """
 
     def __init__(self, alternatives: Iterable[Pattern], text: str = "") -> None:
         self.alternatives: Tuple[Pattern, ...] = tuple(alternatives)
         self.text = text
-        heads = [one.heads for one in self.alternatives]
+        heads = [alternative.heads for alternative in self.alternatives]
         if None not in heads:
             self.heads = frozenset().union(*[head for head in heads if head is not None])
 
@@ -228,8 +228,8 @@ def _root(kind: str, function: Callable[[Any], Pattern]) -> Op:
 def names_in(pattern: Pattern) -> Tuple[List[str], List[str]]:
     """The names of ops and of variables that occur in a pattern."""
     parts = list(_parts(pattern))
-    ops = [one.name for one in parts if isinstance(one, Op) and one.name]
-    return ops, [one.name for one in parts if isinstance(one, Var)]
+    ops = [part.name for part in parts if isinstance(part, Op) and part.name]
+    return ops, [part.name for part in parts if isinstance(part, Var)]
 
 
 def _parts(pattern: Pattern) -> Iterator[Pattern]:
@@ -237,14 +237,14 @@ def _parts(pattern: Pattern) -> Iterator[Pattern]:
     seen = set()
     waiting: List[Pattern] = [pattern]
     while waiting:
-        one = waiting.pop()
-        if id(one) in seen:
+        part = waiting.pop()
+        if id(part) in seen:
             continue
-        seen.add(id(one))
-        yield one
-        if isinstance(one, Op):
-            waiting.extend(one.inputs)
-        elif isinstance(one, OneOf):
-            waiting.extend(one.alternatives)
-        elif isinstance(one, (Chain, Ending)):
-            waiting.append(one.inner)
+        seen.add(id(part))
+        yield part
+        if isinstance(part, Op):
+            waiting.extend(part.inputs)
+        elif isinstance(part, OneOf):
+            waiting.extend(part.alternatives)
+        elif isinstance(part, (Chain, Ending)):
+            waiting.append(part.inner)

@@ -240,8 +240,8 @@ def convolution_value(op: ValueVisit) -> Any:
     inside = per_channel(op[0], channel, groups * per_group).reshape(groups, per_group)
     matrix = stacked(weights, per_group, groups, c_out // groups)
     steady = sees_all(op.node, weights.shape[:-2])
-    sums = [summed(inside[group], matrix[:, :, group], steady) for group in range(groups)]
-    return on_axis(np.concatenate(sums), channel, weights.ndim)
+    by_group = [summed(inside[group], matrix[:, :, group], steady) for group in range(groups)]
+    return on_axis(np.concatenate(by_group), channel, weights.ndim)
 
 
 @cost_rule(*CONVOLUTIONS)

@@ -163,9 +163,9 @@ def arg_max(op: OpVisit) -> Fact:
         return UNKNOWN
     axis = axes[0] % len(data.shape)
     op.pin(data.ids[axis], AcrossChannels("its index among all channels is asked for"))
-    kept = [place for place in range(len(data.shape)) if place != axis]
+    axes = [place for place in range(len(data.shape)) if place != axis]
     return Fact(
-        tuple([data.shape[place] for place in kept]), tuple([data.ids[place] for place in kept])
+        tuple([data.shape[place] for place in axes]), tuple([data.ids[place] for place in axes])
     )
 
 

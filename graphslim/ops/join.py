@@ -78,10 +78,10 @@ def _uniform(values: Sequence[np.ndarray], axis: int) -> Optional[np.ndarray]:
     if agreed is None:
         return None
     settled = ~np.isnan(agreed)
-    same = all(
+    is_uniform = all(
         (np.broadcast_to(~np.isnan(value), settled.shape) == settled).all() for value in values
     )
-    return agreed if same else None
+    return agreed if is_uniform else None
 
 
 @value_rule("ConcatV2", "Concat", structural=True)
@@ -97,9 +97,9 @@ def concat_value(op: ValueVisit) -> Any:
     values, spread = _beside(parts, rank), []
     # Numbers of shapes are laid out in full, since each has an origin of its own.
     numbers = any(known_fact.value is not None for known_fact in facts)
-    same = None if numbers else _uniform(values, axis)
-    if same is not None:
-        return same
+    uniform = None if numbers else _uniform(values, axis)
+    if uniform is not None:
+        return uniform
     for value, known_fact in zip(values, facts):
         width = known_fact.size(axis)
         if width is None:
@@ -147,8 +147,8 @@ def pack_value(op: ValueVisit) -> Any:
     at = int(op.node.attrs.get("axis", 0)) % rank
     parts = [np.expand_dims(value, at) for value in _beside(op.values, rank - 1)]
     numbers = any(known_fact.value is not None for known_fact in op.facts)
-    same = None if numbers else _uniform(parts, at)
-    return np.concatenate(np.broadcast_arrays(*parts), at) if same is None else same
+    uniform = None if numbers else _uniform(parts, at)
+    return np.concatenate(np.broadcast_arrays(*parts), at) if uniform is None else uniform
 
 
 @channel_rule("Tile")

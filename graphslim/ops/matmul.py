@@ -179,9 +179,9 @@ def _merged(op: OpVisit, places: Sequence[Tuple[int, int]]) -> Tuple[Optional[in
     stated = {sizes[place] for place in wide} - {None}
     if len(stated) > 1:
         raise AnalysisError(f"axes of sizes {sorted(stated)} meet", op.node.name)  # type: ignore
-    kept = [arrays[place] for place in wide]
-    op.tie_all(kept)
-    return (stated.pop() if stated else None), next((ids for ids in kept if ids is not None), None)
+    axes = [arrays[place] for place in wide]
+    op.tie_all(axes)
+    return (stated.pop() if stated else None), next((ids for ids in axes if ids is not None), None)
 
 
 def _sum_over(
@@ -285,18 +285,18 @@ def multiply_value(op: ValueVisit, terms: Sequence[Labels], result: Labels) -> A
         return _zeros(op, terms, result)
     for weights in (1, 0):
         full = whole(op, weights)
-        kept = [
+        varying = [
             axis
             for axis, label in enumerate(terms[weights])
             if full is not None and (label in result) and full.shape[axis] != 1
         ]
         data = op.facts[1 - weights]
         axis, inner = terms[1 - weights].index(both[0]), terms[weights].index(both[0])
-        if full is None or len(kept) > 1 or data.shape is None:
+        if full is None or len(varying) > 1 or data.shape is None:
             continue
         if _sums_alone(terms[1 - weights], terms[weights], result, data.shape):
             continue
-        out = kept[0] if kept else None
+        out = varying[0] if varying else None
         if out is not None and terms[weights][out] in terms[1 - weights]:
             continue
         inside = per_channel(op[1 - weights], axis, full.shape[inner])
@@ -317,11 +317,15 @@ def _zeros(op: ValueVisit, terms: Sequence[Labels], result: Labels) -> Any:
     for value, labels in zip(op.values, terms):
         if value is not None:
             gone = tuple([axis for axis, label in enumerate(labels) if label not in result])
-            kept = [label for label in labels if label in result]
-            order = sorted(range(len(kept)), key=lambda place: result.index(kept[place]))
+            labels_left = [label for label in labels if label in result]
+            order = sorted(
+                range(len(labels_left)), key=lambda place: result.index(labels_left[place])
+            )
             rows = np.all(value == 0, axis=gone).transpose(order)
             sizes = iter(rows.shape)
-            zero = zero | rows.reshape([next(sizes) if label in kept else 1 for label in result])
+            zero = zero | rows.reshape(
+                [next(sizes) if label in labels_left else 1 for label in result]
+            )
     return np.where(zero, 0.0, np.nan) if zero.any() else None
 
 

@@ -75,8 +75,8 @@ def pool_value(op: ValueVisit) -> Any:
         return None
     windows = [size for size, width in zip(sizes, op[0].shape) if size != 1 and width != 1]
     varies = [op[0].shape[axis] for axis in range(1, op[0].ndim) if axis != channel % op[0].ndim]
-    kept = op[0] if not windows and all(size == 1 for size in varies) else None
-    return (kept, None) if op.node.op == "MaxPoolWithArgmax" else kept
+    value = op[0] if not windows and all(size == 1 for size in varies) else None
+    return (value, None) if op.node.op == "MaxPoolWithArgmax" else value
 
 
 @channel_rule("Dilation2D")

@@ -50,18 +50,18 @@ def reduction(op: OpVisit) -> Fact:
             article = "an" if op.node.op[0] in "AE" else "a"
             plain = AcrossChannels(f"it is reduced by {article} {op.node.op} over channels")
             op.pin(data.channels(axis), weighs or plain)
-    kept = [axis for axis in range(len(data.shape)) if keep or axis not in gone]
+    axes_left = [axis for axis in range(len(data.shape)) if keep or axis not in gone]
     return Fact(
-        tuple([1 if axis in gone else data.shape[axis] for axis in kept]),
-        tuple([None if axis in gone else data.ids[axis] for axis in kept]),
+        tuple([1 if axis in gone else data.shape[axis] for axis in axes_left]),
+        tuple([None if axis in gone else data.ids[axis] for axis in axes_left]),
     )
 
 
 def _normalises(op: OpVisit) -> Optional[str]:
     """The layer that a reduction over channels is a part of, if that divides the channels by it."""
     kind, readers = op.node.op, op.readers()
-    again = op.sources(op.node)[0]
-    meets = {node.op for node in readers if again in op.sources(node)}
+    source = op.sources(op.node)[0]
+    meets = {node.op for node in readers if source in op.sources(node)}
     before = op.maker(0).op
     if kind == "Mean" and meets & {"Sub", "SquaredDifference"}:
         return AcrossChannels("it is normalised over channels (layer norm)")

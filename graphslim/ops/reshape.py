@@ -275,11 +275,11 @@ def squeeze(op: OpVisit) -> Fact:
     if data.shape is None:
         op.pin_all(OpenSize("it is squeezed at an unknown rank"))
         return UNKNOWN
-    kept = [axis for axis in range(len(data.shape)) if axis not in _squeezed(op, data)]
+    axes = [axis for axis in range(len(data.shape)) if axis not in _squeezed(op, data)]
     return Fact(
-        tuple([data.shape[axis] for axis in kept]),
-        tuple([data.ids[axis] for axis in kept]),
-        batch=data.batch if 0 in kept else None,
+        tuple([data.shape[axis] for axis in axes]),
+        tuple([data.ids[axis] for axis in axes]),
+        batch=data.batch if 0 in axes else None,
     )
 
 

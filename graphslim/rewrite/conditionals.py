@@ -12,7 +12,7 @@ def fold_conditionals(graph: Graph) -> int:
     """Removes Switch and Merge where the condition is a constant, and the branch not taken.
 
     The graph is changed in place, and stays as it is where something that would go belongs to a
-    loop or to the graph's signature. A condition that is an input of the graph stays, even one
+    loop or to the graph's signature. A condition that is an input of the graph stays, even
     with a default.
 
     Returns:
@@ -83,8 +83,8 @@ def _is_needed(graph: Graph, dead: Set[Port], taken: Dict[str, int], merges: Lis
         any(name in going for name in graph.inputs)
         or any(port.node in going for port in graph.outputs)
         or any(graph[name].op in LOOP_OPS for name in stopped)
-        or any(Port(one.name, 1) in graph.outputs for one in merges)
-        or any(graph.uses_of(Port(one.name, 1)) for one in merges)
+        or any(Port(merge.name, 1) in graph.outputs for merge in merges)
+        or any(graph.uses_of(Port(merge.name, 1)) for merge in merges)
     )
 
 

@@ -33,16 +33,16 @@ def zero_consumers(graph: Graph, plan: Plan, force: bool = False) -> Graph:
     removal = carry_over(channels, removal)
     _zero_weights(masked, channels, removal)
     values = Values(masked, channels, 0.0)
-    for one in channels.contractions:
-        dead = removal.of(one.into)
-        if dead.any() and not _reads_none(values, channels, one, dead):
-            _mask_data(masked, channels, one, dead)
+    for contraction in channels.contractions:
+        dead = removal.of(contraction.into)
+        if dead.any() and not _reads_none(values, channels, contraction, dead):
+            _mask_data(masked, channels, contraction, dead)
     return masked
 
 
 def _zero_weights(graph: Graph, channels: Channels, removal: Removal) -> None:
     """Sets to zero what constants that are nothing but weights have for channels that are gone."""
-    slots = {(one.node, one.weights) for one in channels.contractions}
+    slots = {(contraction.node, contraction.weights) for contraction in channels.contractions}
     for axis in channels.axes:
         dead = removal.along(axis)
         if graph[axis.param].op != "Const":
@@ -65,28 +65,36 @@ def _readers(graph: Graph, name: str) -> Iterator[Tuple[str, int]]:
         yield name, 0
 
 
-def _reads_none(values: Values, channels: Channels, one: Contraction, dead: np.ndarray) -> bool:
+def _reads_none(
+    values: Values, channels: Channels, contraction: Contraction, dead: np.ndarray
+) -> bool:
     """Whether the weights of a contraction are known to be zero for channels that are gone."""
-    port = channels.graph.data_inputs(one.node)[one.weights]
+    port = channels.graph.data_inputs(contraction.node)[contraction.weights]
     weights = values.constant(port)
     shape: Any = channels.fact(port).shape
     if weights is None or shape is None or None in shape:
         return False
     whole = np.broadcast_to(weights, shape)
-    return not one.matrix(whole)[:, dead].any()
+    return not contraction.matrix(whole)[:, dead].any()
 
 
-def _mask_data(graph: Graph, channels: Channels, one: Contraction, dead: np.ndarray) -> None:
+def _mask_data(
+    graph: Graph, channels: Channels, contraction: Contraction, dead: np.ndarray
+) -> None:
     """Multiplies what a contraction reads by zero where channels are gone."""
-    source = graph.data_inputs(one.node)[one.data]
-    attrs = graph[one.node].attrs
-    dtype = attrs.get("T", attrs.get("Tb" if one.data else "Ta"))
+    source = graph.data_inputs(contraction.node)[contraction.data]
+    attrs = graph[contraction.node].attrs
+    dtype = attrs.get("T", attrs.get("Tb" if contraction.data else "Ta"))
     shape = [1] * (channels.fact(source).rank or 0)
-    shape[one.axis] = len(dead)
-    kept = Tensor.from_numbers((~dead).astype(np.float64).reshape(shape), dtype)
+    shape[contraction.axis] = len(dead)
+    mask_value = Tensor.from_numbers((~dead).astype(np.float64).reshape(shape), dtype)
     mask = graph.add(
-        Node(graph.fresh_name(f"{one.node}/mask"), "Const", Attrs({"dtype": dtype, "value": kept}))
+        Node(
+            graph.fresh_name(f"{contraction.node}/mask"),
+            "Const",
+            Attrs({"dtype": dtype, "value": mask_value}),
+        )
     )
-    masked = Node(graph.fresh_name(f"{one.node}/masked"), "Mul", Attrs({"T": dtype}))
+    masked = Node(graph.fresh_name(f"{contraction.node}/masked"), "Mul", Attrs({"T": dtype}))
     graph.add(masked, [source, Port(mask.name)])
-    graph.rewire(one.node, one.data, Port(masked.name))
+    graph.rewire(contraction.node, contraction.data, Port(masked.name))

@@ -14,7 +14,7 @@ Reader = Tuple[str, int]
 """A node and one of its inputs."""
 
 
-class _Wish(NamedTuple):
+class _Demand(NamedTuple):
     """What a reader wants to read at place `place`, which element `element` of `param` gives."""
 
     reader: Reader
@@ -31,26 +31,26 @@ def resize(graph: Graph, removal: Removal) -> None:
         graph: the graph, whose other bindings have been cut.
         removal: which of the channels that it had before go.
     """
-    wishes: Dict[str, Dict[Reader, List[_Wish]]] = {}
-    for wish in _wishes(removal):
-        wishes.setdefault(wish.param, {}).setdefault(wish.reader, []).append(wish)
+    demands: Dict[str, Dict[Reader, List[_Demand]]] = {}
+    for demand in _demands(removal):
+        demands.setdefault(demand.param, {}).setdefault(demand.reader, []).append(demand)
     rewriter = _Rewriter(graph, removal)
-    for param, by_reader in wishes.items():
+    for param, by_reader in demands.items():
         rewriter.restate(param, by_reader)
 
 
-def _wishes(removal: Removal) -> Iterator[_Wish]:
+def _demands(removal: Removal) -> Iterator[_Demand]:
     for size in removal.channels.resizes:
         number = size.sign * removal.left(size.ids)
-        yield _Wish((size.node, size.slot), size.place, size.param, size.element, number)
+        yield _Demand((size.node, size.slot), size.place, size.param, size.element, number)
     for other in removal.channels.renumbers:
-        kept = ~removal.of(other.ids)
-        position = np.cumsum(kept) - 1
+        staying = ~removal.of(other.ids)
+        position = np.cumsum(staying) - 1
         value = removal.channels.fact(Port(other.param)).value
         for place, old in enumerate(np.ravel(value).astype(np.int64)):  # type: ignore[arg-type]
-            if kept[old]:
+            if staying[old]:
                 reader = (other.node, other.slot)
-                yield _Wish(reader, place, other.param, place, int(position[old]))
+                yield _Demand(reader, place, other.param, place, int(position[old]))
 
 
 class _Rewriter:
@@ -65,28 +65,30 @@ class _Rewriter:
         self.graph, self._channels = graph, removal.channels
         self._copied: Dict[str, str] = {}
         self._moves: Dict[Port, List[Tuple[int, int]]] = {}
-        self._kept = {
+        self._staying = {
             axis.param: ~removal.along(axis)
             for axis in removal.channels.axes
             if axis.axis == 0 and axis.use is None
         }
 
-    def restate(self, param: str, wishes: Dict[Reader, List[_Wish]]) -> None:
+    def restate(self, param: str, by_reader: Dict[Reader, List[_Demand]]) -> None:
         """Rewrites elements of one constant, as each reader wants them."""
-        wanted = [{one.element: one.number for one in some} for some in wishes.values()]
-        if wanted.count(wanted[0]) == len(wanted) and self._readers(param) == set(wishes):
+        wanted = [
+            {demand.element: demand.number for demand in demands} for demands in by_reader.values()
+        ]
+        if wanted.count(wanted[0]) == len(wanted) and self._readers(param) == set(by_reader):
             self._set(param, wanted[0])
             return
-        for reader, some in wishes.items():
+        for reader, demands in by_reader.items():
             ways: Dict[Tuple[Reader, ...], Dict[int, int]] = {}
             old = np.ravel(self._fact(Port(param)).value)
-            for wish in some:
-                if old[wish.element] != wish.number:
-                    way = self._way(reader, wish.place)
-                    ways.setdefault(way, {})[wish.element] = wish.number
+            for demand in demands:
+                if old[demand.element] != demand.number:
+                    way = self._way(reader, demand.place)
+                    ways.setdefault(way, {})[demand.element] = demand.number
             for numbers in ways.values():
-                # Traced again: what was copied for the way before is part of this one as well.
-                place = next(one.place for one in some if one.element in numbers)
+                # Traced again: this way may share nodes that were copied for the way before.
+                place = next(demand.place for demand in demands if demand.element in numbers)
                 self._set(self._own(reader, self._way(reader, place)), numbers)
 
     def _set(self, param: str, numbers: Dict[int, int]) -> None:
@@ -101,15 +103,15 @@ class _Rewriter:
 
     def _elements(self, param: str, elements: Sequence[int]) -> List[int]:
         """Where elements of a constant stand after the cut; those that went are left out."""
-        kept = self._kept.get(param)
-        if kept is None or kept.all():
+        staying = self._staying.get(param)
+        if staying is None or staying.all():
             return list(elements)
-        position = np.cumsum(kept) - 1
-        return [int(position[element]) for element in elements if kept[element]]
+        position = np.cumsum(staying) - 1
+        return [int(position[element]) for element in elements if staying[element]]
 
     def _readers(self, name: str) -> Any:
         """Who reads a constant, directly or through identities; None if an output does."""
-        found = set()
+        readers = set()
         waiting = [name]
         while waiting:
             source = waiting.pop()
@@ -119,28 +121,28 @@ class _Rewriter:
                 if self.graph[use.node].op in IDENTITIES:
                     waiting.append(use.node)
                 else:
-                    found.add((use.node, use.index))
-        return found
+                    readers.add((use.node, use.index))
+        return readers
 
     def _way(self, reader: Reader, place: int) -> Tuple[Reader, ...]:
         """The nodes that a number comes through, each with the input that leads on to the constant.
 
         The last one is the constant itself.
         """
-        found = []
+        way = []
         port = self.graph.data_inputs(reader[0])[reader[1]]
         while self.graph[port.node].op != "Const":
             slot, place = self._moved(port)[place]
-            found.append((port.node, slot))
+            way.append((port.node, slot))
             port = self.graph.data_inputs(port.node)[slot]
-        return (*found, (port.node, 0))
+        return (*way, (port.node, 0))
 
     def _moved(self, port: Port) -> List[Tuple[int, int]]:
         """For each number at a port, the input of its node that it comes from, and the place."""
         origin = Port(self._copied.get(port.node, port.node), port.port)
         if origin not in self._moves:
             node = self.graph[port.node]
-            facts = [self._fact(one) for one in self.graph.data_inputs(node)]
+            facts = [self._fact(source) for source in self.graph.data_inputs(node)]
             labels, owners = [], []  # type: List[np.ndarray], List[Tuple[int, int]]
             for slot, known in enumerate(facts):
                 sizes = (known.shape or ()) if known.value is None else known.value.shape

@@ -14,7 +14,7 @@ from graphslim.ir import Graph
 def save(graph: Graph, path: Any) -> None:
     """Writes a `.pb`, or a `.pbtxt` if the path ends so; the file appears whole or not at all.
 
-    A graph that was changed is checked first; one that is as it was read is written as it was.
+    A graph that was changed is checked first; an unchanged graph is written as it was read.
 
     Raises:
         EmitError: the graph contradicts itself, or the target cannot be written.
@@ -35,7 +35,7 @@ def check_consistent(graph: Graph) -> None:
     # A walk over the graph takes longer than writing it, and most graphs state no shapes.
     if is_stated(graph):
         try:
-            found = analyse(graph)
+            channels = analyse(graph)
         except AnalysisError as error:
             raise EmitError(error.what, error.where, error.hint) from error
-        check_shapes(graph, found)
+        check_shapes(graph, channels)

@@ -109,12 +109,12 @@ class Checkpoint:
     def digest(self) -> bytes:
         """Of all that it holds: of its index, which has a checksum of every tensor."""
         index = self.prefix + ".index"
-        found = hashlib.sha256()
+        digest = hashlib.sha256()
         for path in [index] if os.path.isfile(index) else checkpoint_files(self.prefix):
             with open(path, "rb") as file:
                 for chunk in iter(lambda: file.read(1 << 20), b""):
-                    found.update(chunk)
-        return found.digest()
+                    digest.update(chunk)
+        return digest.digest()
 
 
 def checkpoint_files(prefix: str) -> List[str]:
@@ -123,21 +123,21 @@ def checkpoint_files(prefix: str) -> List[str]:
     Args:
         prefix: their path without the endings.
     """
-    found = [prefix + ".index"] + glob.glob(glob.escape(prefix) + ".data-*-of-*")
-    if os.path.exists(found[0]):
-        return found
-    shards = [one for one in glob.glob(glob.escape(prefix) + "-*-of-*") if _SHARD.search(one)]
+    files = [prefix + ".index"] + glob.glob(glob.escape(prefix) + ".data-*-of-*")
+    if os.path.exists(files[0]):
+        return files
+    shards = [path for path in glob.glob(glob.escape(prefix) + "-*-of-*") if _SHARD.search(path)]
     return sorted(shards) or ([prefix] if os.path.isfile(prefix) else [])
 
 
 def _check_shards(files: List[str], prefix: str) -> None:
     """Refuses a checkpoint of which a data file is missing."""
     numbered = [re.fullmatch(r"(.*-)(\d{5})-of-(\d{5})", path) for path in files]
-    found = [match for match in numbered if match is not None]
-    if not found and files[0].endswith(".index"):
+    shards = [match for match in numbered if match is not None]
+    if not shards and files[0].endswith(".index"):
         missing = f"{prefix}.data-00000-of-00001"
         raise LoadError("a file of the checkpoint is missing", missing, "copy it too")
-    for match in found:
+    for match in shards:
         for number in range(int(match[3])):
             path = f"{match[1]}{number:05d}-of-{match[3]}"
             if not os.path.isfile(path):
@@ -223,14 +223,14 @@ def saved_variables(
             tf.saved_model.loader.load(session, list(tags), folder)
             with holder.as_default():
                 tensors = {name: _value_of(tf, holder, name) for name in names}
-            found: Dict[str, np.ndarray] = session.run(tensors)
+            values: Dict[str, np.ndarray] = session.run(tensors)
         except failures as error:
             raise LoadError(
                 f"TensorFlow {tf.__version__} cannot read its variables: {first_line(error)}",
                 folder,
                 "use the TensorFlow that exported it, and check that all its files are there",
             ) from error
-    return found
+    return values
 
 
 def _value_of(tf: Any, holder: Any, name: str) -> Any:

@@ -72,14 +72,14 @@ class Session:
         names = [str(port) for port in self._graph.outputs] if fetches is None else list(fetches)
         tensors = [name if ":" in name else f"{name}:0" for name in names]
         try:
-            found = self._session.run(
+            results = self._session.run(
                 tensors, {f"{name}:0": value for name, value in feeds.items()}
             )
         except (self._errors, TypeError, ValueError) as error:
             raise VerifyError(
                 f"does not run: {first_line(error)}", self._graph.name, _advice(str(error))
             ) from error
-        return [value.astype(np.float32) if _is_bfloat16(value) else value for value in found]
+        return [value.astype(np.float32) if _is_bfloat16(value) else value for value in results]
 
     def prepare(self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]) -> Callable[[], Any]:
         """A function that runs the graph once with little around it, to be timed.
@@ -132,9 +132,12 @@ class Session:
                     half = value if factor is None else 0.5 * factor * tf.square(value)
                     terms.append(tf.reduce_sum(half))
                 given = [_tensor(holder, port) for port in ports]
-                found = tf.gradients(tf.add_n(terms), given) if terms else [None] * len(given)
+                gradients = tf.gradients(tf.add_n(terms), given) if terms else [None] * len(given)
                 # A gradient by rows that were gathered is spread over the whole tensor.
-                return [None if one is None else tf.convert_to_tensor(one).name for one in found]
+                return [
+                    None if gradient is None else tf.convert_to_tensor(gradient).name
+                    for gradient in gradients
+                ]
             except (LookupError, TypeError, ValueError) as error:
                 raise VerifyError(
                     f"no gradient can be taken: {first_line(error)}",
@@ -212,15 +215,15 @@ def known_part(graph: Graph) -> Graph:
         for port in graph.data_inputs(node)
         if port.node in computed - lost - set(graph.inputs)
     ]
-    kept = [port for port in graph.outputs if port.node not in lost]
-    if not read and not kept:
+    outputs = [port for port in graph.outputs if port.node not in lost]
+    if not read and not outputs:
         raise VerifyError(
             f"TensorFlow does not know {', '.join(unknown)}, and nothing else is computed",
             graph.name,
             "name --outputs before it, use a TensorFlow that has it, or pass --no-verify",
         )
     part = graph.copy()
-    part.outputs = list(dict.fromkeys([*kept, *read]))
+    part.outputs = list(dict.fromkeys([*outputs, *read]))
     for node in reversed(graph.order()):
         if node.name in lost:
             part.set_inputs(node.name, [])
