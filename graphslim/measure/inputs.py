@@ -16,7 +16,7 @@ from graphslim.analysis.probe import Probe
 from graphslim.channels.groups import analyse
 from graphslim.errors import GraphslimError
 from graphslim.ir import DType, Graph, Node, Port
-from graphslim.ir.families import NORM_INPUTS, RESIZES
+from graphslim.ir.families import NORM_INPUTS, SMOOTH_RESIZES
 
 # --- Shapes and element types.
 
@@ -28,7 +28,7 @@ _TYPE_ATTRS = ("dtype", "DstT", "out_type", "T")
 
 def dtype_of(node: Node) -> DType:
     """The element type of a node's first output; float32 where no attribute states it."""
-    if node.op in RESIZES - {"ResizeNearestNeighbor"}:
+    if node.op in SMOOTH_RESIZES:
         return DType.float32
     if node.op.startswith("Decode") and node.op not in ("DecodeWav", "DecodeRaw"):
         return node.attrs.get("dtype", DType.uint8)
