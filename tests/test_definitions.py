@@ -14,7 +14,7 @@ from graphslim.channels.rules import CHANNEL_RULES
 from graphslim.criteria import find_criterion, registry
 from graphslim.errors import PlanError
 from graphslim.match import PATTERNS
-from graphslim.pipeline import registry as passes
+from graphslim.pipeline import steps as passes
 from graphslim.support.importing import DefinitionWarning
 
 MIXED = '''

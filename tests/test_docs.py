@@ -18,7 +18,7 @@ from graphslim.cli import cli
 from graphslim.criteria import registry as criteria_registry
 from graphslim.layout.walk import CARRIES
 from graphslim.match import PATTERNS
-from graphslim.pipeline import registry
+from graphslim.pipeline import steps as registry
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

@@ -19,7 +19,7 @@ from graphslim.channels import rules
 from graphslim.criteria import registry as criteria_registry
 from graphslim.criteria import score
 from graphslim.match import PATTERNS
-from graphslim.pipeline import registry
+from graphslim.pipeline import steps as registry
 from graphslim.testing import assert_equivalent, check_drawing, check_pass, from_text
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

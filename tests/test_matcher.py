@@ -13,7 +13,7 @@ import graphslim as gs
 from graphslim.errors import PatternError
 from graphslim.match import PATTERNS, Matcher
 from graphslim.pattern import ADD, Op, act, block_pattern, conv, depthwise, norm
-from graphslim.pipeline.registry import load_plugins
+from graphslim.support.importing import load_plugins
 from graphslim.testing import from_text
 
 # ---------------------------------------------------------------------- declaring a block

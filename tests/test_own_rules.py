@@ -13,7 +13,7 @@ from graphslim.channels import rules
 from graphslim.errors import AnalysisError, PlanError, VerifyError
 from graphslim.measure.agreement import verdict
 from graphslim.measure.verify import check
-from graphslim.support import plugins
+from graphslim.support import importing as plugins
 from graphslim.testing import assert_mask_equivalent, random_plan
 
 NETWORK = """

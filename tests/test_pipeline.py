@@ -25,9 +25,9 @@ from graphslim.pipeline import (
     find_pass,
     passes,
     register,
-    registry,
 )
-from graphslim.support import plugins
+from graphslim.pipeline import steps as registry
+from graphslim.support import importing as plugins
 from graphslim.support.importing import DefinitionWarning
 from graphslim.testing import from_text, to_text
 

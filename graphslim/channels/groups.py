@@ -17,7 +17,7 @@ from graphslim.channels.walk import ParamAxis, Walk
 from graphslim.ir import Graph, Port, Use
 from graphslim.ir.query import behind
 from graphslim.support.garbage import pause_gc
-from graphslim.support.plugins import load_plugins
+from graphslim.support.importing import load_plugins
 
 ROLES = ("follower", "consumer", "producer", "shape", "index")
 

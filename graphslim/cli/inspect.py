@@ -1,4 +1,4 @@
-"""`graphslim inspect`: what is in a model."""
+"""`graphslim inspect`, `criteria` and `passes`: what is in a model, and what can be done to it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from graphslim.channels.groups import ROLES, Channels, Group, analyse
 from graphslim.cli import console
 from graphslim.cli.console import Console, print_pairs, print_table
 from graphslim.cli.options import Reading, model_options
+from graphslim.criteria import criteria
 from graphslim.graphdef.signature import check_node
 from graphslim.ir import Block, DType, Graph, Node, Port
 from graphslim.ir.families import TRUTH_VALUED
 from graphslim.match import PATTERNS, Matcher
+from graphslim.pipeline import passes
 from graphslim.plans import open_input, plan_dead, why_not
 from graphslim.report.data import remedy
 from graphslim.support.garbage import pause_gc
@@ -300,3 +302,22 @@ def print_explanation(console: Console, graph: Graph, name: str) -> None:
             console.print(f"  found {', '.join(roles) or 'nothing'}")
             console.print(f"  at {explained['node']}: {explained['reason']}")
             console.print(f"  the pattern is declared at {explained['declared_at']}")
+
+
+# --- `graphslim criteria` and `graphslim passes`: what --criterion and --pass take.
+
+
+@click.command(name="criteria", short_help="List the criteria for --criterion.")
+def list_criteria() -> int:
+    """List the criteria that --criterion takes, and what each measures."""
+    sources = [(name, criterion.source) for name, criterion in sorted(criteria().items())]
+    print_pairs(console.out, sources)
+    return console.OK
+
+
+@click.command(name="passes", short_help="List the passes for --pass.")
+def list_passes() -> int:
+    """List the passes that can be run with --pass."""
+    known: Dict[str, Any] = passes()
+    print_pairs(console.out, [(name, cls.summary()) for name, cls in sorted(known.items())])
+    return console.OK

@@ -28,7 +28,7 @@ from graphslim.graphdef.signature import settle
 from graphslim.ir import Graph, Port
 from graphslim.measure.images import Images
 from graphslim.plans import Plan
-from graphslim.support.plugins import load_plugins
+from graphslim.support.importing import load_plugins
 
 if TYPE_CHECKING:
     from graphslim.checkpoint import Trained

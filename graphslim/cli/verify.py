@@ -1,12 +1,14 @@
-"""`graphslim verify`: whether two graphs compute the same."""
+"""`graphslim verify` and `compare`: whether two graphs compute the same, and where they differ."""
 
 from __future__ import annotations
 
 import time
-from typing import Optional
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import click
 
+from graphslim.analysis.diff import Differences, NodeDifference, Side, differences
+from graphslim.channels.facts import Dims
 from graphslim.cli import console
 from graphslim.cli.console import Console, print_table
 from graphslim.cli.files import tell_data
@@ -20,6 +22,7 @@ from graphslim.measure.agreement import (
     verdict,
 )
 from graphslim.plans import read_plan
+from graphslim.support.text import count, plural, share
 
 
 @click.command(short_help="Compare what two graphs compute.")
@@ -113,3 +116,142 @@ def _print_cautions(console: Console, agreement: Agreement) -> None:
         console.print(
             "The inputs were random, which tells little of real ones: give some with --data."
         )
+
+
+# --- `graphslim compare`: what changed between two graphs, layer by layer.
+
+
+@click.command(short_help="Show what changed between two graphs, layer by layer.")
+@click.argument("first", metavar="A.pb")
+@click.argument("second", metavar="B.pb")
+@click.option("--all", "everything", is_flag=True, help="Show nodes that are the same too.")
+@model_options
+def compare(
+    first: str, second: str, everything: bool, reading: Reading, as_json: bool, verbose: bool
+) -> int:
+    """Show what changed from graph A to graph B: ops, shapes, parameters and MACs, old => new.
+
+    Nodes are matched by name; those that only one graph has are shown as such. Nothing is run: what
+    the graphs compute is compared by `graphslim verify`.
+    """
+    started = time.perf_counter()
+    compared = differences(*reading.load_pair(first, second))
+    if verbose:
+        console.err.print(f"read and compared in {time.perf_counter() - started:.2f} s")
+    if as_json:
+        console.print_json(difference_tree(compared, everything))
+    else:
+        print_differences(console.out, compared, everything)
+    return console.OK
+
+
+def difference_tree(compared: Differences, everything: bool = False) -> Dict[str, Any]:
+    """What `compare --json` prints: the nodes that changed, or with `everything` all."""
+    return {
+        "nodes": [
+            {
+                "name": node.name,
+                "change": _change(node),
+                "first": _side(node.first),
+                "second": _side(node.second),
+            }
+            for node in (compared.nodes if everything else compared.changed)
+        ],
+        "totals": {
+            "nodes": list(compared.counts),
+            "params": [total.params for total in compared.costs],
+            "macs": [total.macs for total in compared.costs],
+        },
+    }
+
+
+def _change(node: NodeDifference) -> str:
+    """The kind of change of a node, as one word."""
+    if node.first is None or node.second is None:
+        return "added" if node.first is None else "removed"
+    if node.first != node.second:
+        return "changed"
+    return "revalued" if node.revalued else "same"
+
+
+def _side(side: Optional[Side]) -> Optional[Dict[str, Any]]:
+    if side is None:
+        return None
+    return {
+        **side._asdict(),
+        "weights": [list(shape) for shape in side.weights],
+        "output": None if side.output is None else list(side.output),
+    }
+
+
+def print_differences(console: Console, compared: Differences, everything: bool = False) -> None:
+    """Prints the tables of `compare`.
+
+    Args:
+        console: the console.
+        compared: the differences.
+        everything: print every node, and not only layers that changed.
+    """
+    changed = compared.changed
+    shown = [node for node in compared.nodes if everything or (node.changed and node.is_layer)]
+    columns = ("node", "+op", "weights", "output", ">params", ">MACs")
+    if shown:
+        print_table(console, "Layers: old => new", columns, [_row(node) for node in shown])
+    count_without_weights = len([node for node in changed if not node.is_layer])
+    if count_without_weights and not everything:
+        console.print(
+            f"{plural(count_without_weights, 'node')} without weights changed shape too (--all)."
+        )
+    revalued = [node for node in changed if _change(node) == "revalued"]
+    if revalued:
+        console.print(
+            f"{plural(len(revalued), 'node')} with weights of the same shape and other values."
+        )
+    if not changed:
+        console.print("No node differs in op, shapes or weights.")
+    totals: List[Tuple[str, Optional[int], Optional[int]]] = [
+        ("nodes", *compared.counts),
+        ("parameters", compared.costs[0].params, compared.costs[1].params),
+        ("MACs", compared.costs[0].macs, compared.costs[1].macs),
+    ]
+    rows = [(label, count(old), count(new), share(old, new)) for label, old, new in totals]
+    print_table(console, "Whole network", ("", ">old", ">new", ">change"), rows)
+
+
+def _row(node: NodeDifference) -> Sequence[str]:
+    sides = (node.first, node.second)
+    weights = [None if side is None else _shapes(side.weights) for side in sides]
+    cells = [
+        _arrow([None if side is None else side.op for side in sides]),
+        _arrow(weights) + (" (other values)" if node.revalued else ""),
+        _arrow([None if side is None else _shape(side.output) for side in sides]),
+        _arrow([None if side is None else f"{side.params:,}" for side in sides], zero="0"),
+        _arrow([None if side is None else count(side.macs) for side in sides], zero="0"),
+    ]
+    return (node.name, *cells)
+
+
+def _arrow(sides: Sequence[Optional[str]], zero: str = "") -> str:
+    """`old => new`, or a text that both sides share; `-` if a graph does not have the node."""
+    if all([side in (None, zero) for side in sides]):
+        return ""
+    old, new = ["-" if side is None else side for side in sides]
+    return old if old == new else f"{old} => {new}"
+
+
+def _shapes(shapes: Sequence[Sequence[int]]) -> str:
+    """Shapes of constants, those of a batch norm as `4 of 32`; scalars are left out."""
+    texts: List[str] = []
+    for shape in shapes:
+        if shape:
+            texts.append(_shape(tuple(shape)))
+    unique = list(dict.fromkeys(texts))
+    return ", ".join(
+        [text if texts.count(text) == 1 else f"{texts.count(text)} of {text}" for text in unique]
+    )
+
+
+def _shape(shape: Dims) -> str:
+    if shape is None:
+        return "open"
+    return "x".join(["?" if size is None else str(size) for size in shape]) or "scalar"

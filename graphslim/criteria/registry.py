@@ -7,8 +7,7 @@ import os
 from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple, TypeVar
 
 from graphslim.errors import GraphslimError, PlanError
-from graphslim.support.importing import definition, import_named
-from graphslim.support.plugins import load_plugins
+from graphslim.support.importing import definition, import_named, load_plugins
 from graphslim.support.text import meant
 
 KINDS = ("weights", "responses", "gradients")

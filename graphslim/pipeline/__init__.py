@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from graphslim.pipeline.base import (
+from graphslim.pipeline.steps import (
     CheckInvariants,
     Dump,
     FindBlocks,
     Observer,
     Outcome,
     Pass,
+    Pipeline,
     Timing,
+    find_pass,
+    passes,
+    register,
 )
-from graphslim.pipeline.registry import find_pass, passes, register
-from graphslim.pipeline.run import Pipeline
 
 __all__ = [
     "Dump",
