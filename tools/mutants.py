@@ -5,10 +5,11 @@
     tools/mutants.py --count 50 PATH   of one file or folder alone
 
 The mutants are cosmic-ray's: another comparison, another number, `and` for `or`, a loop that does
-not run, a decorator less. Each is judged by the tests that reach its line, the quickest first,
-until one fails; a mutant that no test reaches has survived. Where only the import reaches a line,
-as it does a decorator's, the tests of the function below judge, or else those of the file.
-Everything happens in copies of the checkout below `build/mutants/`. `make mutants` does both steps.
+not run, a decorator less. Each is judged by the tests that reach its line, the quickest of each
+test file first, until one fails or the time is up; a mutant that no test reaches has survived.
+Where only the import reaches a line, as it does a decorator's, the tests of the function below
+judge, or else those of the file. Everything happens in copies of the checkout below
+`build/mutants/`, with each verdict in `verdicts-SEED.jsonl`. `make mutants` does both steps.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
-from typing import Dict, Iterator, List, NamedTuple, Sequence, Set, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Sequence, Set, Tuple
 from xml.etree import ElementTree
 
 import pytest
@@ -264,11 +265,20 @@ def judge(work: Tuple[Mutant, List[str]]) -> Verdict:
     return Verdict(mutant, diff, killed_by, len(tests))
 
 
-def chosen(tests: List[str], times: Dict[str, float], seconds: float) -> List[str]:
-    """The quickest tests, as many as fit into so many seconds."""
+def chosen(tests: Iterable[str], times: Dict[str, float], seconds: float) -> List[str]:
+    """As many tests as fit into so many seconds: the quickest of each file, then the next ones.
+
+    Most tests reach the walk and the analysis, but each file asks something else of them.
+    """
+    turns: List[Tuple[int, float, str]] = []
+    seen: Dict[str, int] = {}
+    for test in sorted(tests, key=times.__getitem__):
+        file = test.partition("::")[0]
+        seen[file] = seen.get(file, 0) + 1
+        turns.append((seen[file], times[test], test))
     taken, spent = [], 0.0
-    for test in tests:
-        spent += times[test]
+    for _, needed, test in sorted(turns):
+        spent += needed
         if taken and spent > seconds:
             break
         taken.append(test)
@@ -302,7 +312,7 @@ def main() -> int:
     reached = {path: tests_by_line(path) for path in {mutant.path for mutant in drawn}}
     work = []
     for mutant in drawn:
-        tests = sorted(tests_of(mutant, reached[mutant.path]), key=times.get)
+        tests = tests_of(mutant, reached[mutant.path])
         work.append((mutant, chosen(tests, times, given.seconds)))
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     for module in ("tensorflow", "hypothesis", "xdist.plugin", "pytest_cov.plugin"):
