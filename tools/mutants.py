@@ -5,8 +5,8 @@
     tools/mutants.py --count 50 PATH   of one file or folder alone
 
 The mutants are cosmic-ray's: another comparison, another number, `and` for `or`, a loop that does
-not run, a decorator less. Each is judged by the tests that reach its line, the quickest of each
-test file first, until one fails or the time is up; a mutant that no test reaches has survived.
+not run, a decorator less. Each is judged by the tests that reach its line, the quickest and those
+that know most of its file first, until one fails or the time is up; what none reaches survives.
 Where only the import reaches a line, as it does a decorator's, the tests of the function below
 judge, or else those of the file. Everything happens in copies of the checkout below
 `build/mutants/`, with each verdict in `verdicts-SEED.jsonl`. `make mutants` does both steps.
@@ -60,7 +60,7 @@ OTHERS = (
 """Cosmic-ray's operators, but for those that only make another mutant of the same place."""
 _MOST_SECONDS = 400.0
 """After how long a mutant counts as one that hangs, which is a death."""
-_FIRST = 5
+_FIRST = 6
 """How many tests are tried before all others."""
 
 
@@ -270,20 +270,25 @@ def judge(work: Tuple[Mutant, List[str]]) -> Verdict:
     return Verdict(mutant, diff, killed_by, len(tests))
 
 
-def chosen(tests: Iterable[str], times: Dict[str, float], seconds: float) -> List[str]:
-    """As many tests as fit into so many seconds: the quickest of each file, then the next ones.
+def chosen(
+    tests: Iterable[str], reached: Dict[int, Set[str]], times: Dict[str, float], seconds: float
+) -> List[str]:
+    """As many tests as fit into so many seconds, by turns a quick one and one that knows the file.
 
-    Most tests reach the walk and the analysis, but each file asks something else of them.
+    Args:
+        tests: those to choose from; nearly all of them reach the walk and the analysis.
+        reached: for each line of the mutant's file the tests that reach it.
+        times: how long each test takes; s.
+        seconds: how long all may take together; s.
     """
-    turns: List[Tuple[int, float, str]] = []
-    seen: Dict[str, int] = {}
-    for test in sorted(tests, key=times.__getitem__):
-        file = test.partition("::")[0]
-        seen[file] = seen.get(file, 0) + 1
-        turns.append((seen[file], times[test], test))
+    lines: Dict[str, int] = {}
+    for test in (test for some in reached.values() for test in some):
+        lines[test] = lines.get(test, 0) + 1
+    quick = sorted(tests, key=times.__getitem__)
+    knowing = sorted(quick, key=lines.__getitem__, reverse=True)
     taken, spent = [], 0.0
-    for _, needed, test in sorted(turns):
-        spent += needed
+    for test in dict.fromkeys(test for pair in zip(quick, knowing) for test in pair):
+        spent += times[test]
         if taken and spent > seconds:
             break
         taken.append(test)
@@ -318,7 +323,7 @@ def main() -> int:
     work = []
     for mutant in drawn:
         tests = tests_of(mutant, reached[mutant.path])
-        work.append((mutant, chosen(tests, times, given.seconds)))
+        work.append((mutant, chosen(tests, reached[mutant.path], times, given.seconds)))
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     for module in ("tensorflow", "hypothesis", "xdist.plugin", "pytest_cov.plugin"):
         import_module(module)  # once, for all the forks
