@@ -141,10 +141,30 @@ def test_many_long_axes_are_refused_together() -> None:
         gs.analyse(tiny(text))
 
 
-def test_an_axis_that_is_too_long_pins_and_keeps_its_size() -> None:
-    graph = tiny(f"{X}n = i32[4,2]{{0 0 0 0 0 0 0 {LAID_OUT}}}\ny = Pad(a, n) Tpaddings=int32\n")
+OF_DATA = f"""
+d = input 2
+all = i32[1]{{0}}
+top = Max(d, all) Tidx=int32 keep_dims=false
+few = i32[7]{{0 0 0 0 0 0 {LAID_OUT}}}
+zero = i32[]{{0}}
+one = i32[1]{{1}}
+some = Cast(top)
+last = Reshape(some, one) T=int32
+eight = ConcatV2(few, last, zero) T=int32 Tidx=int32
+two = i32[2]{{4 2}}
+n = Reshape(eight, two) T=int32
+"""
+
+
+@pytest.mark.parametrize(
+    ("amounts", "width"),
+    [(f"n = i32[4,2]{{0 0 0 0 0 0 0 {LAID_OUT}}}\n", LAID_OUT + 8), (OF_DATA, None)],
+    ids=["known", "with one that the data give"],
+)
+def test_an_axis_that_is_too_long_pins_and_keeps_its_size(amounts: str, width: Any) -> None:
+    graph = tiny(f"{X}{amounts}y = Pad(a, n) Tpaddings=int32\n")
     channels = gs.analyse(graph)
-    assert channels.fact(Port("y")).shape == (1, 4, 4, LAID_OUT + 8)
+    assert channels.fact(Port("y")).shape == (1, 4, 4, width)
     assert [group.pinned_by for group in channels.groups] == [
         "it is padded to an axis that is too long to follow"
     ]

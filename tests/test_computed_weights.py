@@ -106,6 +106,19 @@ def test_only_what_weighs_channels_is_stored() -> None:
     assert "sq" not in slim and "over" not in slim
 
 
+def test_what_is_weighed_twice_is_stored_twice() -> None:
+    """The sum of all lengths is that of all filters, also of those that go."""
+    text = OVER + (
+        "sq = Square(v)\nlens = Sum(sq, over) keep_dims=false Tidx=int32\nzero = i32[1]{0}\n"
+        "len = Sum(lens, zero) keep_dims=false Tidx=int32\nw = RealDiv(v, len)\n"
+    )
+    graph = tiny(START + text + TAIL)
+    slim = gs.apply(graph, gs.plan(graph, removed={"b": [0, 3]}))
+    assert slim["len"].op == "Const"
+    total = np.square(constant(graph, "v").astype(float)).sum()
+    np.testing.assert_allclose(constant(slim, "len"), total, rtol=1e-6)
+
+
 @pytest.mark.tf
 @pytest.mark.parametrize("criterion", ["l1", "l2", "redundancy", "fpgm"])
 def test_computed_weights_are_scored_as_the_layer_sees_them(criterion: str) -> None:

@@ -29,6 +29,12 @@ def test_folding_leaves_the_branch_that_is_taken(phase: int) -> None:
     assert_equivalent(before, graph)
 
 
+def test_what_nobody_read_before_stays() -> None:
+    graph = tiny(on_constant(1) + NORMS + "spare = Identity(x)\n" + END)
+    check_pass(graph, "fold-conditionals")
+    assert "spare" in graph and "p" not in graph
+
+
 @pytest.mark.tf
 def test_folding_nested_conditionals_and_control_edges() -> None:
     text = on_constant(1) + (

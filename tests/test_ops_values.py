@@ -269,3 +269,14 @@ def test_threshold_applies_to_weights_not_to_values(op: str) -> None:
     assert np.isnan(exact[0]).tolist() == [True, False, True, True]
     assert np.isnan(snapped[0]).tolist() == [False, False, True, True]
     assert constant(graph, "k")[0] == np.float32(1e-10)
+
+
+@pytest.mark.parametrize(("number", "exact"), [(2**53, True), (2**53 + 2, False)])
+def test_integers_are_computed_as_far_as_double_precision_holds_them(
+    number: int, exact: bool
+) -> None:
+    const = f"big = Const() dtype=int64 value=int64[1]{{{number}}}\n"
+    graph = tiny(const + "x = input 1,4\nr = Relu(x)\ny = Identity(big) T=int64\n")
+    made = gs.Values(graph).tensor(gs.Port("y"))
+    assert (made is not None) == exact
+    assert made is None or made.numbers().tolist() == [number]

@@ -158,6 +158,23 @@ def test_an_integer_near_zero_is_no_zero() -> None:
     assert dead(with_weights(graph, DType.quint8, [0, 3], 139)) == {}
 
 
+def test_a_range_may_be_a_vector_of_one_number() -> None:
+    text = (
+        START
+        + "k = f32[3,3,4,8]{1}\n%s"
+        + ('w = Dequantize(k, low, high) T=quint8 mode="MIN_FIRST"\n' + LAYER)
+    )
+    known = [
+        value(with_weights(tiny(text % ranges), DType.quint8, []), "w")
+        for ranges in (
+            "low = f32[]{-1.5}\nhigh = f32[]{1.25}\n",
+            "low = f32[1]{-1.5}\nhigh = f32[1]{1.25}\n",
+        )
+    ]
+    assert known[0] is not None
+    np.testing.assert_array_equal(known[0], known[1])
+
+
 def test_ranges_per_channel_go_with_the_channel() -> None:
     if not tensorflow().__version__.startswith("2"):
         pytest.skip("this TensorFlow dequantises whole tensors only")

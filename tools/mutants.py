@@ -5,28 +5,35 @@
     tools/mutants.py --count 50 PATH   of one file or folder alone
 
 The mutants are cosmic-ray's: another comparison, another number, `and` for `or`, a loop that does
-not run, a decorator less. Each is judged by the tests that reach its line, the quickest first,
-until one fails; a mutant that no test reaches has survived. Everything happens in copies of the
-checkout below `build/mutants/`. `make mutants` does both steps.
+not run, a decorator less. Each is judged by the tests that reach its line, the quickest and those
+that know most of its file first, until one fails or the time is up; what none reaches survives.
+Where only the import reaches a line, as it does a decorator's, the tests of the function below
+judge, or else those of the file. Everything happens in copies of the checkout below
+`build/mutants/`, with each verdict in `verdicts-SEED.jsonl`. `make mutants` does both steps.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
+import gc
 import json
 import multiprocessing
 import os
 import random
 import shutil
+import signal
 import sqlite3
 import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, NamedTuple, Tuple
+from typing import Dict, Iterable, Iterator, List, NamedTuple, Sequence, Set, Tuple
 from xml.etree import ElementTree
 
+import pytest
 from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator
@@ -51,8 +58,10 @@ OTHERS = (
     *("ReplaceUnaryOperator_Delete_Not", "ReplaceUnaryOperator_USub_UAdd"),
 )
 """Cosmic-ray's operators, but for those that only make another mutant of the same place."""
-_MOST_SECONDS = 120.0
-"""How long the tests of one mutant may take together, as they took when they were noted."""
+_MOST_SECONDS = 400.0
+"""After how long a mutant counts as one that hangs, which is a death."""
+_FIRST = 6
+"""How many tests are tried before all others."""
 
 
 class Mutant(NamedTuple):
@@ -146,32 +155,26 @@ def copy_tree(name: str) -> Path:
     return tree
 
 
-def pytest_in(tree: Path, *arguments: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
-    """Runs pytest on a copy."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(command, cwd=str(tree), env=environment, **options)
-
-
 def cover(jobs: int, tests: List[str]) -> None:
-    """Runs the tests, and keeps for each line the tests that reach it, and how long they take."""
+    """Runs the tests, and keeps how long those that pass take, and which lines they reach."""
     tree = copy_tree("cover")
-    pytest_in(
-        tree,
-        *tests,
+    command = [
+        *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests),
         *("-n", str(jobs), f"--cov={tree / 'graphslim'}", "--cov-context=test", "--cov-report="),
         *("--junitxml", str(tree / "times.xml"), "-o", "junit_family=xunit1"),
-    )
+    ]
+    subprocess.run(command, cwd=str(tree), env={**os.environ, "PYTHONPATH": str(tree)}, check=False)
     times = {
         f"{case.get('file')}::{case.get('name')}": float(case.get("time", "0"))
         for case in ElementTree.parse(tree / "times.xml").iter("testcase")
+        if all(case.find(outcome) is None for outcome in ("failure", "error", "skipped"))
     }
     (BUILD / "times.json").write_text(json.dumps(times), encoding="utf-8")
     shutil.copy(tree / ".coverage", BUILD / "coverage.sqlite")
 
 
-def tests_by_line(path: str) -> Dict[int, List[str]]:
-    """For each line of a file the tests that reach it, the quickest first."""
+def tests_by_line(path: str) -> Dict[int, Set[str]]:
+    """For each line of a file the tests that reach it."""
     times = json.loads((BUILD / "times.json").read_text(encoding="utf-8"))
     database = sqlite3.connect(BUILD / "coverage.sqlite")
     rows = database.execute(
@@ -180,13 +183,73 @@ def tests_by_line(path: str) -> Dict[int, List[str]]:
         " where file.path like ?",
         ("%/" + path,),
     )
-    reached: Dict[int, List[str]] = {}
+    reached: Dict[int, Set[str]] = {}
     for context, bits in rows:
         test = context.rpartition("|")[0]
         if test in times:
             for line in numbits_to_nums(bits):
-                reached.setdefault(line, []).append(test)
-    return {line: sorted(set(tests), key=times.get) for line, tests in reached.items()}
+                reached.setdefault(line, set()).add(test)
+    return reached
+
+
+def statement_lines(code: str, line: int) -> range:
+    """The lines of the innermost statement with a line, of a function those of its body too."""
+    spans = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.stmt):
+            decorators = getattr(node, "decorator_list", [])
+            first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
+            if first <= line <= node.end_lineno:
+                spans.append(range(first, node.end_lineno + 1))
+    return min(spans, key=len, default=range(0))
+
+
+def tests_of(mutant: Mutant, reached: Dict[int, Set[str]]) -> Set[str]:
+    """The tests that reach the changed lines, or else their statement, or else the file."""
+    code, mutated = codes(mutant)
+    lines = changed_lines(code, mutated)
+    for some in (lines, statement_lines(code, lines[-1]), reached):
+        tests = {test for line in some for test in reached.get(line, ())}
+        if tests:
+            return tests
+    return set()
+
+
+def run_tests(tree: Path, tests: Sequence[str], warm: bool = False) -> str:
+    """What ended the tests of a copy in a fork of this process, which has TensorFlow already.
+
+    Args:
+        tree: the copy.
+        tests: their pytest ids.
+        warm: whether bytecode is kept; that of a mutant could pass for that of the file.
+    """
+    child = os.fork()
+    if child == 0:
+        os.setpgid(0, 0)
+        log = os.open(str(tree.parent / "log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.chdir(str(tree))
+        os.environ["PYTHONPATH"] = sys.path[0] = str(tree)
+        sys.dont_write_bytecode = not warm
+        status = 1
+        try:
+            status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-rfE", *tests]))
+        finally:
+            os._exit(status)
+    deadline = time.monotonic() + _MOST_SECONDS
+    ended, status = os.waitpid(child, os.WNOHANG)
+    while not ended and time.monotonic() < deadline:
+        time.sleep(0.05)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    if not ended:
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return "time"
+    if status == 0:
+        return ""
+    text = (tree.parent / "log").read_text(encoding="utf-8", errors="replace").strip()
+    return text.splitlines()[-1] if text else f"status {status}"
 
 
 def judge(work: Tuple[Mutant, List[str]]) -> Verdict:
@@ -194,37 +257,39 @@ def judge(work: Tuple[Mutant, List[str]]) -> Verdict:
     mutant, tests = work
     tree = BUILD / f"worker-{os.getpid()}" / "tree"
     if not tree.exists():
-        copy_tree(f"worker-{os.getpid()}")
-    file = tree / mutant.path
+        shutil.copytree(BUILD / "warm", tree.parent, symlinks=True)
     code, mutated = codes(mutant)
     lines = difflib.unified_diff(code.splitlines(), mutated.splitlines(), lineterm="", n=0)
     diff = "\n".join(list(lines)[2:])
-    if not tests:
-        return Verdict(mutant, diff, "", 0)
-    file.write_text(mutated, encoding="utf-8")
-    try:
-        ended = pytest_in(
-            tree,
-            *("-x", "--no-header", "-rf", *tests),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=3 * _MOST_SECONDS,
-        )
-        text = ended.stdout.decode("utf-8", "replace").strip()
-        killed_by = "" if ended.returncode == 0 else text.splitlines()[-1] if text else "crash"
-    except subprocess.TimeoutExpired:
-        killed_by = "time"
-    finally:
-        file.write_text(code, encoding="utf-8")
+    (tree / mutant.path).write_text(mutated, encoding="utf-8")
+    killed_by = ""
+    # Nearly all die by the first of them, and each file of tests takes a while to be read.
+    for some in (tests[:_FIRST], tests[_FIRST:]):
+        killed_by = killed_by or (run_tests(tree, some) if some else "")
+    (tree / mutant.path).write_text(code, encoding="utf-8")
     return Verdict(mutant, diff, killed_by, len(tests))
 
 
-def chosen(tests: List[str], times: Dict[str, float]) -> List[str]:
-    """The quickest tests, as many as fit into the time that one mutant may take."""
+def chosen(
+    tests: Iterable[str], reached: Dict[int, Set[str]], times: Dict[str, float], seconds: float
+) -> List[str]:
+    """As many tests as fit into so many seconds, by turns a quick one and one that knows the file.
+
+    Args:
+        tests: those to choose from; nearly all of them reach the walk and the analysis.
+        reached: for each line of the mutant's file the tests that reach it.
+        times: how long each test takes; s.
+        seconds: how long all may take together; s.
+    """
+    lines: Dict[str, int] = {}
+    for test in (test for some in reached.values() for test in some):
+        lines[test] = lines.get(test, 0) + 1
+    quick = sorted(tests, key=times.__getitem__)
+    knowing = sorted(quick, key=lines.__getitem__, reverse=True)
     taken, spent = [], 0.0
-    for test in tests:
+    for test in dict.fromkeys(test for pair in zip(quick, knowing) for test in pair):
         spent += times[test]
-        if taken and spent > _MOST_SECONDS:
+        if taken and spent > seconds:
             break
         taken.append(test)
     return taken
@@ -238,6 +303,7 @@ def main() -> int:
     parser.add_argument("--tests", default="", help="these test files alone, for a quick look")
     parser.add_argument("--count", type=int, default=0, help="how many mutants")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=120.0, help="of tests for each mutant")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--at-least", type=float, default=0.9, help="the share that has to die")
     given = parser.parse_args()
@@ -256,13 +322,21 @@ def main() -> int:
     reached = {path: tests_by_line(path) for path in {mutant.path for mutant in drawn}}
     work = []
     for mutant in drawn:
-        lines = reached[mutant.path]
-        tests = {test for line in changed_lines(*codes(mutant)) for test in lines.get(line, ())}
-        work.append((mutant, chosen(sorted(tests, key=times.get), times)))
+        tests = tests_of(mutant, reached[mutant.path])
+        work.append((mutant, chosen(tests, reached[mutant.path], times, given.seconds)))
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    for module in ("tensorflow", "hypothesis", "xdist.plugin", "pytest_cov.plugin"):
+        import_module(module)  # once, for all the forks
+    gc.freeze()
+    for folder in BUILD.glob("worker-*"):
+        shutil.rmtree(folder)
+    run_tests(copy_tree("warm"), ["--collect-only"], warm=True)
     start, dead = time.monotonic(), 0
-    with multiprocessing.Pool(given.jobs) as pool:
+    log = (BUILD / f"verdicts-{given.seed}.jsonl").open("w", encoding="utf-8", buffering=1)
+    with log, multiprocessing.Pool(given.jobs) as pool:
         for done, verdict in enumerate(pool.imap_unordered(judge, work), start=1):
             dead += bool(verdict.killed_by)
+            log.write(json.dumps(verdict) + "\n")
             if not verdict.killed_by:
                 place = f"{verdict.mutant.path} ({verdict.mutant.operator}, {verdict.tests} tests)"
                 print(f"survived: {place}\n{verdict.diff}\n", flush=True)

@@ -47,8 +47,6 @@ def window(node: Node, rank: int = 4) -> Window:
     """What the attributes of a convolution or pool say; `rank` is that of its data."""
     axes = tuple(range(2, rank)) if channel_axis(node) == 1 else tuple(range(1, rank - 1))
     strides, dilations = node.ints("strides") or [1] * rank, node.ints("dilations") or [1] * rank
-    if len(dilations) == 1:
-        dilations = dilations * rank
     padding, explicit = node.text("padding"), node.ints("explicit_paddings")
     pads: List[Any] = [padding] * len(axes)
     if padding == "EXPLICIT":

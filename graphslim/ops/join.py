@@ -218,12 +218,12 @@ def _padded(op: OpVisit, axis: int) -> Tuple[Optional[int], Ids]:
     if amounts is None:
         op.pin(array, OpenSize("it is padded by amounts that are not known"))
         return None, None
-    before, behind = amounts.reshape(-1, 2)[axis]
+    total = float(amounts.reshape(-1, 2)[axis].sum())
+    padded = None if size is None or np.isnan(total) else size + int(total)
     if array is None:
         for element in (2 * axis, 2 * axis + 1):
             op.resize(1, element, None)
-        total = float(before + behind)
-        return (None if size is None or np.isnan(total) else size + int(total)), None
+        return padded, None
     edges: List[np.ndarray] = []
     for element in (2 * axis, 2 * axis + 1):
         amount, ids = op.counted(1, element)
@@ -232,7 +232,7 @@ def _padded(op: OpVisit, axis: int) -> Tuple[Optional[int], Ids]:
             return None, None
         if ids is None and amount > LONGEST:
             op.pin(array, "it is padded to an axis that is too long to follow")
-            return size if size is None else size + int(before + behind), None
+            return padded, None
         if ids is None:
             ids = op.fresh(amount)
             op.pin(ids, ComputedSize("it is padded by computed amounts"))
