@@ -47,8 +47,9 @@ SMALL = [
     "EfficientNetV2B0",
     "ResNet50",
     "DenseNet121",
+    "NASNetMobile",
 ]
-"""Of each family the smallest, where that is small enough for every test run (NASNet has none)."""
+"""Of each family the smallest, where that is small enough for every test run."""
 
 SLOW_WAYS = ["session"]
 """What these ways are about is in the SavedModel as well."""
