@@ -19,7 +19,6 @@ from graphslim.channels.facts import Fact, channel_axis
 from graphslim.channels.groups import Channels, Group, analyse
 from graphslim.channels.rules import ValueVisit
 from graphslim.channels.visit import OpVisit
-from graphslim.criteria import criteria, criterion
 from graphslim.errors import GraphslimError
 from graphslim.graphdef import drop_functions, serialize, to_graph_def
 from graphslim.ir import (
@@ -66,6 +65,7 @@ from graphslim.rewrite import (
     zero_consumers,
 )
 from graphslim.rewrite.save import save
+from graphslim.scoring import criteria, criterion
 from graphslim.support.importing import names_of
 
 if TYPE_CHECKING:

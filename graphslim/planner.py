@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Tuple
 
 from graphslim.channels.groups import analyse
-from graphslim.criteria import Scores, check_aggregate, find_criterion, score
 from graphslim.ir import Graph
 from graphslim.measure.bench import Bench, Spread, bench
 from graphslim.measure.latency import Setting, table_of
@@ -26,6 +25,7 @@ from graphslim.plans import (
 )
 from graphslim.rewrite import apply, apply_in_place
 from graphslim.runtime import run_as_shipped
+from graphslim.scoring import Scores, check_aggregate, find_criterion, score
 from graphslim.support.text import percent, plural
 
 RANDOM = Samples()

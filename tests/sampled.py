@@ -8,9 +8,9 @@ import numpy as np
 from tiny import groups
 
 import graphslim as gs
-from graphslim.criteria.registry import find_criterion
 from graphslim.measure.sampled_scores import measure
 from graphslim.measure.samples import Samples
+from graphslim.scoring.registry import find_criterion
 
 SMALL = """
     x = input ?,3,3,2

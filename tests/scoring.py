@@ -8,7 +8,7 @@ import numpy as np
 from tiny import constant, tiny
 
 import graphslim as gs
-from graphslim.criteria import Scores, find_criterion, score
+from graphslim.scoring import Scores, find_criterion, score
 
 WEIGHTS = [name for name, one in gs.criteria().items() if one.kind == "weights"]
 

@@ -11,9 +11,9 @@ from tiny import tiny
 
 import graphslim as gs
 from graphslim.analysis.cost import bytes_without, cost_without
-from graphslim.criteria import Scores, score
 from graphslim.errors import PlanError
 from graphslim.plans import Achieved, Selection, in_scope, meet
+from graphslim.scoring import Scores, score
 from graphslim.testing import assert_mask_equivalent, random_plan, round_trip
 
 DIGITS = Path(__file__).resolve().parents[1] / "fixtures" / "digits_mobilenet_v2_se.pb"

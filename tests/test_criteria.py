@@ -25,10 +25,10 @@ from scoring import (
 from tiny import constant, tiny
 
 import graphslim as gs
-from graphslim.criteria import find_criterion, registry
-from graphslim.criteria import functions as built_in
-from graphslim.criteria.scores import aggregated
 from graphslim.errors import PlanError
+from graphslim.scoring import find_criterion, registry
+from graphslim.scoring import functions as built_in
+from graphslim.scoring.scores import aggregated
 
 DIGITS = Path(__file__).resolve().parents[1] / "fixtures" / "digits_mobilenet_v2_se.pb"
 

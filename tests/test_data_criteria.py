@@ -10,13 +10,13 @@ from sampled import SMALL, inputs, measured
 from tiny import constant, groups, tiny
 
 import graphslim as gs
-from graphslim.criteria.functions import activation, apoz, taylor
-from graphslim.criteria.registry import Criterion, find_criterion
-from graphslim.criteria.scores import Scores, score
 from graphslim.errors import PlanError, VerifyError
 from graphslim.measure.sampled_scores import differentiable, measure
 from graphslim.measure.samples import Data, caution
 from graphslim.runtime import Session
+from graphslim.scoring.functions import activation, apoz, taylor
+from graphslim.scoring.registry import Criterion, find_criterion
+from graphslim.scoring.scores import Scores, score
 
 # ------------------------------------------------------------------- the functions
 

@@ -11,10 +11,10 @@ from tiny import tiny
 
 import graphslim as gs
 from graphslim.channels.rules import CHANNEL_RULES
-from graphslim.criteria import find_criterion, registry
 from graphslim.errors import PlanError
 from graphslim.match import PATTERNS
 from graphslim.pipeline import steps as passes
+from graphslim.scoring import find_criterion, registry
 from graphslim.support.importing import DefinitionWarning
 
 MIXED = '''

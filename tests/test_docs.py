@@ -15,10 +15,10 @@ import graphslim as gs
 import graphslim.pattern
 from graphslim.channels import rules
 from graphslim.cli import cli
-from graphslim.criteria import registry as criteria_registry
 from graphslim.layout.walk import CARRIES
 from graphslim.match import PATTERNS
 from graphslim.pipeline import steps as registry
+from graphslim.scoring import registry as criteria_registry
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

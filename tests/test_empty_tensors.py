@@ -6,9 +6,9 @@ import pytest
 from tiny import tiny
 
 import graphslim as gs
-from graphslim.criteria import criteria
 from graphslim.measure.feeds import random_feeds
 from graphslim.pipeline.steps import passes
+from graphslim.scoring import criteria
 from graphslim.testing import assert_mask_equivalent, random_plan
 
 NOTHING = "x = input 1,4,4,0\nb = f32[0]{}\n"

@@ -16,10 +16,10 @@ from spellings import NORMS
 
 import graphslim as gs
 from graphslim.channels import rules
-from graphslim.criteria import registry as criteria_registry
-from graphslim.criteria import score
 from graphslim.match import PATTERNS
 from graphslim.pipeline import steps as registry
+from graphslim.scoring import registry as criteria_registry
+from graphslim.scoring import score
 from graphslim.testing import assert_equivalent, check_drawing, check_pass, from_text
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"

@@ -16,7 +16,7 @@ LAYERS: Tuple[Tuple[str, ...], ...] = (
     ("graphdef", "channels"),
     ("ops",),
     ("analysis",),
-    ("match", "layout", "criteria"),
+    ("match", "layout", "scoring"),
     ("pattern", "plans"),
     ("rewrite",),
     ("runtime",),

@@ -9,7 +9,6 @@ from typing import Any, List
 import pytest
 
 import graphslim as gs
-from graphslim.criteria import registry as criteria_registry
 from graphslim.errors import GraphslimError, PassError
 from graphslim.graphdef import load
 from graphslim.ir import DType, Graph, Port
@@ -27,6 +26,7 @@ from graphslim.pipeline import (
     register,
 )
 from graphslim.pipeline import steps as registry
+from graphslim.scoring import registry as criteria_registry
 from graphslim.support import importing as plugins
 from graphslim.support.importing import DefinitionWarning
 from graphslim.testing import from_text, to_text

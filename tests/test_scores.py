@@ -21,9 +21,9 @@ from scoring import (
 from tiny import constant, tiny
 
 import graphslim as gs
-from graphslim.criteria import AGGREGATES, find_criterion, registry, score
-from graphslim.criteria.scores import aggregated
 from graphslim.errors import PlanError
+from graphslim.scoring import AGGREGATES, find_criterion, registry, score
+from graphslim.scoring.scores import aggregated
 
 
 @pytest.fixture(autouse=True)

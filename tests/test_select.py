@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from tiny import tiny
 
 import graphslim as gs
-from graphslim.criteria import Scores
 from graphslim.errors import PlanError
 from graphslim.plans import (
     GroupSettings,
@@ -25,6 +24,7 @@ from graphslim.plans import (
     settings_of,
 )
 from graphslim.plans.select import Rule
+from graphslim.scoring import Scores
 
 # Three layers in a row; the widths of `a` and `b` may shrink.
 CHAIN = """

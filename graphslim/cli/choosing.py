@@ -9,7 +9,6 @@ import click
 
 from graphslim.cli.option_types import Finite, Number, Share
 from graphslim.cli.options import Command, combined
-from graphslim.criteria import find_criterion
 from graphslim.errors import PlanError
 from graphslim.plans import Selection
 from graphslim.plans.options import (
@@ -23,6 +22,7 @@ from graphslim.plans.options import (
     flag_of,
     options_of,
 )
+from graphslim.scoring import find_criterion
 
 _TYPES: Mapping[Any, click.ParamType] = {
     MAGNITUDE: Finite(),

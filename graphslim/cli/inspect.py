@@ -15,7 +15,6 @@ from graphslim.channels.groups import ROLES, Channels, Group, analyse
 from graphslim.cli import console
 from graphslim.cli.console import Console, print_pairs, print_table
 from graphslim.cli.options import Reading, model_options
-from graphslim.criteria import criteria
 from graphslim.graphdef.signature import check_node
 from graphslim.ir import Block, DType, Graph, Node, Port
 from graphslim.ir.families import TRUTH_VALUED
@@ -23,6 +22,7 @@ from graphslim.match import PATTERNS, Matcher
 from graphslim.pipeline import passes
 from graphslim.plans import open_input, plan_dead, why_not
 from graphslim.report.data import remedy
+from graphslim.scoring import criteria
 from graphslim.support.garbage import pause_gc
 from graphslim.support.text import exact, plural
 

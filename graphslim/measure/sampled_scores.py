@@ -17,7 +17,6 @@ import numpy as np
 
 from graphslim.channels.groups import Channels, Group, analyse
 from graphslim.channels.visit import Contraction
-from graphslim.criteria.registry import Criterion
 from graphslim.errors import PlanError
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Tensor
 from graphslim.ir.families import IDENTITIES, RESHAPES
@@ -25,6 +24,7 @@ from graphslim.ir.query import behind
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.verify import runnable
 from graphslim.runtime import Session
+from graphslim.scoring.registry import Criterion
 
 _SQUASHES = frozenset(("Softmax", "LogSoftmax", "Sigmoid", "ArgMax"))
 """Ops whose gradient vanishes where a network is certain, or always."""

@@ -127,7 +127,7 @@ def ranking(
 
 def is_redundant(selection: Selection) -> bool:
     """Whether the criterion's own numbers are larger for what should go."""
-    from graphslim.criteria import find_criterion
+    from graphslim.scoring import find_criterion
 
     return selection.criterion is not None and bool(find_criterion(selection.criterion).redundant)
 

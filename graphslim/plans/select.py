@@ -9,7 +9,6 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 import numpy as np
 
 from graphslim.channels.groups import Channels, Group
-from graphslim.criteria import AGGREGATES
 from graphslim.errors import PlanError
 from graphslim.ir import Block, Graph
 from graphslim.plans.options import (
@@ -29,6 +28,7 @@ from graphslim.plans.options import (
     option,
 )
 from graphslim.plans.settings import KINDS, ByName, GroupSettings, by_name
+from graphslim.scoring import AGGREGATES
 
 DEAD_BELOW = 1e-9
 """Weights of smaller magnitude count as zero by default: the threshold of the published method."""

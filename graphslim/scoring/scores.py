@@ -23,10 +23,10 @@ from zlib import crc32
 import numpy as np
 
 from graphslim.channels.groups import Channels, Group
-from graphslim.criteria.bindings import Held, held
-from graphslim.criteria.registry import Criterion, find_criterion
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
+from graphslim.scoring.bindings import Held, held
+from graphslim.scoring.registry import Criterion, find_criterion
 
 Array = np.ndarray
 

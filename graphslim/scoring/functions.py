@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from graphslim.criteria.registry import criterion
-from graphslim.criteria.scores import without_noise
+from graphslim.scoring.registry import criterion
+from graphslim.scoring.scores import without_noise
 
 _CHUNK = 1024
 
