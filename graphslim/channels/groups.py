@@ -7,18 +7,20 @@ The coupling is that of DepGraph (Fang et al. 2023, arXiv 2301.12900), found per
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from graphslim.channels.facts import Fact
-from graphslim.channels.joints import first_pins, resolved
+from graphslim.channels.joints import first_of, resolved
+from graphslim.channels.pieces import Edges, Pieces, ranges
 from graphslim.channels.walk import ParamAxis, Walk
 from graphslim.ir import Graph, Port, Use
 from graphslim.ir.query import behind
 from graphslim.support.garbage import pause_gc
 from graphslim.support.importing import load_plugins
 
+_NONE = np.zeros(0, np.int64)
 ROLES = ("follower", "consumer", "producer", "shape", "index")
 
 
@@ -71,6 +73,26 @@ class _Count(NamedTuple):
     axis: int
     role: str
     ids: np.ndarray
+
+
+class _Touches(NamedTuple):
+    """Where parameters have pieces, or count them; each attribute has shape (n,).
+
+    What belongs to other channels is there once for each of them.
+
+    Attributes:
+        ids: the first id of the piece.
+        index: of the axis, or behind all of these of the count.
+        position: of that id along the axis, or among what is counted.
+        role: as in `ROLES`.
+        piece: its index.
+    """
+
+    ids: np.ndarray
+    index: np.ndarray
+    position: np.ndarray
+    role: np.ndarray
+    piece: np.ndarray
 
 
 class Labels:
@@ -169,15 +191,16 @@ class Channels(Labels):
             *[_Count(size.param, size.element, "shape", size.ids) for size in self.resizes],
             *[_Count(index.param, 0, "index", index.ids) for index in self.renumbers],
         ]
-        self._pin_of = first_pins(walk.pins, self.label, self.count)
+        self._pin_of = first_of([pin.ids for pin in walk.pins], self.label, self.count)
         self._role = np.zeros(walk.count, np.int8)
-        for ids, role, _ in walk.marks:
-            np.maximum.at(self._role, ids, ROLES.index(role))
-        self._axis_of = np.full(walk.count, -1)
-        for index, axis in enumerate(self.axes):
-            self._axis_of[axis.start : axis.start + axis.size] = index
+        for number, role in enumerate(ROLES[1:3], start=1):
+            marked = [ids for ids, given, _ in walk.marks if given == role]
+            self._role[np.concatenate([_NONE, *marked])] = number
+        self._pieces, self._touches = self._cut_in_pieces()
         self._group_of = np.full(self.count, -1)
         self._index_in = np.zeros(self.count, np.int64)
+        self._numbers = np.arange(int((self._touches.position + 1).max(initial=0)) + self.count)
+        self._numbers.flags.writeable = False
         self.groups = self._make_groups()
         self._bindings = self._make_bindings()
 
@@ -207,102 +230,120 @@ class Channels(Labels):
         """Whether an axis of a parameter is summed over."""
         return axis.size > 0 and int(self._role[axis.start]) == ROLES.index("consumer")
 
+    def _cut_in_pieces(self) -> Tuple[Pieces, _Touches]:
+        """The runs of channels that nothing here tells apart, and where parameters have them."""
+        starts = np.array([axis.start for axis in self.axes], np.int64)
+        ends = starts + np.array([axis.size for axis in self.axes], np.int64)
+        cuts = np.zeros(len(self.label) + 1, bool)
+        cuts[starts] = cuts[ends] = True
+        cuts[1:-1] |= np.diff(self._role) != 0
+        widths = np.array([len(count.ids) for count in self._counts], np.int64)
+        counted = np.concatenate([_NONE, *[count.ids for count in self._counts]])
+        places = ranges(np.zeros_like(widths), widths)
+        edges = Edges(self.count)
+        edges.note(self.label, cuts[:-1])
+        edges.note(self.label[counted], places == 0)
+        edges.note_each(self._owned.labels)
+        edges.note_each(self._owned.owners.ravel())
+        edges.borders[1:-1] |= np.diff(self._pin_of) != 0
+        pieces = edges.pieces()
+        ids = np.flatnonzero(edges.borders[self.label])
+        axis = np.searchsorted(starts, ids, side="right") - 1
+        inside = ids < np.append(ends, 0)[axis]  # before the first axis is none
+        ids, axis = ids[inside], axis[inside]
+        heads = np.flatnonzero(edges.borders[self.label[counted]])
+        count = np.repeat(np.arange(len(widths)), widths)[heads]
+        roles = np.array([ROLES.index(count.role) for count in self._counts], np.int8)
+        at, labels = self._members(np.concatenate([ids, counted[heads]]))
+        columns = (
+            np.concatenate([ids, counted[heads]]),
+            np.concatenate([axis, len(starts) + count]),
+            np.concatenate([ids - starts[axis], places[heads]]),
+            np.concatenate([self._role[ids], roles[count]]),
+        )
+        return pieces, _Touches(*[column[at] for column in columns], pieces.of(labels))
+
     def _make_groups(self) -> List[Group]:
         """Channels with the same set of axes form a group, if anything produces them."""
-        ids, labels = self._on_axes()
-        makes = self._role[ids] == ROLES.index("producer")
-        produced = np.zeros(self.count, bool)
-        produced[labels[makes]] = True
-        first_id = np.full(self.count, self._walk.count)
-        np.minimum.at(first_id, labels[makes], ids[makes])
+        pieces, touches = self._pieces, self._touches
+        makes = touches.role == ROLES.index("producer")
+        first_id = np.full(len(pieces.starts), len(self.label))
+        np.minimum.at(first_id, touches.piece[makes], touches.ids[makes])
+        produced = first_id < len(self.label)
         members = np.flatnonzero(produced)
         members = members[np.argsort(first_id[members], kind="stable")]
-        signature = self._signatures(ids, labels, produced)[members]
+        signature = self._signatures(produced)[members]
         _, first, inverse = np.unique(signature, return_index=True, return_inverse=True)
         rank = np.empty(len(first), np.int64)
         rank[np.argsort(first, kind="stable")] = np.arange(len(first))
         number = rank[inverse.ravel()]
-        order = np.argsort(number, kind="stable")
-        makers, taken, groups = self._makers(), {}, []  # type: Dict[int, str], Dict[str, int], list
-        for labels in np.split(members[order], np.cumsum(np.bincount(number))[:-1]):
-            if not len(labels):
-                continue
-            name = makers.get(int(labels[0]), "?")
+        members = members[np.argsort(number, kind="stable")]
+        widths = np.bincount(number, pieces.sizes[members], len(first)).astype(np.int64)
+        channels = ranges(pieces.starts[members], pieces.sizes[members])
+        self._group_of[channels] = np.repeat(np.arange(len(widths)), widths)
+        self._index_in[channels] = ranges(np.zeros(len(widths), np.int64), widths)
+        marks = [(ids, node) for ids, role, node in self._walk.marks if role == "producer"]
+        labels = [self._members(ids)[1] for ids, _ in marks]
+        maker = first_of(labels, np.arange(self.count), self.count)
+        taken, groups = {}, []  # type: Dict[str, int], List[Group]
+        for labels in np.split(channels, np.cumsum(widths)[:-1]) if len(widths) else ():
+            name = marks[maker[labels[0]]][1] if maker[labels[0]] >= 0 else "?"
             taken[name] = taken.get(name, 0) + 1
             name = name if taken[name] == 1 else f"{name}#{taken[name]}"
             pin = self._pin_of[labels[0]]
             why = self._walk.pins[pin] if pin >= 0 else None
-            self._group_of[labels] = len(groups)
-            self._index_in[labels] = np.arange(len(labels))
             groups.append(Group(name, labels, why and why.why, why and why.node))
         return groups
 
-    def _on_axes(self) -> Tuple[np.ndarray, np.ndarray]:
-        """The ids that parameters have, each with its channel; with each that owns that channel."""
-        ids = np.flatnonzero(self._axis_of >= 0)
-        places, labels = self._members(ids)
-        return ids[places], labels
+    def _signatures(self, produced: np.ndarray) -> np.ndarray:
+        """Per piece a number that tells sets of axes, pins and counts apart.
 
-    def _signatures(self, ids: np.ndarray, labels: np.ndarray, produced: np.ndarray) -> np.ndarray:
-        """Per channel a number that tells sets of axes, pins and counts apart.
+        A piece that a number counts by itself is a group, so that it cannot be emptied.
 
         Args:
-            ids: the ids that parameters have; int64 of shape (n,).
-            labels: the channel of each; int64 of shape (n,).
-            produced: which channels an op produces; bool of shape (count,).
+            produced: which pieces an op produces; bool of shape (pieces,).
 
         Returns:
-            uint64 of shape (count,).
+            uint64 of shape (pieces,).
         """
-        # One number for each pair of an axis and a channel, nearly in order as they come.
-        pairs = (self._axis_of[ids] * self.count + labels)[produced[labels]]
-        pairs.sort(kind="stable")
-        pairs = pairs[np.flatnonzero(np.diff(pairs, prepend=-1))]
-        axes, labels = np.divmod(pairs, max(self.count, 1))
-        signature = np.zeros(self.count, np.uint64)
-        np.add.at(signature, labels, _scramble(axes))
-        signature += _scramble(self._pin_of + len(self.axes) + 2)
-        # A piece that a number counts by itself is a group, so that it cannot be emptied.
-        start = len(self.axes) + len(self._walk.pins) + 2
-        marks = _scramble(np.arange(start, start + len(self._counts)))
-        for mark, count in zip(marks, self._counts):
-            signature[np.unique(self._members(count.ids)[1])] += mark
+        wanted = produced[self._touches.piece]
+        pairs = self._touches.index[wanted] * len(produced) + self._touches.piece[wanted]
+        index, piece = np.divmod(np.unique(pairs), max(len(produced), 1))
+        most = len(self.axes) + len(self._counts)
+        signature = _scramble(self._pin_of[self._pieces.starts] + most + 2)
+        np.add.at(signature, piece, _scramble(index))
         return signature
-
-    def _makers(self) -> Dict[int, str]:
-        """For each channel, the op that produces it first."""
-        makers: Dict[int, str] = {}
-        for ids, role, node in self._walk.marks:
-            if role == "producer":
-                for label in self._members(ids)[1].tolist():
-                    makers.setdefault(label, node)
-        return makers
 
     def _make_bindings(self) -> Dict[int, List[Binding]]:
         """The bindings of each group, by `id`: those to axes, then those to numbers."""
         bindings: Dict[int, List[Binding]] = {id(group): [] for group in self.groups}
-        ids, labels = self._on_axes()
-        order = np.lexsort((ids, self._group_of[labels]))
-        order = order[self._group_of[labels[order]] >= 0]
-        ids, labels = ids[order], labels[order]
-        number = self._group_of[labels] * (len(self.axes) + 1) + self._axis_of[ids]
-        cuts = np.flatnonzero(np.diff(number)) + 1
-        pieces = zip(np.split(ids, cuts), np.split(labels, cuts)) if len(ids) else ()
-        for ids, labels in pieces:
-            axis = self.axes[self._axis_of[ids[0]]]
-            role = ROLES[int(self._role[ids].max())]
-            binding = Binding(axis.param, axis.axis, role, ids - axis.start, self._index_in[labels])
-            bindings[id(self.groups[self._group_of[labels[0]]])].append(binding)
-        for param, element, role, ids in self._counts:
-            places, labels = self._members(ids)
-            for group in np.unique(self._group_of[labels]):
-                if group >= 0:
-                    own = self._group_of[labels] == group
-                    binding = Binding(
-                        param, element, role, places[own], self._index_in[labels[own]]
-                    )
-                    bindings[id(self.groups[group])].append(binding)
+        starts, sizes = self._pieces.starts, self._pieces.sizes
+        groups = self._group_of[starts[self._touches.piece]]
+        order = np.lexsort((self._touches.position, self._touches.index, groups))
+        order = order[groups[order] >= 0]
+        groups, touches = groups[order], _Touches(*[column[order] for column in self._touches])
+        sizes, channels = sizes[touches.piece], self._index_in[starts[touches.piece]]
+        first = np.flatnonzero(np.diff(groups) | np.diff(touches.index)) + 1
+        first = np.concatenate([[0], first]) if len(order) else _NONE
+        roles = np.maximum.reduceat(touches.role, first) if len(first) else first
+        where = zip(groups[first].tolist(), touches.index[first].tolist(), roles.tolist())
+        places: List[Any] = [*self.axes, *self._counts]
+        bounds = [*first.tolist(), len(order)]
+        for (group, index, role), begin, end in zip(where, bounds, bounds[1:]):
+            place, own = places[index], slice(begin, end)
+            positions = self._steps(touches.position[own], sizes[own])
+            binding = Binding(
+                *(place.param, place.axis, ROLES[role]),
+                *(positions, self._steps(channels[own], sizes[own])),
+            )
+            bindings[id(self.groups[group])].append(binding)
         return bindings
+
+    def _steps(self, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+        """As `ranges`; one range alone is a view of an array that all share."""
+        if len(starts) > 1:
+            return ranges(starts, sizes)
+        return self._numbers[int(starts[0]) : int(starts[0] + sizes[0])]
 
 
 @pause_gc()
@@ -338,14 +379,14 @@ class Removal(NamedTuple):
         """Lets the channels at some positions along an axis of a parameter go as well."""
         self.mask[self.channels.label[axis.start + positions]] = True
 
-    def of(self, ids: np.ndarray) -> np.ndarray:
+    def of(self, ids: Union[np.ndarray, slice]) -> np.ndarray:
         """Which positions go, of those with these ids; bool of their shape."""
         going: np.ndarray = self.mask[self.channels.label[ids]]
         return going
 
     def along(self, axis: ParamAxis) -> np.ndarray:
         """Which positions go along an axis of a parameter; bool of shape (axis.size,)."""
-        return self.of(np.arange(axis.start, axis.start + axis.size))
+        return self.of(slice(axis.start, axis.start + axis.size))
 
     def left(self, ids: np.ndarray) -> int:
         """How many of the positions with these ids stay."""

@@ -7,11 +7,12 @@ belongs to all of them. Which may is known only when the walk has seen what pins
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphslim.channels.facts import Joint
+from graphslim.channels.pieces import Ranges
 from graphslim.channels.reasons import OtherAxis
 from graphslim.channels.visit import Pin
 from graphslim.channels.walk import Walk
@@ -22,7 +23,9 @@ _NOT_FOLLOWED = OtherAxis(
 )
 
 
-def connected(count: int, ties: Sequence[Tuple[np.ndarray, np.ndarray]]) -> Tuple[np.ndarray, int]:
+def connected(
+    count: int, ties: Sequence[Tuple[np.ndarray, np.ndarray]], ranges: Optional[Ranges] = None
+) -> Tuple[np.ndarray, int]:
     """Labels 0, 1, ... of the components of `count` ids, in the order of their first id.
 
     Each round hooks every root that has a smaller neighbour below it, then shortens all paths to
@@ -31,11 +34,21 @@ def connected(count: int, ties: Sequence[Tuple[np.ndarray, np.ndarray]]) -> Tupl
     Args:
         count: how many ids there are.
         ties: pairs of equally long id arrays that are one, position by position.
+        ranges: the ranges that the ids were given out in. Where one is tied to another as a
+            whole, the two are connected as one thing each, and their ids with them.
 
     Returns:
         the labels, int64 of shape (count,), and how many there are.
     """
-    parent = joined(np.arange(count), ties)
+    parent, cut = np.arange(count), list(ties)
+    if ranges is not None and ranges.starts:
+        starts = np.array(ranges.starts)
+        sides = [(ranges.index(first), ranges.index(second)) for first, second in ties]
+        whole = np.array([pair for pair in sides if None not in pair], np.int64).reshape(-1, 2)
+        cut = [tie for tie, pair in zip(ties, sides) if None in pair]
+        roots = joined(np.arange(len(starts)), [(whole[:, 0], whole[:, 1])])
+        parent += np.repeat(starts[roots] - starts, np.diff(starts, append=count))
+    parent = joined(parent, cut)
     # A root is the first id of its component, so that counting roots numbers the components.
     number = np.cumsum(parent == np.arange(count)) - 1
     return number[parent], int(number[-1]) + 1 if count else 0
@@ -83,14 +96,23 @@ class Owned(NamedTuple):
     owners: np.ndarray
 
 
-def first_pins(pins: Sequence[Pin], label: np.ndarray, count: int) -> np.ndarray:
-    """Per channel the index of the first pin that holds it, or -1; int64 of shape (count,)."""
-    pin_of = np.full(count, -1)
-    if pins:
-        ids = np.concatenate([pin.ids for pin in pins])
-        number = np.repeat(np.arange(len(pins)), [len(pin.ids) for pin in pins])
-        pin_of[label[ids[::-1]]] = number[::-1]  # of several the one written last stays
-    return pin_of
+def first_of(arrays: Sequence[np.ndarray], label: np.ndarray, count: int) -> np.ndarray:
+    """Per channel the index of the first of some arrays of ids that has it, or -1.
+
+    Args:
+        arrays: ids, each int64 of shape (n,).
+        label: the channel of each id; int64 of shape (ids,).
+        count: how many channels there are.
+
+    Returns:
+        int64 of shape (count,).
+    """
+    index_of = np.full(count, -1)
+    if arrays:
+        ids = np.concatenate(arrays)
+        number = np.repeat(np.arange(len(arrays)), [len(array) for array in arrays])
+        index_of[label[ids[::-1]]] = number[::-1]  # of several the last one written stays
+    return index_of
 
 
 def resolved(walk: Walk) -> Tuple[np.ndarray, int, Owned]:
@@ -106,10 +128,11 @@ def resolved(walk: Walk) -> Tuple[np.ndarray, int, Owned]:
     joints = list({id(joint): joint for joint in walk.joints}.values())
     owners = [joint.owners() for joint in joints]
     while True:
-        label, count = connected(walk.count, walk.ties)
+        label, count = connected(walk.count, walk.ties, walk.ranges)
         if not joints:
             return label, count, Owned(np.zeros(0, np.int64), np.zeros((0, 0), np.int64))
-        state = _State(walk, joints, owners, label, first_pins(walk.pins, label, count))
+        pin_of = first_of([pin.ids for pin in walk.pins], label, count)
+        state = _State(walk, joints, owners, label, pin_of)
         if not (state.spread() or state.choose() or state.refuse()):
             return label, count, state.owned()
 

@@ -25,6 +25,7 @@ import numpy as np
 
 from graphslim.channels.computed import ComputedWeights, element_type
 from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, Ids, Joint, fact
+from graphslim.channels.pieces import Ranges
 from graphslim.channels.reasons import IsInput, IsOutput, Reason, WeightsMade, WeightsMadeInRun
 from graphslim.channels.rules import CHANNEL_RULES, guarded, stated, wall
 from graphslim.channels.sizes import Sizes
@@ -65,7 +66,7 @@ class Walk:
         contractions, joints: as the rules noted them.
         sizes: the numbers that count channels.
         computed: the weights that are computed from constants.
-        count: how many ids there are.
+        ranges: the ranges in which ids were given out.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -79,11 +80,16 @@ class Walk:
         self.joints: List[Joint] = []
         self.sizes = Sizes(graph)
         self.computed = ComputedWeights(graph, self.facts)
-        self.count = 0
+        self.ranges = Ranges()
         self._shared: Dict[Port, Optional[Node]] = {}
         self._spent, self._seen = 0, {}  # type: int, Dict[int, np.ndarray]
         self._budget = FOLLOWED + (len(graph.origin.data) if graph.origin else 0)
         self._constants: Set[str] = set(constant_nodes(graph))
+
+    @property
+    def count(self) -> int:
+        """How many ids there are."""
+        return self.ranges.count
 
     def run(self) -> None:
         """Visits every node; what the rules say is left in the attributes."""
@@ -161,9 +167,8 @@ class Walk:
 
     def fresh(self, size: int) -> np.ndarray:
         """New ids that belong to no parameter; int64 of shape (size,)."""
-        self.count += size
-        self._check(self.count + self._spent)
-        return np.arange(self.count - size, self.count)
+        self._check(self.count + size + self._spent)
+        return self.ranges.new(size)
 
     def parameter(self, node: Node, shape: Sequence[int]) -> Fact:
         """The fact of a parameter: fresh ids on every axis."""
