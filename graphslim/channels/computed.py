@@ -19,7 +19,6 @@ from graphslim.channels.rules import VALUE_RULES, ValueVisit, value_outputs
 from graphslim.errors import AnalysisError
 from graphslim.ir import CONTROL, DType, Graph, Node, Tensor
 from graphslim.ir.families import MEASURES, MERGES, SWITCHES, TRUTH_VALUED
-from graphslim.ir.query import constant_nodes
 
 _MOST_STEPS, _LARGEST = 256, 1 << 26
 """How many ops, and how large a tensor, a computation may have that is carried out here."""
@@ -89,15 +88,15 @@ class ComputedWeights:
         self.opaque: Set[str] = set()
 
     def note(self, node: Node) -> bool:
-        """Notes a node that the walk has come to; whether it can be computed here.
+        """Notes a node that depends on constants alone; whether it can be computed here.
 
         Constants that stand for variables of a checkpoint are not: they are cut where they are
         stored, and what is computed from them goes on being computed. Neither are those of one
         branch or loop, which a control input holds to their place.
         """
         ports = self._graph.inputs_of(node)
-        if node.name in constant_nodes(self._graph) and (
-            node.op not in VALUE_RULES or any(port.node in self.opaque for port in ports)
+        if node.op not in VALUE_RULES or (
+            self.opaque and any([port.node in self.opaque for port in ports])
         ):
             self.opaque.add(node.name)
         if node.name in self._graph.inputs or node.name in self._graph.variables:
@@ -106,8 +105,9 @@ class ComputedWeights:
         if not begins and not (
             ports
             and node.op in VALUE_RULES
-            and node.op not in SWITCHES | MERGES
-            and all(port.port != CONTROL and port.node in self._place for port in ports)
+            and node.op not in SWITCHES
+            and node.op not in MERGES
+            and all([port.port != CONTROL and port.node in self._place for port in ports])
         ):
             return False
         self._place[node.name] = len(self._place)

@@ -82,14 +82,14 @@ class _Touches(NamedTuple):
 
     Attributes:
         ids: the first id of the piece.
-        index: of the axis, or behind all of these of the count.
+        place: the index of the axis, or behind all of these of the count.
         position: of that id along the axis, or among what is counted.
         role: as in `ROLES`.
         piece: its index.
     """
 
     ids: np.ndarray
-    index: np.ndarray
+    place: np.ndarray
     position: np.ndarray
     role: np.ndarray
     piece: np.ndarray
@@ -261,7 +261,8 @@ class Channels(Labels):
             np.concatenate([ids - starts[axis], places[heads]]),
             np.concatenate([self._role[ids], roles[count]]),
         )
-        return pieces, _Touches(*[column[at] for column in columns], pieces.of(labels))
+        ids, place, position, role = (column[at] for column in columns)
+        return pieces, _Touches(ids, place, position, role, pieces.of(labels))
 
     def _make_groups(self) -> List[Group]:
         """Channels with the same set of axes form a group, if anything produces them."""
@@ -283,8 +284,8 @@ class Channels(Labels):
         self._group_of[channels] = np.repeat(np.arange(len(widths)), widths)
         self._index_in[channels] = ranges(np.zeros(len(widths), np.int64), widths)
         marks = [(ids, node) for ids, role, node in self._walk.marks if role == "producer"]
-        labels = [self._members(ids)[1] for ids, _ in marks]
-        maker = first_of(labels, np.arange(self.count), self.count)
+        made = [self._members(ids)[1] for ids, _ in marks]
+        maker = first_of(made, np.arange(self.count), self.count)
         taken, groups = {}, []  # type: Dict[str, int], List[Group]
         for labels in np.split(channels, np.cumsum(widths)[:-1]) if len(widths) else ():
             name = marks[maker[labels[0]]][1] if maker[labels[0]] >= 0 else "?"
@@ -307,7 +308,7 @@ class Channels(Labels):
             uint64 of shape (pieces,).
         """
         wanted = produced[self._touches.piece]
-        pairs = self._touches.index[wanted] * len(produced) + self._touches.piece[wanted]
+        pairs = self._touches.place[wanted] * len(produced) + self._touches.piece[wanted]
         index, piece = np.divmod(np.unique(pairs), max(len(produced), 1))
         most = len(self.axes) + len(self._counts)
         signature = _scramble(self._pin_of[self._pieces.starts] + most + 2)
@@ -319,14 +320,14 @@ class Channels(Labels):
         bindings: Dict[int, List[Binding]] = {id(group): [] for group in self.groups}
         starts, sizes = self._pieces.starts, self._pieces.sizes
         groups = self._group_of[starts[self._touches.piece]]
-        order = np.lexsort((self._touches.position, self._touches.index, groups))
+        order = np.lexsort((self._touches.position, self._touches.place, groups))
         order = order[groups[order] >= 0]
         groups, touches = groups[order], _Touches(*[column[order] for column in self._touches])
         sizes, channels = sizes[touches.piece], self._index_in[starts[touches.piece]]
-        first = np.flatnonzero(np.diff(groups) | np.diff(touches.index)) + 1
+        first = np.flatnonzero(np.diff(groups) | np.diff(touches.place)) + 1
         first = np.concatenate([[0], first]) if len(order) else _NONE
         roles = np.maximum.reduceat(touches.role, first) if len(first) else first
-        where = zip(groups[first].tolist(), touches.index[first].tolist(), roles.tolist())
+        where = zip(groups[first].tolist(), touches.place[first].tolist(), roles.tolist())
         places: List[Any] = [*self.axes, *self._counts]
         bounds = [*first.tolist(), len(order)]
         for (group, index, role), begin, end in zip(where, bounds, bounds[1:]):

@@ -71,12 +71,16 @@ class Sizes(Origins):
         they count. `outs` is what the rule of the op says of its outputs.
         """
         node, inputs = op.node, op.facts
-        outs = [self._with_batch(node, inputs, out) for out in self._with_given_shape(op, outs)]
+        if node.name in self._graph.input_shapes:
+            outs = self._with_given_shape(op, outs)
+        outs = [self._with_batch(node, inputs, out) for out in outs]
         if node.op in _JOINING:
             inputs = _as_sizes(node.op, inputs)
         values = self._values(node, inputs, outs)
         if values is None:
             for slot, known in enumerate(inputs):
+                if known.origins is None:
+                    continue
                 for element, counted in self.counts_in(known):
                     if (slot, element) not in op.taken:
                         op.pin(counted.ids, ComputedSize(f"its size is used by a {node.op}"))
@@ -109,8 +113,8 @@ class Sizes(Origins):
         They fill in what the rule leaves open of the first output, which is what is fed.
         """
         first = outs[0] if outs else Fact()
-        given, shape = self._graph.input_shapes.get(op.node.name), first.shape
-        if given is None or (shape is not None and len(shape) != len(given)):
+        given, shape = self._graph.input_shapes[op.node.name], first.shape
+        if shape is not None and len(shape) != len(given):
             return outs
         shape = shape or (None,) * len(given)
         sizes = tuple([new if old is None else old for old, new in zip(shape, given)])
@@ -124,8 +128,8 @@ class Sizes(Origins):
 
     def _with_batch(self, node: Node, inputs: Sequence[Fact], out: Fact) -> Fact:
         """An output with the origin of its first axis, if that is open."""
-        if out.rank is None or out.rank == 0 or out.size(0) is not None:
-            return out._replace(batch=None)
+        if not out.shape or out.shape[0] is not None:
+            return out if out.batch is None else out._replace(batch=None)
         if out.batch is not None:
             return out
         batches = {
@@ -217,5 +221,7 @@ def _as_sizes(op: str, inputs: Sequence[Fact]) -> List[Fact]:
 
 def _forgetful(node: Node, out: Fact) -> Fact:
     """An output whose numbers have no origin, or are not known at all."""
+    if out.value is None and out.origins is None:
+        return out
     passes_on = node.op in SWITCHES or node.op == "IdentityN"
     return out._replace(origins=None) if passes_on else out.without_value()

@@ -11,7 +11,6 @@ from typing import (
     Any,
     Dict,
     Iterable,
-    Iterator,
     List,
     NamedTuple,
     Optional,
@@ -84,6 +83,7 @@ class Walk:
         self._shared: Dict[Port, Optional[Node]] = {}
         self._spent, self._seen = 0, {}  # type: int, Dict[int, np.ndarray]
         self._budget = FOLLOWED + (len(graph.origin.data) if graph.origin else 0)
+        self._fed = frozenset(graph.inputs)
         self._constants: Set[str] = set(constant_nodes(graph))
 
     @property
@@ -104,10 +104,10 @@ class Walk:
 
     def visit(self, node: Node) -> None:
         """Lets the rule of an op work, and sees to what it forgets."""
-        notes = self._notes()
-        before = [len(notes_of_kind) for notes_of_kind in notes]
         op = OpVisit(node, self._room_for(node, self.read(node)), self)
-        computable = self.computed.note(node)
+        is_made = node.op != "Const" and node.name in self._constants
+        before = [len(kind) for kind in (self._notes() if is_made else self._audited())]
+        computable = self.computed.note(node) if node.name in self._constants else False
         rule = CHANNEL_RULES.get(node.op)
         if rule is None:
             op.pin_all(wall(node))
@@ -116,28 +116,28 @@ class Walk:
             return
         result = rule(op)
         outs = [result] if isinstance(result, Fact) else list(result or ())
-        if result is None or not all(isinstance(out, Fact) for out in outs):
+        if result is None or not all([isinstance(out, Fact) for out in outs]):
             raise TypeError("a channel rule gives a Fact, or a list of them")
         outs = self.facts[node.name] = self.sizes.follow(op, _with_stated_shapes(node, outs))
         self.spend([ids for out in outs for ids in out.ids if ids is not None])
         self._audit(op, outs, before)
-        if node.op != "Const" and node.name in self._constants:
+        if is_made:
             weighs = len(self.contractions) > before[2] or self._pins_many(op, before[1])
             if weighs and computable and self.computed.store(node, outs):
-                for notes_of_kind, length in zip(notes, before):
-                    del notes_of_kind[length:]
+                for kind, length in zip(self._notes(), before):
+                    del kind[length:]
                 sizes = [size or 0 for size in outs[0].shape or ()]
                 self.facts[node.name] = [self.parameter(node, sizes)]
                 return
             self._tell_of_weights(op, before[1], computable)
-        if node.name in self.graph.inputs:
+        if node.name in self._fed:
             for ids in (ids for out in outs for ids in out.ids):
                 op.pin(ids, IsInput("it is a graph input"))
 
     def fact(self, port: Port) -> Fact:
         """What is known of the tensor at a port."""
-        outs = self.facts.get(port.node, ())
-        return outs[port.port] if 0 <= port.port < len(outs) else UNKNOWN
+        outs, place = self.facts.get(port.node, ()), port.port
+        return outs[place] if 0 <= place < len(outs) else UNKNOWN
 
     def read(self, node: Node) -> List[Fact]:
         """What a node reads.
@@ -151,6 +151,8 @@ class Walk:
         if node.op in IDENTITIES:
             return facts
         for slot, port in enumerate(ports):
+            if port.node not in self._constants:
+                continue
             if port not in self._shared:
                 self._shared[port] = self._shared_vector(port)
             source = self._shared[port]
@@ -180,9 +182,9 @@ class Walk:
         return fact(tuple(shape), ids)
 
     def _shared_vector(self, port: Port) -> Optional[Node]:
-        """The constant at a port, behind identities, if it is a vector and others read it too."""
-        path, inputs = [port], self.graph.inputs
-        while self.graph[path[-1].node].op in IDENTITIES and path[-1].node not in inputs:
+        """The vector at a port of a constant, behind identities, if others read it too."""
+        path = [port]
+        while self.graph[path[-1].node].op in IDENTITIES:
             path.append(self.graph.data_inputs(path[-1].node)[0])
         node = self.graph[path[-1].node]
         tensor = node.attrs["value"] if node.op == "Const" else None
@@ -201,30 +203,46 @@ class Walk:
 
     # --- What a visit leaves behind, and what its rule forgot.
 
+    def _audited(self) -> Tuple[List[Any], ...]:
+        """The notes that tell the audit what a rule has seen to."""
+        return self.ties, self.pins, self.contractions, self.joints
+
     def _notes(self) -> Tuple[List[Any], ...]:
         """All that a visit may add to; first what the audit looks at, in its order."""
         sizes = self.sizes
-        lists: Tuple[List[Any], ...] = (self.ties, self.pins, self.contractions, self.joints)
-        return (*lists, self.marks, self.axes, sizes.resizes, sizes.renumbers, sizes.awaited)
+        lists: Tuple[List[Any], ...] = (self.marks, self.axes)
+        return (*self._audited(), *lists, sizes.resizes, sizes.renumbers, sizes.awaited)
 
     def _audit(self, op: OpVisit, outs: Sequence[Fact], before: Sequence[int]) -> None:
         """Pins the channels that the rule of an op forgot.
 
         Args:
             op: the visit.
-            outs: what the op gives.
+            outs: what the op gives: their ids are carried on.
             before: how many notes of each kind there were when the visit began.
         """
-        if op.node.op in MEASURES:
+        given = [ids for out in outs for ids in out.ids if ids is not None]
+        known = {id(ids) for ids in given}
+        # Most ops hand on the very arrays that they read, and nothing is left to search for.
+        unseen = [
+            ids
+            for read in op.facts
+            for ids in read.ids
+            if ids is not None and id(ids) not in known and len(ids)
+        ]
+        if not unseen or op.node.op in MEASURES:
             return
         ties, pins, contractions, joints = before[:4]
-        handled = [pin.ids for pin in self.pins[pins:]]
+        seen = [*given, *[pin.ids for pin in self.pins[pins:]]]
         for summed in self.contractions[contractions:]:
-            handled += [summed.into] if summed.out is None else [summed.into, summed.out]
+            seen += [summed.into] if summed.out is None else [summed.into, summed.out]
         for joint in self.joints[joints:]:
-            handled += [joint.flat, *[ids for ids in joint.factors if ids is not None]]
-        for ids in _forgotten(op.facts, outs, handled, self.ties[ties:]):
-            op.pin(ids, f"a {op.node.op} uses it in a way that is not followed")
+            seen += [joint.flat, *[ids for ids in joint.factors if ids is not None]]
+        among = _Among(self.ranges, seen)
+        among.follow(self.ties[ties:])
+        for ids in unseen:
+            if ids not in among:
+                op.pin(ids, f"a {op.node.op} uses it in a way that is not followed")
 
     def _pins_many(self, op: OpVisit, first: int) -> bool:
         """Whether one of the pins from the first on holds more than an axis of size 1.
@@ -236,9 +254,10 @@ class Walk:
 
     def _tell_of_weights(self, op: OpVisit, first: int, computable: bool) -> None:
         """Says of the pins from the first on that it is weights that are held, if they are."""
-        node, dtype = op.node, element_type(op.node)
-        if node.op == "Const" or node.name not in self._constants:
+        node = op.node
+        if len(self.pins) == first or node.op == "Const" or node.name not in self._constants:
             return
+        dtype = element_type(node)
         if dtype is None or not dtype.is_floating or not self._pins_many(op, first):
             return
         kind: Type[Reason] = WeightsMade
@@ -259,11 +278,13 @@ class Walk:
         Raises:
             AnalysisError: there are more positions than a file of this size may state.
         """
+        before = self._spent
         for ids in arrays:
             if id(ids) not in self._seen:
                 self._seen[id(ids)] = ids
                 self._spent += len(ids)
-        self._check(self._spent + self.count)
+        if self._spent > before:
+            self._check(self._spent + self.count)
 
     def _check(self, positions: int) -> None:
         if positions > self._budget:
@@ -275,6 +296,8 @@ class Walk:
 
     def _room_for(self, node: Node, inputs: List[Fact]) -> List[Fact]:
         """What a node reads, without ids if they are too many to lay side by side."""
+        if len(inputs) * (self._spent + self.count) <= 4 * LONGEST:
+            return inputs
         lengths = [len(ids) for known in inputs for ids in known.ids if ids is not None]
         if sum(lengths) <= 4 * LONGEST:
             return inputs
@@ -284,7 +307,7 @@ class Walk:
 
 def _with_stated_shapes(node: Node, outs: List[Fact]) -> List[Fact]:
     """The outputs of an op, with the shapes that its attributes state where a rule knows none."""
-    if all(out.shape is not None for out in outs) or "_output_shapes" not in node.attrs:
+    if not [out for out in outs if out.shape is None] or "_output_shapes" not in node.attrs:
         return outs
     shapes = stated(node, ())
     return [
@@ -293,60 +316,43 @@ def _with_stated_shapes(node: Node, outs: List[Fact]) -> List[Fact]:
     ]
 
 
-def _forgotten(
-    inputs: Sequence[Fact],
-    outs: Sequence[Fact],
-    handled: Sequence[np.ndarray],
-    ties: Sequence[Tuple[np.ndarray, np.ndarray]],
-) -> Iterator[np.ndarray]:
-    """The ids of each axis of each input of which an op says nothing.
+class _Among:
+    """Ids that the rule of an op has seen to, for the search for those that it forgot.
 
     Args:
-        inputs: what the op reads.
-        outs: what it gives: their ids are carried on.
-        handled: ids that it pinned or noted in a contraction.
-        ties: the ties that it made; what is tied to ids that are seen to is seen to as well.
+        ranges: in which the ids were given out.
+        seen: arrays of ids.
     """
-    given = [ids for out in outs for ids in out.ids if ids is not None]
-    seen: List[np.ndarray] = [ids for ids in (*given, *handled) if len(ids)]
-    # Most ops hand on the very arrays that they read, and nothing is left to search for.
-    known_arrays = {id(ids) for ids in seen}
-    unseen = [
-        ids
-        for known in inputs
-        for ids in known.ids
-        if ids is not None and len(ids) and id(ids) not in known_arrays
-    ]
-    left = [pair for pair in ties if len(pair[0])] if unseen else []
-    while left:
-        linked = [pair for pair in left if _linked(pair, seen)]
-        if not linked:
-            break
-        seen.extend([ids for pair in linked for ids in pair if len(ids)])
-        left = [pair for pair in left if not any(pair is other for other in linked)]
-    for ids in unseen:
-        if not _among(ids, seen):
-            yield ids
 
+    def __init__(self, ranges: Ranges, seen: Sequence[np.ndarray]) -> None:
+        self._ranges, self._arrays = ranges, {id(ids): ids for ids in seen if len(ids)}
 
-def _linked(pair: Tuple[np.ndarray, np.ndarray], seen: Sequence[np.ndarray]) -> bool:
-    """Whether one side of a tie is seen to."""
-    if any(ids is pair[0] or ids is pair[1] for ids in seen):
-        return True
-    return any(_among(ids, seen) for ids in pair)
+    def follow(self, ties: Sequence[Tuple[np.ndarray, np.ndarray]]) -> None:
+        """Adds what is tied to ids that are seen to."""
+        left = [pair for pair in ties if len(pair[0])]
+        while left:
+            linked = [first in self or second in self for first, second in left]
+            if not any(linked):
+                break
+            for pair in (pair for pair, is_linked in zip(left, linked) if is_linked):
+                self._arrays.update({id(ids): ids for ids in pair})
+            left = [pair for pair, is_linked in zip(left, linked) if not is_linked]
 
-
-def _among(ids: np.ndarray, seen: Sequence[np.ndarray]) -> bool:
-    """Whether one of the ids is in one of the arrays: an op may take a part of an axis."""
-    if any(ids is other for other in seen):
-        return True
-    if not seen:
-        return False
-    known = seen[0] if len(seen) == 1 else np.concatenate(seen)
-    # Most of the time one of these two tells, and spares the search.
-    if (known == ids[0]).any():
-        return True
-    if ids.max() < known.min() or ids.min() > known.max():
-        return False
-    # The kernel's axes and shapes are short: comparing them is quicker than sorting.
-    return bool((known[:, None] == ids).any() if len(ids) <= 8 else np.isin(ids, known).any())
+    def __contains__(self, ids: np.ndarray) -> bool:
+        """Whether one of some ids is there: an op may take a part of an axis."""
+        if id(ids) in self._arrays:
+            return True
+        arrays = list(self._arrays.values())
+        if self._ranges.index(ids) is not None:
+            # Two ranges as they were given out have no id in common.
+            arrays = [other for other in arrays if self._ranges.index(other) is None]
+        if not arrays:
+            return False
+        known = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+        # Most of the time one of these two tells, and spares the search.
+        if (known == ids[0]).any():
+            return True
+        if ids.max() < known.min() or ids.min() > known.max():
+            return False
+        # The kernel's axes and shapes are short: comparing them is quicker than sorting.
+        return bool((known[:, None] == ids).any() if len(ids) <= 8 else np.isin(ids, known).any())

@@ -80,14 +80,16 @@ def constant_nodes(graph: Graph) -> FrozenSet[str]:
 
 def _constant_nodes(graph: Graph) -> FrozenSet[str]:
     constant: Set[str] = set()
+    fed = frozenset(graph.inputs)
     for node in graph.order():
-        if node.name in graph.inputs or node.op in STATEFUL_DRAWS:
+        if node.name in fed or node.op in STATEFUL_DRAWS:
             continue
-        sources = [port.node for port in graph.data_inputs(node)]
-        if node.op in SWITCHES:
-            sources = sources[:1]
-        if node.op == "Const" or (sources and constant.issuperset(sources)):
-            constant.add(node.name)
+        if node.op != "Const":
+            ports = graph.data_inputs(node)
+            sources = [port.node for port in (ports[:1] if node.op in SWITCHES else ports)]
+            if not sources or not constant.issuperset(sources):
+                continue
+        constant.add(node.name)
     return frozenset(constant)
 
 

@@ -260,7 +260,7 @@ def depthwise(op: OpVisit) -> Fact:
     tie_weights(op, op[0].channels(channel_axis(op.node)), rows)
     out = None
     if rows is not None and multiplier is not None and fits(LONGEST, len(rows), multiplier):
-        out = np.repeat(rows, multiplier)
+        out = rows if multiplier == 1 else np.repeat(rows, multiplier)
     else:
         op.pin(rows, OpenSize("its depthwise multiplier is not known"))
     op.pin(op[1].channels(3), "it is a depthwise multiplier")
