@@ -20,12 +20,13 @@ from typing import Any, Dict, List
 
 import numpy as np
 
+import graphslim as gs
 from benchmarks.peers import Contender, contenders
 from benchmarks.work import ROOT, Files, peak_megabytes, quartiles, tell
 
 
 def turns(files: Files, platform: str, rounds: int, folder: Path) -> Dict[str, Any]:
-    """Milliseconds of each step of each contender, and ratios to graphslim, round by round.
+    """Milliseconds of each step of each contender, and of the whole, round by round.
 
     A contender that raises an error is left out, and its error told. The first round, in which all
     import what they need, does not count.
@@ -46,7 +47,8 @@ def turns(files: Files, platform: str, rounds: int, folder: Path) -> Dict[str, A
                 seconds[one.name].append(taken)
     for name in errors:
         del seconds[name]
-    return {"errors": errors, "milliseconds": {name: _steps(seconds[name]) for name in seconds}}
+    nodes = len(gs.load(str(files.frozen)))
+    return {"nodes": nodes, "errors": errors, "milliseconds": {name: _steps(seconds[name]) for name in seconds}}
 
 
 def _once(contender: Contender) -> Dict[str, float]:

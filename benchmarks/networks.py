@@ -20,6 +20,8 @@ def make(files: Files) -> None:
     files.folder.mkdir(parents=True, exist_ok=True)
     if not files.frozen.is_file() and not _freeze(files):
         return
+    if not files.thin.is_file():
+        _thin(files)
     if importlib.util.find_spec("tf2onnx") and not files.simplified.is_file():
         _convert(files)
 
@@ -36,6 +38,15 @@ def _freeze(files: Files) -> bool:
         return False
     load_helper("freezing").freeze(files.name, files.folder)
     return files.frozen.is_file()
+
+
+def _thin(files: Files) -> None:
+    """By removing all channels that can go, but for one in each group."""
+    import graphslim as gs
+
+    graph = gs.load(str(files.frozen))
+    plan = gs.plan(graph, criterion="l1", ratio=0.99, rank="local", multiple_of=1)
+    gs.save(gs.apply(graph, plan), str(files.thin))
 
 
 def _convert(files: Files) -> None:

@@ -68,12 +68,20 @@ class Graphslim(Contender):
     name = "graphslim"
     needs = ["graphslim"]
 
+    def source(self) -> Path:
+        """The file that it starts from."""
+        return self.files.frozen
+
+    def ready(self) -> bool:
+        """Whether that file is there."""
+        return self.source().is_file()
+
     def run(self) -> Dict[str, float]:
         """Each step of the library."""
         import graphslim as gs
 
         watch = Stopwatch()
-        graph = watch("load", gs.load, str(self.files.frozen))
+        graph = watch("load", gs.load, str(self.source()))
         watch("analyse", gs.analyse, graph)
         watch("blocks", gs.find_blocks, graph)
         plan = watch("plan", self.plan, graph)
@@ -87,6 +95,16 @@ class Graphslim(Contender):
         import graphslim as gs
 
         return gs.plan(graph, criterion="l1", ratio=SHARE, rank="local", multiple_of=1)
+
+
+class GraphslimThin(Graphslim):
+    """The same on a network of as many nodes with hardly any weights."""
+
+    name = "graphslim, thin"
+
+    def source(self) -> Path:
+        """The file that it starts from."""
+        return self.files.thin
 
 
 class Onnxsim(Contender):
@@ -225,8 +243,8 @@ class TransformGraph(Contender):
 
 
 ON: Dict[str, List[Type[Contender]]] = {
-    "current": [Floor, Graphslim, Onnxsim, OnnxsimSimplified, TorchPruning],
-    "first": [Floor, Graphslim, TransformGraph],
+    "current": [Floor, Graphslim, GraphslimThin, Onnxsim, OnnxsimSimplified, TorchPruning],
+    "first": [Floor, Graphslim, GraphslimThin, TransformGraph],
 }
 """The contenders by platform: current TensorFlow, and TensorFlow 1.15."""
 

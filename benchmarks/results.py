@@ -72,6 +72,7 @@ def _compile(found: Numbers) -> str:
         }
         if rows:
             parts += [f"### In one process, {PLATFORM[platform]}", _whole(rows), _steps(rows)]
+            parts += [PER_NODE, _per_node(rows)]
             parts += ["Peak memory in MB of a process of its own, and of that before it began:"]
             parts += [_memory(rows)]
     shells = {platform: found.get(f"{platform}/shell") for platform in PLATFORM}
@@ -81,7 +82,7 @@ def _compile(found: Numbers) -> str:
     return "\n\n".join(["## Compile", COMPILE, *parts]) if parts else ""
 
 
-COMPILE = """Milliseconds to read a network's file, remove half the channels of each group (those
+COMPILE = """Milliseconds of processor time to read a network's file, remove half the channels of each group (those
 of least l1), and write the result. `floor`: the same file read, parsed, serialised and written by
 protobuf. `onnxsim`: loads, prunes (`apply_structured_pruning`) and saves the network as tf2onnx
 converts it, and after onnxsim's simplifier, which is not timed. `Torch-Pruning`: builds its
@@ -118,6 +119,24 @@ def _steps(rows: Numbers) -> str:
                 steps = [f"{step} {took:.1f}" for step, took in times["steps"].items()]
                 lines.append([network, name, ", ".join(steps)])
     return table(["network", "contender", "steps (ms)"], lines)
+
+
+PER_NODE = """Microseconds per node of the graph, by step. Beside each what the step takes where the
+same nodes have hardly any weights (`graphslim, thin`): that much is Python, the rest is bytes."""
+
+
+def _per_node(rows: Numbers) -> str:
+    lines: List[List[str]] = []
+    steps: List[str] = []
+    for network, row in rows.items():
+        own, thin = (row["milliseconds"].get(name) for name in ("graphslim", "graphslim, thin"))
+        if own and thin and "nodes" in row:
+            steps = [*own["steps"]]
+            pairs = [[1e3 * times["steps"][step] for times in (own, thin)] for step in steps]
+            pairs.append([sum(column) for column in zip(*pairs)])
+            cells = [f"{a / row['nodes']:.1f} ({b / row['nodes']:.1f})" for a, b in pairs]
+            lines.append([network, str(row["nodes"]), *cells])
+    return table(["network", "nodes", *steps, "together"], lines)
 
 
 def _memory(rows: Numbers) -> str:
