@@ -48,7 +48,11 @@ def turns(files: Files, platform: str, rounds: int, folder: Path) -> Dict[str, A
     for name in errors:
         del seconds[name]
     nodes = len(gs.load(str(files.frozen)))
-    return {"nodes": nodes, "errors": errors, "milliseconds": {name: _steps(seconds[name]) for name in seconds}}
+    return {
+        "nodes": nodes,
+        "errors": errors,
+        "milliseconds": {name: _steps(seconds[name]) for name in seconds},
+    }
 
 
 def _once(contender: Contender) -> Dict[str, float]:

@@ -7,6 +7,7 @@ forgets one would have it removed.
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import (
     Any,
     Dict,
@@ -84,6 +85,9 @@ class Walk:
         self._spent, self._seen = 0, {}  # type: int, Dict[int, np.ndarray]
         self._budget = FOLLOWED + (len(graph.origin.data) if graph.origin else 0)
         self._fed = frozenset(graph.inputs)
+        self._reads = Counter(graph.outputs)
+        for node in graph:
+            self._reads.update(graph.inputs_of(node))
         self._constants: Set[str] = set(constant_nodes(graph))
 
     @property
@@ -186,6 +190,9 @@ class Walk:
         path = [port]
         while self.graph[path[-1].node].op in IDENTITIES:
             path.append(self.graph.data_inputs(path[-1].node)[0])
+        # Each identity on the way is itself one reader of what stands before it.
+        if sum([self._reads[passed] for passed in path]) <= len(path):
+            return None
         node = self.graph[path[-1].node]
         tensor = node.attrs["value"] if node.op == "Const" else None
         if tensor is None or not tensor.dtype.is_floating:
@@ -193,10 +200,6 @@ class Walk:
         if tensor.size <= 1 or tensor.size != max(tensor.shape):
             return None
         uses = [use for passed in path for use in self.graph.uses_of(passed)]
-        outputs = [passed for passed in path if passed in self.graph.outputs]
-        # Each identity on the way is itself one reader of what stands before it.
-        if len(uses) - len(path) + len(outputs) <= 0:
-            return None
         # One of several axes may be a filter that convolutions share: that is one parameter.
         readers = {self.graph[use.node].op for use in uses} - IDENTITIES
         return node if len(tensor.shape) == 1 or readers <= BROADCASTING else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, List, NamedTuple, Optional, Sequence, Set, Tuple, Union
 
 import numpy as np
@@ -25,6 +26,8 @@ from graphslim.channels.visit import OpVisit
 from graphslim.ir import Node
 from graphslim.ops.sources import stated_alone
 
+Sizes = Tuple[Optional[int], ...]
+
 
 class Segment(NamedTuple):
     """Axes `before` of a tensor that become axes `after` of its reshaped form."""
@@ -33,15 +36,14 @@ class Segment(NamedTuple):
     after: Tuple[int, ...]
 
 
-def segments(
-    old: Sequence[Optional[int]], new: Sequence[Optional[int]], same_first: bool = False
-) -> Optional[List[Segment]]:
+@lru_cache(maxsize=4096)
+def segments(old: Sizes, new: Sizes, same_first: bool = False) -> Optional[Sequence[Segment]]:
     """Splits a reshape into the smallest independent pieces; None where the sizes do not fit.
 
     Pieces of known sizes are split off at both ends; what lies between open sizes is one piece.
 
     Args:
-        old, new: the sizes before and after.
+        old, new: the sizes before and after, None where open.
         same_first: whether the first axes are the same, though their size is open.
     """
     if same_first:
@@ -151,7 +153,7 @@ def _move_segment(
     if joint is not None:
         # What was merged here comes apart again, into the same axes or into parts of them.
         apart = Fact(joint.sizes, joint.factors)
-        pieces = segments(joint.sizes, widths) or [_whole(joint.sizes, widths)]
+        pieces = segments(joint.sizes, tuple(widths)) or [_whole(joint.sizes, widths)]
         parts: List[Ids] = [None] * len(targets)
         for inner in pieces:
             _move_segment(op, apart, tuple(widths), inner, parts)
