@@ -82,10 +82,11 @@ def _compile(found: Numbers) -> str:
     return "\n\n".join(["## Compile", COMPILE, *parts]) if parts else ""
 
 
-COMPILE = """Milliseconds of processor time to read a network's file, remove half the channels of each group (those
-of least l1), and write the result. `floor`: the same file read, parsed, serialised and written by
-protobuf. `onnxsim`: loads, prunes (`apply_structured_pruning`) and saves the network as tf2onnx
-converts it, and after onnxsim's simplifier, which is not timed. `Torch-Pruning`: builds its
+COMPILE = """Milliseconds of processor time to read a network's file, remove half the channels of
+each group (those of least l1), and write the result. `floor`: the same file read, parsed,
+serialised and written by protobuf. `graphslim, thin`: graphslim on a network of the same nodes with
+hardly any weights. `onnxsim`: loads, prunes (`apply_structured_pruning`) and saves the network as
+tf2onnx converts it, and after onnxsim's simplifier, which is not timed. `Torch-Pruning`: builds its
 dependency graph and takes one step, on torch modules made of the simplified ONNX file
 (`torch_network.py`); it neither reads nor writes a file here. `TransformGraph` prunes nothing: it
 folds constants and batch norms, and stands for passing a graph through TensorFlow's own tool."""
