@@ -308,6 +308,8 @@ def test_networkx_reads_the_graph_and_does_not_change_it(graph: Graph) -> None:
     ):
         with pytest.raises(IRError, match="view of the graph is read-only .*rewire"):
             change()
+    with pytest.raises(IRError, match="this mapping is read-only"):
+        view.edges["a", "b", 0]["port"] = 1
     graph.add(Node("new", "Relu"), [Port("d")])
     assert nx.descendants(view, "c") == {"d", "new"}, "it follows the graph"
     mine = view.copy()
@@ -327,7 +329,7 @@ def _lose_an_input(graph: Graph) -> None:
 
 
 def _move_an_edge(graph: Graph) -> None:
-    graph.nx.edges["b", "c", 0]["port"] = 1
+    graph.nx._pred["c"]["b"][0] = {"port": 1}
 
 
 def _data_behind_control(graph: Graph) -> None:
