@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -301,7 +301,7 @@ class NodeReader:
     """Reads nodes; attributes that are the same bytes in many nodes are decoded once for all."""
 
     def __init__(self) -> None:
-        self._entries: Dict[bytes, Tuple[str, AttrValue]] = {}
+        self._entries: Dict[bytes, Mapping[str, AttrValue]] = {}
         self._attrs: Dict[Tuple[bytes, ...], Attrs] = {}
         self._layouts: Dict[bytes, Layout] = {}
 
@@ -344,17 +344,18 @@ class NodeReader:
         """The attributes of a node; they can change on their own."""
         attrs = self._attrs.get(entries)
         if attrs is None:
-            raw = dict([self._entry(entry) for entry in entries])
+            raw: Dict[str, AttrValue] = {}
+            for entry in entries:
+                raw.update(self._parsed(entry))
             attrs = self._attrs[entries] = Attrs({}, raw, decode_attr)
         return attrs.copy()
 
-    def _entry(self, entry: bytes) -> Tuple[str, AttrValue]:
-        """An attribute's key and message."""
+    def _parsed(self, entry: bytes) -> Mapping[str, AttrValue]:
+        """An attribute's message by its key; nothing where protobuf takes the entry for unknown."""
         parsed = self._entries.get(entry)
         if parsed is None:
             node = NodeDef.FromString(wire.header(fields.NodeDef.attr, len(entry)) + entry)
-            (parsed,) = node.attr.items()
-            self._entries[entry] = parsed
+            parsed = self._entries[entry] = node.attr
         return parsed
 
     def _large(self, entry: memoryview) -> Tuple[str, Any]:
