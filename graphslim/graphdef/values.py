@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
@@ -170,18 +171,23 @@ def _expand(values: Any, dtype: DType, shape: Tuple[int, ...], size: int) -> np.
     return array.reshape(shape)
 
 
-def encode_tensor(tensor: Tensor, content: bool = True) -> TensorProto:
-    """A tensor as a message, its elements as `tensor_content` (strings as values).
-
-    Without `content`, what is held as `tensor_content` is left out.
-    """
-    proto = TensorProto(dtype=int(tensor.dtype))
+@lru_cache(maxsize=1024)
+def encode_layout(dtype: DType, shape: Tuple[int, ...]) -> bytes:
+    """The bytes of a tensor's message but for its elements."""
+    proto = TensorProto(dtype=int(dtype))
     proto.tensor_shape.SetInParent()
-    for size in tensor.shape:
+    for size in shape:
         proto.tensor_shape.dim.add().size = size
+    layout: bytes = proto.SerializeToString(deterministic=True)
+    return layout
+
+
+def encode_tensor(tensor: Tensor) -> TensorProto:
+    """A tensor as a message, its elements as `tensor_content` (strings as values)."""
+    proto = TensorProto.FromString(encode_layout(tensor.dtype, tensor.shape))
     if tensor.dtype.storage.hasobject:
         proto.string_val.extend(tensor.array.ravel().tolist())
-    elif content:
+    else:
         proto.tensor_content = np.ascontiguousarray(tensor.array).tobytes()
     return proto
 
