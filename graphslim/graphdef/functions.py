@@ -130,6 +130,9 @@ class Library:
             else:
                 self._registered.add(first)
 
+    def __len__(self) -> int:
+        return len(self._spans)
+
     def __contains__(self, name: object) -> bool:
         return name in self._spans
 
