@@ -66,6 +66,18 @@ def test_attributes_are_decoded_once_and_only_when_read() -> None:
     assert attrs.get("c", 7) == 7
 
 
+def test_copies_of_attributes_decode_together_and_change_alone() -> None:
+    decoded = []
+    attrs = Attrs({}, {"a": 1, "b": 2}, lambda raw: decoded.append(raw) or raw * 10)
+    twin = attrs.copy()
+    assert (twin["a"], attrs["a"], decoded) == (10, 10, [1])
+    twin._set("a", 5)
+    twin._set("c", 6)
+    twin._drop("b")
+    assert (dict(twin), twin.changed) == ({"a": 5, "c": 6}, {"a", "b", "c"})
+    assert (dict(attrs), attrs.changed, decoded) == ({"a": 10, "b": 20}, set(), [1, 2])
+
+
 def test_attributes_are_set_through_the_graph_alone(graph: Graph) -> None:
     with pytest.raises(IRError, match="attribute T is read-only .use graph.set_attr"):
         graph["a"].attrs["T"] = DType.float64
@@ -118,6 +130,18 @@ def test_order_puts_each_node_behind_what_it_reads() -> None:
 
 def test_order_is_that_of_the_file_where_it_may_be(graph: Graph) -> None:
     assert names(graph) == ["x", "a", "b", "c", "d"]
+
+
+def test_order_is_kept_until_an_edge_or_node_changes(graph: Graph) -> None:
+    before = graph.order()
+    graph.set_attr("a", "T", DType.float64)
+    graph.outputs = [Port("c")]
+    assert graph.order() is before
+    twin = graph.copy()
+    graph.rewire("d", 0, Port("x"))
+    graph.replace(Node("b", "Relu"), [Port("a")])
+    assert graph.order() is not before and graph["b"] in graph.order() and twin["b"].op == "Split"
+    assert [node is twin[node.name] for node in twin.order()] == [True] * 5
 
 
 def test_a_cycle_is_told_with_its_path() -> None:
@@ -308,6 +332,8 @@ def test_networkx_reads_the_graph_and_does_not_change_it(graph: Graph) -> None:
     ):
         with pytest.raises(IRError, match="view of the graph is read-only .*rewire"):
             change()
+    with pytest.raises(IRError, match="this mapping is read-only"):
+        view.edges["a", "b", 0]["port"] = 1
     graph.add(Node("new", "Relu"), [Port("d")])
     assert nx.descendants(view, "c") == {"d", "new"}, "it follows the graph"
     mine = view.copy()
@@ -327,7 +353,7 @@ def _lose_an_input(graph: Graph) -> None:
 
 
 def _move_an_edge(graph: Graph) -> None:
-    graph.nx.edges["b", "c", 0]["port"] = 1
+    graph.nx._pred["c"]["b"][0] = {"port": 1}
 
 
 def _data_behind_control(graph: Graph) -> None:

@@ -213,6 +213,17 @@ def test_take(axis: int) -> None:
     assert tensor.shape == tensor.array.shape
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 1), (3, 1, 1), (1, 3), (2, 0), (0, 1)])
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_take_cuts_as_numpy_does_and_in_its_order(shape: Any, kept: int) -> None:
+    array = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    for axis, size in enumerate(shape):
+        mask = np.arange(size) < kept
+        cut, wanted = Tensor.of(array).take(axis, mask).array, np.compress(mask, array, axis)
+        assert (cut.shape, cut.tolist()) == (wanted.shape, wanted.tolist())
+        assert cut.flags.c_contiguous, "sums over it are rounded as before"
+
+
 def test_take_of_take() -> None:
     tensor = Tensor.of(np.arange(12).reshape(3, 4))
     cut = tensor.take(0, np.array([1, 0, 1], bool)).take(1, np.array([0, 1, 1, 0], bool))

@@ -10,7 +10,7 @@ import numpy as np
 from graphslim.graphdef import fields, wire
 from graphslim.graphdef.kinds import check_graph_ending, is_text
 from graphslim.graphdef.protos import GraphDef, NodeDef, text_format
-from graphslim.graphdef.values import encode_attr, encode_tensor
+from graphslim.graphdef.values import encode_attr, encode_layout
 from graphslim.ir import Graph, Node, Tensor
 from graphslim.support.writing import replacing
 
@@ -34,8 +34,7 @@ def save(graph: Graph, path: Any) -> None:
     target = os.fspath(path)
     check_graph_ending(target, graph.inputs, [str(port) for port in graph.outputs])
     with replacing(target) as file:
-        for chunk in encoded(graph, target):
-            file.write(chunk)
+        file.writelines(encoded(graph, target))
 
 
 def encoded(graph: Graph, path: str) -> Iterator[Any]:
@@ -107,40 +106,44 @@ def _spliced(node: Node) -> Optional[List[Any]]:
         fields.NodeDef.device: node.device,
     }
     parts: List[Any] = []
-    for field in wire.fields(origin):
-        content = origin[field.start : field.end]
-        if field.number == fields.NodeDef.attr:
-            named = wire.find(content, fields.MapEntry.key)
+    behind = 0
+    for number, _, tag, start, end in wire.fields(origin):
+        if number == fields.NodeDef.attr:
+            named = wire.find(origin[start:end], fields.MapEntry.key)
             if (b"" if named is None else bytes(named)).decode() in changed:
-                continue
-        elif field.number in stated and bytes(content) != stated.pop(field.number).encode():
+                parts.append(origin[behind:tag])
+                behind = end
+        elif number in stated and bytes(origin[start:end]) != stated.pop(number).encode():
             return None
-        parts.append(origin[field.tag : field.end])
     if any(stated.values()):
         return None
+    parts.append(origin[behind:])
     for key in sorted(changed):
         if key in node.attrs:
             value = _value(node.attrs[key])
             parts += _field(
                 fields.NodeDef.attr,
-                _field(fields.MapEntry.key, [key.encode()]) + _field(fields.MapEntry.value, value),
+                [
+                    *_field(fields.MapEntry.key, [key.encode()]),
+                    *_field(fields.MapEntry.value, value),
+                ],
             )
     return parts
 
 
 def _field(number: int, content: List[Any]) -> List[Any]:
-    """A field with a length, in parts; what they hold is not copied."""
-    return [wire.header(number, sum([len(part) for part in content])), *content]
+    """A field with a length, in parts, whose first one is bytes; the others are not copied."""
+    return [wire.header(number, sum(map(len, content))) + content[0], *content[1:]]
 
 
 def _value(value: Any) -> List[Any]:
     """The bytes of an attribute's value, in parts; the elements of a tensor are not copied."""
     if not isinstance(value, Tensor) or value.dtype.storage.hasobject or not value.size:
         return [encode_attr(value).SerializeToString(deterministic=True)]
-    header = encode_tensor(value, content=False).SerializeToString(deterministic=True)
     elements = np.ascontiguousarray(value.array).reshape(-1).view(np.uint8).data
+    content = wire.header(fields.TensorProto.tensor_content, len(elements))
     return _field(
-        fields.AttrValue.tensor, [header, *_field(fields.TensorProto.tensor_content, [elements])]
+        fields.AttrValue.tensor, [encode_layout(value.dtype, value.shape) + content, elements]
     )
 
 

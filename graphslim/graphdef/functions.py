@@ -9,7 +9,7 @@ import networkx as nx
 from graphslim.errors import LoadError
 from graphslim.graphdef import fields, wire
 from graphslim.graphdef.protos import DecodeError, FunctionDef
-from graphslim.graphdef.values import DamagedNode, decode_attr, decode_dtype, decode_node
+from graphslim.graphdef.values import DamagedNode, NodeReader, decode_attr, decode_dtype
 from graphslim.ir import DType, Func, Node, Opaque
 
 _LIBRARY = fields.GraphDef.library
@@ -129,6 +129,9 @@ class Library:
                 self._gradients[first] = second
             else:
                 self._registered.add(first)
+
+    def __len__(self) -> int:
+        return len(self._spans)
 
     def __contains__(self, name: object) -> bool:
         return name in self._spans
@@ -318,6 +321,7 @@ def _decode(span: memoryview) -> Function:
             spans.append(span[field.start : field.end])
         else:
             rest.append(bytes(span[field.tag : field.end]))
+    reader = NodeReader()
     message = FunctionDef.FromString(b"".join(rest))
     signature = message.signature
     results = tuple([_arg(argument) for argument in signature.output_arg])
@@ -327,7 +331,7 @@ def _decode(span: memoryview) -> Function:
         signature.name,
         tuple([_arg(argument) for argument in signature.input_arg]),
         results,
-        _needed([decode_node(span) for span in spans], (*returns, *ends)),
+        _needed([reader.read(span) for span in spans], (*returns, *ends)),
         returns,
         ends,
         {

@@ -43,6 +43,8 @@ def inline_calls(
         LoadError: the library is damaged.
     """
     library = Library(extras)
+    if not len(library):
+        return nodes, extras, set()
     work = _Inliner(library, nodes, fed, wanted)
     flat = work.run(nodes)
     if not work.called:

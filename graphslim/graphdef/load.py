@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from functools import lru_cache
 from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -16,7 +17,7 @@ from graphslim.graphdef.inline import inline_calls
 from graphslim.graphdef.kinds import foreign, is_text
 from graphslim.graphdef.protos import DecodeError, GraphDef, text_format
 from graphslim.graphdef.signature import ShapesLike, settle
-from graphslim.graphdef.values import DamagedNode, decode_node
+from graphslim.graphdef.values import DamagedNode, NodeReader
 from graphslim.ir import Graph, Node, Port
 from graphslim.ir.families import VARIABLES
 from graphslim.support.garbage import pause_gc
@@ -172,7 +173,7 @@ def parse(
     spans, extras = _spans(data, name)
     _check_extras(extras, name)
     graph = Graph(os.path.basename(name))
-    nodes = [_node(*numbered, name) for numbered in enumerate(spans, 1)]
+    nodes = _nodes(spans, name)
     if inline:
         try:
             nodes, extras, graph.gone = inline_calls(nodes, extras, inputs, outputs)
@@ -269,16 +270,23 @@ def _not_a_graph(data: bytes, name: str) -> Tuple[str, str, str]:
     return "not a GraphDef", name, "give a frozen TensorFlow graph (.pb or .pbtxt)"
 
 
-def _node(number: int, span: memoryview, file: str) -> Tuple[Node, List[Port]]:
+def _nodes(spans: Sequence[memoryview], file: str) -> List[Tuple[Node, List[Port]]]:
+    """The nodes, each with what it reads."""
+    reader, nodes = NodeReader(), []
+    parse_port = lru_cache(maxsize=None)(Port.parse)
     try:
-        node, inputs = decode_node(span)
+        for span in spans:
+            node, inputs = reader.read(span)
+            nodes.append((node, [parse_port(text) for text in inputs]))
     except DamagedNode:
-        if number == 1:
+        if not nodes:
             raise LoadError(*_not_a_graph(b"", file)) from None
-        raise LoadError(f"node {number} is damaged", file, "download or copy it again") from None
+        raise LoadError(
+            f"node {len(nodes) + 1} is damaged", file, "download or copy it again"
+        ) from None
     except LoadError as error:
         raise LoadError(error.what, f"{file}: {error.where}", error.hint) from None
-    return node, [Port.parse(text) for text in inputs]
+    return nodes
 
 
 def _refuse_bombs(nodes: Sequence[Tuple[Node, List[Port]]], file_bytes: int, name: str) -> None:

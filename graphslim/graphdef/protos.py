@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
 from google.protobuf.message import DecodeError
@@ -28,26 +28,45 @@ __all__ = [
     "TensorShapeProto",
     "saved_model_class",
     "text_format",
+    "undecoded_node_class",
 ]
 
 
 def saved_model_class() -> Any:
     """The class of SavedModel messages, which tensorboard has no copy of: two fields."""
+    message = descriptor_pb2.DescriptorProto(name="SavedModel")
+    message.field.add(name="saved_model_schema_version", number=1, type=3, label=1)
+    graphs = message.field.add(name="meta_graphs", number=2, type=11, label=3)
+    graphs.type_name = "." + MetaGraphDef.DESCRIPTOR.full_name
+    return _class_of(message, [MetaGraphDef.DESCRIPTOR.file])
+
+
+def undecoded_node_class() -> Any:
+    """The class of NodeDef messages whose attributes are the bytes of the entries of the map."""
+    message, file = descriptor_pb2.DescriptorProto(), NodeDef.DESCRIPTOR.file
+    NodeDef.DESCRIPTOR.CopyToProto(message)
+    message.name = "UndecodedNode"
+    del message.nested_type[:]
+    (attr,) = [field for field in message.field if field.name == "attr"]
+    attr.ClearField("type_name")
+    attr.type = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
+    return _class_of(message, [file, *file.dependencies])
+
+
+def _class_of(message: Any, files: Sequence[Any]) -> Any:
+    """The class of a message that no package defines; `files` define what it refers to."""
     pool = descriptor_pool.Default()
-    name = "graphslim.SavedModel"
+    name = f"graphslim.{message.name}"
     try:
         descriptor = pool.FindMessageTypeByName(name)
     except KeyError:
         file = descriptor_pb2.FileDescriptorProto(
-            name="graphslim/saved_model.proto",
+            name=f"{name}.proto",
             package="graphslim",
             syntax="proto3",
-            dependency=[MetaGraphDef.DESCRIPTOR.file.name],
+            dependency=[file.name for file in files],
+            message_type=[message],
         )
-        message = file.message_type.add(name="SavedModel")
-        message.field.add(name="saved_model_schema_version", number=1, type=3, label=1)
-        graphs = message.field.add(name="meta_graphs", number=2, type=11, label=3)
-        graphs.type_name = "." + MetaGraphDef.DESCRIPTOR.full_name
         pool.AddSerializedFile(file.SerializeToString())
         descriptor = pool.FindMessageTypeByName(name)
     if hasattr(message_factory, "GetMessageClass"):

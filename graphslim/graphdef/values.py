@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from functools import lru_cache
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from graphslim.graphdef.protos import (
     NodeDef,
     TensorProto,
     TensorShapeProto,
+    undecoded_node_class,
 )
 from graphslim.ir import Attrs, DType, Func, Node, Opaque, Shape, Tensor
 
@@ -73,24 +75,10 @@ def decode_tensor(proto: TensorProto, content: Optional[memoryview] = None) -> T
     Raises:
         LoadError: the elements do not fit the shape.
     """
-    dtype = decode_dtype(proto.dtype)
-    shape = tuple([dim.size for dim in proto.tensor_shape.dim])
-    size = 1
-    for dim in shape:
-        size *= dim
-    if proto.tensor_shape.unknown_rank or any(dim < 0 for dim in shape):
-        raise LoadError(f"a constant of unknown shape {list(shape)}")
-    _check_layout(shape, dtype)
     data = content if content is not None else memoryview(proto.tensor_content)
+    shape, dtype, size = _layout(proto)
     if len(data):
-        if dtype.storage.hasobject:
-            return Tensor(shape, dtype, lambda: _strings(data, dtype, shape, size))
-        if len(data) != size * dtype.storage.itemsize:
-            raise LoadError(
-                f"{len(data)} bytes of values do not fit the shape {list(shape)} of {dtype.name}, "
-                f"which takes {size * dtype.storage.itemsize}"
-            )
-        return Tensor(shape, dtype, lambda: np.frombuffer(data, dtype.storage).reshape(shape))
+        return _elements(data, shape, dtype, size)
     field = _VALUE_FIELDS.get(dtype)
     values = getattr(proto, field) if field else []
     count = len(values) // (2 if dtype in (DType.complex64, DType.complex128) else 1)
@@ -101,13 +89,36 @@ def decode_tensor(proto: TensorProto, content: Optional[memoryview] = None) -> T
     return Tensor(shape, dtype, lambda: _expand(values, dtype, shape, size))
 
 
-def _check_layout(shape: Sequence[int], dtype: DType) -> None:
-    """Refuses shapes that no array can have, those without elements too."""
-    room = dtype.storage.itemsize
+Layout = Tuple[Tuple[int, ...], DType, int]
+"""The shape of a tensor, its element type, and how many elements it has."""
+
+
+def _layout(proto: TensorProto) -> Layout:
+    """The layout of a tensor; refuses shapes that no array can have, those without elements too."""
+    dtype = decode_dtype(proto.dtype)
+    shape = tuple([dim.size for dim in proto.tensor_shape.dim])
+    if proto.tensor_shape.unknown_rank or any(dim < 0 for dim in shape):
+        raise LoadError(f"a constant of unknown shape {list(shape)}")
+    room, size = dtype.storage.itemsize, 1
     for dim in shape:
         room *= max(dim, 1)
+        size *= dim
     if room > _ADDRESSABLE or len(shape) > _MOST_AXES:
         raise LoadError(f"a constant of impossible shape {list(shape)}")
+    return shape, dtype, size
+
+
+def _elements(data: memoryview, shape: Tuple[int, ...], dtype: DType, size: int) -> Tensor:
+    """A tensor over its `tensor_content`."""
+    storage = dtype.storage
+    if storage.hasobject:
+        return Tensor(shape, dtype, lambda: _strings(data, dtype, shape, size))
+    if len(data) != size * storage.itemsize:
+        raise LoadError(
+            f"{len(data)} bytes of values do not fit the shape {list(shape)} of {dtype.name}, "
+            f"which takes {size * storage.itemsize}"
+        )
+    return Tensor(shape, dtype, lambda: np.frombuffer(data, storage).reshape(shape))
 
 
 def _strings(data: memoryview, dtype: DType, shape: Tuple[int, ...], size: int) -> np.ndarray:
@@ -160,18 +171,23 @@ def _expand(values: Any, dtype: DType, shape: Tuple[int, ...], size: int) -> np.
     return array.reshape(shape)
 
 
-def encode_tensor(tensor: Tensor, content: bool = True) -> TensorProto:
-    """A tensor as a message, its elements as `tensor_content` (strings as values).
-
-    Without `content`, what is held as `tensor_content` is left out.
-    """
-    proto = TensorProto(dtype=int(tensor.dtype))
+@lru_cache(maxsize=1024)
+def encode_layout(dtype: DType, shape: Tuple[int, ...]) -> bytes:
+    """The bytes of a tensor's message but for its elements."""
+    proto = TensorProto(dtype=int(dtype))
     proto.tensor_shape.SetInParent()
-    for size in tensor.shape:
+    for size in shape:
         proto.tensor_shape.dim.add().size = size
+    layout: bytes = proto.SerializeToString(deterministic=True)
+    return layout
+
+
+def encode_tensor(tensor: Tensor) -> TensorProto:
+    """A tensor as a message, its elements as `tensor_content` (strings as values)."""
+    proto = TensorProto.FromString(encode_layout(tensor.dtype, tensor.shape))
     if tensor.dtype.storage.hasobject:
         proto.string_val.extend(tensor.array.ravel().tolist())
-    elif content:
+    else:
         proto.tensor_content = np.ascontiguousarray(tensor.array).tobytes()
     return proto
 
@@ -278,76 +294,136 @@ _LARGE = 4096
 file."""
 
 
+_VALUE = b"\x0a\x05value\x12"
+"""How the entry of an attribute `value` begins: with its key, and the tag of what it holds."""
+_UndecodedNode = undecoded_node_class()
+
+
 class DamagedNode(Exception):
     """The bytes are no node."""
 
 
-def decode_node(span: memoryview) -> Tuple[Node, Tuple[str, ...]]:
-    """A node, and its inputs as they are spelled.
+class NodeReader:
+    """Reads nodes; attributes that are the same bytes in many nodes are decoded once for all."""
 
-    Raises:
-        DamagedNode: the bytes are no node.
-        LoadError: one of its attributes is damaged.
-    """
-    large: List[memoryview] = []
-    try:
-        message = NodeDef.FromString(span.tobytes() if len(span) <= _LARGE else _rest(span, large))
-        whole = bool(message.name and message.op)
-    except (DecodeError, ValueError, wire.Truncated, wire.Malformed):
-        whole = False  # protobuf in pure Python raises either of the first two
-    if not whole:
-        raise DamagedNode
-    try:
-        attrs = _attrs(message, large)
-    except LoadError as error:
-        raise LoadError(error.what, f"node {message.name}", "the file is damaged") from None
-    node = Node(message.name, message.op, attrs, message.device, origin=span)
-    node.rewired = False
-    return node, tuple(message.input)
+    def __init__(self) -> None:
+        self._entries: Dict[bytes, Mapping[str, AttrValue]] = {}
+        self._attrs: Dict[Tuple[bytes, ...], Attrs] = {}
+        self._layouts: Dict[bytes, Layout] = {}
+
+    def read(self, span: memoryview) -> Tuple[Node, Tuple[str, ...]]:
+        """A node, and its inputs as they are spelled.
+
+        Raises:
+            DamagedNode: the bytes are no node.
+            LoadError: one of its attributes is damaged.
+        """
+        large: List[memoryview] = []
+        try:
+            message = _UndecodedNode.FromString(
+                span.tobytes() if len(span) <= _LARGE else _rest(span, large)
+            )
+            name, op, entries, value = message.name, message.op, tuple(message.attr), None
+            if op == "Const":
+                entries, value = _without_value(entries)
+            attrs = self._attrs_of(entries)
+            if not name or not op:
+                raise DamagedNode
+            if value is not None:
+                attrs = attrs.with_read({"value": self._tensor(value)})
+            if large:
+                attrs = attrs.with_read(dict([self._large(entry) for entry in large]))
+            if op == "Const":
+                if "value" not in attrs:
+                    raise LoadError("a constant without a value")
+                # Decoded now, so that damage shows at once.
+                if not isinstance(attrs["value"], Tensor):
+                    raise LoadError("a constant whose value is no tensor")
+        except LoadError as error:
+            raise LoadError(error.what, f"node {name}", "the file is damaged") from None
+        except (DecodeError, ValueError, wire.Truncated, wire.Malformed):
+            raise DamagedNode from None  # protobuf in pure Python raises either of the first two
+        node = Node(name, op, attrs, message.device, span)
+        return node, tuple(message.input)
+
+    def _attrs_of(self, entries: Tuple[bytes, ...]) -> Attrs:
+        """The attributes of a node; they can change on their own."""
+        attrs = self._attrs.get(entries)
+        if attrs is None:
+            raw: Dict[str, AttrValue] = {}
+            for entry in entries:
+                raw.update(self._parsed(entry))
+            attrs = self._attrs[entries] = Attrs({}, raw, decode_attr)
+        return attrs.copy()
+
+    def _parsed(self, entry: bytes) -> Mapping[str, AttrValue]:
+        """An attribute's message by its key; nothing where protobuf takes the entry for unknown."""
+        parsed = self._entries.get(entry)
+        if parsed is None:
+            node = NodeDef.FromString(wire.header(fields.NodeDef.attr, len(entry)) + entry)
+            parsed = self._entries[entry] = node.attr
+        return parsed
+
+    def _large(self, entry: memoryview) -> Tuple[str, Any]:
+        """A large attribute; a tensor's elements stay where they are."""
+        try:
+            plain = _plain_value(entry)
+            if plain is not None:
+                return "value", self._tensor(plain)
+            key = wire.find(entry, fields.MapEntry.key)
+            value = wire.find(entry, fields.MapEntry.value) or memoryview(b"")
+            text = "" if key is None else bytes(key).decode()
+            tensor = wire.find(value, fields.AttrValue.tensor)
+            if tensor is None:
+                return text, decode_attr(AttrValue.FromString(value.tobytes()))
+            return text, self._tensor(tensor)
+        except (DecodeError, ValueError, wire.Truncated, wire.Malformed):
+            raise LoadError("a damaged attribute") from None
+
+    def _tensor(self, message: memoryview) -> Tensor:
+        """A tensor; its elements stay where they are if they are its `tensor_content`."""
+        content, rest = None, []
+        for number, wire_type, tag, start, end in wire.fields(message):
+            if number != fields.TensorProto.tensor_content:
+                rest.append(message[tag:end])
+            elif wire_type == wire.LENGTH:
+                content = message[start:end]
+        small = b"".join(rest)
+        if not content:
+            return decode_tensor(TensorProto.FromString(small), content)
+        layout = self._layouts.get(small)
+        if layout is None:
+            layout = self._layouts[small] = _layout(TensorProto.FromString(small))
+        return _elements(content, *layout)
+
+
+def _without_value(entries: Tuple[bytes, ...]) -> Tuple[Tuple[bytes, ...], Optional[memoryview]]:
+    """The attributes of a constant, and apart from them its tensor; None where it stands oddly."""
+    values = [entry for entry in entries if entry.startswith(_VALUE)]
+    plain = _plain_value(memoryview(values[0])) if len(values) == 1 else None
+    if plain is None:
+        return entries, None
+    return tuple([entry for entry in entries if entry is not values[0]]), plain
+
+
+def _plain_value(entry: memoryview) -> Optional[memoryview]:
+    """The message of the tensor of an attribute `value` that holds nothing else."""
+    at, end = len(_VALUE), len(entry)
+    if entry[:at] != _VALUE:
+        return None
+    length, at = wire.varint(entry, at, end)
+    if at == end or at + length != end or entry[at] != fields.AttrValue.tensor << 3 | wire.LENGTH:
+        return None
+    length, at = wire.varint(entry, at + 1, end)
+    return entry[at:] if at + length == end else None
 
 
 def _rest(span: memoryview, large: List[memoryview]) -> bytes:
     """The bytes of a node but for large attributes, whose bytes are put into `large`."""
     pieces = []
-    for field in wire.fields(span):
-        if field.number == fields.NodeDef.attr and field.end - field.start > _LARGE:
-            large.append(span[field.start : field.end])
+    for number, _, tag, start, end in wire.fields(span):
+        if number == fields.NodeDef.attr and end - start > _LARGE:
+            large.append(span[start:end])
         else:
-            pieces.append(span[field.tag : field.end])
+            pieces.append(span[tag:end])
     return b"".join(pieces)
-
-
-def _attrs(message: NodeDef, large: Sequence[memoryview]) -> Attrs:
-    attrs = Attrs(dict([_large(entry) for entry in large]), dict(message.attr), decode_attr)
-    if message.op == "Const":
-        if "value" not in attrs:
-            raise LoadError("a constant without a value")
-        # Decoded now, so that damage shows at once.
-        if not isinstance(attrs["value"], Tensor):
-            raise LoadError("a constant whose value is no tensor")
-    return attrs
-
-
-def _large(entry: memoryview) -> Tuple[str, Any]:
-    """A large attribute; a tensor's elements stay where they are."""
-    try:
-        key, value = (
-            wire.find(entry, fields.MapEntry.key),
-            wire.find(entry, fields.MapEntry.value) or memoryview(b""),
-        )
-        text = "" if key is None else bytes(key).decode()
-        tensor = wire.find(value, fields.AttrValue.tensor)
-        if tensor is None:
-            return text, decode_attr(AttrValue.FromString(value.tobytes()))
-        inner = list(wire.fields(tensor))
-        small = b"".join(
-            [
-                tensor[field.tag : field.end]
-                for field in inner
-                if field.number != fields.TensorProto.tensor_content
-            ]
-        )
-        content = wire.find(tensor, fields.TensorProto.tensor_content)
-        return text, decode_tensor(TensorProto.FromString(small), content)
-    except (DecodeError, ValueError, wire.Truncated, wire.Malformed):
-        raise LoadError("a damaged attribute") from None

@@ -51,6 +51,8 @@ def varint(data: memoryview, at: int, end: int) -> Tuple[int, int]:
 
 def encode_varint(value: int) -> bytes:
     """A non-negative integer as a varint."""
+    if value < 0x80:
+        return bytes((value,))
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -74,13 +76,18 @@ def fields(data: memoryview, start: int = 0, end: Optional[int] = None) -> Itera
     stop = len(data) if end is None else end
     at = start
     while at < stop:
-        tag_at = at
-        tag, at = varint(data, at, stop)
+        tag_at, tag = at, data[at]
+        at += 1
+        if tag >= 0x80:
+            tag, at = varint(data, tag_at, stop)
         number, wire_type = tag >> 3, tag & 7
         if number == 0:
             raise Malformed
         if wire_type == LENGTH:
-            length, at = varint(data, at, stop)
+            if at < stop and data[at] < 0x80:
+                length, at = data[at], at + 1
+            else:
+                length, at = varint(data, at, stop)
         elif wire_type == VARINT:
             length = varint(data, at, stop)[1] - at
         elif wire_type == FIXED32:

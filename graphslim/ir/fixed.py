@@ -30,7 +30,7 @@ class FixedList(List[Any]):
         return FixedList, (list(self),)
 
 
-class FixedDict(Dict[str, Any]):
+class FixedDict(Dict[Any, Any]):
     """A mapping that cannot be changed in place."""
 
     def __reduce__(self) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from functools import lru_cache
 from typing import (
     Any,
     Callable,
@@ -51,8 +51,8 @@ class Use(NamedTuple):
 class Graph:
     """A dataflow graph whose edges stand in a `networkx.MultiDiGraph`.
 
-    Beside them it keeps, by node, the tuple that `inputs_of` gives, which is made from the edges
-    and changes with them; `CheckInvariants` compares the two.
+    Beside them it keeps, by name, each node and the tuple that `inputs_of` gives, and the order of
+    the nodes until these change; `CheckInvariants` compares them with networkx's.
 
     In `graph.nx`, a read-only view, a node's key is its name and its `node` attribute the `Node`;
     an edge's key is the index of the input that it feeds and its `port` the output that it comes
@@ -84,7 +84,9 @@ class Graph:
         self.variables: FrozenSet[str] = frozenset()
         self.gone: Set[str] = set()
         self.version = 0
+        self._nodes: Dict[str, Node] = {}
         self._inputs_of: Dict[str, Tuple[Port, ...]] = {}
+        self._order: Optional[List[Node]] = None
         self._memo: Dict[str, Tuple[int, int, Any]] = {}
 
     # ---------------------------------------------------------------- reading
@@ -134,41 +136,35 @@ class Graph:
 
     def __getitem__(self, name: str) -> Node:
         try:
-            # Not `nx.nodes`, `nx.pred` and `nx.succ`, here and below: these make a view each time.
-            node: Node = self._nx._node[name]["node"]
+            return self._nodes[name]
         except KeyError:
             raise IRError("no node of that name", name) from None
-        return node
 
     def __contains__(self, name: object) -> bool:
-        return name in self._nx
+        return name in self._nodes
 
     def __len__(self) -> int:
-        return len(self._nx)
+        return len(self._nodes)
 
     def __iter__(self) -> Iterator[Node]:
         """The nodes, in the order in which they came."""
-        for data in self._nx._node.values():
-            yield data["node"]
+        return iter(self._nodes.values())
 
     def inputs_of(self, node: NodeLike) -> Tuple[Port, ...]:
         """What a node reads, in order, control inputs last."""
-        name = _name(node)
-        inputs = self._inputs_of.get(name)
-        if inputs is None:
-            self[name]  # refuses a name that is not there
-            slots = [
-                (index, Port(source, data["port"]))
-                for source, edges in self._nx._pred[name].items()
-                for index, data in edges.items()
-            ]
-            slots.sort()
-            inputs = self._inputs_of[name] = tuple([port for _, port in slots])
-        return inputs
+        name = node.name if isinstance(node, Node) else node
+        try:
+            return self._inputs_of[name]
+        except KeyError:
+            raise IRError("no node of that name", name) from None
 
     def data_inputs(self, node: NodeLike) -> Tuple[Port, ...]:
         """What a node reads, without control inputs."""
-        return tuple([port for port in self.inputs_of(node) if port.port != CONTROL])
+        inputs = self.inputs_of(node)
+        for port in inputs:
+            if port.port == CONTROL:
+                return tuple([port for port in inputs if port.port != CONTROL])
+        return inputs
 
     def uses_of(self, source: Union[NodeLike, Port]) -> List[Use]:
         """Where a port is read; for a node, where any of its ports or itself (control) is."""
@@ -177,6 +173,7 @@ class Graph:
         self[name]  # refuses a name that is not there
         return [
             Use(target, index)
+            # Not `nx.succ`, here, `nx.nodes` and `nx.pred`: these make a view each time.
             for target, edges in self._nx._succ[name].items()
             for index, data in edges.items()
             if wanted is None or data["port"] == wanted
@@ -188,7 +185,9 @@ class Graph:
         Raises:
             IRError: the graph has a cycle that is not a loop of TensorFlow's.
         """
-        return self.memo("order", lambda graph: topological(graph._nx))
+        if self._order is None:
+            self._order = _topological(self)
+        return self._order
 
     def memo(self, key: str, compute: Callable[[Graph], T]) -> T:
         """The result of an analysis, kept until the graph or a rule of an op changes."""
@@ -206,10 +205,10 @@ class Graph:
         Raises:
             IRError: the name is taken, or an input is no node of this graph.
         """
-        if node.name in self._nx:
+        if node.name in self._nodes:
             raise IRError("a node of that name is there already", node.name, "use graph.fresh_name")
         ports = self._sources(node.name, inputs)
-        self._nx.add_node(node.name, node=node)
+        self._put(node)
         self._connect(node.name, ports)
         return node
 
@@ -225,7 +224,7 @@ class Graph:
             IRError: there is no node of that name, or an input is no node of this graph.
         """
         self[node.name]  # refuses a name that is not there
-        self._nx._node[node.name]["node"] = node
+        self._nodes[node.name] = self._nx._node[node.name]["node"] = node
         self.set_inputs(node, inputs)
         return node
 
@@ -236,12 +235,12 @@ class Graph:
             IRError: two nodes share a name, or one reads a node that is not there.
         """
         for node, _ in nodes:
-            if node.name in self._nx:
+            if node.name in self._nodes:
                 raise IRError(
                     "two nodes have this name", node.name, "the file is damaged; export it again"
                 )
-            self._nx.add_node(node.name, node=node)
-        known = self._nx._node
+            self._put(node)
+        known = self._nodes
         for node, inputs in nodes:
             for port in inputs:
                 if port.node not in known:
@@ -252,7 +251,7 @@ class Graph:
                     )
         for node, inputs in nodes:
             self._link(node.name, inputs)
-        self._changed()
+        self._rewired()
 
     def remove(self, node: NodeLike) -> None:
         """Removes a node that nobody reads.
@@ -270,8 +269,8 @@ class Graph:
             raise IRError("is an input of the graph and stays", name)
         self._nx.remove_node(name)
         self.gone.add(name)
-        self._inputs_of.pop(name, None)
-        self._changed()
+        del self._nodes[name], self._inputs_of[name]
+        self._rewired()
 
     def rewire(self, node: NodeLike, index: int, source: Port) -> None:
         """Lets input `index` of a node read `source` instead.
@@ -301,14 +300,11 @@ class Graph:
         """
         name = _name(node)
         ports = self._sources(name, inputs)
-        self._nx.remove_edges_from(
-            [
-                (source, name, index)
-                for source, edges in self._nx._pred[name].items()
-                for index in edges
-            ]
-        )
         self[name].rewired = True
+        sources = self._nx._pred[name]
+        for source in sources:
+            del self._nx._succ[source][name]
+        sources.clear()
         self._connect(name, ports)
 
     def set_attr(self, node: NodeLike, key: str, value: Any) -> None:
@@ -330,7 +326,7 @@ class Graph:
     def fresh_name(self, wish: str) -> str:
         """A name like `wish` that no node has."""
         name, number = wish, 1
-        while name in self._nx:
+        while name in self._nodes:
             name, number = f"{wish}_{number}", number + 1
         return name
 
@@ -342,37 +338,52 @@ class Graph:
         twin.blocks, twin.origin, twin.gone = list(self.blocks), self.origin, set(self.gone)
         twin.variables = self.variables
         for node in self:
-            clone = node.copy()
-            twin._nx.add_node(clone.name, node=clone)
-        for name in self._nx._node:
-            twin._link(name, self.inputs_of(name))
+            twin._put(node.copy())
+        for mine, theirs in ((self._nx._pred, twin._nx._pred), (self._nx._succ, twin._nx._succ)):
+            # The edges themselves are shared: they are never changed, only replaced.
+            theirs.update([(name, edges.copy()) for name, edges in mine.items()])
+        twin._inputs_of = self._inputs_of.copy()
+        if self._order is not None:
+            twin._order = [twin._nodes[node.name] for node in self._order]
         return twin
 
     def _sources(self, name: str, inputs: Iterable[Port]) -> List[Port]:
         """The inputs, checked before anything is changed."""
         ports = list(inputs)
         for port in ports:
-            if port.node not in self._nx:
+            if port.node not in self._nodes:
                 raise IRError(f"reads {str(port)!r}, which is not in the graph", name)
         return ports
 
     def _connect(self, name: str, inputs: Sequence[Port]) -> None:
         self._link(name, inputs)
-        self._changed()
+        self._rewired()
+
+    # Written into networkx's dictionaries as `add_node` and `add_edge` do it: a tenth of the time.
+
+    def _put(self, node: Node) -> None:
+        """Adds a node without edges."""
+        name = node.name
+        self._nodes[name] = node
+        self._nx._node[name] = {"node": node}
+        self._nx._pred[name], self._nx._succ[name] = {}, {}
 
     def _link(self, name: str, inputs: Sequence[Port]) -> None:
-        """Adds the edges of all that a node reads.
-
-        Written into networkx's dictionaries as `add_edge` does it: a tenth of the time, which is
-        most of what a copy takes.
-        """
+        """Adds the edges of all that a node reads; it has none yet."""
         sources, readers = self._nx._pred[name], self._nx._succ
         for index, port in enumerate(inputs):
             edges = sources.get(port.node)
             if edges is None:
-                edges = sources[port.node] = readers[port.node][name] = {}
-            edges[index] = {"port": port.port}
+                edges = _edge(index, port.port)
+            else:
+                edges = dict(edges) if isinstance(edges, FixedDict) else edges
+                edges[index] = _port_of_edge(port.port)
+            sources[port.node] = readers[port.node][name] = edges
         self._inputs_of[name] = tuple(inputs)
+
+    def _rewired(self) -> None:
+        self._order = None
+        self._changed()
 
     def _changed(self) -> None:
         self.version += 1
@@ -401,45 +412,44 @@ def _name(node: NodeLike) -> str:
     return node.name if isinstance(node, Node) else node
 
 
-def topological(view: nx.MultiDiGraph) -> List[Node]:
-    """Kahn's algorithm, stable in the order of the file; back edges of loops are left out.
+@lru_cache(maxsize=1024)
+def _edge(index: int, port: int) -> FixedDict:
+    """What networkx holds of two nodes that one edge connects: the same for all such nodes."""
+    return FixedDict({index: _port_of_edge(port)})
 
-    Args:
-        view: a graph's nodes and edges, as `Graph.nx` has them.
+
+@lru_cache(maxsize=1024)
+def _port_of_edge(port: int) -> FixedDict:
+    return FixedDict({"port": port})
+
+
+def _topological(graph: Graph) -> List[Node]:
+    """Kahn's algorithm, stable in the order of the file; back edges of loops are left out.
 
     Raises:
         IRError: there is a cycle that is not a loop of TensorFlow's.
     """
-    nodes = view._node
-    waiting: Dict[str, int] = {}
-    ready = deque()  # type: deque[str]
-    for name in nodes:
-        count = sum(
-            len(edges)
-            for source, edges in view._pred[name].items()
-            if nodes[source]["node"].op not in NEXT_ITERATIONS
-        )
-        waiting[name] = count
-        if count == 0:
-            ready.append(name)
-    done: List[Node] = []
-    while ready:
-        name = ready.popleft()
-        node = nodes[name]["node"]
-        done.append(node)
+    nodes, readers = graph._nodes, graph._nx._succ
+    waiting = {name: len(inputs) for name, inputs in graph._inputs_of.items()}
+    for name, node in nodes.items():
         if node.op in NEXT_ITERATIONS:
-            continue
-        for target, edges in view._succ[name].items():
-            waiting[target] -= len(edges)
-            if waiting[target] == 0:
-                ready.append(target)
+            for reader, edges in readers[name].items():
+                waiting[reader] -= len(edges)
+    # Grows while it is walked.
+    done = [name for name in nodes if waiting[name] == 0]
+    for name in done:
+        if nodes[name].op not in NEXT_ITERATIONS:
+            for reader, edges in readers[name].items():
+                waiting[reader] -= len(edges)
+                if waiting[reader] == 0:
+                    done.append(reader)
     if len(done) != len(nodes):
-        stuck = [name for name, count in waiting.items() if count > 0]
-        cycle = nx.find_cycle(view.subgraph(stuck))
+        stuck = [name for name in nodes if waiting[name] > 0]
+        cycle = nx.find_cycle(graph._nx.subgraph(stuck))
         path = " -> ".join([edge[0] for edge in cycle[:6]])
         raise IRError(
             f"the graph has a cycle: {path}{' -> ...' if len(cycle) > 6 else f' -> {cycle[0][0]}'}",
             cycle[0][0],
             "a frozen graph has none; the file is damaged",
         )
-    return done
+    return [nodes[name] for name in done]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import (
+    AbstractSet,
     Any,
     Callable,
     Dict,
@@ -11,7 +12,6 @@ from typing import (
     Mapping,
     NamedTuple,
     Optional,
-    Set,
     Tuple,
 )
 
@@ -67,6 +67,9 @@ class Attrs(Mapping[str, Any]):
 
     `changed` names those that differ from what was read. Values are bool, int, float, bytes,
     `DType`, `Shape`, `Tensor`, `Func`, `Opaque` or lists of these, which are read-only too.
+
+    Copies share their mappings, of which only decoding changes one, for all copies alike: what
+    changes an attribute puts another mapping in its place (`_set` and `_drop`).
     """
 
     __slots__ = ("_values", "_raw", "_decode", "changed")
@@ -78,14 +81,19 @@ class Attrs(Mapping[str, Any]):
         decode: Callable[[Any], Any] = lambda raw: raw,
     ) -> None:
         self._values: Dict[str, Any] = {key: _fixed(value) for key, value in values.items()}
-        self._raw: Dict[str, Any] = dict(raw or {})
+        self._raw: Mapping[str, Any] = raw or {}
         self._decode = decode
-        self.changed: Set[str] = set()
+        self.changed: AbstractSet[str] = frozenset()
 
     def __getitem__(self, key: str) -> Any:
-        if key in self._raw:
-            self._values[key] = _fixed(self._decode(self._raw.pop(key)))
-        return self._values[key]
+        values = self._values
+        if key not in values:
+            values[key] = _fixed(self._decode(self._raw[key]))
+        return values[key]
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """An attribute, or `default` where it is absent."""
+        return self[key] if key in self._values or key in self._raw else default
 
     def __setitem__(self, key: str, value: Any) -> None:
         raise IRError(f"attribute {key} is read-only", hint="use graph.set_attr(node, key, value)")
@@ -97,26 +105,33 @@ class Attrs(Mapping[str, Any]):
         return key in self._values or key in self._raw
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted([*self._raw, *self._values]))
+        return iter(sorted({*self._raw, *self._values}))
 
     def __len__(self) -> int:
-        return len(self._raw) + len(self._values)
+        return len({*self._raw, *self._values})
 
     def copy(self) -> Attrs:
         """Attributes that can change on their own; the values are shared."""
-        twin = Attrs(self._values, self._raw, self._decode)
-        twin.changed = set(self.changed)
+        twin = Attrs.__new__(Attrs)
+        twin._values, twin._raw, twin._decode = self._values, self._raw, self._decode
+        twin.changed = self.changed
+        return twin
+
+    def with_read(self, values: Mapping[str, Any]) -> Attrs:
+        """A copy with further attributes as they were read, but for those that it has already."""
+        twin = self.copy()
+        read = {key: _fixed(value) for key, value in values.items() if key not in self}
+        twin._values = {**self._values, **read}
         return twin
 
     def _set(self, key: str, value: Any) -> None:
-        self._raw.pop(key, None)
-        self._values[key] = _fixed(value)
-        self.changed.add(key)
+        self._values = {**self._values, key: _fixed(value)}
+        self.changed = self.changed | {key}
 
     def _drop(self, key: str) -> None:
-        self._raw.pop(key, None)
-        self._values.pop(key, None)
-        self.changed.add(key)
+        self._values = {name: value for name, value in self._values.items() if name != key}
+        self._raw = {name: value for name, value in self._raw.items() if name != key}
+        self.changed = self.changed | {key}
 
 
 def _fixed(value: Any) -> Any:
@@ -172,7 +187,8 @@ class Node(FixedFields):
     def copy(self) -> Node:
         """The same node for another graph; attributes can change on their own."""
         twin = Node(self.name, self.op, self.attrs.copy(), self.device, self.origin)
-        twin.rewired, twin.made_by = self.rewired, self.made_by
+        put(twin, "rewired", self.rewired)
+        put(twin, "made_by", self.made_by)
         return twin
 
     def text(self, key: str, default: str = "") -> str:

@@ -43,7 +43,7 @@ class DType(enum.IntEnum):
     @property
     def storage(self) -> np.dtype:
         """The little-endian numpy type that holds the raw elements (bfloat16 as its 16 bits)."""
-        return _STORAGE.get(self, np.dtype(object))
+        return _STORAGE.get(self, _OBJECT)
 
     @property
     def is_floating(self) -> builtins.bool:
@@ -61,6 +61,7 @@ class DType(enum.IntEnum):
         return self in _INTEGERS
 
 
+_OBJECT = np.dtype(object)
 _STORAGE: Dict[DType, np.dtype] = {
     member: np.dtype(code)
     for member, code in {
@@ -117,7 +118,7 @@ class Tensor(FixedFields):
         self.dtype: DType
         self._read: Optional[Callable[[], np.ndarray]]
         self._array: Optional[np.ndarray]
-        put(self, "shape", tuple(int(size) for size in shape))
+        put(self, "shape", tuple(map(int, shape)))
         put(self, "dtype", dtype)
         put(self, "_read", read)
         put(self, "_array", None)
@@ -201,7 +202,16 @@ class Tensor(FixedFields):
             raise IRError(f"a mask of shape {mask.shape} does not fit axis {axis} of {self.shape}")
         shape = list(self.shape)
         shape[axis] = int(np.count_nonzero(mask))
-        return Tensor(shape, self.dtype, lambda: np.compress(mask, self.array, axis=axis))
+        return Tensor(shape, self.dtype, lambda: _compress(self.array, axis, mask))
 
     def __repr__(self) -> str:
         return f"Tensor({self.dtype.name}{list(self.shape)})"
+
+
+def _compress(array: np.ndarray, axis: int, mask: np.ndarray) -> np.ndarray:
+    """As `np.compress`, which takes two to four times as long where it copies single elements."""
+    before, behind = array.shape[:axis], array.shape[axis + 1 :]
+    if array.size == 0 or any(size != 1 for size in behind):
+        return np.compress(mask, array, axis)
+    kept = np.ascontiguousarray(array.reshape(-1, len(mask))[:, mask])
+    return kept.reshape((*before, kept.shape[1], *behind))

@@ -15,9 +15,9 @@ def check(graph: Graph) -> None:
         IRError: an input is missing or out of order, edges were changed without the graph's
             knowledge, a constant does not fit its stated type, or there is a cycle.
     """
-    sources = graph.nx.pred
+    sources, filed = graph.nx.pred, graph.nx.nodes
     for node in graph:
-        if node.name not in graph or graph[node.name] is not node:
+        if filed[node.name]["node"] is not node:
             raise IRError("is filed under another name", node.name)
         edges = sorted(
             (index, Port(source, data["port"]))
