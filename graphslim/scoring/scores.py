@@ -201,7 +201,7 @@ def _from_weights(
 
 def _scored(rule: Criterion, binding: Held, seed: int) -> Tuple[Array, Array]:
     """The channels that a binding holds and their scores, positions of one channel pooled."""
-    weights, labels, part = binding.weights(), binding.labels, None
+    weights, labels, part = binding.weights(rule.as_stored), binding.labels, None
     distinct, first, place, copies = np.unique(
         labels, return_index=True, return_inverse=True, return_counts=True
     )
@@ -211,16 +211,16 @@ def _scored(rule: Criterion, binding: Held, seed: int) -> Tuple[Array, Array]:
         labels = labels[order][:: copies[0]]
     elif len(distinct) < len(labels):
         part = place.ravel()
-    scores = _called(rule, weights, binding.where, seed)
+    scores = _called(rule, weights, binding, seed)
     if part is not None:
         # Channels with unequally many positions cannot stand in one array: their mean.
         return distinct, np.bincount(part, scores) / copies
     return labels, scores
 
 
-def _called(rule: Criterion, weights: Array, where: str, seed: int) -> Array:
+def _called(rule: Criterion, weights: Array, binding: Held, seed: int) -> Array:
     """Calls a criterion on the weights of one layer."""
-    given = {}
+    given, where = {}, binding.where
     if rule.takes_random:
         # By name, so that a layer's numbers do not depend on which other layers are scored.
         given["random"] = np.random.RandomState([seed % 2**32, crc32(where.encode("utf-8"))])
@@ -231,6 +231,7 @@ def _called(rule: Criterion, weights: Array, where: str, seed: int) -> Array:
     except (TypeError, ValueError):
         scores = np.zeros(0)
     if scores.shape != (len(weights),) or not np.isfinite(scores).all():
+        binding.weights()  # tells of weights that are not finite
         raise PlanError(
             f"{rule.name} has to give one finite number for each of {len(weights)} channels",
             where,
