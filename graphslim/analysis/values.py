@@ -97,10 +97,12 @@ class Values:
         elif self.graph[name].op != "Const":
             reached = {name}
             for source in names:
-                sources = {port.node for port in self.graph.data_inputs(source)} & self._constant
                 # Beyond what is computed already there is nothing to compute.
-                names.extend(sources - reached - self._values.keys())
-                reached |= sources
+                for port in self.graph.data_inputs(source):
+                    done = port.node in reached or port.node in self._values
+                    if port.node in self._constant and not done:
+                        reached.add(port.node)
+                        names.append(port.node)
             names.sort(key=self.graph.memo("places", _places).__getitem__)
         self._values.update(dict.fromkeys(names, ()))
         self._visit([self.graph[name] for name in names])

@@ -100,14 +100,13 @@ def _axis_of(channels: Channels, known: Fact, ids: Array) -> Optional[int]:
 
     That of a convolution in groups has those of one group.
     """
-    for naming in (np.arange(len(channels.label)), channels.label):
-        for axis, own in enumerate(known.ids):
-            if (
-                own is not None
-                and len(own)
-                and np.array_equal(naming[own], naming[ids[: len(own)]])
-            ):
-                return axis
+    axes = [(axis, own) for axis, own in enumerate(known.ids) if own is not None and len(own)]
+    for axis, own in axes:
+        if own is ids or np.array_equal(own, ids[: len(own)]):
+            return axis
+    for axis, own in axes:
+        if np.array_equal(channels.label[own], channels.label[ids[: len(own)]]):
+            return axis
     return None
 
 

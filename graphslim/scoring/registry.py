@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple, TypeVar
@@ -43,7 +44,12 @@ class Criterion(NamedTuple):
     @property
     def takes_random(self) -> bool:
         """Whether the function asks for a seeded generator, by a parameter named `random`."""
-        return "random" in inspect.signature(self.function).parameters
+        return _takes_random(self.function)
+
+
+@functools.lru_cache(maxsize=64)
+def _takes_random(function: Callable[..., Any]) -> bool:
+    return "random" in inspect.signature(function).parameters
 
 
 _CRITERIA: Dict[str, Criterion] = {}
