@@ -309,8 +309,6 @@ class Matcher:
     def _match(self, pattern: Pattern, port: Port) -> Iterator[None]:
         state, behind = self._state, self.resolve(port)
         node = self.graph[behind.node]
-        if self._misses is None and not _may_be(pattern, node):
-            return
         seen = state.ports.get(id(pattern))
         if seen is not None:
             if seen == behind:
@@ -353,7 +351,7 @@ class Matcher:
         if misses is None and search in self._hopeless:
             return
         for alternative in pattern.alternatives:
-            if misses is None and not _may_be(alternative, node):
+            if misses is None and alternative.heads and node.op not in alternative.heads:
                 continue
             for _ in self._match(alternative, port):
                 fits = True
@@ -368,6 +366,15 @@ class Matcher:
             del misses[first:]
             self._miss_op(pattern, node)
 
+    def _may_fit(self, pattern: Pattern, port: Port) -> bool:
+        """Whether a search is worth while; where misses are told, it always is."""
+        if self._misses is not None:
+            return True
+        behind = self.resolve(port)
+        if isinstance(pattern, Param):
+            return self._fits_param(pattern, behind)
+        return pattern.heads is None or self.graph[behind.node].op in pattern.heads
+
     def _fits_param(self, pattern: Param, port: Port) -> bool:
         if pattern.near is None:
             return self.is_constant(port)
@@ -376,7 +383,8 @@ class Matcher:
 
     def _match_chain(self, pattern: Chain, port: Port) -> Iterator[None]:
         for _ in range(_NEAR):
-            yield from self._match(pattern.inner, port)
+            if self._may_fit(pattern.inner, port):
+                yield from self._match(pattern.inner, port)
             node = self.graph[port.node]
             step = pattern.step(self, node)
             if step is None or port.port != 0:
@@ -403,9 +411,12 @@ class Matcher:
         if pattern.name:
             state.names[pattern.name] = node.name
         state.inside.append(node.name)
-        yield from self._match_all(pattern.inputs, inputs)
+        orders = [inputs]
         if pattern.any_order and len(inputs) > 1:
-            yield from self._match_all(pattern.inputs, (inputs[1], inputs[0], *inputs[2:]))
+            orders.append((inputs[1], inputs[0], *inputs[2:]))
+        for order in orders:
+            if all(map(self._may_fit, pattern.inputs, order)):
+                yield from self._match_all(pattern.inputs, order)
         if pattern.name:
             _put_back(state.names, pattern.name, before)
 
@@ -445,10 +456,6 @@ def _narrowing(graph: Graph) -> Narrowing:
         return any(_is_near(number, wanted) for number in known)
 
     return Narrowing(frozenset([node.op for node in graph]), holds)
-
-
-def _may_be(pattern: Pattern, node: Node) -> bool:
-    return pattern.heads is None or node.op in pattern.heads
 
 
 def _put_back(given: Dict[str, T], key: str, before: Optional[T]) -> None:
