@@ -18,20 +18,18 @@ from graphslim.ir.families import (
     RESHAPES,
     RESIZES,
     SUMS,
+    UNARY,
 )
 from graphslim.ir.query import behind, constant_nodes
-from graphslim.ops.elementwise import SMOOTH, STEPS
 
 Value = Optional[np.ndarray]
 """What is known of a tensor: float64, of size 1 along axes over which it does not vary, NaN where
 unknown; None where nothing is known."""
 _KEPT = 1 << 29
 """How many bytes of values are kept, beside eight for each of the file's."""
-_OF_FIRST = frozenset([*SMOOTH, *STEPS, "LeakyRelu", "Cast", "Transpose", "Mean", "Softmax"]).union(
-    IDENTITIES, POOLS, RESIZES, RESHAPES
-)
-"""Ops of which nothing is known where nothing is known of their first input."""
-_OF_ALL = SUMS | QUOTIENTS | BIASES | {"AddN", "Sub", "Maximum", "Minimum", "SquaredDifference"}
+_OF_FIRST = (UNARY, IDENTITIES, POOLS, RESIZES, RESHAPES)
+"""Ops of which nothing is known where nothing is known of their first input; the likes of `ZerosLike` aside."""
+_OF_ALL = (SUMS, QUOTIENTS, BIASES)
 """Ops of which nothing is known where nothing is known of one of their inputs."""
 _FILTERS = {
     **dict.fromkeys(("Conv2D", "_FusedConv2D", "MatMul"), 1),
@@ -117,7 +115,7 @@ class Values:
         unknown = [port.node not in self._constant and self.at(port) is None for port in ports]
         if not any(unknown):
             return False
-        if node.op in _OF_ALL:
+        if node.op == "Sub" or any(node.op in family for family in _OF_ALL):
             return True
         if node.op == "Mul":
             others = [port for port, open_too in zip(ports, unknown) if not open_too]
@@ -131,7 +129,9 @@ class Values:
         if node.op in _FILTERS and b"FusedBatchNorm" not in node.attrs.get("fused_ops", ()):
             turned = node.op == "MatMul" and node.attrs.get("transpose_b")
             return not turned and not self._has_zeros(ports[1], _FILTERS[node.op])
-        return node.op in _OF_FIRST
+        if node.op.endswith("Like"):  # zeros or ones, whatever the data
+            return False
+        return node.op == "Mean" or any(node.op in family for family in _OF_FIRST)
 
     def _stored(self, port: Port) -> Value:
         """The numbers of a constant of floats at a port; None where there is no such constant."""

@@ -39,8 +39,7 @@ from graphslim.match.pattern import (
 from graphslim.ops.fused import operands
 
 T = TypeVar("T")
-_SAME_OPS = IDENTITIES | FAKE_QUANTIZERS | {"IdentityN"}
-_PASSED_OPS = _SAME_OPS | SWITCHES | MERGES
+_PASSED_OPS = IDENTITIES | FAKE_QUANTIZERS | SWITCHES | MERGES | {"IdentityN"}
 """Ops that a pattern looks through, beside casts between floating types."""
 
 _NEAR = 64
