@@ -27,10 +27,12 @@ Value = Optional[np.ndarray]
 unknown; None where nothing is known."""
 _KEPT = 1 << 29
 """How many bytes of values are kept, beside eight for each of the file's."""
-_OF_FIRST = (UNARY, IDENTITIES, POOLS, RESIZES, RESHAPES)
-"""Ops of which nothing is known where nothing is known of their first input; the likes of `ZerosLike` aside."""
-_OF_ALL = (SUMS, QUOTIENTS, BIASES)
-"""Ops of which nothing is known where nothing is known of one of their inputs."""
+_NEEDS = {
+    **dict.fromkeys(UNARY.union(IDENTITIES, POOLS, RESIZES, RESHAPES, {"Mean"}), slice(1)),
+    **dict.fromkeys(SUMS.union(QUOTIENTS, BIASES, {"Sub"}), slice(None)),
+    **dict.fromkeys(("ZerosLike", "OnesLike"), slice(0)),
+}
+"""By op, the inputs of which something has to be known if anything is to be known of the op."""
 _FILTERS = {
     **dict.fromkeys(("Conv2D", "_FusedConv2D", "MatMul"), 1),
     **dict.fromkeys(("DepthwiseConv2dNative", "_FusedDepthwiseConv2dNative"), 2),
@@ -113,14 +115,12 @@ class Values:
         if not VALUE_RULES[node.op].__module__.startswith("graphslim."):
             return False
         unknown = [port.node not in self._constant and self.at(port) is None for port in ports]
-        if not any(unknown):
-            return False
-        if node.op == "Sub" or any(node.op in family for family in _OF_ALL):
+        if any(unknown[_NEEDS.get(node.op, slice(0))]):
             return True
-        if node.op == "Mul":
+        if node.op == "Mul" and any(unknown):
             others = [port for port, open_too in zip(ports, unknown) if not open_too]
             return not any(self._has_zeros(port) for port in others)
-        if not unknown[0]:
+        if not unknown or not unknown[0]:
             return False
         if node.op in BATCH_NORMS:
             scale, variance = ports[1], self._stored(ports[4])
@@ -129,9 +129,7 @@ class Values:
         if node.op in _FILTERS and b"FusedBatchNorm" not in node.attrs.get("fused_ops", ()):
             turned = node.op == "MatMul" and node.attrs.get("transpose_b")
             return not turned and not self._has_zeros(ports[1], _FILTERS[node.op])
-        if node.op.endswith("Like"):  # zeros or ones, whatever the data
-            return False
-        return node.op == "Mean" or any(node.op in family for family in _OF_FIRST)
+        return False
 
     def _stored(self, port: Port) -> Value:
         """The numbers of a constant of floats at a port; None where there is no such constant."""
