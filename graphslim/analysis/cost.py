@@ -73,14 +73,14 @@ def costs_without(
     """
     channels = analyse(graph)
     removal = None if removed is None else Removal(channels, removed)
-    shrunk = _Shrinking(removal)
+    shrunk = _Shrinking(removal, constants=what != "macs")
     shared = {} if removal is None or what == "macs" else copies_needed(removal)
     stored = set() if removal is None else set(removal.to_store())
     idle = _unread(graph, stored)
     costs: Dict[str, Cost] = {}
     known: Dict[Tuple[Any, ...], Cost] = graph.memo("costs by widths", lambda graph: {})
-    for node, inputs, outs, arrays in _costed(graph):
-        if node.name in idle or (what == "macs" and node.op == "Const"):
+    for node, inputs, outs, arrays in _costed(graph, what != "macs"):
+        if node.name in idle:
             continue
         if node.op == "Const":
             if node.attrs["value"].dtype.is_real:
@@ -124,9 +124,17 @@ Costed = Tuple[Node, Sequence[Fact], Sequence[Fact], Sequence[int]]
 array of ids in these."""
 
 
-def _costed(graph: Graph) -> List[Costed]:
-    """The nodes that may cost something: parameters of rank 1 and more, and ops with a rule."""
-    return graph.memo("costed", _find_costed)
+def _costed(graph: Graph, constants: bool) -> List[Costed]:
+    """The nodes that may cost something: parameters of rank 1 and more, and ops with a rule.
+
+    Constants are left out unless they are asked for.
+    """
+    every = graph.memo("costed", _find_costed)
+    if constants:
+        return every
+    return graph.memo(
+        "costed ops", lambda graph: [costed for costed in every if costed[0].op != "Const"]
+    )
 
 
 def _find_costed(graph: Graph) -> List[Costed]:
@@ -176,10 +184,13 @@ def _left(known: Fact, copies: Optional[Copies]) -> int:
 class _Shrinking:
     """Facts without the channels that go; an array of ids that many share is counted once."""
 
-    def __init__(self, removal: Optional[Removal]) -> None:
+    def __init__(self, removal: Optional[Removal], constants: bool = True) -> None:
         self.counts: Dict[int, int] = {}
         if removal is not None:
-            names, labels, starts = removal.channels.graph.memo("arrays of channels", _arrays)
+            names, labels, starts = removal.channels.graph.memo(
+                f"arrays of channels, of constants too: {constants}",
+                lambda graph: _arrays(graph, constants),
+            )
             left = np.add.reduceat(~removal.mask[labels], starts, dtype=np.int64)
             self.counts = dict(zip(names, left.tolist()))
 
@@ -190,13 +201,14 @@ class _Shrinking:
         return Fact(tuple(sizes), *known[1:])
 
 
-def _arrays(graph: Graph) -> Tuple[List[int], np.ndarray, np.ndarray]:
-    """Arrays of ids in facts of constants and costed nodes: `id`, channels, where these begin."""
+def _arrays(graph: Graph, constants: bool) -> Tuple[List[int], np.ndarray, np.ndarray]:
+    """Arrays of ids of costed nodes, perhaps of constants: `id`, channels, where these begin."""
     channels = analyse(graph)
-    names = [node.name for node in graph if node.op == "Const" or node.name in channels.stored]
-    constants = [channels.facts[name] for name in names]
-    costed = [facts for _, inputs, outs, _ in _costed(graph) for facts in (inputs, outs)]
-    facts = [known for every in (*constants, *costed) for known in every]
+    groups = [facts for _, inputs, outs, _ in _costed(graph, constants) for facts in (inputs, outs)]
+    if constants:
+        names = [node.name for node in graph if node.op == "Const" or node.name in channels.stored]
+        groups.extend([channels.facts[name] for name in names])
+    facts = [known for every in groups for known in every]
     arrays = {id(ids): ids for known in facts for ids in known.ids if ids is not None and len(ids)}
     sizes = [len(ids) for ids in arrays.values()]
     labels = channels.label[np.concatenate([*arrays.values(), np.zeros(0, np.int64)])]
