@@ -17,8 +17,6 @@ from typing import (
     TypeVar,
 )
 
-import numpy as np
-
 from graphslim.channels.facts import integers
 from graphslim.channels.groups import Channels, analyse
 from graphslim.ir import IDENTITIES, Graph, Node, Port, is_float_cast
@@ -112,7 +110,7 @@ class Matcher:
         self._root = ("", "")
         self._layers: Dict[Callable[[Pattern], Pattern], Tuple[Var, Pattern]] = {}
         self._state = _State()
-        self._narrowed = graph.memo("narrowed patterns", _narrowing)
+        self._narrowed = graph.memo("narrowed patterns", lambda graph: _narrowing(self))
         self._constants = constant_nodes(graph)
         self._behind: Dict[Port, Port] = graph.memo("behind identities", lambda graph: {})
         self._hopeless: Set[Tuple[int, Port]] = set()
@@ -441,20 +439,21 @@ class Matcher:
             self._misses.append(NearMiss(*self._root, names, reason, node, len(inside), inside))
 
 
-def _narrowing(graph: Graph) -> Narrowing:
-    """Patterns without what a graph has no ops or numbers for."""
-    known: Set[float] = set()
+def _narrowing(matcher: Matcher) -> Narrowing:
+    """Patterns without what the graph of a matcher has no ops or numbers for."""
+    graph, known = matcher.graph, {}  # type: Graph, Dict[str, Set[Optional[float]]]
+    nodes: Dict[str, List[Node]] = {}
+    for node in graph:
+        nodes.setdefault(node.op, []).append(node)
 
-    def holds(wanted: float) -> bool:
-        """Whether a constant of the graph may hold one number alone, and that near one wanted."""
-        if not known:
-            tensors = [node.attrs["value"] for node in graph if node.op == "Const"]
-            real = [tensor for tensor in tensors if tensor.dtype.storage.kind in "fiu"]
-            ends = [tensor.numbers().flat for tensor in real if tensor.size]
-            known.update([np.nan, *[float(end[0]) for end in ends if end[0] == end[-1]]])
-        return any(_is_near(number, wanted) for number in known)
+    def reads(op: str, wanted: float) -> bool:
+        """Whether some node of an op reads a constant that holds a number near one alone."""
+        if op not in known:
+            ports = {port for node in nodes[op] for port in graph.data_inputs(node)}
+            known[op] = set(map(matcher.number, ports))
+        return any(number is not None and _is_near(number, wanted) for number in known[op])
 
-    return Narrowing(frozenset([node.op for node in graph]), holds)
+    return Narrowing(frozenset(nodes), reads)
 
 
 def _put_back(given: Dict[str, T], key: str, before: Optional[T]) -> None:

@@ -264,11 +264,11 @@ class Narrowing:
 
     Args:
         ops: the ops of the graph.
-        holds: whether some constant of the graph is near a number.
+        reads: whether some node of an op reads a constant that is near a number.
     """
 
-    def __init__(self, ops: FrozenSet[str], holds: Callable[[float], bool]) -> None:
-        self._ops, self._holds = ops, holds
+    def __init__(self, ops: FrozenSet[str], reads: Callable[[str, float], bool]) -> None:
+        self._ops, self._reads = ops, reads
         self._done: Dict[int, Tuple[Pattern, Optional[Pattern]]] = {}
 
     def __call__(self, pattern: Pattern) -> Optional[Pattern]:
@@ -284,11 +284,12 @@ class Narrowing:
     def _narrowed(self, pattern: Pattern) -> Optional[Pattern]:
         if pattern.heads is not None and self._ops.isdisjoint(pattern.heads):
             return None
-        if isinstance(pattern, Param) and pattern.near is not None:
-            return pattern if self._holds(pattern.near) else None
         if isinstance(pattern, Op):
-            inputs = self._all(pattern.inputs)
             types = pattern.types & self._ops
+            for part in pattern.inputs:
+                if isinstance(part, Param) and part.near is not None:
+                    types = frozenset([op for op in types if self._reads(op, part.near)])
+            inputs = self._all(pattern.inputs) if types else None
             return None if inputs is None else _with(pattern, types, types=types, inputs=inputs)
         if isinstance(pattern, OneOf):
             every = [self(alternative) for alternative in pattern.alternatives]
