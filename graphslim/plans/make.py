@@ -152,7 +152,7 @@ def _plan(
                     len(group),
                     tuple(gone.tolist()),
                     why,
-                    _written((scores or {}).get(group.id)),
+                    written_scores((scores or {}).get(group.id)),
                     tuple(cuts_of(channels, group, removed)),
                 )
             )
@@ -172,7 +172,7 @@ def _plan(
     )
 
 
-def _written(scores: Optional[np.ndarray]) -> Tuple[float, ...]:
+def written_scores(scores: Optional[np.ndarray]) -> Tuple[float, ...]:
     """Scores as a plan holds them: more digits than anyone reads would only be noise."""
     if scores is None:
         return ()
