@@ -80,7 +80,8 @@ class Values:
             if node.op not in VALUE_RULES or node.name in self._fed:
                 continue
             ports = self.graph.data_inputs(node)
-            if not self._at_once and self._is_open(node, ports):
+            late = not self._at_once and node.name not in self._constant
+            if late and self._is_open(node, ports):
                 continue
             values = [self.at(port) for port in ports]
             facts = [self.channels.fact(port) for port in ports]
@@ -132,10 +133,12 @@ class Values:
         return False
 
     def _stored(self, port: Port) -> Value:
-        """The numbers of a constant of floats at a port; None where there is no such constant."""
+        """The numbers at a port that is constant, None where they are not known."""
         node = self.graph[behind(self.graph, port).node]
-        is_float = node.op == "Const" and node.attrs["value"].dtype.is_floating
-        return node.attrs["value"].numbers() if is_float else None
+        if node.op == "Const" and node.attrs["value"].dtype.is_floating:
+            numbers: np.ndarray = node.attrs["value"].numbers()
+            return numbers
+        return self.constant(port) if port.node in self._constant else None
 
     def _has_zeros(self, port: Port, axes: int = 0) -> bool:
         """Whether numbers count as zero, all along any but some last axes; in doubt they do."""
