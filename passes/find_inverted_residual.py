@@ -25,6 +25,9 @@ def separable(x: Pattern) -> Pattern:
     return maybe(act, norm(depthwise(x)))
 
 
+SEPARABLE = separable(gs.Var("before"))
+
+
 def activated(x: Pattern) -> Pattern:
     """The rest of a layer that is not linear."""
     return act(norm(x))
@@ -46,7 +49,7 @@ def widens(matcher: gs.Matcher, match: gs.Match) -> Optional[str]:
 
 def expands_a_tensor(matcher: gs.Matcher, match: gs.Match) -> Optional[str]:
     """The 1x1 half of a separable convolution is no expansion (as in the heads of OpenPose)."""
-    if matcher.fits(separable(gs.Var("before")), match.x):
+    if matcher.fits(SEPARABLE, match.x):
         return "expand is the pointwise half of a separable convolution"
     return None
 

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
+import numpy as np
 import pytest
 from test_apply import IR_SE, JOINED
 from tiny import constant, tiny
@@ -21,6 +22,7 @@ from graphslim.cli.plan import print_plan_difference
 from graphslim.errors import PlanError
 from graphslim.plans import Achieved, Plan, plan_given
 from graphslim.plans.diff import diff
+from graphslim.plans.make import last_made, written_scores
 from graphslim.plans.plan import SCHEMA
 from graphslim.testing import random_plan
 
@@ -326,3 +328,29 @@ def test_plan_diff_command(tmp_path: Path, capsys: Any) -> None:
     assert (tree["same"], tree["groups"][0]["only_first"]) == (False, [1, 3])
     assert run(paths[0], str(tmp_path / "none.json")) == 2
     assert "none.json: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0, 8.0, 60.0])
+def test_scores_are_written_with_six_digits(spread: float) -> None:
+    draw = np.random.RandomState(3)
+    scores = np.exp(spread * draw.randn(2000)) * np.sign(draw.randn(2000))
+    edges = [0.0, -0.0, 999999.5, 999999.4, 1234565.0, 0.0001234565, 5e-324, 1e22, 1e300]
+    for numbers in (scores, np.array(edges), np.rint(scores * 1e7) / 2):
+        expected = [repr(float(f"{number:.6g}")) for number in numbers.tolist()]
+        assert [repr(number) for number in written_scores(numbers)] == expected
+
+
+def test_a_digest_is_made_once_it_is_read_and_travels_with_the_plan() -> None:
+    plan = gs.plan(tiny(IR_SE), criterion="l1", ratio=0.5, multiple_of=1)
+    twin = copy.deepcopy(plan)
+    assert twin.model == plan.model and type(twin.model) is dict
+    assert Plan.from_json(plan.to_json()).model == plan.model
+
+
+def test_a_plan_is_known_only_while_its_graph_stays_as_it_was() -> None:
+    graph = tiny(IR_SE)
+    plan = gs.plan(graph, criterion="l1", ratio=0.5, multiple_of=1)
+    assert last_made(graph)["groups"] is plan.groups
+    gs.apply(graph, plan)
+    graph.set_origin(graph.origin)
+    assert not last_made(graph)

@@ -150,8 +150,19 @@ def single_channel(graph: gs.Graph, number: int) -> gs.Plan:
     return plan_given(graph, {group.id: [number % len(group)]})
 
 
+def check_values(graph: gs.Graph) -> None:
+    """Asserts that values on demand are those that are computed at once."""
+    at_once, on_demand = [gs.Values(graph, zero_below=1e-9, at_once=way) for way in (True, False)]
+    for node in graph:
+        for index in range(len(at_once.channels.facts[node.name])):
+            values = [known.at(gs.Port(node.name, index)) for known in (at_once, on_demand)]
+            assert (values[0] is None) == (values[1] is None), node
+            np.testing.assert_array_equal(*values, err_msg=str(node))
+
+
 def check_all(recipe: Recipe, scope: str, ratio: float, number: int) -> None:
     subject = Subject(recipe)
+    check_values(subject.graph)
     check_identity(subject)
     check_dead(subject, scope)
     check_mask(subject, random_plan(subject.graph, number, ratio, allow_empty=True))

@@ -116,8 +116,14 @@ def prune(graph: gs.Graph, expected: Dict[str, List[int]], **options: object) ->
 
 
 def value(graph: gs.Graph, port: str, zero_below: float = 0.0) -> Optional[np.ndarray]:
-    """What the value analysis knows at a port."""
-    return Values(graph, gs.analyse(graph), zero_below).at(gs.Port.parse(port))
+    """What the value analysis knows at a port, whether it computes all at once or on demand."""
+    at_once, on_demand = [
+        Values(graph, gs.analyse(graph), zero_below, way).at(gs.Port.parse(port))
+        for way in (True, False)
+    ]
+    assert (at_once is None) == (on_demand is None)
+    np.testing.assert_array_equal(at_once, on_demand)
+    return at_once
 
 
 def constant(graph: gs.Graph, name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ of bias, batch norm, activations and pooling are left out.
 
 from __future__ import annotations
 
-from typing import Collection, Dict, Iterable, List, NamedTuple, Optional, Set
+from typing import Any, Collection, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -50,41 +50,50 @@ def total(costs: Iterable[Cost]) -> Cost:
     return Cost(params, macs)
 
 
-def cost_without(graph: Graph, removed: np.ndarray) -> Cost:
-    """What a graph would cost without some channels; `removed` is bool of shape (channels,)."""
-    return total(costs_without(graph, removed).values())
+def cost_without(graph: Graph, removed: np.ndarray, what: Optional[str] = None) -> Cost:
+    """What a graph would cost without some channels.
+
+    `removed` is bool of shape (channels,); with `what`, `params` or `macs`, that alone is counted.
+    """
+    return total(costs_without(graph, removed, what).values())
 
 
-def costs_without(graph: Graph, removed: Optional[np.ndarray]) -> Dict[str, Cost]:
+def costs_without(
+    graph: Graph, removed: Optional[np.ndarray], what: Optional[str] = None
+) -> Dict[str, Cost]:
     """What each node would cost without some channels, for those that cost something.
 
     Args:
         graph: the graph.
         removed: which channels go, bool of shape (channels,); None for none.
+        what: `params` or `macs`, where only nodes are asked for that may have some.
 
     Raises:
         AnalysisError: a cost rule fails, since the node is damaged.
     """
     channels = analyse(graph)
     removal = None if removed is None else Removal(channels, removed)
-    shrunk = _Shrinking(removal)
-    shared = {} if removal is None else copies_needed(removal)
+    shrunk = _Shrinking(removal, constants=what != "macs")
+    shared = {} if removal is None or what == "macs" else copies_needed(removal)
     stored = set() if removal is None else set(removal.to_store())
     idle = _unread(graph, stored)
     costs: Dict[str, Cost] = {}
-    for node in _costed(graph):
+    known: Dict[Tuple[Any, ...], Cost] = graph.memo("costs by widths", lambda graph: {})
+    for node, inputs, outs, arrays in _costed(graph, what != "macs"):
         if node.name in idle:
             continue
-        outs = channels.facts[node.name]
         if node.op == "Const":
             if node.attrs["value"].dtype.is_real:
                 costs[node.name] = Cost(_left(shrunk(outs[0]), shared.get(node.name)), 0)
         elif node.name in stored:
             costs[node.name] = Cost(_left(shrunk(outs[0]), None), 0)
-        elif node.op in COST_RULES:
-            inputs = [shrunk(channels.fact(port)) for port in graph.data_inputs(node)]
-            rule, left = COST_RULES[node.op], [shrunk(known) for known in outs]
-            costs[node.name] = Cost(0, guarded(rule, graph, node, node, inputs, left))
+        elif node.op in COST_RULES and what != "params":
+            widths = (node.name, *map(shrunk.counts.get, arrays))
+            if widths not in known:
+                rule, read = COST_RULES[node.op], [shrunk(fact) for fact in inputs]
+                left = [shrunk(fact) for fact in outs]
+                known[widths] = Cost(0, guarded(rule, graph, node, node, read, left))
+            costs[node.name] = known[widths]
     return costs
 
 
@@ -110,14 +119,27 @@ def bytes_without(graph: Graph, removed: np.ndarray) -> int:
     return lost
 
 
-def _costed(graph: Graph) -> List[Node]:
-    """The nodes that may cost something: parameters of rank 1 and more, and ops with a rule."""
-    return graph.memo("costed", _find_costed)
+Costed = Tuple[Node, Sequence[Fact], Sequence[Fact], Sequence[int]]
+"""A node that may cost something, the facts of its inputs and of its outputs, and the `id` of each
+array of ids in these."""
 
 
-def _find_costed(graph: Graph) -> List[Node]:
+def _costed(graph: Graph, constants: bool) -> List[Costed]:
+    """The nodes that may cost something: parameters of rank 1 and more, and ops with a rule.
+
+    Constants are left out unless they are asked for.
+    """
+    every = graph.memo("costed", _find_costed)
+    if constants:
+        return every
+    return graph.memo(
+        "costed ops", lambda graph: [costed for costed in every if costed[0].op != "Const"]
+    )
+
+
+def _find_costed(graph: Graph) -> List[Costed]:
     used, channels = needed(graph), analyse(graph)
-    return [
+    costed = [
         node
         for node in graph
         if node.name in used
@@ -129,6 +151,13 @@ def _find_costed(graph: Graph) -> List[Node]:
             )
         )
     ]
+    found: List[Costed] = []
+    for node in costed:
+        inputs = [channels.fact(port) for port in graph.data_inputs(node)]
+        outs = channels.facts[node.name]
+        arrays = {id(ids) for fact in (*inputs, *outs) for ids in fact.ids}
+        found.append((node, inputs, outs, sorted(arrays)))
+    return found
 
 
 def _unread(graph: Graph, stored: Collection[str]) -> Set[str]:
@@ -155,18 +184,32 @@ def _left(known: Fact, copies: Optional[Copies]) -> int:
 class _Shrinking:
     """Facts without the channels that go; an array of ids that many share is counted once."""
 
-    def __init__(self, removal: Optional[Removal]) -> None:
-        self._removal = removal
-        self._counts: Dict[int, int] = {}
+    def __init__(self, removal: Optional[Removal], constants: bool = True) -> None:
+        self.counts: Dict[int, int] = {}
+        if removal is not None:
+            names, labels, starts = removal.channels.graph.memo(
+                f"arrays of channels, of constants too: {constants}",
+                lambda graph: _arrays(graph, constants),
+            )
+            left = np.add.reduceat(~removal.mask[labels], starts, dtype=np.int64)
+            self.counts = dict(zip(names, left.tolist()))
 
     def __call__(self, known: Fact) -> Fact:
-        if self._removal is None or known.shape is None:
+        if not self.counts or known.shape is None:
             return known
-        for ids in known.ids:
-            if ids is not None and id(ids) not in self._counts:
-                self._counts[id(ids)] = self._removal.left(ids)
-        sizes = [
-            size if ids is None else self._counts[id(ids)]
-            for size, ids in zip(known.shape, known.ids)
-        ]
-        return known._replace(shape=tuple(sizes))
+        sizes = [self.counts.get(id(ids), size) for size, ids in zip(known.shape, known.ids)]
+        return Fact(tuple(sizes), *known[1:])
+
+
+def _arrays(graph: Graph, constants: bool) -> Tuple[List[int], np.ndarray, np.ndarray]:
+    """Arrays of ids of costed nodes, perhaps of constants: `id`, channels, where these begin."""
+    channels = analyse(graph)
+    groups = [facts for _, inputs, outs, _ in _costed(graph, constants) for facts in (inputs, outs)]
+    if constants:
+        names = [node.name for node in graph if node.op == "Const" or node.name in channels.stored]
+        groups.extend([channels.facts[name] for name in names])
+    facts = [known for every in groups for known in every]
+    arrays = {id(ids): ids for known in facts for ids in known.ids if ids is not None and len(ids)}
+    sizes = [len(ids) for ids in arrays.values()]
+    labels = channels.label[np.concatenate([*arrays.values(), np.zeros(0, np.int64)])]
+    return list(arrays), labels, np.cumsum([0, *sizes])[:-1]

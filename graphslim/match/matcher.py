@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import islice
-from typing import Callable, Dict, FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
-
-import numpy as np
+from typing import (
+    Callable,
+    Dict,
+    FrozenSet,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Set,
+    Tuple,
+    TypeVar,
+)
 
 from graphslim.channels.facts import integers
 from graphslim.channels.groups import Channels, analyse
@@ -14,10 +23,21 @@ from graphslim.ir import IDENTITIES, Graph, Node, Port, is_float_cast
 from graphslim.ir.families import FAKE_QUANTIZERS, MERGES, SWITCHES
 from graphslim.ir.query import constant_nodes
 from graphslim.match.branches import inference_branch
-from graphslim.match.pattern import BlockPattern, Chain, Ending, OneOf, Op, Param, Pattern, Var
+from graphslim.match.pattern import (
+    BlockPattern,
+    Chain,
+    Ending,
+    Narrowing,
+    OneOf,
+    Op,
+    Param,
+    Pattern,
+    Var,
+)
 from graphslim.ops.fused import operands
 
-_SAME_OPS = IDENTITIES | FAKE_QUANTIZERS | {"IdentityN"}
+T = TypeVar("T")
+_PASSED_OPS = IDENTITIES | FAKE_QUANTIZERS | SWITCHES | MERGES | {"IdentityN"}
 """Ops that a pattern looks through, beside casts between floating types."""
 
 _NEAR = 64
@@ -25,13 +45,14 @@ _NEAR = 64
 more than an activation or a batch norm takes."""
 
 
-class _State(NamedTuple):
-    """What has been matched so far; never changed in place."""
+class _State:
+    """What has been matched so far; each step back takes out again what its step put in."""
 
-    names: Dict[str, str]
-    variables: Dict[str, Port]
-    ports: Dict[int, Port]
-    inside: Tuple[str, ...]
+    def __init__(self, ports: Optional[Dict[int, Port]] = None) -> None:
+        self.names: Dict[str, str] = {}
+        self.variables: Dict[str, Port] = {}
+        self.ports: Dict[int, Port] = ports or {}
+        self.inside: List[str] = []
 
 
 class Match(NamedTuple):
@@ -88,6 +109,12 @@ class Matcher:
         self._misses: Optional[List[NearMiss]] = None
         self._root = ("", "")
         self._layers: Dict[Callable[[Pattern], Pattern], Tuple[Var, Pattern]] = {}
+        self._state = _State()
+        self._narrowed = graph.memo("narrowed patterns", lambda graph: _narrowing(self))
+        self._constants = constant_nodes(graph)
+        self._behind: Dict[Port, Port] = graph.memo("behind identities", lambda graph: {})
+        self._hopeless: Set[Tuple[int, Port]] = set()
+        self._clashes = 0
 
     # ------------------------------------------------------- what conditions may ask
 
@@ -96,18 +123,16 @@ class Matcher:
 
         What a conditional gives is what its branch for inference does.
         """
-        if not _passes(self.graph[port.node]):
-            return port
-        behind: Dict[Port, Port] = self.graph.memo("behind identities", lambda graph: {})
-        passed: List[Port] = []
-        end = port
-        for end in self._same_values(port):
-            passed.append(end)
-            if end in behind:
-                end = behind[end]
-                break
-        behind.update(dict.fromkeys(passed, end))
-        return end
+        if port not in self._behind:
+            passed: List[Port] = []
+            end = port
+            for end in self._same_values(port):
+                passed.append(end)
+                if end in self._behind:
+                    end = self._behind[end]
+                    break
+            self._behind.update(dict.fromkeys(passed, end))
+        return self._behind[port]
 
     def _same_values(self, port: Port) -> Iterator[Port]:
         """A port, and those behind the identities and conditionals that stand before it."""
@@ -129,7 +154,7 @@ class Matcher:
 
     def is_constant(self, port: Port) -> bool:
         """Whether a value is computed from constants alone."""
-        return port.node in constant_nodes(self.graph)
+        return port.node in self._constants
 
     def number(self, port: Port) -> Optional[float]:
         """The single number that a port holds, behind identities and casts, or None."""
@@ -184,7 +209,7 @@ class Matcher:
 
     def fits(self, pattern: Pattern, port: Port) -> bool:
         """Whether a tensor fits a pattern."""
-        return next(self._match(pattern, port, _EMPTY), None) is not None
+        return any(True for _ in self._ways(pattern, port, _State()))
 
     def layers_on(self, port: Port, layer: Callable[[Pattern], Pattern]) -> List[Match]:
         """The layers of one kind that take a tensor; with `act`, the activations that follow it.
@@ -195,19 +220,13 @@ class Matcher:
             x = Var("x")
             self._layers[layer] = x, layer(x)
         (x, pattern), behind = self._layers[layer], self.resolve(port)
-        start = _EMPTY._replace(ports={id(x): behind})
-        ends = [
-            Port(name)
-            for name in self._computed_from(behind, pattern.ops())
-            if pattern.heads is None
-            or self.graph[self.resolve(Port(name)).node].op in pattern.heads
-        ]
-        states = [(end, next(self._match(pattern, end, start), None)) for end in ends]
-        return [
-            Match("layer", state.names, behind, state.inside, end)
-            for end, state in states
-            if state is not None
-        ]
+        layers: List[Match] = []
+        for name in self._computed_from(behind, pattern.ops()):
+            end = Port(name)
+            for state in self._ways(pattern, end, _State({id(x): behind})):
+                layers.append(Match("layer", state.names, behind, tuple(state.inside), end))
+                break
+        return layers
 
     def _computed_from(self, port: Port, ops: Optional[FrozenSet[str]]) -> List[str]:
         """The nearest nodes that compute on one tensor and constants alone, by these ops."""
@@ -233,24 +252,24 @@ class Matcher:
 
     def find(self, pattern: BlockPattern) -> List[Match]:
         """All places where a pattern fits, in topological order of their last op."""
-        matches = []
-        for node in self.graph.order():
-            if node.op in pattern.root.types:
-                match = self.match_at(pattern, node)
-                if match is not None:
-                    matches.append(match)
-        return matches
+        if self._narrowed(pattern.root) is None:
+            return []
+        ends = [node for node in self.graph.order() if node.op in pattern.root.types]
+        matches = [self.match_at(pattern, node) for node in ends]
+        return [match for match in matches if match is not None]
 
     def match_at(self, pattern: BlockPattern, node: Node) -> Optional[Match]:
         """The first way in which a pattern fits with its last op at a node."""
         self._root = (pattern.kind, node.name)
         end = Port(node.name)
-        for state in self._match(pattern.root, end, _EMPTY):
-            match = Match(pattern.kind, state.names, state.variables["x"], state.inside, end)
+        for state in self._ways(pattern.root, end, _State()):
+            match = Match(
+                pattern.kind, dict(state.names), state.variables["x"], tuple(state.inside), end
+            )
             for condition in pattern.where:
                 reason = condition(self, match)
                 if reason is not None:
-                    self._miss(state, reason, node.name)
+                    self._miss(reason, node.name, state)
                     break
             else:
                 return match
@@ -271,121 +290,183 @@ class Matcher:
         self._misses = None
         return best
 
-    def _match(self, pattern: Pattern, port: Port, state: _State) -> Iterator[_State]:
-        behind = self.resolve(port)
+    def _ways(self, pattern: Pattern, port: Port, state: _State) -> Iterator[_State]:
+        """The ways in which a tensor fits a pattern: the state given, as each leaves it."""
+        # Who wants to know why it does not fit is told of what the graph has nothing of, too.
+        wanted = self._narrowed(pattern) if self._misses is None else pattern
+        if wanted is None:
+            return
+        outer, self._state = self._state, state
+        for _ in self._match(wanted, port):
+            self._state = outer
+            yield state
+            self._state = state
+        self._state = outer
+
+    def _match(self, pattern: Pattern, port: Port) -> Iterator[None]:
+        state, behind = self._state, self.resolve(port)
+        node = self.graph[behind.node]
         seen = state.ports.get(id(pattern))
         if seen is not None:
             if seen == behind:
-                yield state
+                yield
             else:
-                self._miss(state, f"{pattern.text} is not the same tensor as before", behind.node)
+                self._clashes += 1
+                self._miss(f"{pattern.text} is not the same tensor as before", behind.node)
             return
-        if isinstance(pattern, Op) and not self._is_op(pattern, behind):
-            self._miss(state, f"{pattern.text} wanted, it is {self._say(behind)}", behind.node)
+        if isinstance(pattern, Op) and (behind.port != 0 or node.op not in pattern.types):
+            self._miss_op(pattern, node)
             return
-        state = self._past_identities(port, behind, state)
-        state = state._replace(ports={**state.ports, id(pattern): behind})
-        if isinstance(pattern, Var):
-            yield state._replace(variables={**state.variables, pattern.name: behind})
+        matched = len(state.inside)
+        if port != behind:
+            self._past_identities(port, behind)
+        state.ports[id(pattern)] = behind
+        if isinstance(pattern, Op):
+            yield from self._match_op(pattern, node)
+        elif isinstance(pattern, OneOf):
+            yield from self._match_one_of(pattern, behind, node)
+        elif isinstance(pattern, Chain):
+            yield from self._match_chain(pattern, behind)
+        elif isinstance(pattern, Ending):
+            if pattern.condition(self, node) is None:
+                yield from self._match(pattern.inner, behind)
         elif isinstance(pattern, Param):
             if self._fits_param(pattern, behind):
-                yield state
+                yield
             else:
-                self._miss(state, f"{pattern.text} wanted, it is {self._say(behind)}", behind.node)
-        elif isinstance(pattern, OneOf):
-            yield from self._match_one_of(pattern, behind, state)
-        elif isinstance(pattern, Ending):
-            if pattern.condition(self, self.graph[behind.node]) is None:
-                yield from self._match(pattern.inner, behind, state)
-        elif isinstance(pattern, Chain):
-            yield from self._match_chain(pattern, behind, state)
-        elif isinstance(pattern, Op):
-            yield from self._match_op(pattern, self.graph[behind.node], state)
+                self._miss_op(pattern, node)
+        elif isinstance(pattern, Var):
+            before = state.variables.get(pattern.name)
+            state.variables[pattern.name] = behind
+            yield
+            _put_back(state.variables, pattern.name, before)
+        del state.ports[id(pattern)], state.inside[matched:]
 
-    def _is_op(self, pattern: Op, port: Port) -> bool:
-        return port.port == 0 and self.graph[port.node].op in pattern.types
-
-    def _match_one_of(self, pattern: OneOf, port: Port, state: _State) -> Iterator[_State]:
-        misses = self._misses
-        first, fits = len(misses or ()), False
-        op = self.graph[port.node].op
+    def _match_one_of(self, pattern: OneOf, port: Port, node: Node) -> Iterator[None]:
+        misses, depth, clashes = self._misses, len(self._state.inside), self._clashes
+        first, fits, search = len(misses or ()), False, (id(pattern), port)
+        if misses is None and search in self._hopeless:
+            return
         for alternative in pattern.alternatives:
-            if misses is None and alternative.heads is not None and op not in alternative.heads:
+            if misses is None and alternative.heads and node.op not in alternative.heads:
                 continue
-            for after in self._match(alternative, port, state):
+            for _ in self._match(alternative, port):
                 fits = True
-                yield after
+                yield
+        if misses is None and not fits and self._clashes == clashes:
+            # What was matched before had no part in it: it fails wherever the search gets here.
+            self._hopeless.add(search)
         if fits or not misses or not pattern.text:
             return
-        if all(miss.depth <= len(state.inside) for miss in misses[first:]):
+        if all(miss.depth <= depth for miss in misses[first:]):
             # No alternative came further than this node: one reason stands for those of all.
             del misses[first:]
-            self._miss(state, f"{pattern.text} wanted, it is {self._say(port)}", port.node)
+            self._miss_op(pattern, node)
+
+    def _may_fit(self, pattern: Pattern, port: Port) -> bool:
+        """Whether a search is worth while; where misses are told, it always is."""
+        if self._misses is not None:
+            return True
+        behind = self.resolve(port)
+        if isinstance(pattern, Param):
+            return self._fits_param(pattern, behind)
+        return pattern.heads is None or self.graph[behind.node].op in pattern.heads
 
     def _fits_param(self, pattern: Param, port: Port) -> bool:
         if pattern.near is None:
             return self.is_constant(port)
         number = self.number(port)
-        return number is not None and bool(np.isclose(number, pattern.near, rtol=1e-3))
+        return number is not None and _is_near(number, pattern.near)
 
-    def _match_chain(self, pattern: Chain, port: Port, state: _State) -> Iterator[_State]:
+    def _match_chain(self, pattern: Chain, port: Port) -> Iterator[None]:
         for _ in range(_NEAR):
-            yield from self._match(pattern.inner, port, state)
+            if self._may_fit(pattern.inner, port):
+                yield from self._match(pattern.inner, port)
             node = self.graph[port.node]
             step = pattern.step(self, node)
             if step is None or port.port != 0:
                 return
-            state = state._replace(inside=(*state.inside, node.name))
+            self._state.inside.append(node.name)
             before = self.graph.data_inputs(node)[step]
             port = self.resolve(before)
-            state = self._past_identities(before, port, state)
+            if port != before:
+                self._past_identities(before, port)
 
-    def _match_op(self, pattern: Op, node: Node, state: _State) -> Iterator[_State]:
+    def _match_op(self, pattern: Op, node: Node) -> Iterator[None]:
+        state = self._state
         for condition in pattern.where:
             reason = condition(self, node)
             if reason is not None:
-                at = state._replace(inside=(*state.inside, node.name))
-                self._miss(at, f"{pattern.text}: {reason}", node.name)
+                state.inside.append(node.name)
+                self._miss(f"{pattern.text}: {reason}", node.name)
                 return
         inputs = operands(node, self.graph.data_inputs(node))
         if len(inputs) < len(pattern.inputs):
-            self._miss(state, f"{pattern.text} has too few inputs", node.name)
+            self._miss(f"{pattern.text} has too few inputs", node.name)
             return
-        names = {**state.names, pattern.name: node.name} if pattern.name else state.names
-        state = state._replace(names=names, inside=(*state.inside, node.name))
-        yield from self._match_all(pattern.inputs, inputs, state)
+        before = state.names.get(pattern.name or "")
+        if pattern.name:
+            state.names[pattern.name] = node.name
+        state.inside.append(node.name)
+        orders = [inputs]
         if pattern.any_order and len(inputs) > 1:
-            yield from self._match_all(pattern.inputs, (inputs[1], inputs[0], *inputs[2:]), state)
+            orders.append((inputs[1], inputs[0], *inputs[2:]))
+        for order in orders:
+            if all(map(self._may_fit, pattern.inputs, order)):
+                yield from self._match_all(pattern.inputs, order)
+        if pattern.name:
+            _put_back(state.names, pattern.name, before)
 
-    def _match_all(
-        self, patterns: Tuple[Pattern, ...], ports: Tuple[Port, ...], state: _State
-    ) -> Iterator[_State]:
+    def _match_all(self, patterns: Tuple[Pattern, ...], ports: Tuple[Port, ...]) -> Iterator[None]:
         if not patterns:
-            yield state
+            yield
             return
-        for after in self._match(patterns[0], ports[0], state):
-            yield from self._match_all(patterns[1:], ports[1:], after)
+        for _ in self._match(patterns[0], ports[0]):
+            yield from self._match_all(patterns[1:], ports[1:])
 
-    def _past_identities(self, port: Port, behind: Port, state: _State) -> _State:
-        if port == behind:
-            return state
-        passed = [same.node for same in islice(self._same_values(port), _NEAR) if same != behind]
-        return state._replace(inside=(*state.inside, *passed))
+    def _past_identities(self, port: Port, behind: Port) -> None:
+        passed = islice(self._same_values(port), _NEAR)
+        self._state.inside.extend([same.node for same in passed if same != behind])
 
-    def _say(self, port: Port) -> str:
-        return f"a {self.graph[port.node].op}"
-
-    def _miss(self, state: _State, reason: str, node: str) -> None:
+    def _miss_op(self, pattern: Pattern, node: Node) -> None:
         if self._misses is not None:
-            depth = len(state.inside)
-            self._misses.append(
-                NearMiss(*self._root, state.names, reason, node, depth, state.inside)
-            )
+            self._miss(f"{pattern.text} wanted, it is a {node.op}", node.name)
+
+    def _miss(self, reason: str, node: str, state: Optional[_State] = None) -> None:
+        if self._misses is not None:
+            state = state or self._state
+            names, inside = dict(state.names), tuple(state.inside)
+            self._misses.append(NearMiss(*self._root, names, reason, node, len(inside), inside))
 
 
-_EMPTY = _State({}, {}, {}, ())
+def _narrowing(matcher: Matcher) -> Narrowing:
+    """Patterns without what the graph of a matcher has no ops or numbers for."""
+    graph, known = matcher.graph, {}  # type: Graph, Dict[str, Set[Optional[float]]]
+    nodes: Dict[str, List[Node]] = {}
+    for node in graph:
+        nodes.setdefault(node.op, []).append(node)
+
+    def reads(op: str, wanted: float) -> bool:
+        """Whether some node of an op reads a constant that holds a number near one alone."""
+        if op not in known:
+            ports = {port for node in nodes[op] for port in graph.data_inputs(node)}
+            known[op] = set(map(matcher.number, ports))
+        return any(number is not None and _is_near(number, wanted) for number in known[op])
+
+    return Narrowing(frozenset(nodes), reads)
+
+
+def _put_back(given: Dict[str, T], key: str, before: Optional[T]) -> None:
+    if before is None:
+        del given[key]
+    else:
+        given[key] = before
+
+
+def _is_near(number: float, wanted: float) -> bool:
+    return abs(number - wanted) <= 1e-8 + 1e-3 * abs(wanted)
 
 
 def _passes(node: Node) -> bool:
     """Whether a pattern looks through a node."""
-    return node.op in _SAME_OPS | SWITCHES | MERGES or is_float_cast(node)
+    return node.op in _PASSED_OPS or (node.op == "Cast" and is_float_cast(node))

@@ -44,6 +44,11 @@ class Pattern:
 
     def ops(self) -> Optional[FrozenSet[str]]:
         """The ops that a match may go through, None where they may be any."""
+        if "_ops" not in self.__dict__:
+            self._ops = self._find_ops()
+        return self._ops
+
+    def _find_ops(self) -> Optional[FrozenSet[str]]:
         ops_named: Set[str] = set()
         for part in _parts(self):
             if isinstance(part, Op):
@@ -113,9 +118,7 @@ class OneOf(Pattern):
     def __init__(self, alternatives: Iterable[Pattern], text: str = "") -> None:
         self.alternatives: Tuple[Pattern, ...] = tuple(alternatives)
         self.text = text
-        heads = [alternative.heads for alternative in self.alternatives]
-        if None not in heads:
-            self.heads = frozenset().union(*[head for head in heads if head is not None])
+        self.heads = _union([alternative.heads for alternative in self.alternatives])
 
 
 class Chain(Pattern):
@@ -133,6 +136,7 @@ class Chain(Pattern):
     ) -> None:
         self.inner, self.step, self.text = inner, step, text
         self.through = None if through is None else frozenset(through)
+        self.heads = _union([inner.heads, self.through])
 
 
 class Ending(Pattern):
@@ -143,6 +147,11 @@ class Ending(Pattern):
     ) -> None:
         self.inner, self.condition, self.text = inner, condition, inner.text
         self.heads = None if heads is None else frozenset(heads)
+
+
+def _union(heads: Iterable[Optional[FrozenSet[str]]]) -> Optional[FrozenSet[str]]:
+    known = list(heads)
+    return None if None in known else frozenset().union(*[ops for ops in known if ops is not None])
 
 
 class BlockPattern(NamedTuple):
@@ -248,3 +257,68 @@ def _parts(pattern: Pattern) -> Iterator[Pattern]:
             waiting.extend(part.alternatives)
         elif isinstance(part, (Chain, Ending)):
             waiting.append(part.inner)
+
+
+class Narrowing:
+    """Patterns without what no tensor of one graph can match, so that nothing searches for it.
+
+    Args:
+        ops: the ops of the graph.
+        reads: whether some node of an op reads a constant that is near a number.
+    """
+
+    def __init__(self, ops: FrozenSet[str], reads: Callable[[str, float], bool]) -> None:
+        self._ops, self._reads = ops, reads
+        self._done: Dict[int, Tuple[Pattern, Optional[Pattern]]] = {}
+
+    def __call__(self, pattern: Pattern) -> Optional[Pattern]:
+        """What is left of a pattern; None where nothing can match it.
+
+        Parts that are one object stay one, since they stand for one tensor.
+        """
+        # The pattern is kept with the answer, so that no other one can take its id.
+        if id(pattern) not in self._done:
+            self._done[id(pattern)] = pattern, self._narrowed(pattern)
+        return self._done[id(pattern)][1]
+
+    def _narrowed(self, pattern: Pattern) -> Optional[Pattern]:
+        if pattern.heads is not None and self._ops.isdisjoint(pattern.heads):
+            return None
+        if isinstance(pattern, Op):
+            types = pattern.types & self._ops
+            for part in pattern.inputs:
+                if isinstance(part, Param) and part.near is not None:
+                    types = frozenset([op for op in types if self._reads(op, part.near)])
+            inputs = self._all(pattern.inputs) if types else None
+            return None if inputs is None else _with(pattern, types, types=types, inputs=inputs)
+        if isinstance(pattern, OneOf):
+            every = [self(alternative) for alternative in pattern.alternatives]
+            parts = [part for part in every if part is not None]
+            heads = _union([part.heads for part in parts])
+            return _with(pattern, heads, alternatives=parts) if parts else None
+        if isinstance(pattern, (Chain, Ending)):
+            inner = self(pattern.inner)
+            if inner is None:
+                return None
+            heads = pattern.heads
+            if isinstance(pattern, Chain):
+                heads = _union([inner.heads, pattern.through])
+            return _with(pattern, heads, inner=inner)
+        return pattern
+
+    def _all(self, patterns: Iterable[Pattern]) -> Optional[Tuple[Pattern, ...]]:
+        """What is left of several patterns, None where nothing can match one of them."""
+        left = []
+        for pattern in patterns:
+            part = self(pattern)
+            if part is None:
+                return None
+            left.append(part)
+        return tuple(left)
+
+
+def _with(pattern: Pattern, heads: Optional[FrozenSet[str]], **changes: Any) -> Pattern:
+    """A pattern with other parts."""
+    changed = object.__new__(type(pattern))
+    changed.__dict__.update(pattern.__dict__, heads=heads, **changes)
+    return changed

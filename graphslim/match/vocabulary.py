@@ -52,10 +52,10 @@ def depthwise(x: Pattern, name: Optional[str] = None) -> Pattern:
         grouped = Op(CONV, (y, Param()), (_one_group_per_channel,), name)
         return OneOf((plain, grouped))
 
-    x = Chain(x, _pad_step, f"{x.text}, padded")
+    x = Chain(x, _pad_step, f"{x.text}, padded", PADS | {"Transpose"})
     dilated = Op(("BatchToSpaceND",), (norm(layer(Op(("SpaceToBatchND",), (x,)))),))
     either = OneOf((layer(x), dilated), text=name or "a depthwise convolution")
-    return Chain(either, _transpose_step, either.text)
+    return Chain(either, _transpose_step, either.text, ("Transpose",))
 
 
 def _one_group_per_channel(matcher: Any, node: Node) -> Optional[str]:
@@ -67,7 +67,7 @@ def _one_group_per_channel(matcher: Any, node: Node) -> Optional[str]:
 
 
 def _pad_step(matcher: Any, node: Node) -> Optional[int]:
-    return 0 if node.op in PADS | {"Transpose"} else None
+    return 0 if node.op in PADS or node.op == "Transpose" else None
 
 
 def _transpose_step(matcher: Any, node: Node) -> Optional[int]:
@@ -81,7 +81,7 @@ def dense(x: Pattern, name: Optional[str] = None) -> Pattern:
         (conv(flat, 1, name), Op(MATRIX_PRODUCTS | {"_FusedMatMul"}, (flat, Param()), name=name)),
         text=name or "a dense layer",
     )
-    return Chain(layer, _reshape_step, layer.text)
+    return _reshaped(layer, layer.text)
 
 
 # ------------------------------------------------------------------ layers without
@@ -121,7 +121,11 @@ def _reshape_step(matcher: Any, node: Node) -> Optional[int]:
 
 def reshaped(x: Pattern) -> Chain:
     """The same numbers in another shape, or in the same."""
-    return Chain(x, _reshape_step, f"{x.text}, reshaped")
+    return _reshaped(x, f"{x.text}, reshaped")
+
+
+def _reshaped(x: Pattern, text: str) -> Chain:
+    return Chain(x, _reshape_step, text, RESHAPES | {"Transpose", "StridedSlice"})
 
 
 def maybe(layer: Callable[[Pattern], Pattern], x: Pattern) -> Pattern:

@@ -193,7 +193,7 @@ def counted(graph: Graph, groups: Sequence[Group], what: str) -> CostOf:
     before = getattr(cost(graph), what)
     if not before:
         raise PlanError("the network has none", f"--{what}", "choose another budget")
-    return lambda removed: float(getattr(cost_without(graph, removed), what)) / before
+    return lambda removed: float(getattr(cost_without(graph, removed, what), what)) / before
 
 
 class _Search:

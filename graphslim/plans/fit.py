@@ -19,7 +19,7 @@ from graphslim.channels.groups import Channels, Removal, analyse
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.plans.layers import Pairs, layers_of, pair
-from graphslim.plans.make import DEAD_BELOW, check_removal, cuts_of, model_of
+from graphslim.plans.make import DEAD_BELOW, check_removal, cuts_of, last_made, model_of
 from graphslim.plans.plan import Fold, GroupPlan, Plan
 from graphslim.plans.select import block_of
 from graphslim.support.text import plural
@@ -58,6 +58,9 @@ def fit(graph: Graph, plan: Plan, force: bool = False) -> Fitted:
     Raises:
         PlanError: the plan is of another model, or does not fit, and why.
     """
+    made = last_made(graph)
+    if plan.model is model_of(graph) and made and plan.groups is made["groups"]:
+        return Fitted(plan, (), made["removed"].copy())
     wanted = plan.model.get("sha256")
     same = not wanted or wanted == model_of(graph)["sha256"]
     if not (same or force):

@@ -19,7 +19,7 @@ from graphslim.channels.rules import COST_RULES
 from graphslim.errors import PlanError
 from graphslim.ir import Graph, Node, Port
 from graphslim.ir.families import CARRIERS, MEASURES
-from graphslim.ir.query import needed
+from graphslim.ir.query import constant_nodes, needed
 from graphslim.plans.plan import Layer, Plan
 from graphslim.support.text import plural
 
@@ -44,9 +44,12 @@ def layers_of(graph: Graph, channels: Channels) -> Tuple[Layer, ...]:
     order = [node for node in graph.order() if node.name in used]
     weights: Dict[str, _Weights] = {}
     for node in order:
-        constant = _weights_of(graph, channels, node)
+        constant = _weights_of(graph, channels, node) if node.op in COST_RULES else None
         if constant is not None:
             weights[node.name] = constant
+    if constant_nodes(graph).isdisjoint(weights):
+        # What is computed from constants alone has no layer before it.
+        order = [node for node in order if node.name not in constant_nodes(graph)]
     before, reached = _nearest(graph, order, weights)
     behind: Dict[str, Set[str]] = {name: set() for name in weights}
     for name in weights:
@@ -92,8 +95,9 @@ def _nearest(
     reached: Dict[str, Near] = {}
     place = {name: index for index, name in enumerate(weights)}
     for node in order:
-        sources = [reached.get(port.node, frozenset()) for port in graph.data_inputs(node)]
-        near: Near = frozenset().union(*sources)
+        sources = [reached.get(port.node) for port in graph.data_inputs(node)]
+        first, *others = [source for source in sources if source] or [frozenset()]
+        near: Near = first.union(*others) if others else first
         if len(near) > _MOST:
             near = frozenset(sorted(near, key=lambda name: (place.get(name, -1), name))[-_MOST:])
         if node.name in weights:
@@ -115,6 +119,7 @@ class _Beginnings:
     def __init__(self, channels: Channels, weights: Dict[str, _Weights]) -> None:
         self._out = {name: channels.channels_at(Port(name)) for name in weights}
         self._into: Dict[str, Optional[np.ndarray]] = {}
+        self._places: Dict[Tuple[str, str], int] = {}
         for name, constant in weights.items():
             read = [
                 channels.channels_at(port)
@@ -125,6 +130,11 @@ class _Beginnings:
 
     def __call__(self, source: str, reader: str) -> int:
         """The position; -1 where the channels do not get there, or are not followed."""
+        if (source, reader) not in self._places:
+            self._places[source, reader] = self._place(source, reader)
+        return self._places[source, reader]
+
+    def _place(self, source: str, reader: str) -> int:
         out, into = self._out.get(source), self._into[reader]
         if out is None or into is None or not len(out):
             return -1
@@ -134,8 +144,6 @@ class _Beginnings:
 
 def _weights_of(graph: Graph, channels: Channels, node: Node) -> Optional[_Weights]:
     """The one constant that a convolution or product reads, its axes as the op reads them."""
-    if node.op not in COST_RULES:
-        return None
     constants = []
     for port in graph.data_inputs(node):
         source = graph[port.node]
@@ -156,7 +164,7 @@ def _as_read(channels: Channels, constant: _Weights) -> bool:
     return stored.shape == read.shape and all(
         first is not None
         and second is not None
-        and np.array_equal(channels.label[first], channels.label[second])
+        and (first is second or np.array_equal(channels.label[first], channels.label[second]))
         for first, second in zip(stored.ids, read.ids)
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -17,9 +16,12 @@ from graphslim.ir import Graph
 from graphslim.plans.budget import CostOf, meet
 from graphslim.plans.choose import ranking
 from graphslim.plans.layers import layers_of
-from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Plan
+from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Model, Plan
 from graphslim.plans.select import DEAD_BELOW, Selection, block_of, in_scope, limit, rules_of
 from graphslim.support.garbage import pause_gc
+
+_TENS = np.array([10.0**power for power in range(23)])
+"""Powers of ten that a float64 holds exactly."""
 
 
 @pause_gc()
@@ -76,7 +78,7 @@ def plan_scored(
         removed = order.mask(order.counts(0))
     else:
         removed, achieved = meet(graph, channels, groups, scores, selection, cost_of)
-    values = Values(graph, channels, DEAD_BELOW)
+    values = Values(graph, channels, DEAD_BELOW, at_once=False)
     name = selection.criterion
     settings = {"select": "scores", **selection.settings()}
     folds = folds_of(constants_left(channels, values, DEAD_BELOW, removed))
@@ -150,16 +152,19 @@ def _plan(
                     len(group),
                     tuple(gone.tolist()),
                     why,
-                    _written((scores or {}).get(group.id)),
+                    written_scores((scores or {}).get(group.id)),
                     tuple(cuts_of(channels, group, removed)),
                 )
             )
     before: Cost = cost(graph)
     after = cost_without(graph, removed)
+    groups = tuple(plans)
+    # Kept with the graph as it is, so that whoever applies the plan to it need not check it.
+    last_made(graph).update(groups=groups, removed=removed.copy())
     return Plan(
         model_of(graph),
         settings,
-        tuple(plans),
+        groups,
         tuple(folds),
         (before.params, after.params),
         (before.macs, after.macs),
@@ -167,28 +172,56 @@ def _plan(
     )
 
 
-def _written(scores: Optional[np.ndarray]) -> Tuple[float, ...]:
+def written_scores(scores: Optional[np.ndarray]) -> Tuple[float, ...]:
     """Scores as a plan holds them: more digits than anyone reads would only be noise."""
-    return () if scores is None else tuple([float(f"{score:.6g}") for score in scores.tolist()])
+    if scores is None:
+        return ()
+    with np.errstate(all="ignore"):
+        power = 5 - np.floor(np.log10(np.abs(scores)))
+        small, few = power > 0, np.abs(power) < len(_TENS)
+        tens = _TENS[np.where(few, np.abs(power), 0).astype(int)]
+        scaled = np.where(small, scores * tens, scores / tens)
+        digits = np.rint(scaled)
+        # A quotient of whole numbers is as exact as reading its digits; what is too near to the
+        # middle between two roundings, or has other digits than six, is written out and read.
+        clear = few & (np.abs(np.abs(scaled - digits) - 0.5) > 1e-6)
+        clear &= (np.abs(digits) >= 1e5) & (np.abs(digits) < 1e6)
+        rounded = np.where(small, digits / tens, digits * tens)
+    for place in np.flatnonzero(~clear).tolist():
+        rounded[place] = float(f"{scores[place]:.6g}")
+    return tuple(rounded.tolist())
 
 
 def cuts_of(channels: Channels, group: Group, removed: np.ndarray) -> List[Cut]:
     """What the removal of channels cuts from each binding of a group."""
     cuts = []
+    going = removed[group.channels]
+    alike: Dict[Tuple[bytes, bytes], Tuple[int, ...]] = {}
     for binding in channels.bindings(group):
-        # A position that belongs to two channels of the group stands there for each.
-        gone = np.unique(binding.positions[removed[group.channels[binding.channels]]])
-        if len(gone):
-            cuts.append(Cut(binding.param, binding.axis, binding.role, tuple(gone.tolist())))
+        key = binding.positions.tobytes(), binding.channels.tobytes()
+        if key not in alike:
+            gone = binding.positions[going[binding.channels]]
+            # A position that belongs to two channels of the group stands there for each.
+            alike[key] = tuple((gone if _rises(gone) else np.unique(gone)).tolist())
+        if alike[key]:
+            cuts.append(Cut(binding.param, binding.axis, binding.role, alike[key]))
     return cuts
 
 
-def model_of(graph: Graph) -> Dict[str, str]:
+def _rises(numbers: np.ndarray) -> bool:
+    return bool((numbers[1:] > numbers[:-1]).all())
+
+
+def model_of(graph: Graph) -> Mapping[str, str]:
     """Name, without its folder, and digest of the file that a graph was read from."""
+    return graph.memo(f"model {graph.name}", _model)
+
+
+def _model(graph: Graph) -> Model:
     name = os.path.basename(os.path.normpath(graph.name))
-    return {"name": name, "sha256": graph.memo("digest", _digest)}
+    return Model(name, graph.origin.data if graph.origin is not None else b"")
 
 
-def _digest(graph: Graph) -> str:
-    data = graph.origin.data if graph.origin is not None else b""
-    return hashlib.sha256(data).hexdigest()
+def last_made(graph: Graph) -> Dict[str, Any]:
+    """`groups` and `removed` of the last plan made for a graph as it is; empty if there is none."""
+    return graph.memo("last plan made", lambda graph: {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
 from collections import Counter
@@ -11,6 +12,7 @@ from typing import (
     Any,
     Callable,
     Dict,
+    Iterator,
     Mapping,
     NamedTuple,
     Optional,
@@ -109,6 +111,31 @@ class Layer(NamedTuple):
     param: str
     shape: Tuple[int, ...]
     structure: str
+
+
+class Model(Mapping[str, str]):
+    """`name` and `sha256` of a file; the digest is made of its bytes once somebody asks for it."""
+
+    def __init__(self, name: str, data: bytes) -> None:
+        self._known, self._data = {"name": name}, data
+
+    def __getitem__(self, key: str) -> str:
+        if key == "sha256" and key not in self._known:
+            self._known[key] = hashlib.sha256(self._data).hexdigest()
+            self._data = b""
+        return self._known[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("name", "sha256"))
+
+    def __len__(self) -> int:
+        return 2
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return dict, (dict(self),)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
 
 
 class Plan(NamedTuple):

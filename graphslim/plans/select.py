@@ -277,38 +277,38 @@ def in_scope(graph: Graph, channels: Channels, selection: Selection) -> List[Gro
         PlanError: the selection makes no sense, or a glob matches nothing.
     """
     selection.check()
-    names = _names(graph, channels)
     chosen = [group for group in channels.groups if group.prunable]
     globs = [
         *[("--only", glob) for glob in selection.only],
         *[("--exclude", glob) for glob in selection.exclude],
         *[("--settings", glob) for glob, _ in selection.by_name],
     ]
+    names = _names(graph, channels) if globs else {}
     for flag, glob in globs:
         if not any(fnmatch.filter(known, glob) for known in names.values()):
             raise PlanError(
                 f"{glob!r} matches no group or block", flag, "`graphslim inspect` lists them"
             )
-    if selection.only:
-        chosen = [group for group in chosen if _any(names[group.id], selection.only)]
+    if globs:
+        chosen = [
+            group
+            for group in chosen
+            if (not selection.only or _any(names[group.id], selection.only))
+            and not _any(names[group.id], selection.exclude)
+            and not _settings_for(names[group.id], selection).exclude
+        ]
     blocks = block_of(graph, channels) if selection.scope == "blocks" else {}
-    return [
-        group
-        for group in chosen
-        if not _any(names[group.id], selection.exclude)
-        and not _settings_for(names[group.id], selection).exclude
-        and (selection.scope == "all" or group.id in blocks)
-    ]
+    return [group for group in chosen if selection.scope == "all" or group.id in blocks]
 
 
 def rules_of(
     graph: Graph, channels: Channels, groups: Sequence[Group], selection: Selection
 ) -> Dict[str, Rule]:
     """The rule of each group by id: what the selection says, and what it says for its name."""
-    names = _names(graph, channels)
+    names = _names(graph, channels) if selection.by_name else {}
     rules: Dict[str, Rule] = {}
     for group in groups:
-        own = _settings_for(names[group.id], selection)
+        own = _settings_for(names.get(group.id, ()), selection)
         ratio = selection.max_ratio if own.max_ratio is None else own.max_ratio
         # The small part makes up for a product such as 0.29 * 100, which falls short of 29.
         least = len(group) - int(ratio * len(group) + 1e-9)

@@ -38,12 +38,13 @@ class Held(NamedTuple):
     Attributes:
         where: the constant's node, or that of the op which computes the weights from constants.
         labels: the channel at each position along its axis; shape (positions,).
-        weights: gives what stands at each position, float64 of shape (positions, k).
+        weights: gives what stands at each position, float64 of shape (positions, k); called with
+            True, in the floating type in which it is stored, if that is one, and unchecked.
     """
 
     where: str
     labels: Array
-    weights: Callable[[], Array]
+    weights: Callable[..., Array]
 
 
 def held(
@@ -99,14 +100,13 @@ def _axis_of(channels: Channels, known: Fact, ids: Array) -> Optional[int]:
 
     That of a convolution in groups has those of one group.
     """
-    for naming in (np.arange(len(channels.label)), channels.label):
-        for axis, own in enumerate(known.ids):
-            if (
-                own is not None
-                and len(own)
-                and np.array_equal(naming[own], naming[ids[: len(own)]])
-            ):
-                return axis
+    axes = [(axis, own) for axis, own in enumerate(known.ids) if own is not None and len(own)]
+    for axis, own in axes:
+        if own is ids or np.array_equal(own, ids[: len(own)]):
+            return axis
+    for axis, own in axes:
+        if np.array_equal(channels.label[own], channels.label[ids[: len(own)]]):
+            return axis
     return None
 
 
@@ -129,12 +129,14 @@ class _Reader:
         numbers = self._numbers(port)
         return numbers is not None and numbers.size > 0
 
-    def along(self, port: Port, axis: int) -> Callable[[], Array]:
+    def along(self, port: Port, axis: int) -> Callable[..., Array]:
         """Reads what stands at a port, one row for each position along an axis."""
 
-        def read() -> Array:
+        def read(as_stored: bool = False) -> Array:
             numbers = self._numbers(port)
             assert numbers is not None
+            if as_stored and numbers.dtype.kind == "f":
+                return _rows(numbers, axis, numbers.dtype)
             self._check(port)
             return _rows(numbers, axis)
 
@@ -153,7 +155,7 @@ class _Reader:
         if node.name not in self._constants:
             return None
         if self._values is None:
-            self._values = Values(self.graph, self.channels, 0.0)
+            self._values = Values(self.graph, self.channels, 0.0, at_once=False)
         value = self._values.at(port)
         if value is not None and not np.isnan(value).any() and shape and None not in shape:
             return np.broadcast_to(value, shape)
@@ -196,19 +198,22 @@ def check_finite(graph: Graph, name: str) -> None:
         )
 
 
-def _vector(graph: Graph, name: str) -> Callable[[], Array]:
+def _vector(graph: Graph, name: str) -> Callable[..., Array]:
     """Reads a constant as one row for each of its numbers."""
 
-    def read() -> Array:
+    def read(as_stored: bool = False) -> Array:
         check_finite(graph, name)
         return _rows(graph[name].attrs["value"].numbers().reshape(-1), 0)
 
     return read
 
 
-def _rows(numbers: Array, axis: int) -> Array:
+def _rows(numbers: Array, axis: int, dtype: Any = np.float64) -> Array:
+    if numbers.size and axis % numbers.ndim == numbers.ndim - 1:
+        # Columns of the array as it lies: turning it over would take longer than most criteria.
+        return numbers.reshape(-1, numbers.shape[-1]).astype(dtype, copy=False).T
     moved = np.moveaxis(numbers, axis, 0)
-    return np.ascontiguousarray(moved.reshape(len(moved), -1), dtype=np.float64)
+    return np.ascontiguousarray(moved.reshape(len(moved), -1), dtype=dtype)
 
 
 def _followers(read: _Reader, group: Group) -> Iterator[Held]:
@@ -217,8 +222,12 @@ def _followers(read: _Reader, group: Group) -> Iterator[Held]:
         if binding.role == "follower":
             rows = read.along(Port(binding.param), binding.axis)
 
-            def stored(rows: Callable[[], Array] = rows, at: Array = binding.positions) -> Array:
-                return rows()[at]
+            def stored(
+                as_stored: bool = False,
+                rows: Callable[..., Array] = rows,
+                at: Array = binding.positions,
+            ) -> Array:
+                return rows(as_stored)[at]
 
             yield Held(binding.param, group.channels[binding.channels], stored)
 

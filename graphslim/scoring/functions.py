@@ -8,14 +8,15 @@ groups compare.
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, Callable
 
 import numpy as np
 
 from graphslim.scoring.registry import criterion
 from graphslim.scoring.scores import without_noise
 
-_CHUNK = 1024
+_CHUNK, _PART = 1024, 1 << 16
 
 
 @criterion("redundancy", redundant=True, aggregate="first")
@@ -34,18 +35,26 @@ def redundancy(weights: np.ndarray) -> np.ndarray:
     return share
 
 
-@criterion("l1")
+@criterion("l1", as_stored=True)
 def l1(weights: np.ndarray) -> np.ndarray:
     """The sum of a filter's absolute weights (Li et al. 2017, arXiv 1608.08710)."""
-    total: np.ndarray = np.abs(weights).sum(axis=1)
-    return total
+    return _total(np.abs, weights)
 
 
-@criterion("l2")
+@criterion("l2", as_stored=True)
 def l2(weights: np.ndarray) -> np.ndarray:
     """The Euclidean norm of a filter's weights (He et al. 2018, arXiv 1808.06866)."""
-    norm: np.ndarray = np.sqrt(np.square(weights).sum(axis=1))
+    norm: np.ndarray = np.sqrt(_total(functools.partial(np.square, dtype=np.float64), weights))
     return norm
+
+
+def _total(function: Callable[[np.ndarray], np.ndarray], weights: np.ndarray) -> np.ndarray:
+    """For each channel the sum of a function of its weights, taken in parts that a cache holds."""
+    step = max(1, _PART // max(1, len(weights)))
+    total = np.zeros(len(weights))
+    for start in range(0, weights.shape[1], step):
+        total += function(weights[:, start : start + step]).sum(axis=1, dtype=np.float64)
+    return total
 
 
 @criterion("bn-scale", roles=("scale",), comparable=True)

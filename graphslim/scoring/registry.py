@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple, TypeVar
@@ -27,6 +28,7 @@ class Criterion(NamedTuple):
         redundant: whether a larger score means more redundant rather than more worth keeping.
         comparable: whether the scores of different groups compare as they are.
         aggregate: how the scores of a group's bindings become one, where nobody says.
+        as_stored: whether the function takes weights of any floating type; see `criterion`.
     """
 
     name: str
@@ -37,11 +39,17 @@ class Criterion(NamedTuple):
     redundant: bool
     comparable: bool = False
     aggregate: str = "mean"
+    as_stored: bool = False
 
     @property
     def takes_random(self) -> bool:
         """Whether the function asks for a seeded generator, by a parameter named `random`."""
-        return "random" in inspect.signature(self.function).parameters
+        return _takes_random(self.function)
+
+
+@functools.lru_cache(maxsize=64)
+def _takes_random(function: Callable[..., Any]) -> bool:
+    return "random" in inspect.signature(function).parameters
 
 
 _CRITERIA: Dict[str, Criterion] = {}
@@ -55,6 +63,7 @@ def criterion(
     redundant: bool = False,
     comparable: bool = False,
     aggregate: str = "mean",
+    as_stored: bool = False,
 ) -> Callable[[F], F]:
     """Decorator that makes a function a criterion; the function itself stays as it is.
 
@@ -70,7 +79,10 @@ def criterion(
         comparable: scores of different groups compare as they are; without it, they are divided
             by their mean over the group for a ranking over the whole network.
         aggregate: how the scores of what a group has of such layers become one, unless the user
-            says so: `mean`, `max`, `sum`, `product`, or `first` for the first layer's alone.
+            user says so: `mean`, `max`, `sum`, `product`, or `first` for the first layer's alone.
+        as_stored: for kind `weights`, whether the function takes an array of any floating type, and
+            gives something else than a number wherever a weight is not finite: it is then called
+            with the weights as they are stored, which need no copy.
 
     A function with a parameter named `random` gets a seeded `numpy.random.RandomState` by it.
 
@@ -83,7 +95,7 @@ def criterion(
             if name in _CRITERIA:
                 raise PlanError("a criterion of that name is registered already", name)
             made = _made(name, function, roles, kind, redundant, comparable)
-            _CRITERIA[name] = made._replace(aggregate=aggregate)
+            _CRITERIA[name] = made._replace(aggregate=aggregate, as_stored=as_stored)
         return function
 
     return registered

@@ -162,7 +162,8 @@ def without_noise(numbers: Array) -> Array:
 
 def _mean_size(scores: Array) -> Array:
     """Per row the mean magnitude, which keeps the order where a score is negative; (rows, 1)."""
-    mean = np.nanmean(np.abs(scores), axis=1, keepdims=True)
+    sizes = np.abs(scores)
+    mean = (np.nanmean if np.isnan(sizes).any() else np.mean)(sizes, axis=1, keepdims=True)
     return np.where(mean > 0, mean, 1.0)
 
 
@@ -190,9 +191,10 @@ def _from_weights(
     rows: Dict[str, List[Array]] = {group.id: [] for group in groups}
     for binding in held(graph, channels, groups, rule.roles):
         labels, scores = _scored(rule, binding, seed)
-        for place in np.unique(number[labels]):
+        places = number[labels]
+        for place in np.unique(places) if (places != places[:1]).any() else places[:1]:
             if place >= 0:
-                mine = number[labels] == place
+                mine = places == place
                 row = np.full(len(groups[place]), np.nan)
                 row[index[labels[mine]]] = scores[mine]
                 rows[groups[place].id].append(row)
@@ -201,7 +203,9 @@ def _from_weights(
 
 def _scored(rule: Criterion, binding: Held, seed: int) -> Tuple[Array, Array]:
     """The channels that a binding holds and their scores, positions of one channel pooled."""
-    weights, labels, part = binding.weights(), binding.labels, None
+    weights, labels, part = binding.weights(rule.as_stored), binding.labels, None
+    if (labels[1:] > labels[:-1]).all():
+        return labels, _called(rule, weights, binding, seed)
     distinct, first, place, copies = np.unique(
         labels, return_index=True, return_inverse=True, return_counts=True
     )
@@ -211,16 +215,16 @@ def _scored(rule: Criterion, binding: Held, seed: int) -> Tuple[Array, Array]:
         labels = labels[order][:: copies[0]]
     elif len(distinct) < len(labels):
         part = place.ravel()
-    scores = _called(rule, weights, binding.where, seed)
+    scores = _called(rule, weights, binding, seed)
     if part is not None:
         # Channels with unequally many positions cannot stand in one array: their mean.
         return distinct, np.bincount(part, scores) / copies
     return labels, scores
 
 
-def _called(rule: Criterion, weights: Array, where: str, seed: int) -> Array:
+def _called(rule: Criterion, weights: Array, binding: Held, seed: int) -> Array:
     """Calls a criterion on the weights of one layer."""
-    given = {}
+    given, where = {}, binding.where
     if rule.takes_random:
         # By name, so that a layer's numbers do not depend on which other layers are scored.
         given["random"] = np.random.RandomState([seed % 2**32, crc32(where.encode("utf-8"))])
@@ -231,6 +235,7 @@ def _called(rule: Criterion, weights: Array, where: str, seed: int) -> Array:
     except (TypeError, ValueError):
         scores = np.zeros(0)
     if scores.shape != (len(weights),) or not np.isfinite(scores).all():
+        binding.weights()  # tells of weights that are not finite
         raise PlanError(
             f"{rule.name} has to give one finite number for each of {len(weights)} channels",
             where,
