@@ -175,7 +175,7 @@ _loaded = False
 
 
 def load_plugins() -> None:
-    """Imports the built-in passes, then every entry point of the group, once.
+    """Imports the rules of ops, the built-in passes, and every entry point of the group, once.
 
     A plug-in that fails causes a `DefinitionWarning`, and the others are loaded all the same.
 
@@ -186,6 +186,7 @@ def load_plugins() -> None:
     if _loaded:
         return
     _loaded = True
+    importlib.import_module("graphslim.ops")
     try:
         importlib.import_module(ENTRY_POINTS)
     except ImportError as error:
