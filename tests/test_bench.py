@@ -175,17 +175,25 @@ def test_gain_in_words() -> None:
     assert gain(Spread(1.3, 1.2, 1.4)).endswith("slower")
 
 
-def terminal(is_one: bool = True) -> rich.console.Console:
-    return rich.console.Console(file=io.StringIO(), force_terminal=is_one, width=80)
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
 
 
-def drawn(console: rich.console.Console, seconds: float, quiet: bool = False) -> str:
+def terminal(is_one: bool = True) -> Console:
+    console = Console()
+    console.file = Terminal() if is_one else io.StringIO()
+    console._rich = rich.console.Console(force_terminal=is_one, width=80)
+    return console
+
+
+def drawn(console: Console, seconds: float, quiet: bool = False) -> str:
     clock = iter([0.0] + [seconds] * 10)
     with bar(console, quiet, lambda: next(clock)) as tick:
         tick(1, 3, "first")
         tick(2, 3, "second")
         tick(3, 3, "third")
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    text: str = console.file.getvalue()
     return text
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Dict, FrozenSet, Iterator, List, Tuple
 
@@ -60,6 +64,15 @@ def imports(path: Path) -> Iterator[Tuple[str, str, int]]:
                 yield node.module or "", alias.name, node.lineno
 
 
+def modules() -> Dict[str, Path]:
+    """The files of graphslim/ by the names under which they are imported."""
+    names = {}
+    for path in SOURCES:
+        parts = list(path.relative_to(ROOT).with_suffix("").parts)
+        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return names
+
+
 def target(module: str, name: str) -> str:
     """The unit of graphslim/ that an import reaches."""
     parts = module.split(".")
@@ -89,10 +102,7 @@ def test_imports_go_down(path: Path) -> None:
 
 def test_no_cycle_between_modules() -> None:
     """The layers forbid cycles between packages; this forbids them within one."""
-    names = {}
-    for path in SOURCES:
-        parts = list(path.relative_to(ROOT).with_suffix("").parts)
-        names[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    names = modules()
     reads = {
         name: {
             found
@@ -141,15 +151,95 @@ def test_kinds_of_ops_are_declared_in_one_place() -> None:
 
     The sets that are left state what one module alone asks. Take the bound down with them.
     """
-    import graphslim  # noqa: F401 - registers the rules
-    from graphslim.channels.rules import CHANNEL_RULES, VALUE_RULES
     from graphslim.graphdef.body import OUTPUTS
     from graphslim.ir import families
+    from graphslim.ops import CHANNEL_RULES, VALUE_RULES
 
     sets = {name: ops for name, ops in vars(families).items() if isinstance(ops, frozenset)}
     known = frozenset().union(CHANNEL_RULES, VALUE_RULES, OUTPUTS, *sets.values())
     found = list(named_sets(known, frozenset(sets)))
     assert len(found) <= SETS_OF_OPS, "\n".join(found)
+
+
+def test_tables_of_rules_are_read_where_they_are_full() -> None:
+    """Who takes a table from `channels.rules` may find it empty; `graphslim.ops` fills it."""
+    wrong = [
+        f"{path.relative_to(ROOT)}:{line} takes {name} from {module}"
+        for path in SOURCES
+        if RANK[unit(path)] > RANK["ops"]
+        for module, name, line in imports(path)
+        if module == "graphslim.channels.rules" and name.isupper()
+    ]
+    assert not wrong, wrong
+
+
+EACH_ALONE = """
+import importlib, json, os, sys
+from importlib.machinery import SourceFileLoader
+
+import click, networkx, numpy, yaml  # once for all
+import graphslim.channels.groups, graphslim.graphdef  # they stand below the rules
+
+paths = json.loads(sys.argv[1])
+codes = {}
+for name, path in paths.items():
+    with open(path, encoding="utf-8") as file:
+        codes[name] = compile(file.read(), path, "exec", dont_inherit=True)
+SourceFileLoader.get_code = lambda loader, name, usual=SourceFileLoader.get_code: (
+    codes[name] if name in codes else usual(loader, name)
+)
+
+def state(name):
+    values = vars(sys.modules[name]).items()
+    tables = [(key, value) for key, value in values if isinstance(value, (dict, frozenset, set))]
+    return {key: sorted([text for text in table if isinstance(text, str)])
+            for key, table in tables if not key.startswith("__")}
+
+def imported(names):
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        told = {}
+        try:
+            for name in names:
+                importlib.import_module(name)
+            told = {name: state(name) for name in names}
+        except BaseException as error:
+            told = {name: repr(error) for name in names}
+        finally:
+            with os.fdopen(writing, "w") as file:
+                json.dump(told, file)
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        told = json.load(file)
+    os.wait()
+    return told
+
+together = imported(list(paths))
+alone = {name: imported([name])[name] for name, tables in together.items() if tables}
+print(json.dumps([together, alone]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process per module, each from this one")
+def test_no_order_of_imports_finds_a_table_empty() -> None:
+    """A module that is imported first holds the same sets and tables as one imported last."""
+    paths = {
+        name: str(path)
+        for name, path in modules().items()
+        if RANK["ops"] < RANK[unit(path)] < RANK["__main__"]
+        and unit(path) not in ("training", "method")  # they load TensorFlow
+        # Its tables are filled by the modules that import it.
+        and name != "graphslim.checkpoint.training_walk"
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", EACH_ALONE, json.dumps(paths)], stdout=subprocess.PIPE, check=True
+    )
+    together, alone = json.loads(done.stdout)
+    assert len(alone) > 20
+    for name in alone:
+        assert alone[name] == together[name], f"{name} depends on what was imported before it"
 
 
 def owners(package: str) -> List[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
 import os
@@ -112,6 +113,53 @@ def test_importing_leaves_tensorflow_alone(tmp_path: Path) -> None:
     )
     done = run(sys.executable, "-c", code, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+@pytest.mark.parametrize("option", ["--version", "--help"])
+def test_the_first_words_import_nothing_that_takes_long(option: str, tmp_path: Path) -> None:
+    code = (
+        "import sys, graphslim.cli\n"
+        "try: graphslim.cli.main(sys.argv[1:])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "slow = ['numpy', 'networkx', 'rich', 'google.protobuf', 'tensorflow', 'yaml']\n"
+        "print('imported:', [name for name in slow if name in sys.modules])"
+    )
+    done = run(sys.executable, "-c", code, option, cwd=tmp_path)
+    assert done.stdout.endswith("imported: []\n"), done.stdout + done.stderr
+
+
+def test_inspect_leaves_tensorflow_and_rich_alone(tmp_path: Path) -> None:
+    net = (
+        "node { name: 'x' op: 'Placeholder' attr { key: 'dtype' value { type: DT_FLOAT } } }"
+        "node { name: 'y' op: 'Relu' input: 'x' attr { key: 'T' value { type: DT_FLOAT } } }"
+    )
+    (tmp_path / "net.pbtxt").write_text(net, encoding="utf-8")
+    code = (
+        "import sys, graphslim.cli\n"
+        "try: graphslim.cli.main(['inspect', 'net.pbtxt'])\n"
+        "except SystemExit as end: assert not end.code\n"
+        "print('imported:', [name for name in ('tensorflow', 'rich') if name in sys.modules])"
+    )
+    done = run(sys.executable, "-c", code, cwd=tmp_path)
+    assert done.stdout.endswith("imported: []\n"), done.stdout + done.stderr
+
+
+def test_public_names_are_listed_once_for_type_checkers_and_once_for_python() -> None:
+    source = (INSTALLED / "__init__.py").read_text(encoding="utf-8")
+    (block,) = [node for node in ast.parse(source).body if isinstance(node, ast.If)][:1]
+    named = {
+        alias.asname: (node.module, alias.name)
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    named.pop("training")  # a module, which is found by its name
+    assert set(named) | {"__version__"} == set(graphslim.__all__)
+    for name, (module, defined_as) in named.items():
+        assert getattr(graphslim, name) is getattr(importlib.import_module(module), defined_as)
+    assert set(graphslim.__all__) <= set(dir(graphslim))
+    with pytest.raises(AttributeError, match="no attribute 'no_such_name'"):
+        _ = graphslim.no_such_name
 
 
 def test_console_script_is_registered() -> None:

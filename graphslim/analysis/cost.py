@@ -15,9 +15,10 @@ import numpy as np
 from graphslim.channels.computed import element_type
 from graphslim.channels.facts import Fact, product
 from graphslim.channels.groups import Copies, Removal, analyse, copies_needed
-from graphslim.channels.rules import COST_RULES, guarded
+from graphslim.channels.rules import guarded
 from graphslim.ir import Graph, Node
 from graphslim.ir.query import needed
+from graphslim.ops import COST_RULES
 
 
 class Cost(NamedTuple):

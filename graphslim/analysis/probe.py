@@ -10,7 +10,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Union
 import numpy as np
 
 from graphslim.channels.groups import analyse
-from graphslim.channels.rules import STRUCTURAL, VALUE_RULES, ValueVisit, value_outputs
+from graphslim.channels.rules import ValueVisit, value_outputs
 from graphslim.errors import AnalysisError
 from graphslim.ir import DType, Graph, Node, Port, Shape
 from graphslim.ir.families import (
@@ -22,6 +22,7 @@ from graphslim.ir.families import (
     SUMS,
     UNIFORM_DRAWS,
 )
+from graphslim.ops import STRUCTURAL, VALUE_RULES
 
 _ARITHMETIC: Dict[str, Callable[..., np.ndarray]] = {
     **dict.fromkeys(SUMS | {"BiasAdd"}, np.add),

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphslim.channels.computed import as_tensor
 from graphslim.channels.groups import Channels, analyse
-from graphslim.channels.rules import VALUE_RULES, ValueVisit, value_outputs
+from graphslim.channels.rules import ValueVisit, value_outputs
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor
 from graphslim.ir.families import (
     BATCH_NORMS,
@@ -21,6 +21,7 @@ from graphslim.ir.families import (
     UNARY,
 )
 from graphslim.ir.query import behind, constant_nodes
+from graphslim.ops import VALUE_RULES
 
 Value = Optional[np.ndarray]
 """What is known of a tensor: float64, of size 1 along axes over which it does not vary, NaN where

@@ -8,9 +8,10 @@ from typing import AbstractSet, Callable, Dict, Iterator, List, NamedTuple, Opti
 import numpy as np
 
 from graphslim.channels.facts import axes_of
-from graphslim.channels.rules import VALUE_RULES, ValueVisit
+from graphslim.channels.rules import ValueVisit
 from graphslim.ir import Graph, Node, Port, Shape, query
 from graphslim.ir.families import BROADCASTING, CARRIERS, IDENTITIES, SELECTS, UNARY, VARIABLES
+from graphslim.ops import VALUE_RULES
 
 UPDATE_OPS: Dict[str, str] = {
     f"Assign{change}{flavour}": sign

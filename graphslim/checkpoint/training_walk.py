@@ -8,12 +8,13 @@ import numpy as np
 
 from graphslim.channels.facts import UNKNOWN, Fact, Ids, fact
 from graphslim.channels.joints import joined
-from graphslim.channels.rules import CHANNEL_RULES, stated
+from graphslim.channels.rules import stated
 from graphslim.channels.sizes import Sizes
 from graphslim.channels.visit import OpVisit
 from graphslim.channels.walk import ParamAxis, Walk
 from graphslim.ir import Graph, Node, Port
 from graphslim.ir.families import VARIABLES
+from graphslim.ops import CHANNEL_RULES
 
 _FAMILIES: Dict[str, TrainingRule] = {}
 TRAINING_RULES: Dict[str, TrainingRule] = {}

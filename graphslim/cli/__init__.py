@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 import warnings
 from importlib import import_module
 from typing import Any, Callable, Iterator, List, Optional, Sequence
@@ -111,28 +110,30 @@ def _complain(error: object, args: Sequence[str], status: int = BAD_INPUT) -> in
     line = elided(visible(" ".join(text.split())), _LONGEST)
     with contextlib.suppress(OSError):  # nobody can be told where stderr is full
         if "--debug" in args:
+            import traceback
+
             traceback.print_exc()
         sys.stderr.write(f"graphslim: {line}\n")
     return status
 
 
 COMMANDS = {
-    "apply": "plan:apply",
-    "bench": "bench:bench",
-    "compare": "verify:compare",
-    "criteria": "inspect:list_criteria",
-    "inspect": "inspect:inspect",
-    "optimize": "optimize:optimize",
-    "passes": "inspect:list_passes",
-    "plan": "plan:plan",
-    "plan-diff": "plan:plan_diff",
-    "prune": "prune:prune",
-    "soft-prune": "checkpoint:soft_prune",
-    "strip": "checkpoint:strip",
-    "summary": "checkpoint:summary",
-    "verify": "verify:verify",
+    "apply": ("plan:apply", "Carry out a plan; write the smaller graph."),
+    "bench": ("bench:bench", "Time two graphs side by side."),
+    "compare": ("verify:compare", "Show what changed between two graphs, layer by layer."),
+    "criteria": ("inspect:list_criteria", "List the criteria for --criterion."),
+    "inspect": ("inspect:inspect", "Show a model's blocks, channels and cost."),
+    "optimize": ("optimize:optimize", "Make a graph faster and smaller; remove no channel."),
+    "passes": ("inspect:list_passes", "List the passes for --pass."),
+    "plan": ("plan:plan", "Choose channels; write down which go, and why."),
+    "plan-diff": ("plan:plan_diff", "Compare two plans."),
+    "prune": ("prune:prune", "Remove channels; write the smaller graph."),
+    "soft-prune": ("checkpoint:soft_prune", "Set channels of a checkpoint to zero, to train on."),
+    "strip": ("checkpoint:strip", "Cut a plan's channels from a checkpoint; write the .pb too."),
+    "summary": ("checkpoint:summary", "Count filters that should be zero and are not."),
+    "verify": ("verify:verify", "Compare what two graphs compute."),
 }
-"""By name, the module of this package and what it calls the command."""
+"""By name, the module of this package with what it calls the command, and what the list says."""
 
 
 class Commands(click.Group):
@@ -142,6 +143,11 @@ class Commands(click.Group):
         """Their names, in the order of the help text."""
         return sorted(COMMANDS)
 
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes the list of commands, of which none is imported for it."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(context)])
+
     def get_command(self, context: click.Context, name: str) -> click.Command:
         """The command of a name.
 
@@ -150,7 +156,7 @@ class Commands(click.Group):
         """
         if name not in COMMANDS:
             raise click.UsageError(f"No such command {name!r}; {meant(name, COMMANDS)}", context)
-        module, _, attribute = COMMANDS[name].partition(":")
+        module, _, attribute = COMMANDS[name][0].partition(":")
         command: click.Command = getattr(import_module(f"graphslim.cli.{module}"), attribute)
         return command
 

@@ -19,7 +19,7 @@ from graphslim.measure.images import Images
 from graphslim.support.text import plural
 
 
-@click.command(short_help="Time two graphs side by side.")
+@click.command()
 @click.argument("first", metavar="A.pb")
 @click.argument("second", metavar="B.pb")
 @whole_number("--threads", 0, 1, "Threads within an op; 0: as many as there are cores.")

@@ -31,7 +31,7 @@ from graphslim.support.text import percent, plural
 from graphslim.support.writing import check_folder
 
 
-@click.command("soft-prune", short_help="Set channels of a checkpoint to zero, to train on.")
+@click.command("soft-prune")
 @click.argument("checkpoint")
 @click.option("-o", "--output", required=True, metavar="DIR", help="The folder to write to.")
 @click.option("--plan", "plan_path", metavar="P.json", help="Take these channels.")
@@ -109,7 +109,7 @@ def _fitted(trained: Trained, plan: Plan) -> Plan:
     return fitted.plan
 
 
-@click.command(short_help="Cut a plan's channels from a checkpoint; write the .pb too.")
+@click.command()
 @click.argument("checkpoint")
 @click.option(
     "--plan", "plan_path", required=True, metavar="P.json", help="The plan whose channels go."
@@ -189,7 +189,7 @@ def _tell(stripped: Any, seconds: float, as_json: bool, with_meta: bool, verbose
     console.out.print(f"Written to {stripped.prefix} and {stripped.graph_path}")
 
 
-@click.command(short_help="Count filters that should be zero and are not.")
+@click.command()
 @click.argument("checkpoint")
 @click.option("--plan", "plan_path", required=True, metavar="P.json", help="What was set to zero.")
 @model_options

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
-import textwrap
 import time
 from typing import (
+    TYPE_CHECKING,
     Any,
     Callable,
     ContextManager,
@@ -23,45 +22,104 @@ from typing import (
 )
 
 import click
-import rich.console
-from rich.box import SIMPLE_HEAD
-from rich.cells import cell_len
-from rich.padding import Padding
-from rich.table import Table
-from rich.text import Text
 
 from graphslim.errors import GraphslimError, visible
 from graphslim.support.progress import Tick, silent
+
+if TYPE_CHECKING:
+    from rich.console import Console as RichConsole
+    from rich.table import Table
+    from rich.text import Text
 
 Saved = TypeVar("Saved")
 
 OK, FAILED, BAD_INPUT, INTERRUPTED, PIPE = 0, 1, 2, 130, 141
 
 
-class Console(rich.console.Console):
-    """A console for plain text: no markup, and no line is cut outside of a terminal."""
+class Console:
+    """A console for plain text: no markup, and no line is cut outside of a terminal.
+
+    What a terminal shows is laid out by rich, which takes longer to import than a network to be
+    looked at; what goes to a file or a pipe is written without it, and is the same.
+
+    Attributes:
+        file: where to print; None for the standard stream of the moment.
+    """
 
     def __init__(self, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+        self.file: Any = None
+        self._stderr = stderr
+        self._layout_is_given = any(name in os.environ for name in _LAYOUT)
+        self._rich: Optional[RichConsole] = None
 
-    @property  # type: ignore[misc]  # rich has a setter too, which nothing here needs
-    def size(self) -> rich.console.ConsoleDimensions:
-        """The terminal's size; outside of a terminal, wider than any line."""
-        measured = super().size
-        if self.is_terminal or "COLUMNS" in os.environ:
-            return measured
-        return rich.console.ConsoleDimensions(_WIDE, measured.height)
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing depends on a terminal: neither its width nor its colours."""
+        stream, encoding = self._stream, getattr(self._stream, "encoding", None) or "utf-8"
+        return not (self._layout_is_given or stream.isatty()) and encoding.lower()[:3] == "utf"
 
-    def print(self, *objects: Any, **options: Any) -> None:
-        """Prints; control characters in texts, which may hold names from a file, are escaped."""
-        shown = [visible(part, keep="\n") if isinstance(part, str) else part for part in objects]
-        super().print(*shown, **options)
+    @property
+    def is_terminal(self) -> bool:
+        """Whether somebody looks on."""
+        return not self.is_plain and self.rich.is_terminal
 
-    def on_broken_pipe(self) -> None:
-        """Lets the command line end quietly; rich would exit with status 1."""
-        raise BrokenPipeError
+    @property
+    def width(self) -> int:
+        """The terminal's width in columns; outside of a terminal, wider than any line."""
+        return _WIDE if self.is_plain else self.rich.width
+
+    @property
+    def rich(self) -> RichConsole:
+        """What lays out what a terminal shows."""
+        if self._rich is None:
+            self._rich = _rich_console(self._stderr)
+        if self.file is not None:
+            self._rich.file = self.file
+        return self._rich
+
+    @property
+    def _stream(self) -> Any:
+        return self.file or (sys.stderr if self._stderr else sys.stdout)
+
+    def print(self, text: str = "", style: Optional[str] = None, soft_wrap: bool = False) -> None:
+        """Prints a text; control characters, as names from a file may have them, are escaped.
+
+        Args:
+            text: the text.
+            style: `bold`, in a terminal.
+            soft_wrap: leave it to the terminal to wrap lines.
+        """
+        shown = visible(text, keep="\n")
+        if self.is_plain and (soft_wrap or len(shown) < _WIDE // 2):
+            self._stream.write(shown + "\n")
+            self._stream.flush()
+            return
+        from rich.text import Text
+
+        self.rich.print(Text(shown, style=style or ""), soft_wrap=soft_wrap)
 
 
+def _rich_console(stderr: bool) -> RichConsole:
+    """A console of rich's with the ways of `Console`."""
+    from rich.console import Console as RichConsole
+    from rich.console import ConsoleDimensions
+
+    class Wide(RichConsole):
+        @property  # type: ignore[misc]  # rich has a setter too, which nothing here needs
+        def size(self) -> ConsoleDimensions:
+            measured = super().size
+            if self.is_terminal or "COLUMNS" in os.environ:
+                return measured
+            return ConsoleDimensions(_WIDE, measured.height)
+
+        def on_broken_pipe(self) -> None:  # rich would exit with status 1
+            raise BrokenPipeError
+
+    return Wide(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+_LAYOUT = ("COLUMNS", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+"""Variables of the environment by which rich lays out what is printed to a file or a pipe, too."""
 out = Console()
 err = Console(stderr=True)
 
@@ -109,6 +167,8 @@ def silence() -> None:
 
 def print_json(tree: Any) -> None:
     """Prints a tree as JSON on stdout."""
+    import json
+
     echo(json.dumps(tree, indent=1, allow_nan=False) + "\n")
 
 
@@ -158,6 +218,8 @@ class _Column(NamedTuple):
             cells = tuple([elided(cell, width) for cell in cells])
         elif width < self.natural:
             cells = tuple([cell.replace(_ARROW, _TURN) for cell in cells])
+        from rich.text import Text
+
         return [Text(cell) for cell in cells]
 
 
@@ -186,20 +248,56 @@ def print_table(
         table.append(_Column(kind if index else "<", name.lstrip("<>+"), shown))
     natural = [column.natural for column in table]
     if sum(natural) + 3 * len(table) + 1 <= console.width:
-        console.print(Text(title, style="bold"))
-        console.print(_filled(Table(), table, natural))
+        console.print(title, style="bold")
+        if console.is_plain and table[0].cells:
+            _print_plain(console, table, natural)
+        else:
+            from rich.table import Table
+
+            console.rich.print(_filled(Table(), table, natural))
         return
     table, scope = _without_scope(table)
-    console.print(Text(f"{title} (names in {scope})" if scope else title, style="bold"))
+    console.print(f"{title} (names in {scope})" if scope else title, style="bold")
     widths, fits = _widths(table, console.width - _GAP * (len(table) - 1))
     if fits:
-        console.print(_filled(_frameless(), table, widths))
+        console.rich.print(_filled(_frameless(), table, widths))
     else:
         _print_under_names(console, table)
     console.print()
 
 
+def _print_plain(console: Console, table: Sequence[_Column], widths: Sequence[int]) -> None:
+    """Prints a table as rich would, and a good deal faster."""
+
+    def ruled(left: str, line: str, between: str, right: str) -> str:
+        return left + between.join([line * (width + 2) for width in widths]) + right
+
+    def filled(edge: str, texts: Sequence[str]) -> List[str]:
+        parts = [text.split("\n") for text in texts]
+        lines = [
+            [part[at] if at < len(part) else "" for part in parts]
+            for at in range(max(map(len, parts)))
+        ]
+        return [edge + edge.join(map(padded, line, table, widths)) + edge for line in lines]
+
+    def padded(text: str, column: _Column, width: int) -> str:
+        if column.kind == ">":
+            text = text.rstrip()
+            return f" {' ' * (width - cell_len(text))}{text} "
+        return f" {text}{' ' * (width - cell_len(text))} "
+
+    lines = [ruled("┏", "━", "┳", "┓"), *filled("┃", [column.heading for column in table])]
+    lines.append(ruled("┡", "━", "╇", "┩"))
+    for row in zip(*[column.cells for column in table]):
+        lines += filled("│", row)
+    for line in [*lines, ruled("└", "─", "┴", "┘")]:
+        console.print(line, soft_wrap=True)
+
+
 def _frameless(header: bool = True) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
     box = SIMPLE_HEAD if header else None
     return Table(
         box=box,
@@ -226,6 +324,8 @@ def _filled(frame: Table, columns: Sequence[_Column], widths: Sequence[int]) -> 
 
 def _print_under_names(console: Console, table: Sequence[_Column]) -> None:
     """The rows of a table, the name of each on a line of its own."""
+    from rich.padding import Padding
+
     heads = [table[0], *[column for column in table[1:] if column.kind == "+"]]
     body_columns = [column for column in table[1:] if column.kind != "+"]
     widths, _ = _widths(body_columns, console.width - _GAP * len(body_columns))
@@ -235,14 +335,14 @@ def _print_under_names(console: Console, table: Sequence[_Column]) -> None:
     for number, (name, line) in enumerate(zip(names, lines)):
         beside = "".join([f"  {text}" for text in name[1:] if text])
         shown = elided(name[0], max(console.width - cell_len(beside), _LEGIBLE)) + beside
-        console.print(Text(shown, style="" if number else "bold"))
+        console.print(shown, style=None if number else "bold")
         grid = _filled(
             _frameless(False), [column._replace(cells=()) for column in body_columns], widths
         )
         grid.add_row(*line)
-        console.print(Padding(grid, (0, 0, 0, _GAP)))
+        console.rich.print(Padding(grid, (0, 0, 0, _GAP)))
         if not number:
-            console.rule(style="none")
+            console.rich.rule(style="none")
 
 
 def _widths(columns: Sequence[_Column], room: int) -> Tuple[List[int], bool]:
@@ -275,6 +375,15 @@ def _without_scope(table: Sequence[_Column]) -> Tuple[List[_Column], str]:
     ], scope
 
 
+def cell_len(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    if text.isascii() and text.isprintable():
+        return len(text)
+    from rich.cells import cell_len as measured
+
+    return measured(text)
+
+
 def elided(name: str, width: int) -> str:
     """The end of a name, which tells more than its beginning, in so many columns."""
     if cell_len(name) <= width:
@@ -293,6 +402,8 @@ def _least_distinct(names: Sequence[str], natural: int) -> int:
 
 def print_pairs(console: Console, pairs: Iterable[Tuple[str, str]]) -> None:
     """Prints names with a text each, which is wrapped beside its name."""
+    import textwrap
+
     listed = [(visible(name), visible(text)) for name, text in pairs]
     indent = max([cell_len(name) for name, _ in listed] or [0]) + _GAP
     for name, text in listed:
@@ -304,7 +415,7 @@ def print_pairs(console: Console, pairs: Iterable[Tuple[str, str]]) -> None:
         )
         for index, line in enumerate(lines or [""]):
             shown = f"{'' if index else name:{indent}}{line}".rstrip()
-            console.print(Text(shown), soft_wrap=True)
+            console.print(shown, soft_wrap=True)
 
 
 def print_times(console: Console, seconds: Iterable[Sequence[Any]]) -> None:
@@ -343,7 +454,7 @@ def bar(
             if clock() - started < PATIENCE or done >= total:
                 return
             columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-            drawn = Progress(*columns, console=console, transient=True)
+            drawn = Progress(*columns, console=console.rich, transient=True)
             drawn.start()
             task = drawn.add_task(step, total=total)
         drawn.update(task, completed=done, total=total, description=step)

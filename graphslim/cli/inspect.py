@@ -27,7 +27,7 @@ from graphslim.support.garbage import pause_gc
 from graphslim.support.text import exact, plural
 
 
-@click.command(short_help="Show a model's blocks, channels and cost.")
+@click.command()
 @click.argument("model")
 @click.option(
     "--why-not", is_flag=True, help="Show what cannot be pruned, and which op forbids it."
@@ -307,7 +307,7 @@ def print_explanation(console: Console, graph: Graph, name: str) -> None:
 # --- `graphslim criteria` and `graphslim passes`: what --criterion and --pass take.
 
 
-@click.command(name="criteria", short_help="List the criteria for --criterion.")
+@click.command(name="criteria")
 def list_criteria() -> int:
     """List the criteria that --criterion takes, and what each measures."""
     sources = [(name, criterion.source) for name, criterion in sorted(criteria().items())]
@@ -315,7 +315,7 @@ def list_criteria() -> int:
     return console.OK
 
 
-@click.command(name="passes", short_help="List the passes for --pass.")
+@click.command(name="passes")
 def list_passes() -> int:
     """List the passes that can be run with --pass."""
     known: Dict[str, Any] = passes()

@@ -91,7 +91,7 @@ def tell_rounding(agreement: Optional[Agreement]) -> None:
         console.err.print(f"Stored as half precision, {loss} over {agreement.inputs}.")
 
 
-@click.command(short_help="Make a graph faster and smaller; remove no channel.")
+@click.command()
 @click.argument("model")
 @output_option
 @deploy_options

@@ -35,7 +35,7 @@ from graphslim.rewrite import apply as applied
 from graphslim.support.text import count, plural, share
 
 
-@click.command(short_help="Choose channels; write down which go, and why.")
+@click.command()
 @click.argument("model")
 @click.option("-o", "--output", required=True, metavar="P.json", help="The plan file.")
 @selection_options
@@ -82,7 +82,7 @@ def plan(
     return console.OK
 
 
-@click.command(short_help="Carry out a plan; write the smaller graph.")
+@click.command()
 @click.argument("model")
 @click.argument("plan_path", metavar="P.json")
 @output_option
@@ -149,7 +149,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     console.print(f"{plural(plan.removed, 'channel')} to go")
 
 
-@click.command(name="plan-diff", short_help="Compare two plans.")
+@click.command(name="plan-diff")
 @click.argument("first", metavar="A.json")
 @click.argument("second", metavar="B.json")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")

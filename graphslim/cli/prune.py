@@ -57,7 +57,7 @@ report_option = click.option(
 )
 
 
-@click.command(short_help="Remove channels; write the smaller graph.")
+@click.command()
 @click.argument("model")
 @output_option
 @selection_options

@@ -25,7 +25,7 @@ from graphslim.plans import read_plan
 from graphslim.support.text import count, plural, share
 
 
-@click.command(short_help="Compare what two graphs compute.")
+@click.command()
 @click.argument("first", metavar="A.pb")
 @click.argument("second", metavar="B.pb")
 @click.option(
@@ -121,7 +121,7 @@ def _print_cautions(console: Console, agreement: Agreement) -> None:
 # --- `graphslim compare`: what changed between two graphs, layer by layer.
 
 
-@click.command(short_help="Show what changed between two graphs, layer by layer.")
+@click.command()
 @click.argument("first", metavar="A.pb")
 @click.argument("second", metavar="B.pb")
 @click.option("--all", "everything", is_flag=True, help="Show nodes that are the same too.")

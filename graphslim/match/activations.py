@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any, List, Optional
 
-from graphslim.channels.rules import CHANNEL_RULES
 from graphslim.ir import Node
 from graphslim.ir.families import ACTIVATIONS, FUSED_ACTIVATIONS, QUOTIENTS, SELECTS, SUMS
 from graphslim.match.pattern import Ending, OneOf, Op, Param, Pattern
+from graphslim.ops import CHANNEL_RULES
 
 ADD = tuple(sorted(SUMS))
 MUL = ("Mul",)

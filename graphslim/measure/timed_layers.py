@@ -12,7 +12,6 @@ from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.channels.groups import Channels, Removal
-from graphslim.channels.rules import COST_RULES
 from graphslim.channels.walk import ParamAxis
 from graphslim.ir import Attrs, DType, Graph, Node, Port, Shape, Tensor, Use
 from graphslim.ir.families import (
@@ -25,6 +24,7 @@ from graphslim.ir.families import (
     UNARY,
 )
 from graphslim.ir.query import behind, constant_nodes, needed
+from graphslim.ops import COST_RULES
 
 FOLLOWERS = (BIASES | BATCH_NORMS | UNARY | BROADCASTING | RESIZES | IDENTITIES) | {
     *("AvgPool", "MaxPool", "Mean", "Pad", "ConcatV2", "SpaceToBatchND", "BatchToSpaceND")

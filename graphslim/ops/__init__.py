@@ -1,8 +1,19 @@
-"""What graphslim knows of TensorFlow's ops, a family a file; importing this registers them all."""
+"""What graphslim knows of TensorFlow's ops, a family a file; importing this registers them all.
+
+What stands above this package takes the tables from here, where they are full.
+"""
 
 from __future__ import annotations
 
-from graphslim.channels.rules import channel_rule, cost_rule, value_rule
+from graphslim.channels.rules import (
+    CHANNEL_RULES,
+    COST_RULES,
+    STRUCTURAL,
+    VALUE_RULES,
+    channel_rule,
+    cost_rule,
+    value_rule,
+)
 from graphslim.ops import (  # noqa: F401
     conv,
     elementwise,
@@ -20,4 +31,12 @@ from graphslim.ops import (  # noqa: F401
     sources,
 )
 
-__all__ = ["channel_rule", "cost_rule", "value_rule"]
+__all__ = [
+    "CHANNEL_RULES",
+    "COST_RULES",
+    "STRUCTURAL",
+    "VALUE_RULES",
+    "channel_rule",
+    "cost_rule",
+    "value_rule",
+]

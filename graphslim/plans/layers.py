@@ -15,11 +15,11 @@ from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, T
 import numpy as np
 
 from graphslim.channels.groups import Channels
-from graphslim.channels.rules import COST_RULES
 from graphslim.errors import PlanError
 from graphslim.ir import Graph, Node, Port
 from graphslim.ir.families import CARRIERS, MEASURES
 from graphslim.ir.query import constant_nodes, needed
+from graphslim.ops import COST_RULES
 from graphslim.plans.plan import Layer, Plan
 from graphslim.support.text import plural
 

@@ -9,11 +9,11 @@ import numpy as np
 from graphslim.analysis.cost import NOTHING, Cost, cost, costs_of, total
 from graphslim.channels.groups import Channels, analyse
 from graphslim.channels.reasons import KEPT, SIZES_GIVEN, OpenSize
-from graphslim.channels.rules import COST_RULES
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph, Node, Port
 from graphslim.ir.query import needed
 from graphslim.measure.agreement import Agreement
+from graphslim.ops import COST_RULES
 from graphslim.plans import GroupPlan, Plan
 from graphslim.plans.plan import Achieved
 

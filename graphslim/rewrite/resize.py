@@ -7,8 +7,9 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from graphslim.channels.groups import Removal
-from graphslim.channels.rules import VALUE_RULES, ValueVisit
+from graphslim.channels.rules import ValueVisit
 from graphslim.ir import IDENTITIES, Graph, Node, Port
+from graphslim.ops import VALUE_RULES
 
 Reader = Tuple[str, int]
 """A node and one of its inputs."""

@@ -8,7 +8,6 @@ that was asked for, its error is raised; else a `DefinitionWarning` reports it.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.util
 import os
@@ -118,6 +117,8 @@ def _key_of(name: str) -> str:
     """The name of a module in `sys.modules`."""
     if not name.endswith(".py"):
         return name
+    import hashlib  # takes as long as Python's start, and few commands read a user's file
+
     return _FROM_FILE + hashlib.sha256(os.path.abspath(name).encode()).hexdigest()[:16]
 
 
@@ -140,18 +141,28 @@ def _load(name: str, key: str) -> None:
 
 
 def names_of(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of a package (PEP 562).
+    """The `__getattr__` of a package (PEP 562): imports an attribute when it is first asked for.
+
+    A module of the package is an attribute too.
 
     Args:
         package: the package's name.
-        places: by attribute, the module that defines it, or that it is.
+        places: by attribute, the module that defines it, followed by `:` and the name that it has
+            there if it is another.
     """
 
     def find(name: str) -> Any:
-        if name not in places:
-            raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = import_module(places[name])
-        return module if places[name] == f"{package}.{name}" else getattr(module, name)
+        module, _, defined_as = places.get(name, f"{package}.{name}").partition(":")
+        try:
+            value: Any = import_module(module)
+        except ModuleNotFoundError as error:
+            if name in places or error.name != module:
+                raise
+            raise AttributeError(f"module {package!r} has no attribute {name!r}") from None
+        if name in places:
+            value = getattr(value, defined_as or name)
+            setattr(sys.modules[package], name, value)
+        return value
 
     return find
 
@@ -164,7 +175,7 @@ _loaded = False
 
 
 def load_plugins() -> None:
-    """Imports the built-in passes, then every entry point of the group, once.
+    """Imports the rules of ops, the built-in passes, and every entry point of the group, once.
 
     A plug-in that fails causes a `DefinitionWarning`, and the others are loaded all the same.
 
@@ -175,6 +186,7 @@ def load_plugins() -> None:
     if _loaded:
         return
     _loaded = True
+    importlib.import_module("graphslim.ops")
     try:
         importlib.import_module(ENTRY_POINTS)
     except ImportError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 from typing import Any, Iterable, Optional
@@ -48,6 +47,8 @@ def share(before: Optional[int], after: Optional[int]) -> str:
 
 def meant(name: str, known: Iterable[str]) -> str:
     """Advice about an unknown name: the known names that are spelled alike, or all of them."""
+    import difflib  # only a mistake waits for it
+
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=2)
     return f"did you mean {' or '.join(close)}?" if close else f"one of: {', '.join(names)}"
