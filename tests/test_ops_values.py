@@ -9,6 +9,7 @@ import pytest
 from tiny import constant, tiny, value
 
 import graphslim as gs
+from graphslim.analysis.values import Values
 from graphslim.runtime import Session
 
 pytestmark = pytest.mark.tf
@@ -187,14 +188,19 @@ tops = Max(pair, space) Tidx=int32 keep_dims=false
 by_data = Greater(tops, s)
 flat_ones = i32[2]{2 24}
 """
-MIXED = {"softened", "strided", "valid", "product", "turned_product", "transposed", "to_batch"}
-"""Ops whose sums have an unknown part, or mix a border's zeros in."""
-BORDERED = {"pad": 0.0, "pad_value": 0.25, "depthwise_same": 0.0, "to_space": 0.0}
-BORDERED.update(dict.fromkeys(("joined_open_with_others", "chosen_by_data"), 0.25))
-BORDERED.update(dict.fromkeys(("Floor", "Ceil", "Round", "cast", "back"), 0.25))
-BORDERED.update(dict.fromkeys(("FloorDiv_k", "FloorDiv_s", "FloorMod_k", "FloorMod_s"), 0.25))
-"""Ops after which less than half is known: a border differs, or a block of channels does, or one
-of two branches or parts; or a number is on a step, where rounding may take it to either side."""
+KNOWN: Dict[str, float] = {}
+"""How much is known after each op, where that is not one half: two of the four channels of `c`."""
+KNOWN.update(dict.fromkeys(("softened", "depthwise_same", "pad", "transposed", "to_batch"), 0.0))
+# A border differs from the middle, which one number for each channel cannot say.
+KNOWN.update({"pad_zero": 0.5, "pad_value": 0.25, "pad_all": 5 / 7})
+# Sums of which a part is unknown: one filter of each reads nothing that is.
+KNOWN.update({"valid": 0.25, "strided": 0.2, "product": 0.2, "turned_product": 0.0})
+KNOWN.update({"to_space": 0.0, "joined_open_with_others": 0.25, "chosen_by_data": 0.25})
+# A number on a step, which rounding may take to either side.
+KNOWN.update(dict.fromkeys(("Floor", "Ceil", "Round", "cast", "back"), 0.25))
+KNOWN.update(dict.fromkeys(("FloorDiv_k", "FloorDiv_s", "FloorMod_k", "FloorMod_s"), 0.25))
+KNOWN.update(dict.fromkeys(("ZerosLike", "OnesLike", "ones", "ones_tiled", "ones_joined"), 1.0))
+KNOWN.update(dict.fromkeys(("ones_to_space", "ones_flat", "ones_resized"), 1.0))
 
 
 def network() -> gs.Graph:
@@ -233,24 +239,25 @@ def computed() -> Dict[str, List[np.ndarray]]:
 NAMES = [*UNARY, *[f"{op}_{side}" for op in BINARY for side in "ks"], *LAYERS]
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_known_values_are_right(name: str, computed: Dict[str, List[np.ndarray]]) -> None:
-    known = value(network(), name)
-    if known is None:
-        return  # test_obvious_values_are_known says where this is allowed
-    for actual in computed[name]:
-        assert known.ndim == actual.ndim, "a value has the rank of its tensor"
-        spread = np.broadcast_to(known, actual.shape)
-        there = ~np.isnan(spread)
-        np.testing.assert_allclose(actual[there], spread[there], rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("name", sorted(set(NAMES) - MIXED))
-def test_obvious_values_are_known(name: str, computed: Dict[str, List[np.ndarray]]) -> None:
-    """Two channels of four are known before an op, and after it too."""
-    known, shape = value(network(), name), computed[name][0].shape
-    share = 0.0 if known is None else float((~np.isnan(np.broadcast_to(known, shape))).mean())
-    assert share >= BORDERED.get(name, 0.5), f"only {share:.2f} of the values are known"
+def test_values_and_sizes_are_those_of_tensorflow(computed: Dict[str, List[np.ndarray]]) -> None:
+    """What is claimed to be known is right, and neither less nor more is known than before."""
+    graph = network()
+    values = Values(graph, gs.analyse(graph), 0.0)
+    shares = {}
+    for name in NAMES:
+        known, shape = values.at(gs.Port(name)), values.channels.fact(gs.Port(name)).shape
+        assert shape is not None and len(shape) == computed[name][0].ndim, name
+        for actual in computed[name]:
+            assert all(size in (None, real) for size, real in zip(shape, actual.shape)), name
+            if known is None:
+                continue
+            assert known.ndim == actual.ndim, f"{name}: a value has the rank of its tensor"
+            spread = np.broadcast_to(known, actual.shape)
+            there = ~np.isnan(spread)
+            np.testing.assert_allclose(actual[there], spread[there], 1e-5, 1e-6, err_msg=name)
+        shares[name] = 0.0 if known is None else float(there.mean())
+    wrong = {name: share for name, share in shares.items() if share != KNOWN.get(name, 0.5)}
+    assert not wrong, "so much is known, where KNOWN states otherwise"
 
 
 def test_sums_are_known_where_nothing_unknown_enters(computed: Dict[str, List[np.ndarray]]) -> None:
