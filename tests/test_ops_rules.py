@@ -181,6 +181,7 @@ PINNED = {
     "d = input 4\ni = Cast(d)\n"
     "y = Transpose(a, i)": "it is transposed in an order that is not constant @ y",
     "u = input *\ny = Mul(a, u)": "it is combined with a tensor of unknown rank @ y",
+    "n = i32[2]{5 7}\ny = Reshape(a, n)": "it is reshaped in a way that cannot be followed @ y",
 }
 
 
@@ -188,6 +189,92 @@ PINNED = {
 def test_rule_pins_and_says_why(middle: str) -> None:
     graph = tiny(START + middle + "\nq = Sigmoid(y)\n")
     assert pins(graph, "a") == PINNED[middle]
+
+
+SPACE: Dict[str, Tuple[str, str]] = {
+    "y = Conv2D(t, k)": ("k = f32[3,3,6,5]{1}\n", "it is convolved over"),
+    "y = DepthwiseConv2dNative(t, k)": ("k = f32[3,3,6,2]{1}\n", "it is convolved over"),
+    "y = Conv2DBackpropInput(n, k, t)": (
+        "n = i32[4]{1 8 6 5}\nk = f32[3,3,5,6]{1}\n",
+        "it is convolved over",
+    ),
+    "y = AvgPool(t)": ("", "it is pooled over"),
+    'y = MaxPoolV2(t, k, k) padding="SAME"': ("k = i32[4]{1 2 2 1}\n", "it is pooled over"),
+    'y = MaxPoolWithArgmax(t) ksize=[1,2,2,1] strides=[1,1,1,1] padding="SAME"': (
+        "",
+        "it is pooled over",
+    ),
+    "y = FractionalAvgPool(t) pooling_ratio=[1.0,1.5,1.5,1.0]": ("", "it is pooled over"),
+    'y = Dilation2D(t, k) strides=[1,1,1,1] rates=[1,1,1,1] padding="SAME"': (
+        "k = f32[2,2,6]{1}\n",
+        "it is dilated over",
+    ),
+    "y = ResizeBilinear(t, two)": ("", "it is resized"),
+    "y = SpaceToDepth(t)": ("", "it moves between depth and space"),
+    "y = DepthToSpace(e)": (
+        "k = f32[3,3,6,8]{1}\ne = Tile(t, f)\nf = i32[4]{1 1 1 2}\n",
+        "it moves between depth and space",
+    ),
+    "y = SpaceToBatchND(t, two, e)": (
+        "e = i32[2,2]{0 0 0 0}\n",
+        "it moves between space and batch",
+    ),
+    "y = BatchToSpace(t, e) block_size=1": (
+        "e = i32[2,2]{0 0 0 0}\n",
+        "it moves between space and batch",
+    ),
+    'y = ExtractImagePatches(t) ksizes=[1,2,2,1] strides=[1,1,1,1] padding="VALID"': (
+        "",
+        "patches are taken from it",
+    ),
+    "y = CropAndResize(t, b, i, two)": ("b = f32[1,4]{1}\ni = i32[1]{0}\n", "it is cropped"),
+    "y = ScaleAndTranslate(t, two, s, s)": ("s = f32[2]{1}\n", "it is warped"),
+    "y = ImageProjectiveTransformV2(t, s, two)": ("s = f32[1,8]{1}\n", "it is warped"),
+    "y = Mean(t, space) Tidx=int32": ("", "it is reduced by a Mean over channels"),
+    "y = Max(t, space) Tidx=int32": ("", "it is reduced by a Max over channels"),
+    "y = Roll(t, two, space)": ("", "its positions are shifted by a fixed number"),
+    "y = GatherNd(t, c)": (
+        "c = i32[1,3]{0 1 2}\n",
+        "it is gathered by positions that are not a constant vector",
+    ),
+    "y = MatrixBandPart(t, one, one)": (
+        "one = i32[]{1}\n",
+        "it is made into a matrix or taken from one",
+    ),
+}
+"""Ops that mix the positions along height and width, what they need, and why they pin those."""
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("text", sorted(SPACE))
+def test_channels_along_height_and_width_are_pinned(text: str, axis: int) -> None:
+    """By the rule of the op, with its reason, and not by what looks for a rule's omissions."""
+    needed, why = SPACE[text]
+    order = {1: "0 3 1 2", 2: "0 1 3 2"}[axis]
+    more = f"two = i32[2]{{2 2}}\nspace = i32[2]{{1 2}}\no = i32[4]{{{order}}}\n{needed}"
+    more += "t = Transpose(a, o)\n"
+    assert pins(tiny(START + more + text + "\nq = Sigmoid(y)\n"), "a") == f"{why} @ y"
+
+
+JOINED = {
+    "y = SpaceToBatchND(t, two, e)": "it moves between space and batch",
+    "y = CropAndResize(t, b, i, two)": "it is cropped",
+    "y = SegmentSum(t, i)": "its positions are joined in segments",
+    "y = UnsortedSegmentSum(t, i, n)": "its positions are joined in segments",
+    "y = UnsortedSegmentSum(t, u, n)": "its positions are joined in segments",
+    "y = ReverseSequence(t, i) seq_dim=1 batch_dim=0": (
+        "a part of it is reversed, as long as another tensor says"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", sorted(JOINED))
+def test_channels_along_the_batch_are_pinned(text: str) -> None:
+    more = (
+        "two = i32[2]{2 2}\ne = i32[2,2]{0 0 0 0}\nb = f32[1,4]{1}\ni = i32[8]{0}\nn = i32[]{2}\n"
+        "f = input *\nu = Cast(f)\no = i32[4]{3 1 2 0}\nt = Transpose(a, o)\n"
+    )
+    assert pins(tiny(START + more + text + "\nq = Sigmoid(y)\n"), "a") == f"{JOINED[text]} @ y"
 
 
 def test_batch_that_is_open_does_not_stop_a_flatten() -> None:

@@ -83,7 +83,7 @@ def _matching(
             left, i = old[i] or 0, i + 1
         if j < len(new):
             right, j = new[j] or 0, j + 1
-        while left != right and (left or i > low) and (right or j > high):
+        while left != right:
             if 0 < left < right and i < len(old):
                 left, i = left * (old[i] or 0), i + 1
             elif 0 < right < left and j < len(new):
