@@ -221,6 +221,22 @@ def test_first_axis_of_the_first_constant_makes_channels() -> None:
     }
 
 
+def test_group_at_a_port() -> None:
+    """Where there is one: not at an input, and not where two groups lie side by side."""
+    graph = tiny(
+        "x = input 1,4,4,4\na/w = f32[1,1,4,8]{1}\na = Conv2D(x, a/w)\nb/w = f32[1,1,4,6]{1}\n"
+        "b = Conv2D(x, b/w)\nn = i32[]{3}\nc = ConcatV2(a, b, n) Tidx=int32\ny = Relu(c)\n"
+        "q = Identity(n) T=int32\n"
+    )
+    channels = gs.analyse(graph)
+    found = {name: channels.group_at(gs.Port(name)) for name in ("a", "b", "c", "x", "q")}
+    assert [found["a"].id, found["b"].id] == ["a", "b"]
+    assert found["c"] is found["x"] is found["q"] is None
+    labels = channels.channels_at(gs.Port("c"))
+    assert labels is not None and len(labels) == 14
+    assert channels.channels_at(gs.Port("q")) is None
+
+
 def test_axis_that_is_not_there_has_no_channels() -> None:
     known = Fact((2, 3), (None, np.arange(3)))
     for axis in (-3, 2, 5):

@@ -256,6 +256,33 @@ def test_channels_along_height_and_width_are_pinned(text: str, axis: int) -> Non
     assert pins(tiny(START + more + text + "\nq = Sigmoid(y)\n"), "a") == f"{why} @ y"
 
 
+@pytest.mark.tf
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [
+        ("y = Softmax(t)", 6),
+        ("y = LRN(t)", 6),
+        ("y = AdjustHue(s, n)", 3),
+        ("y = Split(i, s) num_split=3", 1),
+        ("y = ReverseV2(t, i1) Tidx=int32", 6),
+        ("y = Cumsum(t, i) Tidx=int32", 6),
+        ("y = Tile(t, i4) Tmultiples=int32", 18),
+        ("y = FakeQuantWithMinMaxVarsPerChannel(t, low, high)", 6),
+    ],
+)
+def test_channels_beside_the_axis_that_an_op_works_on_stay_prunable(text: str, width: int) -> None:
+    graph = tiny(
+        START + "o = i32[4]{0 3 1 2}\nt = Transpose(a, o) Tperm=int32\nn = f32[]{0.2}\n"
+        "b4 = i32[4]{0 0 0 1}\nn4 = i32[4]{1 8 6 3}\ns = Slice(t, b4, n4)\ni = i32[]{3}\n"
+        "i1 = i32[1]{3}\ni4 = i32[4]{1 1 1 3}\nlow = f32[6]{-1}\nhigh = f32[6]{2}\n" + text
+        + "\np = i32[4]{0 2 3 1}\nu = Transpose(y, p) Tperm=int32\n"
+        "z/w = f32[1,1,8,3]{random 9}\nz = Conv2D(u, z/w)\noutput z\n"
+    )  # fmt: skip
+    assert {one.id: len(one) for one in groups(graph).values() if one.prunable} == {"a": 8}
+    assert gs.analyse(graph).fact(gs.Port("y")).size(-1) == width
+    assert_mask_equivalent(graph, random_plan(graph, seed=3), tolerance=1e-5)
+
+
 JOINED = {
     "y = SpaceToBatchND(t, two, e)": "it moves between space and batch",
     "y = CropAndResize(t, b, i, two)": "it is cropped",
