@@ -94,6 +94,22 @@ def test_axes_that_are_flattened_together(text: str, expected: Dict[str, int]) -
 
 
 @pytest.mark.tf
+@pytest.mark.parametrize("shape", ["-1 1 24", "-1 24 1", "1 -1 24", "-1 1 24 1"])
+@pytest.mark.parametrize("text", [VLAD, CROSSED], ids=["NetVLAD", "two streams"])
+def test_axes_of_size_one_change_nothing(text: str, shape: str) -> None:
+    """Wherever they are put in, and the same channels are found as without them."""
+    sizes = shape.split()
+    wide, ones = sizes.index("24"), [str(at) for at, size in enumerate(sizes) if size == "1"]
+    longer = f"flat = i32[{len(sizes)}]{{{shape}}}\nu = Reshape(v, flat)\n"
+    longer += f"d = Squeeze(u) squeeze_dims=[{','.join(ones)}]"
+    graph = tiny(text.replace("flat = i32[2]{-1 24}\nd = Reshape(v, flat)", longer))
+    assert "u" in graph
+    assert prunable(graph) == prunable(tiny(text))
+    slim = assert_mask_equivalent(graph, random_plan(graph, seed=2), tolerance=1e-5)
+    assert constant(slim, "flat")[wide] == len(constant(slim, "head/w")) < 24
+
+
+@pytest.mark.tf
 def test_a_channel_takes_a_row_of_each_cluster_with_it() -> None:
     graph = tiny(VLAD)
     slim = assert_mask_equivalent(graph, plan_given(graph, {"feature": [1, 4]}), tolerance=1e-5)
