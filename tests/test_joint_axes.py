@@ -109,6 +109,18 @@ def test_axes_of_size_one_change_nothing(text: str, shape: str) -> None:
     assert constant(slim, "flat")[wide] == len(constant(slim, "head/w")) < 24
 
 
+def test_positions_that_two_pairs_of_channels_claim_stay() -> None:
+    """A product and its transpose, flattened and added: a position belongs to another pair too."""
+    both = (
+        "d1 = Reshape(v, flat)\norder = i32[3]{0 2 1}\nt = Transpose(v, order) Tperm=int32\n"
+        "d2 = Reshape(t, flat)\nd = AddV2(d1, d2)"
+    )
+    graph = tiny(CROSSED.replace("d = Reshape(v, flat)", both))
+    assert "flattened with another axis of channels in a way" in pins(graph, "other")
+    symmetric = tiny(BILINEAR.replace("d = Reshape(v, flat)", both))
+    assert prunable(symmetric) == {"feature": 6}, "there both claim it for the same pair"
+
+
 @pytest.mark.tf
 def test_a_channel_takes_a_row_of_each_cluster_with_it() -> None:
     graph = tiny(VLAD)

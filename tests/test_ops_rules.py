@@ -256,6 +256,52 @@ def test_channels_along_height_and_width_are_pinned(text: str, axis: int) -> Non
     assert pins(tiny(START + more + text + "\nq = Sigmoid(y)\n"), "a") == f"{why} @ y"
 
 
+OPEN: Dict[str, Tuple[str, Optional[Tuple[Optional[int], ...]]]] = {
+    "ConcatV2(a, a, n)": ("it is concatenated over an axis that is not known", (None,) * 4),
+    "Concat(n, a, a) N=2": ("it is concatenated over an axis that is not known", (None,) * 4),
+    "Split(n, a) num_split=2": ("it is split over an axis that is not known", None),
+    "SplitV(a, n2, i) num_split=2": ("it is split into parts of unknown sizes", (1, 6, 6, None)),
+    "SplitV(a, two, n) num_split=2": ("it is split over an axis that is not known", None),
+    "ReverseV2(a, n2)": ("it is reversed over an axis that is not known", None),
+    "Roll(a, n, n)": ("its positions are shifted by a fixed number", (1, 6, 6, 8)),
+    "Cumsum(a, n)": ("a Cumsum adds up over channels", (1, 6, 6, 8)),
+    "ArgMax(a, n)": ("its index among all channels is asked for", None),
+    "Mean(a, n2)": ("it is reduced over axes that are not constant", None),
+    "Sum(a, n2)": ("it is reduced over axes that are not constant", None),
+    "ExpandDims(a, n)": ("it gains an axis in an unknown place", None),
+    "Tile(a, n4)": ("it is repeated a number of times that is not known", (None,) * 4),
+    "Pad(a, n42)": ("it is padded by amounts that are not known", (None,) * 4),
+    "Slice(a, n4, n4)": ("it is sliced at places that are not constant", (None,) * 4),
+    "StridedSlice(a, n4, n4, n4)": ("it is sliced at places that are not constant", None),
+    "Conv2DBackpropInput(n4, u/w, a)": (
+        "how many channels leave its transposed convolution is not known",
+        (1, None, None, 5),
+    ),
+    "BroadcastTo(a, n4)": ("it is broadcast to a shape that is not known", (None,) * 4),
+    "SpaceToBatchND(a, n2, n22)": (
+        "it moves between space and batch over an unknown or the channel axis",
+        None,
+    ),
+    "TopKV2(a, n)": ("its largest channels are asked for", (1, 6, 6, None)),
+    "OneHot(a, n, v, v)": ("it is made into one-hot vectors", (1, 6, 6, 8, None)),
+}
+"""Ops told by data what to do, why that pins the channels, and what remains known of the shape."""
+
+
+@pytest.mark.parametrize("text", sorted(OPEN))
+def test_what_data_decides_pins(text: str) -> None:
+    why, shape = OPEN[text]
+    fed = "".join(
+        f"q{name} = input {sizes}\nn{name} = Cast(q{name})\n"
+        for name, sizes in (("2", "2"), ("4", "4"), ("42", "4,2"), ("22", "2,2"))
+    )
+    fed += "q = input 1\nq0 = Squeeze(q)\nn = Cast(q0)\n"
+    constants = "i = i32[]{3}\ntwo = i32[2]{2 2}\nv = f32[]{1}\nu/w = f32[3,3,5,8]{1}\n"
+    graph = tiny(START + fed + constants + f"y = {text}\nz = Sigmoid(y)\n")
+    assert pins(graph, "a") == f"{why} @ y"
+    assert gs.analyse(graph).fact(gs.Port("y")).shape == shape
+
+
 @pytest.mark.tf
 @pytest.mark.parametrize(
     ("text", "width"),
