@@ -422,6 +422,64 @@ def test_multiply_accumulates(text: str, macs: int) -> None:
     assert gs.cost(tiny("x = input 1,6,6,4\n" + text + "\n")).macs == macs
 
 
+@pytest.mark.parametrize(
+    "shape, text, macs",
+    [
+        ("1,4,6,6", 'w = f32[3,3,4,8]{1}\ny = Conv2D(x, w) data_format="NCHW"', 36 * 9 * 4 * 8),
+        (
+            "1,4,6,6",
+            'w = f32[3,3,4,2]{1}\ny = DepthwiseConv2dNative(x, w) data_format="NCHW"',
+            36 * 9 * 4 * 2,
+        ),
+        (
+            "2,4,5,6,3",
+            "w = f32[2,3,2,3,7]{1}\ny = Conv3D(x, w) strides=[1,1,2,1,1] "
+            'padding="VALID" data_format="NDHWC"',
+            3 * 2 * 5 * 12 * 3 * 7,
+        ),
+        (
+            "2,4,5,6,3",
+            "n = i32[5]{2 4 10 6 7}\nw = f32[2,3,2,7,3]{1}\ny = Conv3DBackpropInputV2(n, w, x) "
+            'strides=[1,1,2,1,1] padding="SAME" data_format="NDHWC"',
+            4 * 5 * 6 * 12 * 7 * 3,
+        ),
+        (
+            "1,6,6,4",
+            'w = f32[3,3,4,8]{1}\ny = _FusedConv2D(x, w, b) num_args=1 fused_ops=["BiasAdd"] '
+            'data_format="NHWC" padding="SAME" strides=[1,2,2,1]',
+            9 * 9 * 4 * 8,
+        ),
+        (
+            "1,6,6,4",
+            "w = f32[3,3,4,2]{1}\ny = _FusedDepthwiseConv2dNative(x, w, b) num_args=1 "
+            'fused_ops=["BiasAdd"] data_format="NHWC" padding="SAME" strides=[1,2,2,1]',
+            9 * 9 * 4 * 2,
+        ),
+        (
+            "5,4",
+            'w = f32[4,8]{1}\ny = _FusedMatMul(x, w, b) num_args=1 fused_ops=["BiasAdd"] '
+            "transpose_a=false transpose_b=false",
+            5 * 4 * 8,
+        ),
+        (
+            "1,6,6,4",
+            "w = f32[3,3,4,8]{1}\ny = FusedPadConv2D(x, p, w) "
+            'mode="REFLECT" padding="VALID" strides=[1,1,1,1]',
+            36 * 9 * 4 * 8,
+        ),
+        (
+            "1,6,6,4",
+            "w = f32[3,3,4,8]{1}\nz = i32[2]{12 10}\ny = FusedResizeAndPadConv2D(x, z, p, w) "
+            'mode="REFLECT" padding="VALID" strides=[1,1,1,1] resize_align_corners=false',
+            120 * 9 * 4 * 8,
+        ),
+    ],
+)
+def test_multiply_accumulates_of_rarer_ops(shape: str, text: str, macs: int) -> None:
+    constants = "b = f32[8]{1}\np = i32[4,2]{0 0 1 1 1 1 0 0}\n"
+    assert gs.cost(tiny(f"x = input {shape}\n{constants}{text}\n")).macs == macs
+
+
 def test_open_size_leaves_the_cost_open() -> None:
     assert gs.cost(tiny("x = input 1,?,6,4\nw = f32[1,1,4,8]{1}\ny = Conv2D(x, w)\n")).macs is None
 
