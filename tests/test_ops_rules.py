@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import constant, groups, pins, tiny, zero_filters
+from tiny import constant, groups, pins, tiny, value, zero_filters
 
 import graphslim as gs
 from graphslim.ops.reshape import segments
@@ -284,6 +284,12 @@ OPEN: Dict[str, Tuple[str, Optional[Tuple[Optional[int], ...]]]] = {
     ),
     "TopKV2(a, n)": ("its largest channels are asked for", (1, 6, 6, None)),
     "OneHot(a, n, v, v)": ("it is made into one-hot vectors", (1, 6, 6, 8, None)),
+    "GatherV2(a, two, n)": ("it is gathered in a way that is not followed", None),
+    "GatherV2(a, nu, i)": ("it is gathered in a way that is not followed", None),
+    "GatherV2(a, n2, i)": (
+        "it is gathered by positions that are not a constant vector",
+        (1, 6, 6, 2),
+    ),
 }
 """Ops told by data what to do, why that pins the channels, and what remains known of the shape."""
 
@@ -295,11 +301,13 @@ def test_what_data_decides_pins(text: str) -> None:
         f"q{name} = input {sizes}\nn{name} = Cast(q{name})\n"
         for name, sizes in (("2", "2"), ("4", "4"), ("42", "4,2"), ("22", "2,2"))
     )
-    fed += "q = input 1\nq0 = Squeeze(q)\nn = Cast(q0)\n"
+    fed += "q = input 1\nq0 = Squeeze(q)\nn = Cast(q0)\nqu = input *\nnu = Cast(qu)\n"
     constants = "i = i32[]{3}\ntwo = i32[2]{2 2}\nv = f32[]{1}\nu/w = f32[3,3,5,8]{1}\n"
     graph = tiny(START + fed + constants + f"y = {text}\nz = Sigmoid(y)\n")
     assert pins(graph, "a") == f"{why} @ y"
     assert gs.analyse(graph).fact(gs.Port("y")).shape == shape
+    numbers = tiny(f"a = f32[1,6,6,8]{{random 1}}\n{fed}{constants}y = {text}\n")
+    assert value(numbers, "y") is None, "nor is a value known of what was known before"
 
 
 @pytest.mark.tf
