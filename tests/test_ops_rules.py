@@ -181,6 +181,7 @@ PINNED = {
     "d = input 4\ni = Cast(d)\n"
     "y = Transpose(a, i)": "it is transposed in an order that is not constant @ y",
     "u = input *\ny = Mul(a, u)": "it is combined with a tensor of unknown rank @ y",
+    "k = f32[]{0}\nc = Greater(a, k)\ny = Switch(x, c)": "it is the condition of a Switch @ y",
     "n = i32[2]{5 7}\ny = Reshape(a, n)": "it is reshaped in a way that cannot be followed @ y",
 }
 
