@@ -11,6 +11,7 @@ from spellings import ACTIVATIONS, GATES
 from tiny import dead, groups, pins, prune, tiny, value, zero_filters
 
 import graphslim as gs
+from graphslim.analysis.values import Values
 from graphslim.runtime import Session, tensorflow
 from graphslim.testing import assert_mask_equivalent, random_plan
 
@@ -119,6 +120,18 @@ def test_zero_wins_over_the_unknown(text: str) -> None:
 def test_zero_does_not_win_elsewhere(op: str) -> None:
     unknown = "n = i32[]{3}\ns = Split(n, x) num_split=3\n"
     assert value(tiny(PRELUDE + unknown + f"y = {op}(c, s)"), "y") is None
+
+
+@pytest.mark.parametrize("op", [*BINARY, "TruncateDiv", "LogicalAnd", "LogicalOr"])
+def test_table_of_two_long_vectors_is_not_laid_out(op: str) -> None:
+    """Nor is anything known beside a tensor of unknown rank."""
+    graph = tiny(
+        "a = f32[5000,1]{random 1}\nb = f32[1,5000]{random 2}\nu = input *\n"
+        f"y = {op}(a, b)\nz = {op}(u, b)\nv = {op}(b, u)\n"
+    )
+    values = Values(graph, gs.analyse(graph), 0.0)
+    assert all(values.at(gs.Port(name)) is None for name in "yzv")
+    assert values.channels.fact(gs.Port("y")).shape == (5000, 5000)
 
 
 @pytest.mark.tf

@@ -145,6 +145,24 @@ def test_real_network_under_a_random_plan(path: Path) -> None:
     assert_mask_equivalent(graph, plan)
 
 
+def test_mask_zeroes_what_reads_the_channels_and_nothing_else() -> None:
+    """Not the filters that make them, their biases or what follows them."""
+    graph = tiny(
+        "x = input 1,4,4,4\na/w = f32[1,1,4,8]{random 1}\na = Conv2D(x, a/w)\n"
+        "b/w = f32[1,1,8,6]{random 2}\nb = Conv2D(a, b/w)\nb/b = f32[6]{random 3}\n"
+        "c = BiasAdd(b, b/b)\nd/w = f32[1,1,6,3]{random 4}\nd = Conv2D(c, d/w)\noutput d\n"
+    )
+    masked = zero_consumers(graph, plan_given(graph, {"b": [1, 4]}))
+    changed = [
+        node.name
+        for node in graph
+        if node.op == "Const" and (constant(masked, node.name) != constant(graph, node.name)).any()
+    ]
+    assert changed == ["d/w"]
+    rows = (constant(masked, "d/w") == 0).all(axis=(0, 1, 3))
+    assert np.flatnonzero(rows).tolist() == [1, 4]
+
+
 def test_masked_original_keeps_its_shapes() -> None:
     graph = tiny(IR_SE)
     masked = zero_consumers(graph, plan_given(graph, {"e": [0, 5]}))

@@ -13,6 +13,7 @@ from tiny import groups, pins, tiny
 
 import graphslim as gs
 from graphslim.channels import joints
+from graphslim.channels.facts import Fact
 from graphslim.channels.groups import Removal, copies_needed
 from graphslim.channels.joints import connected
 from graphslim.channels.rules import CHANNEL_RULES
@@ -204,6 +205,43 @@ def test_malformed_node_is_an_error_that_names_it() -> None:
             # Some are tolerated, none may raise anything else.
             raise AnalysisError("", "text: node y")
         assert caught.value.where == "text: node y"
+
+
+def test_first_axis_of_the_first_constant_makes_channels() -> None:
+    """Numbers and places start with 0, which is as good as any other."""
+    graph = tiny(
+        "w = f32[8,4]{random 1}\nx = input 1,4\na = MatMul(x, w) transpose_b=true\n"
+        "v = f32[8,3]{random 2}\nz = MatMul(a, v)\noutput z\n"
+    )
+    (group,) = [one for one in gs.analyse(graph).groups if one.prunable]
+    bindings = gs.analyse(graph).bindings(group)
+    assert {(one.param, one.axis, one.role) for one in bindings} == {
+        ("w", 0, "producer"),
+        ("v", 0, "consumer"),
+    }
+
+
+def test_group_at_a_port() -> None:
+    """Where there is one: not at an input, and not where two groups lie side by side."""
+    graph = tiny(
+        "x = input 1,4,4,4\na/w = f32[1,1,4,8]{1}\na = Conv2D(x, a/w)\nb/w = f32[1,1,4,6]{1}\n"
+        "b = Conv2D(x, b/w)\nn = i32[]{3}\nc = ConcatV2(a, b, n) Tidx=int32\ny = Relu(c)\n"
+        "q = Identity(n) T=int32\n"
+    )
+    channels = gs.analyse(graph)
+    found = {name: channels.group_at(gs.Port(name)) for name in ("a", "b", "c", "x", "q")}
+    assert [found["a"].id, found["b"].id] == ["a", "b"]
+    assert found["c"] is found["x"] is found["q"] is None
+    labels = channels.channels_at(gs.Port("c"))
+    assert labels is not None and len(labels) == 14
+    assert channels.channels_at(gs.Port("q")) is None
+
+
+def test_axis_that_is_not_there_has_no_channels() -> None:
+    known = Fact((2, 3), (None, np.arange(3)))
+    for axis in (-3, 2, 5):
+        assert known.channels(axis) is None and known.size(axis) is None, axis
+    assert known.size(-1) == known.size(1) == 3 and known.channels(-1) is known.ids[1]
 
 
 def test_graph_without_constants() -> None:

@@ -94,6 +94,34 @@ def test_axes_that_are_flattened_together(text: str, expected: Dict[str, int]) -
 
 
 @pytest.mark.tf
+@pytest.mark.parametrize("shape", ["-1 1 24", "-1 24 1", "1 -1 24", "-1 1 24 1"])
+@pytest.mark.parametrize("text", [VLAD, CROSSED], ids=["NetVLAD", "two streams"])
+def test_axes_of_size_one_change_nothing(text: str, shape: str) -> None:
+    """Wherever they are put in, and the same channels are found as without them."""
+    sizes = shape.split()
+    wide, ones = sizes.index("24"), [str(at) for at, size in enumerate(sizes) if size == "1"]
+    longer = f"flat = i32[{len(sizes)}]{{{shape}}}\nu = Reshape(v, flat)\n"
+    longer += f"d = Squeeze(u) squeeze_dims=[{','.join(ones)}]"
+    graph = tiny(text.replace("flat = i32[2]{-1 24}\nd = Reshape(v, flat)", longer))
+    assert "u" in graph
+    assert prunable(graph) == prunable(tiny(text))
+    slim = assert_mask_equivalent(graph, random_plan(graph, seed=2), tolerance=1e-5)
+    assert constant(slim, "flat")[wide] == len(constant(slim, "head/w")) < 24
+
+
+def test_positions_that_two_pairs_of_channels_claim_stay() -> None:
+    """A product and its transpose, flattened and added: a position belongs to another pair too."""
+    both = (
+        "d1 = Reshape(v, flat)\norder = i32[3]{0 2 1}\nt = Transpose(v, order) Tperm=int32\n"
+        "d2 = Reshape(t, flat)\nd = AddV2(d1, d2)"
+    )
+    graph = tiny(CROSSED.replace("d = Reshape(v, flat)", both))
+    assert "flattened with another axis of channels in a way" in pins(graph, "other")
+    symmetric = tiny(BILINEAR.replace("d = Reshape(v, flat)", both))
+    assert prunable(symmetric) == {"feature": 6}, "there both claim it for the same pair"
+
+
+@pytest.mark.tf
 def test_a_channel_takes_a_row_of_each_cluster_with_it() -> None:
     graph = tiny(VLAD)
     slim = assert_mask_equivalent(graph, plan_given(graph, {"feature": [1, 4]}), tolerance=1e-5)

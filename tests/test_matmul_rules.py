@@ -251,6 +251,17 @@ def test_sum_over_an_axis_of_one_operand_alone_is_no_product() -> None:
     assert not gs.plan(graph).folds
 
 
+def test_vector_of_weights_leaves_one_number() -> None:
+    """The sum is the same at all that is left, whatever its rank; weights of 0 read the unknown."""
+    graph = tiny(
+        "k = f32[4]{1 2 3 4}\nx = input 6,4\nz = f32[1,4]{0 1 0 0}\nm = Mul(x, z)\n"
+        "c = AddV2(m, k)\nw = f32[4]{1 0 2 5}\n"
+        'y = Einsum(c, w) equation="ab,b->a" N=2\nv = Einsum(c, w) equation="ab,b->" N=2\n'
+    )
+    np.testing.assert_array_equal(value(graph, "y"), [1 + 6 + 20])
+    assert value(graph, "v") == 6 * (1 + 6 + 20)
+
+
 # ------------------------------------------------------------------ labels, shapes, cost
 
 

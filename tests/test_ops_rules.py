@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import constant, groups, pins, tiny, zero_filters
+from tiny import constant, groups, pins, tiny, value, zero_filters
 
 import graphslim as gs
 from graphslim.ops.reshape import segments
@@ -181,6 +181,8 @@ PINNED = {
     "d = input 4\ni = Cast(d)\n"
     "y = Transpose(a, i)": "it is transposed in an order that is not constant @ y",
     "u = input *\ny = Mul(a, u)": "it is combined with a tensor of unknown rank @ y",
+    "k = f32[]{0}\nc = Greater(a, k)\ny = Switch(x, c)": "it is the condition of a Switch @ y",
+    "n = i32[2]{5 7}\ny = Reshape(a, n)": "it is reshaped in a way that cannot be followed @ y",
 }
 
 
@@ -188,6 +190,175 @@ PINNED = {
 def test_rule_pins_and_says_why(middle: str) -> None:
     graph = tiny(START + middle + "\nq = Sigmoid(y)\n")
     assert pins(graph, "a") == PINNED[middle]
+
+
+SPACE: Dict[str, Tuple[str, str]] = {
+    "y = Conv2D(t, k)": ("k = f32[3,3,6,5]{1}\n", "it is convolved over"),
+    "y = DepthwiseConv2dNative(t, k)": ("k = f32[3,3,6,2]{1}\n", "it is convolved over"),
+    "y = Conv2DBackpropInput(n, k, t)": (
+        "n = i32[4]{1 8 6 5}\nk = f32[3,3,5,6]{1}\n",
+        "it is convolved over",
+    ),
+    "y = AvgPool(t)": ("", "it is pooled over"),
+    'y = MaxPoolV2(t, k, k) padding="SAME"': ("k = i32[4]{1 2 2 1}\n", "it is pooled over"),
+    'y = MaxPoolWithArgmax(t) ksize=[1,2,2,1] strides=[1,1,1,1] padding="SAME"': (
+        "",
+        "it is pooled over",
+    ),
+    "y = FractionalAvgPool(t) pooling_ratio=[1.0,1.5,1.5,1.0]": ("", "it is pooled over"),
+    'y = Dilation2D(t, k) strides=[1,1,1,1] rates=[1,1,1,1] padding="SAME"': (
+        "k = f32[2,2,6]{1}\n",
+        "it is dilated over",
+    ),
+    "y = ResizeBilinear(t, two)": ("", "it is resized"),
+    "y = SpaceToDepth(t)": ("", "it moves between depth and space"),
+    "y = DepthToSpace(e)": (
+        "k = f32[3,3,6,8]{1}\ne = Tile(t, f)\nf = i32[4]{1 1 1 2}\n",
+        "it moves between depth and space",
+    ),
+    "y = SpaceToBatchND(t, two, e)": (
+        "e = i32[2,2]{0 0 0 0}\n",
+        "it moves between space and batch",
+    ),
+    "y = BatchToSpace(t, e) block_size=1": (
+        "e = i32[2,2]{0 0 0 0}\n",
+        "it moves between space and batch",
+    ),
+    'y = ExtractImagePatches(t) ksizes=[1,2,2,1] strides=[1,1,1,1] padding="VALID"': (
+        "",
+        "patches are taken from it",
+    ),
+    "y = CropAndResize(t, b, i, two)": ("b = f32[1,4]{1}\ni = i32[1]{0}\n", "it is cropped"),
+    "y = ScaleAndTranslate(t, two, s, s)": ("s = f32[2]{1}\n", "it is warped"),
+    "y = ImageProjectiveTransformV2(t, s, two)": ("s = f32[1,8]{1}\n", "it is warped"),
+    "y = Mean(t, space) Tidx=int32": ("", "it is reduced by a Mean over channels"),
+    "y = Max(t, space) Tidx=int32": ("", "it is reduced by a Max over channels"),
+    "y = Roll(t, two, space)": ("", "its positions are shifted by a fixed number"),
+    "y = GatherNd(t, c)": (
+        "c = i32[1,3]{0 1 2}\n",
+        "it is gathered by positions that are not a constant vector",
+    ),
+    "y = MatrixBandPart(t, one, one)": (
+        "one = i32[]{1}\n",
+        "it is made into a matrix or taken from one",
+    ),
+}
+"""Ops that mix the positions along height and width, what they need, and why they pin those."""
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+@pytest.mark.parametrize("text", sorted(SPACE))
+def test_channels_along_height_and_width_are_pinned(text: str, axis: int) -> None:
+    """By the rule of the op, with its reason, and not by what looks for a rule's omissions."""
+    needed, why = SPACE[text]
+    order = {1: "0 3 1 2", 2: "0 1 3 2"}[axis]
+    more = f"two = i32[2]{{2 2}}\nspace = i32[2]{{1 2}}\no = i32[4]{{{order}}}\n{needed}"
+    more += "t = Transpose(a, o)\n"
+    assert pins(tiny(START + more + text + "\nq = Sigmoid(y)\n"), "a") == f"{why} @ y"
+
+
+OPEN: Dict[str, Tuple[str, Optional[Tuple[Optional[int], ...]]]] = {
+    "ConcatV2(a, a, n)": ("it is concatenated over an axis that is not known", (None,) * 4),
+    "Concat(n, a, a) N=2": ("it is concatenated over an axis that is not known", (None,) * 4),
+    "Split(n, a) num_split=2": ("it is split over an axis that is not known", None),
+    "SplitV(a, n2, i) num_split=2": ("it is split into parts of unknown sizes", (1, 6, 6, None)),
+    "SplitV(a, two, n) num_split=2": ("it is split over an axis that is not known", None),
+    "ReverseV2(a, n2)": ("it is reversed over an axis that is not known", None),
+    "Roll(a, n, n)": ("its positions are shifted by a fixed number", (1, 6, 6, 8)),
+    "Cumsum(a, n)": ("a Cumsum adds up over channels", (1, 6, 6, 8)),
+    "ArgMax(a, n)": ("its index among all channels is asked for", None),
+    "Mean(a, n2)": ("it is reduced over axes that are not constant", None),
+    "Sum(a, n2)": ("it is reduced over axes that are not constant", None),
+    "ExpandDims(a, n)": ("it gains an axis in an unknown place", None),
+    "Tile(a, n4)": ("it is repeated a number of times that is not known", (None,) * 4),
+    "Pad(a, n42)": ("it is padded by amounts that are not known", (None,) * 4),
+    "Slice(a, n4, n4)": ("it is sliced at places that are not constant", (None,) * 4),
+    "StridedSlice(a, n4, n4, n4)": ("it is sliced at places that are not constant", None),
+    "Conv2DBackpropInput(n4, u/w, a)": (
+        "how many channels leave its transposed convolution is not known",
+        (1, None, None, 5),
+    ),
+    "BroadcastTo(a, n4)": ("it is broadcast to a shape that is not known", (None,) * 4),
+    "SpaceToBatchND(a, n2, n22)": (
+        "it moves between space and batch over an unknown or the channel axis",
+        None,
+    ),
+    "TopKV2(a, n)": ("its largest channels are asked for", (1, 6, 6, None)),
+    "OneHot(a, n, v, v)": ("it is made into one-hot vectors", (1, 6, 6, 8, None)),
+    "GatherV2(a, two, n)": ("it is gathered in a way that is not followed", None),
+    "GatherV2(a, nu, i)": ("it is gathered in a way that is not followed", None),
+    "GatherV2(a, n2, i)": (
+        "it is gathered by positions that are not a constant vector",
+        (1, 6, 6, 2),
+    ),
+}
+"""Ops told by data what to do, why that pins the channels, and what remains known of the shape."""
+
+
+@pytest.mark.parametrize("text", sorted(OPEN))
+def test_what_data_decides_pins(text: str) -> None:
+    why, shape = OPEN[text]
+    fed = "".join(
+        f"q{name} = input {sizes}\nn{name} = Cast(q{name})\n"
+        for name, sizes in (("2", "2"), ("4", "4"), ("42", "4,2"), ("22", "2,2"))
+    )
+    fed += "q = input 1\nq0 = Squeeze(q)\nn = Cast(q0)\nqu = input *\nnu = Cast(qu)\n"
+    constants = "i = i32[]{3}\ntwo = i32[2]{2 2}\nv = f32[]{1}\nu/w = f32[3,3,5,8]{1}\n"
+    graph = tiny(START + fed + constants + f"y = {text}\nz = Sigmoid(y)\n")
+    assert pins(graph, "a") == f"{why} @ y"
+    assert gs.analyse(graph).fact(gs.Port("y")).shape == shape
+    numbers = tiny(f"a = f32[1,6,6,8]{{random 1}}\n{fed}{constants}y = {text}\n")
+    known = value(numbers, "y")
+    repeats = text.startswith("BroadcastTo")
+    assert repeats or known is None, "nor is a value known of what was known before"
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [
+        ("y = Softmax(t)", 6),
+        ("y = LRN(t)", 6),
+        ("y = AdjustHue(s, n)", 3),
+        ("y = Split(i, s) num_split=3", 1),
+        ("y = ReverseV2(t, i1) Tidx=int32", 6),
+        ("y = Cumsum(t, i) Tidx=int32", 6),
+        ("y = Tile(t, i4) Tmultiples=int32", 18),
+        ("y = FakeQuantWithMinMaxVarsPerChannel(t, low, high)", 6),
+    ],
+)
+def test_channels_beside_the_axis_that_an_op_works_on_stay_prunable(text: str, width: int) -> None:
+    graph = tiny(
+        START + "o = i32[4]{0 3 1 2}\nt = Transpose(a, o) Tperm=int32\nn = f32[]{0.2}\n"
+        "b4 = i32[4]{0 0 0 1}\nn4 = i32[4]{1 8 6 3}\ns = Slice(t, b4, n4)\ni = i32[]{3}\n"
+        "i1 = i32[1]{3}\ni4 = i32[4]{1 1 1 3}\nlow = f32[6]{-1}\nhigh = f32[6]{2}\n" + text
+        + "\np = i32[4]{0 2 3 1}\nu = Transpose(y, p) Tperm=int32\n"
+        "z/w = f32[1,1,8,3]{random 9}\nz = Conv2D(u, z/w)\noutput z\n"
+    )  # fmt: skip
+    assert {one.id: len(one) for one in groups(graph).values() if one.prunable} == {"a": 8}
+    assert gs.analyse(graph).fact(gs.Port("y")).size(-1) == width
+    assert_mask_equivalent(graph, random_plan(graph, seed=3), tolerance=1e-5)
+
+
+JOINED = {
+    "y = SpaceToBatchND(t, two, e)": "it moves between space and batch",
+    "y = CropAndResize(t, b, i, two)": "it is cropped",
+    "y = SegmentSum(t, i)": "its positions are joined in segments",
+    "y = UnsortedSegmentSum(t, i, n)": "its positions are joined in segments",
+    "y = UnsortedSegmentSum(t, u, n)": "its positions are joined in segments",
+    "y = ReverseSequence(t, i) seq_dim=1 batch_dim=0": (
+        "a part of it is reversed, as long as another tensor says"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", sorted(JOINED))
+def test_channels_along_the_batch_are_pinned(text: str) -> None:
+    more = (
+        "two = i32[2]{2 2}\ne = i32[2,2]{0 0 0 0}\nb = f32[1,4]{1}\ni = i32[8]{0}\nn = i32[]{2}\n"
+        "f = input *\nu = Cast(f)\no = i32[4]{3 1 2 0}\nt = Transpose(a, o)\n"
+    )
+    assert pins(tiny(START + more + text + "\nq = Sigmoid(y)\n"), "a") == f"{JOINED[text]} @ y"
 
 
 def test_batch_that_is_open_does_not_stop_a_flatten() -> None:
@@ -260,6 +431,64 @@ def test_shapes_are_those_of_tensorflow() -> None:
 )
 def test_multiply_accumulates(text: str, macs: int) -> None:
     assert gs.cost(tiny("x = input 1,6,6,4\n" + text + "\n")).macs == macs
+
+
+@pytest.mark.parametrize(
+    "shape, text, macs",
+    [
+        ("1,4,6,6", 'w = f32[3,3,4,8]{1}\ny = Conv2D(x, w) data_format="NCHW"', 36 * 9 * 4 * 8),
+        (
+            "1,4,6,6",
+            'w = f32[3,3,4,2]{1}\ny = DepthwiseConv2dNative(x, w) data_format="NCHW"',
+            36 * 9 * 4 * 2,
+        ),
+        (
+            "2,4,5,6,3",
+            "w = f32[2,3,2,3,7]{1}\ny = Conv3D(x, w) strides=[1,1,2,1,1] "
+            'padding="VALID" data_format="NDHWC"',
+            3 * 2 * 5 * 12 * 3 * 7,
+        ),
+        (
+            "2,4,5,6,3",
+            "n = i32[5]{2 4 10 6 7}\nw = f32[2,3,2,7,3]{1}\ny = Conv3DBackpropInputV2(n, w, x) "
+            'strides=[1,1,2,1,1] padding="SAME" data_format="NDHWC"',
+            4 * 5 * 6 * 12 * 7 * 3,
+        ),
+        (
+            "1,6,6,4",
+            'w = f32[3,3,4,8]{1}\ny = _FusedConv2D(x, w, b) num_args=1 fused_ops=["BiasAdd"] '
+            'data_format="NHWC" padding="SAME" strides=[1,2,2,1]',
+            9 * 9 * 4 * 8,
+        ),
+        (
+            "1,6,6,4",
+            "w = f32[3,3,4,2]{1}\ny = _FusedDepthwiseConv2dNative(x, w, b) num_args=1 "
+            'fused_ops=["BiasAdd"] data_format="NHWC" padding="SAME" strides=[1,2,2,1]',
+            9 * 9 * 4 * 2,
+        ),
+        (
+            "5,4",
+            'w = f32[4,8]{1}\ny = _FusedMatMul(x, w, b) num_args=1 fused_ops=["BiasAdd"] '
+            "transpose_a=false transpose_b=false",
+            5 * 4 * 8,
+        ),
+        (
+            "1,6,6,4",
+            "w = f32[3,3,4,8]{1}\ny = FusedPadConv2D(x, p, w) "
+            'mode="REFLECT" padding="VALID" strides=[1,1,1,1]',
+            36 * 9 * 4 * 8,
+        ),
+        (
+            "1,6,6,4",
+            "w = f32[3,3,4,8]{1}\nz = i32[2]{12 10}\ny = FusedResizeAndPadConv2D(x, z, p, w) "
+            'mode="REFLECT" padding="VALID" strides=[1,1,1,1] resize_align_corners=false',
+            120 * 9 * 4 * 8,
+        ),
+    ],
+)
+def test_multiply_accumulates_of_rarer_ops(shape: str, text: str, macs: int) -> None:
+    constants = "b = f32[8]{1}\np = i32[4,2]{0 0 1 1 1 1 0 0}\n"
+    assert gs.cost(tiny(f"x = input {shape}\n{constants}{text}\n")).macs == macs
 
 
 def test_open_size_leaves_the_cost_open() -> None:

@@ -205,6 +205,11 @@ FOLLOWED: Dict[str, Tuple[str, List[int]]] = {
         + POINT,
         [8],
     ),
+    "shape turned and turned back": (
+        OPEN + SHAPE % "a" + "r0 = ReverseV2(s, z0) T=int32 Tidx=int32\nz0 = i32[1]{0}\n"
+        "t = ReverseV2(r0, z0) T=int32 Tidx=int32\ny = Reshape(a, t)\n" + POINT,
+        [8],
+    ),
     "several shapes at once": (
         OPEN
         + POOLED
@@ -257,6 +262,9 @@ PINNED: Dict[str, str] = {
         "it is reshaped to a shape that is not known @ y"
     ),
     WIDE + "t = i32[2]{1 -1}\ny = Reshape(a, t)\n": (
+        "it is reshaped together with an axis of open size @ y"
+    ),
+    "x = input 1,?,1,4\n" + CONV + "t = i32[2]{1 -1}\ny = Reshape(a, t)\n": (
         "it is reshaped together with an axis of open size @ y"
     ),
     FIXED + SHAPE % "a" + picked("c", 3) + "n = Sub(c, i1) T=int32\nb = i32[4]{0 0 0 0}\n"
@@ -335,6 +343,33 @@ def test_dead_channels_of_what_is_filled() -> None:
     zero_filters(graph, "a/w", 3, [1, 6])
     slim = prune(graph, {"a": [1, 6]})
     assert constant(slim, "t").tolist() == [2, 6, 6, 6]
+
+
+@pytest.mark.tf
+def test_number_that_counts_beside_one_of_the_data() -> None:
+    """A batch that the data state, and a literal number of channels, which two reshapes read."""
+    graph = tiny(
+        FIXED + NUMBERS + "axes = i32[4]{0 1 2 3}\ntop = Max(x, axes) Tidx=int32 keep_dims=false\n"
+        "like = Sigmoid(top)\none = Ceil(like)\nn = AddV2(one, one)\nb = Cast(n)\n"
+        "h = i32[]{6}\nc = i32[]{8}\nt = Pack(b, h, h, c) T=int32\nr = Reshape(a, t)\n"
+        "d/w = f32[3,3,4,8]{random 2}\nd = Conv2D(x, d/w)\ne = Reshape(d, t)\n"
+        "z/w = f32[1,1,8,3]{random 9}\nz = Conv2D(r, z/w)\n"
+        "v/w = f32[1,1,8,3]{random 8}\nv = Conv2D(e, v/w)\noutput z\noutput v\n"
+    )
+    assert [len(one) for one in groups(graph).values() if one.prunable] == [8, 8]
+    for seed in (1, 2):
+        assert_mask_equivalent(graph, random_plan(graph, seed, 0.6), {"x": FEED}, tolerance=1e-5)
+
+
+@pytest.mark.parametrize(("count", "followed"), [(1024, True), (1025, False)])
+def test_only_short_vectors_of_numbers_are_followed(count: int, followed: bool) -> None:
+    """Of a long one nobody looks for sizes, and the reshape is pinned."""
+    numbers = " ".join(["8"] * count)
+    graph = tiny(
+        FIXED + NUMBERS + f"k = i32[{count}]{{{numbers}}}\n" + picked("c", 7, "k")
+        + "b = i32[]{2}\nh = i32[]{6}\nt = Pack(b, h, h, c) T=int32\ny = Reshape(a, t)\n" + POINT
+    )  # fmt: skip
+    assert groups(graph)["a"].prunable == followed
 
 
 @pytest.mark.tf

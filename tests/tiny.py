@@ -47,7 +47,8 @@ _NO_T = (
     *("DecodeJpeg", "DecodeWav", "AudioSpectrogram", "Mfcc"),
     *("Placeholder", "Const", "Cast", "NoOp", "FakeQuantWithMinMaxArgs"),
     *("FakeQuantWithMinMaxVars", "FakeQuantWithMinMaxVarsPerChannel"),
-    *("LogicalNot", "LogicalAnd", "LogicalOr", "Any", "GatherV2", "GatherNd", "Range", "LoopCond"),
+    *("LogicalNot", "LogicalAnd", "LogicalOr", "All", "Any", "Range", "LoopCond"),
+    *("Gather", "GatherV2", "GatherNd"),
 )
 
 

@@ -6,7 +6,8 @@
 
 The mutants are cosmic-ray's: another comparison, another number, `and` for `or`, a loop that does
 not run, a decorator less. Each is judged by the tests that reach its line, the quickest and those
-that know most of its file first, until one fails or the time is up; what none reaches survives.
+that know most of its file first, one of each function before a second, until one fails or the time
+is up; what none reaches survives.
 Where only the import reaches a line, as it does a decorator's, the tests of the function below
 judge, or else those of the file. Everything happens in copies of the checkout below
 `build/mutants/`, with each verdict in `verdicts-SEED.jsonl`. `make mutants` does both steps.
@@ -19,9 +20,11 @@ import ast
 import difflib
 import gc
 import json
+import math
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import sqlite3
@@ -58,8 +61,9 @@ OTHERS = (
     *("ReplaceUnaryOperator_Delete_Not", "ReplaceUnaryOperator_USub_UAdd"),
 )
 """Cosmic-ray's operators, but for those that only make another mutant of the same place."""
-_MOST_SECONDS = 400.0
-"""After how long a mutant counts as one that hangs, which is a death."""
+_SLACK = 60.0
+_SLOWER = 4.0
+"""A mutant hangs, which is a death, after so many seconds and so many times what its tests took."""
 _FIRST = 6
 """How many tests are tried before all others."""
 
@@ -215,17 +219,19 @@ def tests_of(mutant: Mutant, reached: Dict[int, Set[str]]) -> Set[str]:
     return set()
 
 
-def run_tests(tree: Path, tests: Sequence[str], warm: bool = False) -> str:
+def run_tests(tree: Path, tests: Sequence[str], seconds: float, warm: bool = False) -> str:
     """What ended the tests of a copy in a fork of this process, which has TensorFlow already.
 
     Args:
         tree: the copy.
         tests: their pytest ids.
+        seconds: how much processor time they may take, which a busy machine does not use up; s.
         warm: whether bytecode is kept; that of a mutant could pass for that of the file.
     """
     child = os.fork()
     if child == 0:
         os.setpgid(0, 0)
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), resource.RLIM_INFINITY))
         log = os.open(str(tree.parent / "log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -237,7 +243,7 @@ def run_tests(tree: Path, tests: Sequence[str], warm: bool = False) -> str:
             status = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-rfE", *tests]))
         finally:
             os._exit(status)
-    deadline = time.monotonic() + _MOST_SECONDS
+    deadline = time.monotonic() + 20 * seconds  # of one that waits for ever, and uses no processor
     ended, status = os.waitpid(child, os.WNOHANG)
     while not ended and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -245,6 +251,7 @@ def run_tests(tree: Path, tests: Sequence[str], warm: bool = False) -> str:
     if not ended:
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
+    if not ended or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
         return "time"
     if status == 0:
         return ""
@@ -252,9 +259,14 @@ def run_tests(tree: Path, tests: Sequence[str], warm: bool = False) -> str:
     return text.splitlines()[-1] if text else f"status {status}"
 
 
-def judge(work: Tuple[Mutant, List[str]]) -> Verdict:
-    """Plants a mutant in this process's copy of the checkout, and runs its tests there."""
-    mutant, tests = work
+def judge(work: Tuple[Mutant, Dict[str, float]]) -> Verdict:
+    """Plants a mutant in this process's copy of the checkout, and runs its tests there.
+
+    Args:
+        work: the mutant, and how long each test took without it, in the order to run them; s.
+    """
+    mutant, times = work
+    tests = list(times)
     tree = BUILD / f"worker-{os.getpid()}" / "tree"
     if not tree.exists():
         shutil.copytree(BUILD / "warm", tree.parent, symlinks=True)
@@ -265,34 +277,51 @@ def judge(work: Tuple[Mutant, List[str]]) -> Verdict:
     killed_by = ""
     # Nearly all die by the first of them, and each file of tests takes a while to be read.
     for some in (tests[:_FIRST], tests[_FIRST:]):
-        killed_by = killed_by or (run_tests(tree, some) if some else "")
+        seconds = _SLACK + _SLOWER * sum(times[test] for test in some)
+        killed_by = killed_by or (run_tests(tree, some, seconds) if some else "")
     (tree / mutant.path).write_text(code, encoding="utf-8")
     return Verdict(mutant, diff, killed_by, len(tests))
 
 
 def chosen(
     tests: Iterable[str], reached: Dict[int, Set[str]], times: Dict[str, float], seconds: float
-) -> List[str]:
+) -> Dict[str, float]:
     """As many tests as fit into so many seconds, by turns a quick one and one that knows the file.
+
+    Variants of one function are much alike, so that each has to wait until all functions had one;
+    a test that takes more than a twentieth of the time is left out.
 
     Args:
         tests: those to choose from; nearly all of them reach the walk and the analysis.
         reached: for each line of the mutant's file the tests that reach it.
         times: how long each test takes; s.
         seconds: how long all may take together; s.
+
+    Returns:
+        how long each of those takes, in the order to run them; s.
     """
     lines: Dict[str, int] = {}
     for test in (test for some in reached.values() for test in some):
         lines[test] = lines.get(test, 0) + 1
-    quick = sorted(tests, key=times.__getitem__)
-    knowing = sorted(quick, key=lines.__getitem__, reverse=True)
-    taken, spent = [], 0.0
-    for test in dict.fromkeys(test for pair in zip(quick, knowing) for test in pair):
-        spent += times[test]
-        if taken and spent > seconds:
-            break
-        taken.append(test)
+    quick = sorted(tests, key=lambda test: (times[test], test))
+    knowing = sorted(quick, key=lambda test: lines.get(test, 0), reverse=True)
+    pairs = zip(by_turns(quick), by_turns(knowing))
+    taken: Dict[str, float] = {}
+    for test in (test for pair in pairs for test in pair):
+        if not taken or (times[test] < seconds / 20 and sum(taken.values()) < seconds):
+            taken[test] = times[test]
     return taken
+
+
+def by_turns(tests: Iterable[str]) -> List[str]:
+    """Some tests in their order, but for the variants of one function, which take turns."""
+    turns: Dict[str, int] = {}
+    order: List[Tuple[int, str]] = []
+    for test in tests:
+        function = test.partition("[")[0]
+        turns[function] = turns.get(function, -1) + 1
+        order.append((turns[function], test))
+    return [test for _, test in sorted(order, key=lambda pair: pair[0])]
 
 
 def main() -> int:
@@ -330,7 +359,7 @@ def main() -> int:
     gc.freeze()
     for folder in BUILD.glob("worker-*"):
         shutil.rmtree(folder)
-    run_tests(copy_tree("warm"), ["--collect-only"], warm=True)
+    run_tests(copy_tree("warm"), ["--collect-only"], 600.0, warm=True)
     start, dead = time.monotonic(), 0
     log = (BUILD / f"verdicts-{given.seed}.jsonl").open("w", encoding="utf-8", buffering=1)
     with log, multiprocessing.Pool(given.jobs) as pool:

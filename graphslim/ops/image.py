@@ -94,8 +94,7 @@ def contrast(op: OpVisit) -> Fact:
 def contrast_value(op: ValueVisit) -> Any:
     """A map that is the same everywhere is its own mean."""
     value = op[0]
-    even = value is not None and value.ndim > 2 and value.shape[-3:-1] == (1, 1)
-    return value if even else None
+    return value if value is not None and value.shape[-3:-1] == (1, 1) else None
 
 
 @channel_rule(

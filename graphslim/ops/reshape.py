@@ -85,7 +85,7 @@ def _matching(
             left, i = old[i] or 0, i + 1
         if j < len(new):
             right, j = new[j] or 0, j + 1
-        while left != right and (left or i > low) and (right or j > high):
+        while left != right:
             if 0 < left < right and i < len(old):
                 left, i = left * (old[i] or 0), i + 1
             elif 0 < right < left and j < len(new):
@@ -144,8 +144,9 @@ def _move_segment(
             return
         ids[targets[0]] = op.merge([data.ids[axis] for axis in wide], sizes)
         return
-    carried: Any = data.ids[carriers[0]]
-    flat = carried if len(wide) == 1 else spread(carried, wide.index(carriers[0]), sizes)
+    (carrier,) = carriers
+    carried: Any = data.ids[carrier]
+    flat = carried if len(wide) == 1 else spread(carried, wide.index(carrier), sizes)
     if len(targets) == 1:
         ids[targets[0]] = flat
         return
