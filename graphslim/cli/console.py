@@ -181,7 +181,7 @@ def echo(text: str) -> None:
 
 @contextlib.contextmanager
 def _plain_broken_pipe() -> Iterator[None]:
-    """Raises a broken pipe without an errno, for which click would exit with a status of its own."""
+    """Raises a broken pipe without its errno, for which click has an exit status of its own."""
     try:
         yield
     except BrokenPipeError:
