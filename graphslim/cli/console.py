@@ -49,14 +49,14 @@ class Console:
     def __init__(self, stderr: bool = False) -> None:
         self.file: Any = None
         self._stderr = stderr
-        self._layout_is_given = any(name in os.environ for name in _LAYOUT)
         self._rich: Optional[RichConsole] = None
 
     @property
     def is_plain(self) -> bool:
         """Whether nothing depends on a terminal: neither its width nor its colours."""
         stream, encoding = self._stream, getattr(self._stream, "encoding", None) or "utf-8"
-        return not (self._layout_is_given or stream.isatty()) and encoding.lower()[:3] == "utf"
+        laid_out = stream.isatty() or any(name in os.environ for name in _LAYOUT)
+        return not laid_out and encoding.lower()[:3] == "utf"
 
     @property
     def is_terminal(self) -> bool:
@@ -91,8 +91,9 @@ class Console:
         """
         shown = visible(text, keep="\n")
         if self.is_plain and (soft_wrap or len(shown) < _WIDE // 2):
-            self._stream.write(shown + "\n")
-            self._stream.flush()
+            with _plain_broken_pipe():
+                self._stream.write(shown + "\n")
+                self._stream.flush()
             return
         from rich.text import Text
 
@@ -174,10 +175,16 @@ def print_json(tree: Any) -> None:
 
 def echo(text: str) -> None:
     """Prints a text on stdout as it is."""
-    try:
+    with _plain_broken_pipe():
         click.echo(text, nl=False)
+
+
+@contextlib.contextmanager
+def _plain_broken_pipe() -> Iterator[None]:
+    """Raises a broken pipe without its errno, for which click has an exit status of its own."""
+    try:
+        yield
     except BrokenPipeError:
-        # Raised without an errno, for which click would exit with a status of its own.
         raise BrokenPipeError from None
 
 
