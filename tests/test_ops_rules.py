@@ -210,6 +210,7 @@ SPACE: Dict[str, Tuple[str, str]] = {
         "k = f32[2,2,6]{1}\n",
         "it is dilated over",
     ),
+    "y = AdjustContrastv2(t, f)": ("f = f32[]{2}\n", "its mean over space is taken"),
     "y = ResizeBilinear(t, two)": ("", "it is resized"),
     "y = SpaceToDepth(t)": ("", "it moves between depth and space"),
     "y = DepthToSpace(e)": (

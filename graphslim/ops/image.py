@@ -87,6 +87,8 @@ def warped_value(op: ValueVisit) -> Any:
 def contrast(op: OpVisit) -> Fact:
     """Stretches each channel about its own mean over space."""
     op.pin_inputs(1, "a contrast is adjusted by it")
+    for ids in op[0].ids[-3:-1]:
+        op.pin(ids, OtherAxis("its mean over space is taken"))
     return op[0].without_value()
 
 
