@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from benchmarks import results
+from benchmarks.scale import SHAPES
 from benchmarks.work import NETWORKS, POSE, ROOT, ask, files_of, read_json, write_json
 
 PARTS = ("compile", "coverage", "latency", "scale")
@@ -119,6 +120,13 @@ class Run:
             self.say(f"scale, {blocks:,} blocks")
             found.extend(ask(self.pythons["current"], "scale", "--json", "--only", blocks))
         self.numbers["scale"] = found
+        shapes: List[Dict[str, Any]] = []
+        for shape in SHAPES:
+            for count in (100, 400) if self.quick else (4_096, 16_384):
+                self.say(f"scale, {count:,} {shape}")
+                words = ("--json", "--shape", shape, "--only", count)
+                shapes.extend(ask(self.pythons["current"], "scale", *words))
+        self.numbers["shapes"] = shapes
 
     def save(self) -> None:
         """Keeps the numbers."""

@@ -12,13 +12,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import numpy as np
 from tensorboard.compat.proto.graph_pb2 import GraphDef
 
 STEPS = ("load", "analyse", "blocks", "plan", "apply", "emit", "inspect")
-WIDTH, HIDDEN, FLOAT = 4, 8, 1
+WIDTH, HIDDEN, FLOAT, INT = 4, 8, 1, 3
 DEAD = 2
 """Channels of each block that are zero, for the plan to find."""
 
@@ -35,6 +35,87 @@ def chain(blocks: int) -> bytes:
     for number in range(blocks):
         last = _block(graph, f"block{number}", last, rng)
     _op(graph, "output", "Identity", [last])
+    return bytes(graph.SerializeToString())
+
+
+def identities(count: int) -> bytes:
+    """A convolution, a chain of so many Identity nodes, and a convolution."""
+    graph, last = _begun()
+    for number in range(count):
+        last = _op(graph, f"pass{number}", "Identity", [last])
+    return _ended(graph, last, HIDDEN)
+
+
+def readers(count: int) -> bytes:
+    """One constant that so many additions read, one after another."""
+    graph, last = _begun()
+    _constant(graph, "bias", np.ones(HIDDEN))
+    for number in range(count):
+        last = _op(graph, f"add{number}", "BiasAdd", [last, "bias"])
+        graph.node[-1].attr["data_format"].s = b"NHWC"
+    return _ended(graph, last, HIDDEN)
+
+
+def concats(count: int) -> bytes:
+    """A chain of so many concatenations, of a tensor that all share with a convolution of all."""
+    graph, first = _begun()
+    last, width = first, HIDDEN
+    axis = graph.node.add(name="axis", op="Const")
+    axis.attr["dtype"].type = axis.attr["value"].tensor.dtype = INT
+    axis.attr["value"].tensor.int_val.append(3)
+    axis.attr["value"].tensor.tensor_shape.SetInParent()
+    for number in range(count):
+        _constant(graph, f"layer{number}/weights", np.ones((1, 1, width, HIDDEN)))
+        _constant(graph, f"layer{number}/bias", np.zeros(HIDDEN))
+        last = _layer(graph, f"layer{number}", "Conv2D", last)
+        last = _op(graph, f"join{number}", "ConcatV2", [last, first, "axis"])
+        graph.node[-1].attr["N"].i, graph.node[-1].attr["Tidx"].type = 2, INT
+        width = 2 * HIDDEN
+    return _ended(graph, last, width)
+
+
+def calls(count: int) -> bytes:
+    """A tree of calls: each function calls the next one twice, the last one is a Relu."""
+    graph, last = _begun()
+    depth = count.bit_length() - 1
+    for level in range(depth + 1):
+        function = graph.library.function.add()
+        function.signature.name = f"f{level}"
+        function.signature.input_arg.add(name="x", type=FLOAT)
+        function.signature.output_arg.add(name="y", type=FLOAT)
+        source = "x"
+        for step in ("first", "second") if level else ("relu",):
+            op = f"f{level - 1}" if level else "Relu"
+            node = function.node_def.add(name=step, op=op, input=[source])
+            if not level:
+                node.attr["T"].type = FLOAT
+            source = f"{step}:y:0" if level else f"{step}:activations:0"
+        function.ret["y"] = source
+    graph.node.add(name="call", op=f"f{depth}", input=[last])
+    return _ended(graph, "call", HIDDEN)
+
+
+SHAPES = {"identities": identities, "readers": readers, "concats": concats, "calls": calls}
+"""Graphs of other shapes than a chain of blocks, each of so many of what it is made of."""
+
+
+def _begun() -> Tuple[Any, str]:
+    """A graph that begins with a convolution, and the convolution's name."""
+    graph = GraphDef()
+    image = graph.node.add(name="image", op="Placeholder")
+    image.attr["dtype"].type = FLOAT
+    for size in (1, 8, 8, WIDTH):
+        image.attr["shape"].shape.dim.add(size=size)
+    _constant(graph, "first/weights", np.ones((1, 1, WIDTH, HIDDEN)))
+    _constant(graph, "first/bias", np.zeros(HIDDEN))
+    return graph, _layer(graph, "first", "Conv2D", "image")
+
+
+def _ended(graph: Any, source: str, width: int) -> bytes:
+    """The file of a graph that ends with a convolution of `width` channels."""
+    _constant(graph, "last/weights", np.ones((1, 1, width, 2)))
+    _constant(graph, "last/bias", np.zeros(2))
+    _layer(graph, "last", "Conv2D", source)
     return bytes(graph.SerializeToString())
 
 
@@ -80,7 +161,7 @@ def _constant(graph: Any, name: str, value: np.ndarray) -> None:
     tensor.tensor_content = value.astype(np.float32).tobytes()
 
 
-def measure(path: str, blocks: int) -> Dict[str, float]:
+def measure(path: str, shape: str, count: int) -> Dict[str, float]:
     """Processor seconds per step of one graph, and the peak memory of this process in bytes."""
     import graphslim as gs
     from graphslim.cli.inspect import inspection
@@ -97,11 +178,14 @@ def measure(path: str, blocks: int) -> Dict[str, float]:
     graph = timed("load", gs.load, path)
     timed("analyse", gs.analyse, graph)
     timed("blocks", gs.find_blocks, graph)
-    plan = timed("plan", gs.plan, graph)
+    chosen = {} if shape == "chain" else {"criterion": "l1", "ratio": 0.5, "multiple_of": 1}
+    plan = timed("plan", lambda: gs.plan(graph, **chosen))
     slim = timed("apply", gs.apply, graph, plan)
     timed("emit", gs.serialize, slim)
     timed("inspect", inspection, graph)
-    if len(graph.blocks) != blocks or plan.removed != DEAD * blocks:
+    if shape != "chain":
+        return {**seconds, "peak": _peak() - before}
+    if len(graph.blocks) != count or plan.removed != DEAD * count:
         raise SystemExit(f"found {len(graph.blocks)} blocks and {plan.removed} dead channels")
     return {**seconds, "peak": _peak() - before}
 
@@ -111,14 +195,14 @@ def _peak() -> float:
     return most if sys.platform == "darwin" else 1024 * most
 
 
-def measured(blocks: int) -> Dict[str, float]:
-    """What `measure` gives for a chain of so many blocks, from a process of its own."""
+def measured(count: int, shape: str = "chain") -> Dict[str, float]:
+    """What `measure` gives for a graph of so many blocks or nodes, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "chain.pb")
         with open(path, "wb") as file:
-            file.write(chain(blocks))
+            file.write({**SHAPES, "chain": chain}[shape](count))
         # The process that makes the file needs memory of its own: another one measures.
-        command = [sys.executable, os.path.abspath(__file__), "--measure", path, str(blocks)]
+        command = [sys.executable, os.path.abspath(__file__), "--measure", path, shape, str(count)]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return dict(zip((*STEPS, "peak"), [float(word) for word in done.stdout.split()]))
 
@@ -134,21 +218,28 @@ def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--most", type=int, default=20_000, help="blocks of the longest chain")
-    parser.add_argument("--measure", nargs=2, metavar=("FILE", "BLOCKS"), help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--shape", choices=SHAPES, help="a graph of another shape than a chain")
     parser.add_argument("--only", type=int, metavar="BLOCKS", help="one length alone")
     parser.add_argument("--json", action="store_true", help="for `python -m benchmarks`")
     options = parser.parse_args()
     if options.measure:
-        found = measure(options.measure[0], int(options.measure[1]))
+        path, shape, count = options.measure
+        found = measure(path, shape, int(count))
         print(*[found[step] for step in (*STEPS, "peak")])
         return
     if options.json:
         from benchmarks.work import tell
 
-        tell({"length": options.only, **measured(options.only)})
+        shape = options.shape or "chain"
+        tell({"shape": shape, "length": options.only, **measured(options.only, shape)})
         return
     print("processor time: microseconds per block, seconds in all; kilobytes per block at the peak")
     print(f"{'blocks':>7}{''.join([f'{step:>9}' for step in STEPS])}{'seconds':>9}{'kB/block':>10}")
+    if options.shape:
+        for count in [options.only] if options.only else (1_000, 4_000, 16_000):
+            print(row(count, measured(count, options.shape)), flush=True)
+        return
     sizes = [100, 300, 1_000, 3_000, 10_000, 30_000]
     chosen = [size for size in sizes if size < options.most] + [options.most]
     for blocks in [options.only] if options.only else chosen:

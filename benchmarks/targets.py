@@ -34,6 +34,7 @@ def targets(numbers: Numbers) -> List[Target]:
         *_coverage(numbers.get("coverage", {})),
         *_latency(numbers.get("latency", {})),
         *_scale(numbers.get("scale", [])),
+        *_shapes(numbers.get("shapes", [])),
     ]
 
 
@@ -125,12 +126,23 @@ def _scale(found: Sequence[Mapping[str, float]]) -> Iterator[Target]:
     rows = {row["length"]: row for row in found}
     small, large = rows.get(1_000), rows.get(100_000)
     if small and large:
-        steps = [name for name in small if name not in ("length", "peak")]
+        steps = [name for name in small if name not in ("shape", "length", "peak")]
         for what, names in (("time", steps), ("memory", ["peak"])):
             each = [sum([row[name] for name in names]) / row["length"] for row in (small, large)]
             yield from _at_most(
                 f"{what} per block at 10^5 blocks / at 10^3", 1.3, each[1] / each[0]
             )
+
+
+def _shapes(found: Sequence[Mapping[str, Any]]) -> Iterator[Target]:
+    for small, large in zip(found[::2], found[1::2]):
+        each = [
+            sum([row[step] for step in row if step not in ("shape", "length", "peak")])
+            / row["length"]
+            for row in (small, large)
+        ]
+        what = f"time per node at {large['length']:,} {large['shape']} / at {small['length']:,}"
+        yield from _at_most(what, 1.3, each[1] / each[0])
 
 
 def ratio(times: Numbers, name: str, other: str) -> Optional[float]:

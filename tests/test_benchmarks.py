@@ -101,6 +101,14 @@ def test_a_chain_is_measured(ask: Any) -> None:
     assert all(found[step] >= 0 for step in ("load", "analyse", "plan", "apply", "emit"))
 
 
+@pytest.mark.parametrize("shape", ["identities", "readers", "concats", "calls"])
+def test_other_shapes_are_measured(ask: Any, shape: str) -> None:
+    pytest.importorskip("resource")
+    (found,) = ask("benchmarks.scale", "--json", "--shape", shape, "--only", 4)
+    assert (found["shape"], found["length"]) == (shape, 4)
+    assert found["emit"] >= 0
+
+
 @pytest.mark.usefixtures("modules")
 def test_configurations_are_resized() -> None:
     from benchmarks.built import resized

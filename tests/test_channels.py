@@ -16,6 +16,7 @@ from graphslim.channels import joints
 from graphslim.channels.facts import Fact
 from graphslim.channels.groups import Removal, copies_needed
 from graphslim.channels.joints import connected
+from graphslim.channels.pieces import Ranges
 from graphslim.channels.rules import CHANNEL_RULES
 from graphslim.channels.visit import OpVisit
 from graphslim.errors import AnalysisError
@@ -431,3 +432,46 @@ def test_components_are_those_of_networkx(case: Tuple[int, List[Tuple[int, int]]
     label, found = connected(count, [(np.array([a]), np.array([b])) for a, b in ties])
     assert found == len(wanted)
     assert [np.flatnonzero(label == place).tolist() for place in range(found)] == wanted
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.integers(0, 2**32 - 1))
+def test_ranges_that_are_tied_as_a_whole_give_the_same_components(seed: int) -> None:
+    rng = np.random.RandomState(seed)
+    ranges = Ranges()
+    arrays = [ranges.new(int(size)) for size in rng.choice([0, 1, 4, 4, 4, 7], rng.randint(1, 9))]
+    for _ in range(rng.randint(12)):
+        first, second = (arrays[at] for at in rng.randint(len(arrays), size=2))
+        arrays.append(np.concatenate([first, second])[rng.randint(3) :])
+    pairs = [rng.randint(len(arrays), size=2) for _ in range(8)]
+    ties = [(arrays[a], arrays[b]) for a, b in pairs if len(arrays[a]) == len(arrays[b])]
+    label, count = connected(ranges.count, ties, ranges)
+    wanted, found = connected(ranges.count, ties)
+    assert count == found
+    assert (label == wanted).all()
+
+
+# ------------------------------------------------------------------ pieces
+
+WIDE = """
+x = input 1,4,4,3
+a/w = f32[1,1,3,{0}]{{random 1}}
+a = Conv2D(x, a/w)
+b/w = f32[1,1,3,{0}]{{random 2}}
+b = Conv2D(x, b/w)
+axis = i32[]{{3}}
+joined = ConcatV2(a, b, axis)
+q/w = f32[1,1,{1},5]{{random 3}}
+q = Conv2D(joined, q/w)
+"""
+
+
+@pytest.mark.parametrize("width", [2, 64])
+def test_an_axis_has_as_many_pieces_as_it_is_cut_into(width: int) -> None:
+    """However wide it is: the axis of `q/w` has one for each of what is joined."""
+    channels = gs.analyse(tiny(WIDE.format(width, 2 * width)))
+    axis = next(axis for axis in channels.axes if (axis.param, axis.axis) == ("q/w", 2))
+    touches = channels._touches
+    inside = (touches.ids >= axis.start) & (touches.ids < axis.start + axis.size)
+    assert touches.position[inside].tolist() == [0, width]
+    assert [len(group) for group in channels.groups if group.prunable] == [width, width]
