@@ -278,8 +278,8 @@ class Channels(Labels):
         rank = np.empty(len(first), np.int64)
         rank[np.argsort(first, kind="stable")] = np.arange(len(first))
         number = rank[inverse.ravel()]
-        members = members[np.argsort(number, kind="stable")]
         widths = np.bincount(number, pieces.sizes[members], len(first)).astype(np.int64)
+        members = members[np.argsort(number, kind="stable")]
         channels = ranges(pieces.starts[members], pieces.sizes[members])
         self._group_of[channels] = np.repeat(np.arange(len(widths)), widths)
         self._index_in[channels] = ranges(np.zeros(len(widths), np.int64), widths)
