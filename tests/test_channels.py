@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Iterator, List, Tuple
+from typing import Any, Dict, Iterator, List, Tuple
 
 import networkx as nx
 import numpy as np
@@ -475,3 +475,57 @@ def test_an_axis_has_as_many_pieces_as_it_is_cut_into(width: int) -> None:
     inside = (touches.ids >= axis.start) & (touches.ids < axis.start + axis.size)
     assert touches.position[inside].tolist() == [0, width]
     assert [len(group) for group in channels.groups if group.prunable] == [width, width]
+
+
+def mixed_up(rng: np.random.RandomState) -> gs.Graph:
+    """Two convolutions, of whose channels parts are picked, cut out and joined, and one of all."""
+    lines = ["x = input 1,4,4,3", "axis = i32[]{3}"]
+    widths: Dict[str, int] = {}
+    for name in ("a", "b"):
+        widths[name] = int(rng.randint(2, 9))
+        lines += [
+            f"{name}/w = f32[1,1,3,{widths[name]}]{{random 1}}",
+            f"{name} = Conv2D(x, {name}/w)",
+        ]
+    for number in range(rng.randint(1, 6)):
+        source = str(rng.choice(sorted(widths)))
+        width, name = widths[source], f"y{number}"
+        kind = rng.randint(3)
+        if kind == 0:
+            places = rng.randint(width, size=rng.randint(1, 9))
+            lines.append(f"{name}/k = i32[{len(places)}]{{{' '.join(map(str, places))}}}")
+            lines.append(f"{name} = GatherV2({source}, {name}/k, axis)")
+            widths[name] = len(places)
+        elif kind == 1:
+            begin = rng.randint(width)
+            widths[name] = int(rng.randint(1, width - begin + 1))
+            lines.append(f"{name}/b = i32[4]{{0 0 0 {begin}}}")
+            lines.append(f"{name}/s = i32[4]{{1 4 4 {widths[name]}}}")
+            lines.append(f"{name} = Slice({source}, {name}/b, {name}/s)")
+        else:
+            other = str(rng.choice(sorted(widths)))
+            lines.append(f"{name} = ConcatV2({source}, {other}, axis)")
+            widths[name] = width + widths[other]
+    whole = ", ".join([*widths, "axis"])
+    lines += [f"all = ConcatV2({whole})", f"q/w = f32[1,1,{sum(widths.values())},2]{{random 2}}"]
+    return tiny("\n".join([*lines, "q = Conv2D(all, q/w)", "output q"]) + "\n")
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1))
+def test_groups_are_the_channels_that_occur_in_the_same_places(seed: int) -> None:
+    channels = gs.analyse(mixed_up(np.random.RandomState(seed)))
+    places: Dict[int, List[Tuple[str, int]]] = {}
+    for index, axis in enumerate(channels.axes):
+        for label in channels.label[axis.start : axis.start + axis.size]:
+            places.setdefault(int(label), []).append(("axis", index))
+    for index, count in enumerate([*channels.resizes, *channels.renumbers]):
+        for label in channels.label[count.ids]:
+            places.setdefault(int(label), []).append(("count", index))
+    pinned = channels.pinned()
+    alike: Dict[Any, List[int]] = {}
+    for label, found in sorted(places.items()):
+        alike.setdefault((frozenset(found), bool(pinned[label])), []).append(label)
+    made = {int(label) for group in channels.groups for label in group.channels}
+    wanted = [labels for labels in alike.values() if made.issuperset(labels)]
+    assert sorted(sorted(group.channels.tolist()) for group in channels.groups) == sorted(wanted)
