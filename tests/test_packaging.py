@@ -144,6 +144,22 @@ def test_inspect_leaves_tensorflow_and_rich_alone(tmp_path: Path) -> None:
     assert done.stdout.endswith("imported: []\n"), done.stdout + done.stderr
 
 
+def test_what_is_imported_late_leaves_an_analysis_as_it_is(tmp_path: Path) -> None:
+    """A module that registers rules of a kind that analyses go by would make them stale."""
+    code = (
+        "import graphslim as gs\n"
+        "from graphslim.testing import from_text\n"
+        "graph = from_text('x = Placeholder() dtype=float32 shape=<1,4,4,3>\\n"
+        "w = Const() dtype=float32 value=float32[1,1,3,4]{random 1}\\n"
+        "y = Conv2D(x, w) T=float32 strides=[1,1,1,1] padding=\"SAME\"')\n"
+        "channels = gs.analyse(graph)\n"
+        "gs.find_blocks(graph), gs.plan(graph), gs.to_nhwc, gs.optimize\n"
+        "print(gs.analyse(graph) is channels)"
+    )
+    done = run(sys.executable, "-c", code, cwd=tmp_path)
+    assert done.stdout == "True\n", done.stdout + done.stderr
+
+
 def test_public_names_are_listed_once_for_type_checkers_and_once_for_python() -> None:
     source = (INSTALLED / "__init__.py").read_text(encoding="utf-8")
     (block,) = [node for node in ast.parse(source).body if isinstance(node, ast.If)][:1]

@@ -73,6 +73,9 @@ CostRule = Callable[[Node, Sequence[Fact], Sequence[Fact]], Optional[int]]
 CHANNEL_RULES: Dict[str, ChannelRule] = {}
 VALUE_RULES: Dict[str, ValueRule] = {}
 COST_RULES: Dict[str, CostRule] = {}
+_ANALYSED = ("channel", "value", "cost")
+"""The kinds of rules that analyses go by, which are kept with a graph; those of layouts are none,
+and are imported when a graph has been analysed."""
 STRUCTURAL: Set[str] = set()
 """Ops whose value rule only moves elements about, so that it can move their origins as well."""
 
@@ -142,7 +145,8 @@ def registering(
                         "pass replace=True to the decorator, if yours is to take its place",
                     )
             table.update(dict.fromkeys(ops, function))
-            rules_changed()
+            if kind in _ANALYSED:
+                rules_changed()
         return function
 
     return register
