@@ -52,9 +52,10 @@ def modules_on_disk() -> list[str]:
 
 
 def run(*command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end and keep what it says."""
+    """Run a command to its end and keep what it says; pytest may have set COLUMNS meanwhile."""
+    plain = {name: text for name, text in os.environ.items() if name != "COLUMNS"}
     return subprocess.run(
-        command, cwd=str(cwd), capture_output=True, text=True, timeout=120, check=False
+        command, cwd=str(cwd), env=plain, capture_output=True, text=True, timeout=120, check=False
     )
 
 
