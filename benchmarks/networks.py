@@ -41,11 +41,11 @@ def _freeze(files: Files) -> bool:
 
 
 def _thin(files: Files) -> None:
-    """By removing all channels that can go, but for one in each group."""
+    """By removing nine of ten channels of each group: a hundredth of most weights is left."""
     import graphslim as gs
 
     graph = gs.load(str(files.frozen))
-    plan = gs.plan(graph, criterion="l1", ratio=0.99, rank="local", multiple_of=1)
+    plan = gs.plan(graph, criterion="l1", ratio=0.9, rank="local", multiple_of=1)
     gs.save(gs.apply(graph, plan), str(files.thin))
 
 
