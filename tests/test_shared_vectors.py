@@ -135,3 +135,14 @@ def test_siamese_weights_still_tie() -> None:
     assert {one.id: len(one) for one in groups(graph).values() if one.prunable} == {"a": 8}
     slim = assert_mask_equivalent(graph, random_plan(graph), tolerance=1e-5)
     assert vectors(slim) == {"k": 4}
+
+
+def test_a_vector_that_is_fed_keeps_its_width() -> None:
+    """What several ops read is cut for each of them, but nobody cuts what a user feeds."""
+    graph = tiny(
+        "x = input 1,4,4,3\nw = f32[1,1,3,4]{random 1}\nb = f32[4]{random 2}\ny = Conv2D(x, w)\n"
+        "i = BiasAdd(y, b)\nj = BiasAdd(i, b)\nv = f32[1,1,4,2]{random 3}\nz = Conv2D(j, v)\n"
+        "output z\n"
+    )
+    graph.inputs = ["x", "b"]
+    assert [group.pinned_by for group in gs.analyse(graph).groups][0] == "it is a graph input"
