@@ -24,6 +24,7 @@ from graphslim.cli.files import (
 )
 from graphslim.cli.option_types import quiet_option
 from graphslim.cli.options import Reading, Running, model_options, run_options, sample_options
+from graphslim.cli.repair import Repairing, check_repairing, repair_option, repair_options
 from graphslim.cli.results import checking, print_achieved, print_channels, tell, tell_result
 from graphslim.graphdef.kinds import check_ending
 from graphslim.measure.images import Images
@@ -92,6 +93,8 @@ def plan(
     default=None,
     help="Compare the outputs before writing.  [default: where TensorFlow is installed]",
 )
+@repair_option
+@repair_options
 @click.option(
     "--force",
     is_flag=True,
@@ -105,6 +108,8 @@ def apply(
     output: str,
     check: Optional[bool],
     force: bool,
+    repair: bool,
+    repairing: Repairing,
     running: Running,
     reading: Reading,
     as_json: bool,
@@ -113,9 +118,11 @@ def apply(
     """Remove the channels of a plan from MODEL and write the smaller graph to OUT.
 
     The result has to compute what MODEL does when it ignores those channels, which is checked; what
-    becomes of the outputs is printed.
+    becomes of the outputs is printed. With --repair the weights that stay are then fitted to what
+    MODEL computes on the images of --data, and judged on a quarter of them that was kept aside.
     """
     started = time.perf_counter()
+    check_repairing(repair, running)
     inputs = [*files_of(model, reading), plan_path, path_of(running.data)]
     check_targets(output, {}, inputs, force)
     check_graph_target(output, model, reading)
@@ -131,6 +138,9 @@ def apply(
     if verbose:
         console.err.print(f"read and rewritten in {seconds:.2f} s")
     checked = checking(check, running, graph, slim, wanted, output, force)
+    if repair:
+        repaired = repairing.run(running, graph, slim, wanted, force)
+        slim, checked = repaired.graph, checked._replace(repaired=repaired)
     with console.told_first(placing((output, slim))):
         return tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds)
 

@@ -28,6 +28,13 @@ from graphslim.cli.files import (
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
 from graphslim.cli.option_types import quiet_option
 from graphslim.cli.options import Reading, Running, model_options, run_options
+from graphslim.cli.repair import (
+    Repairing,
+    check_repairing,
+    recorded,
+    repair_option,
+    repair_options,
+)
 from graphslim.cli.results import checking, tell, tell_result
 from graphslim.errors import GraphslimError
 from graphslim.graphdef.emit import encoded
@@ -75,6 +82,8 @@ report_option = click.option(
     help="Fold batch norm and constants afterwards, and drop debris, as `graphslim optimize` does.",
 )
 @deploy_options
+@repair_option
+@repair_options
 @click.option("--plan-out", metavar="P.json", help="Write down what was removed and why.")
 @report_option
 @click.option(
@@ -108,8 +117,10 @@ def prune(
     dump_after: Tuple[str, ...],
     force: bool,
     quiet: bool,
+    repair: bool,
     choosing: Choosing,
     deploying: Deploying,
+    repairing: Repairing,
     running: Running,
     reading: Reading,
     as_json: bool,
@@ -120,9 +131,12 @@ def prune(
     By default the channels that are provably dead go, so that the outputs stay as they are; with
     --criterion and a budget, those that matter least. The result has to compute what the original
     does when it ignores those channels, which is checked; what becomes of the outputs is printed.
+    With --repair the weights that stay are then fitted to what the original computes on the images
+    of --data, and judged on a quarter of them that was kept aside.
     """
     started = time.perf_counter()
     check_report(report_out)
+    check_repairing(repair, running)
     beside = {"--plan-out": plan_out, "--report": report_out}
     inputs = [*files_of(model, reading), path_of(running.data), choosing.settings]
     check_targets(output, beside, inputs, force)
@@ -130,9 +144,11 @@ def prune(
     selection = choosing.selection(running.seed)
     with console.bar(console.err, quiet) as tick:
         remove = _removal(selection, Samples(running.data, running.batch, tick))
-        steps = _steps(remove, extra) + (deploying.steps() if optimize else [])
-        pipeline = Pipeline(steps)
-        timing, dump = Timing(), Dump(os.path.dirname(output), _known(dump_after, pipeline))
+        steps, last = _steps(remove, extra), deploying.steps() if optimize else []
+        known = _known(dump_after, Pipeline([*steps, *last]))
+        # A repair changes the layers that the plan names, before they are folded into others.
+        pipeline = Pipeline(steps if repair else [*steps, *last])
+        timing, dump = Timing(), Dump(os.path.dirname(output), known)
         observers: List[Observer] = [timing, dump] + ([CheckInvariants()] if verify_each else [])
         graph = reading.load(model)
         tell(cautions(graph))
@@ -146,11 +162,20 @@ def prune(
         tell(cautions_of(graph, plan))
     chosen = plan if selection.criterion is not None else None
     checked = checking(check, running, graph, slim, chosen, output, quiet=quiet)
+    repaired = None
+    if repair:
+        repaired = repairing.run(running, graph, slim, plan, quiet=quiet)
+        slim = repaired.graph.copy()
+        results += Pipeline(last).run(slim, observers)
+        if last:
+            checking(check, running, repaired.graph, slim, None, output, quiet=quiet)
+        plan = None if plan is None else recorded(plan, repaired)
+        checked = checked._replace(repaired=repaired)
     stored = deploying.stored(slim)
     tell_rounding(rounding(deploying, running, slim, stored, checked))
     page = None
     if report_out is not None and plan is not None:
-        compared = (checked.change, checked.agreement)
+        compared = (checked.outcome, checked.agreement)
         page = draw_report(graph, slim, plan, *compared, output, seconds, quiet)
     with console.told_first(placing((output, stored), (report_out, page), (plan_out, plan))):
         if not as_json:

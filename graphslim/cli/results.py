@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 from graphslim import runtime
 from graphslim.analysis.cautions import random_node
@@ -15,9 +15,10 @@ from graphslim.errors import VerifyError
 from graphslim.graphdef import serialize
 from graphslim.graphdef.inline import endless_call
 from graphslim.ir import Graph
-from graphslim.measure.agreement import Agreement
+from graphslim.measure.agreement import Agreement, columns_of, rows_of, surgery_verdict, verdict
 from graphslim.plans import Plan
 from graphslim.plans.plan import Achieved
+from graphslim.repair import Repaired
 from graphslim.report.data import Pair, Part, find_parts
 from graphslim.support.text import count, plural, share
 
@@ -29,11 +30,18 @@ class Checked(NamedTuple):
         agreement: the comparison that shows whether the cut was right; None if nothing was run.
         change: the comparison with the unchanged original, for channels that were not dead.
         why_not: why nothing was run.
+        repaired: what a repair came to, if there was one.
     """
 
     agreement: Optional[Agreement] = None
     change: Optional[Agreement] = None
     why_not: str = ""
+    repaired: Optional[Repaired] = None
+
+    @property
+    def outcome(self) -> Optional[Agreement]:
+        """How what is written compares with the original: once repaired, on images kept aside."""
+        return self.change if self.repaired is None else self.repaired.after
 
 
 def tell(cautions: Iterable[object]) -> None:
@@ -59,13 +67,22 @@ def tell_result(
             plan,
             checked.agreement,
             output,
-            changed=checked.change,
+            changed=checked.outcome,
             seconds=seconds,
         )
+        if checked.repaired is not None:
+            tree["repair"] = checked.repaired.as_dict()
         console.print_json(tree)
         return console.OK
     print_pruning(
-        console.out, graph, slim, plan, checked.agreement, seconds, changed=checked.change
+        console.out,
+        graph,
+        slim,
+        plan,
+        checked.agreement,
+        seconds,
+        changed=checked.change,
+        repaired=checked.repaired,
     )
     if checked.agreement is None:
         console.out.print(f"Not verified: {checked.why_not}")
@@ -189,6 +206,7 @@ def print_pruning(
     seconds: float,
     *,
     changed: Optional[Agreement] = None,
+    repaired: Optional[Repaired] = None,
 ) -> None:
     """Prints the before-and-after tables of `prune`.
 
@@ -199,6 +217,7 @@ def print_pruning(
         agreement: the check that the result passed, if it was made.
         seconds: time for reading, planning and rewriting.
         changed: how far a criterion moved the outputs from those of the graph as it was.
+        repaired: what a repair came to, if there was one; shown in the place of `changed`.
     """
     if plan is not None and plan.groups:
         print_channels(console, plan)
@@ -214,7 +233,10 @@ def print_pruning(
     nothing = "Nothing removed" if chosen else "No channel that may go is dead: nothing removed"
     text = f"{plural(removed, 'channel')} removed{folded}" if removed else nothing
     console.print(f"{text}, in {seconds:.2f} s")
-    if agreement is not None and changed is not None:
+    if agreement is not None and repaired is not None:
+        console.print(f"{surgery_verdict(agreement)}.")
+        print_repair(console, repaired)
+    elif agreement is not None and changed is not None:
         print_change(console, changed, agreement)
     elif agreement is not None:
         print_agreement(console, agreement)
@@ -275,3 +297,37 @@ def print_achieved(console: Console, achieved: Achieved) -> None:
         f"{achieved.what}: asked for {achieved.asked:.4g}, achieved {achieved.achieved:.4g}"
         + (f" ({achieved.reason})" if achieved.reason else "")
     )
+
+
+def print_repair(console: Console, repaired: Repaired) -> None:
+    """Prints what each stage came to on the images that were kept aside, and what is left to know.
+
+    Args:
+        console: the console.
+        repaired: the outcome.
+    """
+    training, tuning, gate = repaired.images
+    console.print(
+        f"Repaired on {plural(training, 'image')}, tuned on {tuning}, judged on {gate} that were "
+        "kept aside"
+    )
+    steps = [("as removed", "", repaired.before)]
+    for stage in repaired.stages:
+        steps.append((stage.name, "kept" if stage.kept else "thrown away", stage.after))
+    rows: List[Sequence[str]] = []
+    for name, became, agreement in steps:
+        rows += [(name, *row, became) for row in rows_of(agreement)]
+    first, *others = columns_of(repaired.before)
+    title = f"Outputs, against the original, over {repaired.before.inputs} kept aside"
+    print_table(console, title, ("stage", first, *others, "result"), rows)
+    for stage in repaired.stages:
+        note = f": {stage.note}" if stage.note else ""
+        console.print(f"{stage.name} took {stage.seconds:.0f} s{note}")
+    if repaired.left:
+        name, why = next(iter(repaired.left.items()))
+        more = f", and {len(repaired.left) - 1} more" if len(repaired.left) > 1 else ""
+        console.print(f"Left as they are: the weights of {name}{more}: {why}")
+    said, text = verdict(repaired.after)
+    console.print(f"{said}: {text} kept aside.", style="bold" if repaired.after.far else None)
+    for caution in repaired.cautions():
+        console.print(f"Caution: {caution}")

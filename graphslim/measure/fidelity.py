@@ -20,6 +20,7 @@ from graphslim.channels.groups import analyse
 from graphslim.errors import VerifyError
 from graphslim.ir import Graph, Node, Port
 from graphslim.ir.families import IDENTITIES, QUOTIENTS, RESHAPES, RESIZES, SMOOTH_RESIZES
+from graphslim.ir.query import behind
 
 # --- What an output decides.
 
@@ -129,6 +130,19 @@ def _axis_behind(graph: Graph, softmax: Port, moves: List[Node]) -> Optional[int
             return None
     # A size that was open on the way has to be the number of classes in the end.
     return axis if shape and classes is not None and shape[axis] == classes else None
+
+
+SQUASHES = frozenset(("Softmax", "LogSoftmax", "Sigmoid", "ArgMax"))
+"""Ops whose gradient vanishes where a network is certain, or always."""
+
+
+def logits_of(graph: Graph, output: Port) -> Port:
+    """What an output says before it is squashed: the output itself, or the input of the squash."""
+    source = behind(graph, output, IDENTITIES | RESHAPES)
+    while graph[source.node].op in SQUASHES and source.node not in graph.inputs:
+        output = graph.data_inputs(source.node)[0]
+        source = behind(graph, output, IDENTITIES | RESHAPES)
+    return output
 
 
 # --- How far two graphs differ.

@@ -48,6 +48,10 @@ class Files(NamedTuple):
     sha256: str
     cautions: Tuple[str, ...]
 
+    def part(self, indices: Sequence[int]) -> Files:
+        """Some of the files, in the order given; the digest stays that of all."""
+        return self._replace(paths=tuple([self.paths[index] for index in indices]))
+
 
 class Pictures:
     """Images as a sequence of arrays: a slice decodes the images in it, and keeps none.
@@ -58,14 +62,18 @@ class Pictures:
     """
 
     def __init__(self, files: Files, preprocessing: Preprocessing) -> None:
-        self._paths, self._preprocessing = files.paths, preprocessing
+        self._files, self._preprocessing = files, preprocessing
         self.batched = preprocessing.layout.batched
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._files.paths)
+
+    def part(self, indices: Sequence[int]) -> Pictures:
+        """Some of the images, in the order given."""
+        return Pictures(self._files.part(indices), self._preprocessing)
 
     def __getitem__(self, part: slice) -> np.ndarray:
-        decoded = [self._preprocessing(self._pixels(path)) for path in self._paths[part]]
+        decoded = [self._preprocessing(self._pixels(path)) for path in self._files.paths[part]]
         return np.stack(decoded) if self.batched else decoded[0]
 
     def _pixels(self, path: str) -> np.ndarray:
@@ -97,13 +105,17 @@ class Encoded:
     """
 
     def __init__(self, files: Files, batched: bool) -> None:
-        self._paths, self.batched = files.paths, batched
+        self._files, self.batched = files, batched
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._files.paths)
+
+    def part(self, indices: Sequence[int]) -> Encoded:
+        """Some of the files, in the order given."""
+        return Encoded(self._files.part(indices), self.batched)
 
     def __getitem__(self, part: slice) -> np.ndarray:
-        contents = [_content(path) for path in self._paths[part]]
+        contents = [_content(path) for path in self._files.paths[part]]
         return np.array(contents if self.batched else contents[0], object)
 
 

@@ -19,15 +19,12 @@ from graphslim.channels.groups import Channels, Group, analyse
 from graphslim.channels.visit import Contraction
 from graphslim.errors import PlanError
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Tensor
-from graphslim.ir.families import IDENTITIES, RESHAPES
 from graphslim.ir.query import behind
+from graphslim.measure.fidelity import logits_of
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.verify import runnable
 from graphslim.runtime import Session
 from graphslim.scoring.registry import Criterion
-
-_SQUASHES = frozenset(("Softmax", "LogSoftmax", "Sigmoid", "ArgMax"))
-"""Ops whose gradient vanishes where a network is certain, or always."""
 
 
 def measure(
@@ -107,7 +104,8 @@ def _gradients(
     ports: Sequence[str],
 ) -> List[Optional[str]]:
     """Adds the gradients of the loss to the session's graph: a name per port, None for zero."""
-    names = [loss_output] if loss_output is not None else _logits(graph)
+    logits = dict.fromkeys([str(logits_of(graph, port)) for port in graph.outputs])
+    names = [loss_output] if loss_output is not None else list(logits)
     weights = _loss(session, examples, names, loss_output is not None)
     slopes = session.gradients(weights, ports)
     if weights and any(slope is not None for slope in slopes):
@@ -117,18 +115,6 @@ def _gradients(
         ", ".join(names),
         "name what stands before it with --loss-output, or score by the weights",
     )
-
-
-def _logits(graph: Graph) -> List[str]:
-    """The outputs of a graph, or the inputs of the ops that squash them; each once."""
-    logits = []
-    for port in graph.outputs:
-        source = behind(graph, port, IDENTITIES | RESHAPES)
-        while graph[source.node].op in _SQUASHES and source.node not in graph.inputs:
-            port = graph.data_inputs(source.node)[0]
-            source = behind(graph, port, IDENTITIES | RESHAPES)
-        logits.append(str(port))
-    return list(dict.fromkeys(logits))
 
 
 def _loss(
@@ -311,7 +297,7 @@ def places_of(channels: Channels, groups: Sequence[Group], runner: Graph) -> Dic
 def _read(channels: Channels, runner: Graph) -> List[LabelledAxis]:
     """The axes that sums over channels read, each once, with the labels of their channels."""
     labels: Dict[Tuple[Port, int], np.ndarray] = {}
-    for contraction, twin in zip(channels.contractions, _twins(channels, runner)):
+    for contraction, twin in zip(channels.contractions, twins_of(channels, runner)):
         port = behind(runner, runner.data_inputs(twin.node)[twin.data])
         rank = analyse(runner).fact(port).rank
         axis = twin.axis % rank if rank else twin.axis
@@ -319,7 +305,7 @@ def _read(channels: Channels, runner: Graph) -> List[LabelledAxis]:
     return [(port, axis, along) for (port, axis), along in labels.items()]
 
 
-def _twins(channels: Channels, runner: Graph) -> Iterator[Contraction]:
+def twins_of(channels: Channels, runner: Graph) -> Iterator[Contraction]:
     """For each sum over channels, the corresponding sum in the graph that is run.
 
     Raises:
@@ -328,14 +314,14 @@ def _twins(channels: Channels, runner: Graph) -> Iterator[Contraction]:
     if runner is channels.graph:
         yield from channels.contractions
         return
-    twins_of: Dict[str, List[Contraction]] = defaultdict(list)
+    by_name: Dict[str, List[Contraction]] = defaultdict(list)
     for twin in analyse(runner).contractions:
-        twins_of[twin.node].append(twin)
+        by_name[twin.node].append(twin)
     counts: Counter = Counter()
     for contraction in channels.contractions:
         name = contraction.node
         # An output of the graph keeps its name for the Transpose that follows the op.
-        twins = twins_of.get(name) or twins_of.get(f"{name}/nhwc") or []
+        twins = by_name.get(name) or by_name.get(f"{name}/nhwc") or []
         nth = counts[name]
         counts[name] += 1
         if nth >= len(twins) or len(twins[nth].into) != len(contraction.into):

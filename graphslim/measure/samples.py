@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
@@ -145,6 +146,7 @@ class Examples:
     Attributes:
         runs: the number of runs.
         count: the number of examples in all runs.
+        at_once: how many examples the graph takes at once where it fixes that, else 1.
         about: a description of the examples.
 
     Raises:
@@ -154,12 +156,18 @@ class Examples:
     def __init__(self, graph: Graph, samples: Samples, seed: int = 0) -> None:
         self._tick, self._graph = samples.tick, graph
         self._types = {name: dtype_of(graph[name]).storage for name in graph.inputs}
-        self._columns, about = _opened(graph, samples.data, seed)
+        self._columns, self.about = _opened(graph, samples.data, seed)
         fixed = switches(graph)
         self._switches = {name: fixed[name] for name in fixed if name not in self._columns}
+        self._lay_out(samples.batch)
+
+    def _lay_out(self, batch: int) -> None:
+        """Divides the examples into runs."""
+        self._batch = batch
+        graph, about = self._graph, self.about
         cautions, sizes = list(about.cautions), {}
         for name in self._columns:
-            size = _per_run(graph, name, self._columns[name], samples.batch)
+            size = _per_run(graph, name, self._columns[name], batch)
             if size is not None:
                 sizes[name] = size
                 cautions += self._leave_out(name, size)
@@ -173,11 +181,41 @@ class Examples:
             if counts[name] > 1 or not isinstance(self._columns[name], np.ndarray)
         }
         self._check(counts)
+        self._varying = {name for name in sizes if self.runs == 1 or counts[name] > 1}
+        shapes = [analyse(graph).fact(Port(name)).shape for name in self._varying]
+        self.at_once = max([shape[0] or 1 for shape in shapes if shape], default=1)
         lengths = [len(self._columns[name]) for name in self._sizes or counts]
         self.count = max(1, lengths[0]) if lengths else 1
         self.about = about._replace(
             examples=self.count, switches=tuple(self._switches.items()), cautions=tuple(cautions)
         )
+
+    def part(self, indices: np.ndarray, batch: int = 1, tick: Tick = silent) -> Examples:
+        """Some of the examples, in the order given, as sample inputs of their own.
+
+        Args:
+            indices: which; int64 of shape (n,). Where the graph takes a fixed number at once, a
+                multiple of that.
+            batch: examples per run, where the graph leaves that open.
+            tick: called after each run.
+        """
+        part = copy.copy(self)
+        part._tick = tick
+        part._columns = {
+            name: _picked(column, indices) if name in self._varying else column
+            for name, column in self._columns.items()
+        }
+        part._lay_out(batch)
+        return part
+
+    def shuffled(self, rng: np.random.RandomState) -> Examples:
+        """The examples in a random order; where the graph fixes how many it takes, of runs."""
+        order = rng.permutation(self.count // self.at_once)
+        return self.part(self.rows(order), self._batch)
+
+    def rows(self, units: np.ndarray) -> np.ndarray:
+        """The examples that belong to units of as many as the graph takes at once, in order."""
+        return np.asarray((units[:, None] * self.at_once + np.arange(self.at_once)).ravel())
 
     def __iter__(self) -> Iterator[Tuple[Dict[str, np.ndarray], int]]:
         """Yields for each run the arrays by input name, and how many examples they hold."""
@@ -227,6 +265,10 @@ class Examples:
                     f"input {name}",
                     "give as many of each",
                 )
+
+
+def _picked(column: Any, indices: np.ndarray) -> Any:
+    return column[indices] if isinstance(column, np.ndarray) else column.part(indices)
 
 
 def _per_run(graph: Graph, name: str, column: Any, batch: int) -> Optional[int]:

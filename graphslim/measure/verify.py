@@ -113,6 +113,11 @@ def check(
     return surgery, change
 
 
+def compare_on(first: Graph, second: Graph, examples: Examples) -> Agreement:
+    """Compares two graphs on examples that are open already; else like `verify`."""
+    return _compare({"original": first}, second, examples, None, {})[0]
+
+
 Runs = Union[Examples, Sequence[Tuple[Mapping[str, np.ndarray], int]]]
 """For each run, the arrays by input name and the number of examples."""
 

@@ -35,23 +35,44 @@ def fold_shift(graph: Graph, values: Values, name: str, shift: np.ndarray) -> st
     Returns:
         the node that took it.
     """
+    place = _offset_of(graph, values, name, shift)
+    if place is not None:
+        reader, index, amount = place
+        if _add_to_constant(graph, reader, index, amount):
+            return reader
+        if reader == name:
+            _insert_sum(graph, name, index, amount)
+            return name
+    return _insert_bias(graph, name, shift)
+
+
+def absorb_shift(graph: Graph, values: Values, name: str, shift: np.ndarray) -> bool:
+    """Adds `shift` to the output channels of a node if a constant behind it can take it.
+
+    Like `fold_shift`, but that no node is added: where the offset belongs to other layers too, or
+    there is none, nothing is done.
+
+    Returns:
+        whether it was added.
+    """
+    place = _offset_of(graph, values, name, shift)
+    return place is not None and _add_to_constant(graph, *place, copies=False)
+
+
+def _offset_of(
+    graph: Graph, values: Values, name: str, shift: np.ndarray
+) -> Optional[Tuple[str, int, np.ndarray]]:
+    """Who reads the offset of a node's output and with which input, and what it has to gain."""
     own = own_offset(graph[name])
     if own is not None:
         index, sign = own
-        if not _add_to_constant(graph, name, index, shift * sign):
-            _insert_sum(graph, name, index, shift * sign)
-        return name
-    place = _offset_after(graph, values, Port(name), shift)
-    if place is not None:
-        node, index, amount = place
-        if _add_to_constant(graph, node.name, index, amount):
-            return node.name
-    return _insert_bias(graph, name, shift)
+        return name, index, shift * sign
+    return _offset_after(graph, values, Port(name), shift)
 
 
 def _offset_after(
     graph: Graph, values: Values, at: Port, shift: np.ndarray
-) -> Optional[Tuple[Node, int, np.ndarray]]:
+) -> Optional[Tuple[str, int, np.ndarray]]:
     """The input of a later op that is an offset, and what it has to gain."""
     rank = values.channels.fact(at).rank
     axis = None if rank is None else channel_axis(graph[at.node]) % rank
@@ -63,17 +84,21 @@ def _offset_after(
         passes = user.op in IDENTITIES or is_float_cast(user)
         step = None if passes else affine(values, uses[0], axis)
         if step is not None and user.op in _OFFSETS:
-            return user, _OFFSETS[user.op], shift * step.slope
+            return user.name, _OFFSETS[user.op], shift * step.slope
         if step is not None and user.op in ADD:
-            return user, 1 - uses[0].index, shift
+            return user.name, 1 - uses[0].index, shift
         if not passes and (step is None or user.op not in MUL):
             return None
         shift, at = shift if step is None else shift * step.slope, Port(user.name)
     return None
 
 
-def _add_to_constant(graph: Graph, reader: str, index: int, amount: np.ndarray) -> bool:
+def _add_to_constant(
+    graph: Graph, reader: str, index: int, amount: np.ndarray, copies: bool = True
+) -> bool:
     """Adds to the constant that a node reads, for this reader alone; False if it is computed.
+
+    A constant that others read too is left to them, and copied; without `copies`, False.
 
     `Sub(constant, anything)` takes it in its first operand.
     """
@@ -92,7 +117,7 @@ def _add_to_constant(graph: Graph, reader: str, index: int, amount: np.ndarray) 
         any(len(graph.uses_of(graph[name])) != 1 for name, _ in path[1:])
         or len(graph.uses_of(source)) != 1
     ):
-        if any(graph[name].op in ("Sub", "Cast") for name, _ in path[1:]):
+        if not copies or any(graph[name].op in ("Sub", "Cast") for name, _ in path[1:]):
             return False
         private = Node(graph.fresh_name(f"{source.name}/folded"), "Const", source.attrs.copy())
         graph.add(private)

@@ -1,0 +1,193 @@
+"""`graphslim repair`, and what `prune --repair` and `apply --repair` share with it."""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple, Optional, Tuple
+
+import click
+
+from graphslim import runtime
+from graphslim.analysis.cautions import cautions
+from graphslim.cli import console
+from graphslim.cli.files import (
+    check_graph_target,
+    check_targets,
+    files_of,
+    output_option,
+    path_of,
+    placing,
+    tell_data,
+)
+from graphslim.cli.option_types import Finite, quiet_option, whole_number
+from graphslim.cli.options import (
+    Command,
+    Reading,
+    Running,
+    combined,
+    model_options,
+    packed,
+    run_options,
+)
+from graphslim.cli.results import checking, print_repair, tell
+from graphslim.errors import GraphslimError, RuntimeUnavailable
+from graphslim.ir import Graph
+from graphslim.plans import Plan, read_plan
+from graphslim.repair import STAGES, Repaired
+from graphslim.repair import repair as repaired_by
+from graphslim.repair.distillation import SECONDS, STEPS
+from graphslim.repair.shares import BATCH
+
+
+class Repairing(NamedTuple):
+    """The options of a repair; see `repair.repair`."""
+
+    stages: Tuple[str, ...]
+    steps: int
+    seconds: float
+
+    def run(
+        self,
+        running: Running,
+        graph: Graph,
+        slim: Graph,
+        plan: Optional[Plan],
+        force: bool = False,
+        quiet: bool = False,
+    ) -> Repaired:
+        """Repairs a graph on the images of the comparison, with a progress bar on stderr.
+
+        Raises:
+            GraphslimError: there are no images, or too few, or the graph cannot be trained.
+        """
+        with console.bar(console.err, quiet) as tick:
+            return repaired_by(
+                graph,
+                slim,
+                plan,
+                data=running.data,
+                stages=self.stages or STAGES,
+                steps=self.steps,
+                seconds=self.seconds,
+                batch=running.batch if running.batch > 1 else BATCH,
+                seed=running.seed,
+                force=force,
+                progress=tick,
+            )
+
+
+def repair_options(command: Command) -> Command:
+    """The options of a repair; the command gets a `Repairing` as `repairing`."""
+    return combined(
+        packed(command, "repairing", Repairing),
+        click.option(
+            "--stage",
+            "stages",
+            multiple=True,
+            type=click.Choice(STAGES),
+            help="Repair by this stage alone; may be given twice.  [default: both]",
+        ),
+        whole_number("--steps", 1, STEPS, "Train for N steps at most when repairing."),
+        click.option(
+            "--seconds",
+            default=SECONDS,
+            show_default=True,
+            type=Finite(),
+            metavar="S",
+            help="Train for S seconds at most when repairing.",
+        ),
+    )
+
+
+repair_option = click.option(
+    "--repair",
+    is_flag=True,
+    help="Fit the weights that stay to what MODEL computes on the images of --data, which need no "
+    "labels; see `graphslim repair`.",
+)
+
+
+def check_repairing(wanted: bool, running: Running) -> None:
+    """Refuses, before any work is done, a repair that cannot be made.
+
+    Raises:
+        GraphslimError: no images are given.
+        RuntimeUnavailable: TensorFlow is not installed.
+    """
+    if wanted and running.data is None:
+        raise GraphslimError(
+            "needs images of the kind that the network is for, without labels",
+            "--repair",
+            "give a folder of them with --data",
+        )
+    if wanted and not runtime.available():
+        raise RuntimeUnavailable(
+            "TensorFlow is not installed", "a repair runs and trains graphs", runtime.INSTALL
+        )
+
+
+@click.command()
+@click.argument("original")
+@click.argument("slim")
+@output_option
+@click.option(
+    "--plan",
+    "plan_path",
+    metavar="P.json",
+    help="The plan that SLIM was pruned by. Without it SLIM is only trained, on the outputs alone.",
+)
+@repair_options
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Allow a plan that was made for another checkpoint, and OUT to be an input itself.",
+)
+@quiet_option
+@run_options
+@model_options
+def repair(
+    original: str,
+    slim: str,
+    output: str,
+    plan_path: Optional[str],
+    force: bool,
+    quiet: bool,
+    repairing: Repairing,
+    running: Running,
+    reading: Reading,
+    as_json: bool,
+    verbose: bool,
+) -> int:
+    """Fit the weights of SLIM to what ORIGINAL computes on the images of --data; write it to OUT.
+
+    SLIM is ORIGINAL without some channels, as `prune` and `apply` write it. The images need no
+    labels. A quarter of them is kept aside to judge by: what is no better on these is thrown away,
+    so that OUT is never worse on them than SLIM. Ctrl-C ends the training, and the best so far is
+    written.
+    """
+    started = time.perf_counter()
+    check_repairing(True, running)
+    inputs = [*files_of(original, reading), *files_of(slim, reading), plan_path]
+    check_targets(output, {}, [*inputs, path_of(running.data)], force)
+    check_graph_target(output, slim, reading)
+    plan = None if plan_path is None else read_plan(plan_path)
+    graph, narrow = reading.load_pair(original, slim)
+    tell(cautions(graph))
+    tell_data(graph, running.data, running.batch, True)
+    if plan is not None:
+        checking(True, running, graph, narrow, plan, output, force, quiet=quiet)
+    repaired = repairing.run(running, graph, narrow, plan, force, quiet)
+    with console.told_first(placing((output, repaired.graph))):
+        if as_json:
+            seconds = round(time.perf_counter() - started, 3)
+            tree = {"output": output, "repair": repaired.as_dict(), "seconds": seconds}
+            console.print_json(tree)
+            return console.OK
+        print_repair(console.out, repaired)
+        console.out.print(f"Written to {output}")
+    return console.OK
+
+
+def recorded(plan: Plan, repaired: Repaired) -> Plan:
+    """A plan that says in its settings how what it left was repaired."""
+    return plan._replace(settings={**plan.settings, "repair": repaired.as_dict()})

@@ -1,0 +1,259 @@
+"""Training a narrowed graph to answer as its original does: distillation, without labels.
+
+The original is the teacher (Hinton et al. 2015, arXiv 1503.02531). The pupil is to give the same
+outputs, or what stands before the op that squashes them (Ba and Caruana 2014, arXiv 1312.6184), and
+the same features on the way there, in the channels that it still has (Romero et al. 2015, arXiv
+1412.6550): an output that hardly varies teaches little, features do.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Dict, Iterator, Mapping, NamedTuple, Sequence, Tuple
+
+import numpy as np
+
+from graphslim.ir import Graph
+from graphslim.measure.samples import Examples
+from graphslim.repair.shares import Shares
+from graphslim.repair.targets import Feature, targets_of
+from graphslim.runtime.pupil import Pupil
+from graphslim.support.progress import Tick, silent
+
+Arrays = Dict[str, np.ndarray]
+"""By the name of a constant, its numbers; float32 of the constant's shape."""
+
+STEPS = 2000
+SECONDS = 480.0
+RATES = (3e-2, 1e-2, 3e-3, 1e-3)
+"""The largest steps of a weight that are tried, as shares of the size of the weights beside it. A
+network that lost much needs large ones, which destroy one that lost little."""
+AT_ONCE = 32
+"""The smallest number of images from which one step is made."""
+_TRIAL, _WARM_UP, _EVALUATIONS = 0.02, 0.05, 20
+"""Shares of the steps that one rate is tried for and in which it rises; measurements in all."""
+_RISEN, _BACK_OFF, _FALLS = 2.0, 0.3, 4
+"""Where the loss over the images for tuning is this many times the smallest, the best weights are
+taken again, with this share of the rate; so many times at most."""
+
+
+class Point(NamedTuple):
+    """A measurement while training.
+
+    Attributes:
+        step: after how many steps.
+        seconds: since training began.
+        loss: the mean loss over the tuning images; 1 is that of a constant answer.
+    """
+
+    step: int
+    seconds: float
+    loss: float
+
+
+class Distilled(NamedTuple):
+    """The outcome of distillation.
+
+    Attributes:
+        weights: those with the smallest loss over the images for tuning.
+        curve: that loss as training went on; the first point is the graph as it came.
+        steps: how many steps were made.
+        rate: the rate that was chosen.
+        interrupted: whether it was ended from the keyboard.
+    """
+
+    weights: Arrays
+    curve: Tuple[Point, ...]
+    steps: int
+    rate: float
+    interrupted: bool = False
+
+
+class _Adam:
+    """Adam (Kingma and Ba 2015, arXiv 1412.6980), each constant in steps of its own size.
+
+    What suits a kernel of small weights suits a scale of batch norm near 1 too.
+    """
+
+    def __init__(self, weights: Arrays) -> None:
+        self._sizes = {name: _size(numbers) for name, numbers in weights.items()}
+        self._steps = 0
+        self._means: Arrays = {}
+        self._squares: Arrays = {}
+
+    def move(self, weights: Arrays, slopes: Mapping[str, np.ndarray], rate: float) -> None:
+        """One step down the slopes; the arrays of `weights` are replaced."""
+        self._steps += 1
+        first, second = 1 - 0.9**self._steps, 1 - 0.999**self._steps
+        for name, slope in slopes.items():
+            mean = self._means.setdefault(name, np.zeros_like(slope))
+            square = self._squares.setdefault(name, np.zeros_like(slope))
+            mean += 0.1 * (slope - mean)
+            square += 0.001 * (np.square(slope) - square)
+            step = (mean / first) / (np.sqrt(square / second) + 1e-12)
+            weights[name] = weights[name] - np.float32(rate * self._sizes[name]) * step
+
+
+def _size(numbers: np.ndarray) -> float:
+    """The root mean square of numbers; of zeros, a small number that lets them move."""
+    return float(np.sqrt(np.square(numbers, dtype=np.float64).mean())) or 0.01
+
+
+def distill(
+    original: Graph,
+    slim: Graph,
+    names: Sequence[str],
+    features: Sequence[Feature],
+    shares: Shares,
+    *,
+    steps: int = STEPS,
+    seconds: float = SECONDS,
+    seed: int = 0,
+    threads: int = 0,
+    progress: Tick = silent,
+) -> Distilled:
+    """Fits constants of a graph by gradients, so that it answers as the original does.
+
+    Ctrl-C ends it, and what is best so far is returned.
+
+    Args:
+        original: the teacher, as TensorFlow can run it.
+        slim: the graph to train, as TensorFlow can run it.
+        names: its constants that may change.
+        features: tensors on the way to the outputs that it is to imitate too.
+        shares: the images.
+        steps: the largest number of steps.
+        seconds: the longest time; the rate falls in time for it.
+        seed: of the order of the images.
+        threads: threads within one op; 0 for as many as there are cores.
+        progress: called after each step.
+
+    Raises:
+        VerifyError: TensorFlow cannot train the graph.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+    weights = {name: _float32(slim, name) for name in names}
+    targets = targets_of(original, slim, features, shares.training)
+    with Pupil(original, slim, names, targets, threads) as pupil:
+        training = _Training(pupil, shares, weights, steps, seconds, seed, progress)
+        interrupted = False
+        try:
+            training.run()
+        except KeyboardInterrupt:
+            interrupted = True
+    curve = tuple(training.curve)
+    return Distilled(training.best, curve, training.steps, training.rate, interrupted)
+
+
+class _Training:
+    """Training as it goes on.
+
+    Attributes:
+        best: the weights with the smallest loss over the images for tuning.
+        curve: that loss.
+        steps: the number of steps made, those of the trials of rates left out.
+        rate: the rate.
+    """
+
+    def __init__(
+        self,
+        pupil: Pupil,
+        shares: Shares,
+        weights: Arrays,
+        steps: int,
+        seconds: float,
+        seed: int,
+        progress: Tick,
+    ) -> None:
+        self._pupil, self._tuning, self._progress = pupil, shares.tuning, progress
+        self._limit, self._seconds, self._started = steps, seconds, time.perf_counter()
+        self._batches = _batches(shares.training, seed)
+        self._trial = math.ceil(_TRIAL * steps)
+        self._total = steps + self._trial * len(RATES)
+        self._ticks = 0
+        self.best, self.curve, self.steps, self.rate = dict(weights), [], 0, 0.0
+        self.curve.append(Point(0, 0.0, self._loss(weights)))
+        self._lowest = self.curve[0].loss
+
+    def run(self) -> None:
+        """Trains until the steps, the time or the patience are used up."""
+        self._choose_rate()
+        weights, adam, falls = dict(self.best), _Adam(self.best), 0
+        every = math.ceil(self._limit / _EVALUATIONS)
+        while self._done() < 1:
+            self._step(adam, weights, self.rate * _schedule(self._done()))
+            self.steps += 1
+            late = self._elapsed() - self.curve[-1].seconds >= self._seconds / _EVALUATIONS
+            if late or self.steps % every == 0 or self._done() >= 1:
+                loss = self._measure(weights)
+                if not loss <= _RISEN * self._lowest:
+                    if falls == _FALLS:
+                        break
+                    weights, adam, falls = dict(self.best), _Adam(self.best), falls + 1
+                    self.rate *= _BACK_OFF
+
+    def _choose_rate(self) -> None:
+        """Takes the rate by which a few steps make the loss smallest."""
+        start, losses = dict(self.best), []
+        for rate in RATES:
+            weights, adam = dict(start), _Adam(start)
+            for step in range(self._trial):
+                self._step(adam, weights, rate * (step + 1) / self._trial)
+            losses.append(self._measure(weights))
+        finite = [loss if math.isfinite(loss) else math.inf for loss in losses]
+        self.rate = RATES[finite.index(min(finite))]
+
+    def _elapsed(self) -> float:
+        return time.perf_counter() - self._started
+
+    def _done(self) -> float:
+        """The share of the steps, or of the time, that is used up."""
+        return max(self.steps / self._limit, self._elapsed() / self._seconds)
+
+    def _step(self, adam: _Adam, weights: Arrays, rate: float) -> None:
+        """One step, from the mean gradients over as many runs as it takes."""
+        totals: Arrays = {}
+        count = 0
+        while count < AT_ONCE:
+            feeds, number = next(self._batches)
+            for name, slope in self._pupil.slopes(feeds, weights).items():
+                totals[name] = totals[name] + number * slope if name in totals else number * slope
+            count += number
+        adam.move(weights, {name: total / count for name, total in totals.items()}, rate)
+        self._ticks += 1
+        self._progress(min(self._ticks, self._total), self._total, "distillation")
+
+    def _measure(self, weights: Arrays) -> float:
+        """Adds a point to the curve, and keeps weights that are the best so far."""
+        loss = self._loss(weights)
+        self.curve.append(Point(self.steps, self._elapsed(), loss))
+        if loss < self._lowest:
+            self.best, self._lowest = dict(weights), loss
+        return loss
+
+    def _loss(self, weights: Arrays) -> float:
+        """The mean loss over the images for tuning."""
+        total, count = 0.0, 0
+        for feeds, number in self._tuning:
+            total += number * self._pupil.loss(feeds, weights)
+            count += number
+        return total / max(1, count)
+
+
+def _float32(graph: Graph, name: str) -> np.ndarray:
+    return np.asarray(graph[name].attrs["value"].numbers(), np.float32)
+
+
+def _schedule(done: float) -> float:
+    """The share of the rate when a share of the steps is done: it rises, then falls as a cosine."""
+    if done < _WARM_UP:
+        return (done + 0.002) / (_WARM_UP + 0.002)
+    return 0.5 + 0.5 * math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP))
+
+
+def _batches(examples: Examples, seed: int) -> Iterator[Tuple[Mapping[str, np.ndarray], int]]:
+    """Runs of the examples, without end, in another order each time."""
+    rng = np.random.RandomState(seed)
+    while True:
+        yield from examples.shuffled(rng)

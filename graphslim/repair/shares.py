@@ -1,0 +1,59 @@
+"""The images that a repair learns from, those that it is tuned by, and those that judge it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from graphslim.errors import GraphslimError
+from graphslim.measure.samples import Examples
+from graphslim.support.text import plural
+
+GATE, TUNING = 0.25, 0.125
+"""The shares of the images that are kept for the gate and for tuning."""
+FEWEST = 4
+"""Fewer images cannot be shared out."""
+BATCH = 32
+"""Images per run, where the graph leaves that open."""
+
+
+class Shares(NamedTuple):
+    """Images that have no image in common.
+
+    Attributes:
+        training: those that weights are fitted to.
+        tuning: those by which a stage chooses among its results.
+        gate: those that no stage looks at, on which what it gave is kept or thrown away.
+    """
+
+    training: Examples
+    tuning: Examples
+    gate: Examples
+
+
+def share_out(examples: Examples, seed: int = 0, batch: int = BATCH) -> Shares:
+    """Shares out images at random, whole: an image is in one share only.
+
+    Args:
+        examples: the images.
+        seed: of the random order.
+        batch: images per run, where the graph leaves that open.
+
+    Raises:
+        GraphslimError: there are too few of them.
+    """
+    units = examples.count // examples.at_once
+    if units < FEWEST:
+        raise GraphslimError(
+            f"holds {plural(examples.count, 'example')}, and a repair needs "
+            f"{FEWEST * examples.at_once} at least: to learn from, to tune by, to be judged by",
+            examples.about.where,
+            "give some hundred typical images, without labels",
+        )
+    order = np.random.RandomState(seed).permutation(units)
+    gate, tuning = max(1, round(GATE * units)), max(1, round(TUNING * units))
+    parts = np.split(order, [gate, gate + tuning])
+    # In the order of the folder, since files are read fastest as they lie.
+    judged, tuned, learned = [examples.part(examples.rows(np.sort(part)), batch) for part in parts]
+    return Shares(learned, tuned, judged)

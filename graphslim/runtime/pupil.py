@@ -1,0 +1,152 @@
+"""A graph run beside the one that it is to imitate, and the gradients of what tells them apart."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence
+
+import numpy as np
+
+from graphslim.errors import VerifyError
+from graphslim.graphdef import serialize
+from graphslim.ir import DType, Graph
+from graphslim.runtime.library import first_line, tensorflow
+
+Weights = Dict[str, np.ndarray]
+"""By the name of a constant, its numbers; float32 of the constant's shape."""
+
+
+class Target(NamedTuple):
+    """A tensor of the pupil that is to become what a tensor of the teacher is.
+
+    Attributes:
+        teacher, pupil: the tensors (`node:port`).
+        factor: what the mean of the squared differences counts in the loss.
+        kept: the positions along `axis` of the teacher's tensor that the pupil's has, int64 of
+            shape (n,); None for all of them.
+        axis: the axis that `kept` is about.
+        classes: whether the last axes are logits, so that the divergence (Kullback and Leibler) of
+            the probabilities of classes counts too; it needs no factor, being a share of one bit.
+    """
+
+    teacher: str
+    pupil: str
+    factor: float
+    kept: Optional[np.ndarray] = None
+    axis: int = -1
+    classes: bool = False
+
+
+class Pupil:
+    """Teacher and pupil in one session; a context manager.
+
+    The pupil's weights are fed, so that whoever trains it keeps them.
+
+    Args:
+        teacher: the graph that gives the targets.
+        pupil: the graph that is to imitate it, with the same inputs.
+        constants: the names of the pupil's constants that are weights.
+        targets: the tensors to imitate.
+        threads: threads within one op; 0 for as many as there are cores.
+
+    Raises:
+        VerifyError: TensorFlow refuses a graph, or has no gradient for an op on the way.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+
+    def __init__(
+        self,
+        teacher: Graph,
+        pupil: Graph,
+        constants: Sequence[str],
+        targets: Sequence[Target],
+        threads: int = 0,
+    ) -> None:
+        tf = tensorflow()
+        self._name, self._errors = pupil.name, tf.errors.OpError
+        holder = tf.Graph()
+        try:
+            with holder.as_default():
+                self._inputs = _import(tf, holder, teacher, "teacher", {})
+                self._fed = {name: _placeholder(tf, pupil, name) for name in constants}
+                mapped = {name: holder.get_tensor_by_name(at) for name, at in self._inputs.items()}
+                mapped.update(
+                    {name: _stored(tf, pupil, name, fed) for name, fed in self._fed.items()}
+                )
+                _import(tf, holder, pupil, "pupil", mapped)
+                self._loss = tf.add_n([_term(tf, holder, target) for target in targets])
+                slopes = tf.gradients(self._loss, list(self._fed.values()))
+        except (LookupError, TypeError, ValueError, tf.errors.OpError) as error:
+            raise VerifyError(
+                f"TensorFlow {tf.__version__} cannot train it: {first_line(error)}",
+                pupil.name,
+                "repair it by least squares alone",
+            ) from error
+        # What no output depends on has no gradient.
+        self._slopes = {
+            name: tf.convert_to_tensor(slope)
+            for name, slope in zip(constants, slopes)
+            if slope is not None
+        }
+        config = tf.ConfigProto(
+            allow_soft_placement=True,
+            intra_op_parallelism_threads=threads,
+            inter_op_parallelism_threads=1,
+        )
+        self._session = tf.Session(graph=holder, config=config)
+
+    def __enter__(self) -> Pupil:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._session.close()
+
+    def loss(self, feeds: Mapping[str, np.ndarray], weights: Weights) -> float:
+        """The loss with some weights over one run; not finite where the pupil's numbers are not."""
+        return float(self._run(self._loss, feeds, weights))
+
+    def slopes(self, feeds: Mapping[str, np.ndarray], weights: Weights) -> Weights:
+        """By constant the gradient of the loss over one run, of the constant's shape."""
+        slopes: Weights = self._run(self._slopes, feeds, weights)
+        return slopes
+
+    def _run(self, fetched: Any, feeds: Mapping[str, np.ndarray], weights: Weights) -> Any:
+        fed = {self._inputs[name]: value for name, value in feeds.items()}
+        fed.update({self._fed[name]: weights[name] for name in self._fed})
+        try:
+            return self._session.run(fetched, fed)
+        except self._errors as error:
+            raise VerifyError(f"does not run: {first_line(error)}", self._name) from error
+
+
+def _import(
+    tf: Any, holder: Any, graph: Graph, scope: str, mapped: Mapping[str, Any]
+) -> Dict[str, str]:
+    """Loads a graph below a scope; gives by input the tensor to feed."""
+    definition = tf.GraphDef.FromString(serialize(graph))
+    tensors = {f"{name}:0": tensor for name, tensor in mapped.items()}
+    tf.import_graph_def(definition, input_map=tensors, name=scope)
+    return {name: f"{scope}/{name}:0" for name in graph.inputs}
+
+
+def _placeholder(tf: Any, graph: Graph, name: str) -> Any:
+    return tf.placeholder(tf.float32, graph[name].attrs["value"].shape)
+
+
+def _stored(tf: Any, graph: Graph, name: str, fed: Any) -> Any:
+    """What is fed for a constant, rounded as the constant's element type stores it."""
+    dtype = graph[name].attrs["value"].dtype
+    return fed if dtype is DType.float32 else tf.cast(fed, dtype.name)
+
+
+def _term(tf: Any, holder: Any, target: Target) -> Any:
+    """The share of a target in the loss."""
+    wanted = tf.cast(holder.get_tensor_by_name(f"teacher/{target.teacher}"), tf.float32)
+    actual = tf.cast(holder.get_tensor_by_name(f"pupil/{target.pupil}"), tf.float32)
+    wanted = tf.stop_gradient(wanted)
+    if target.kept is not None:
+        wanted = tf.gather(wanted, target.kept, axis=target.axis)
+    term = target.factor * tf.reduce_mean(tf.square(actual - wanted))
+    if not target.classes:
+        return term
+    told, said = tf.nn.log_softmax(wanted), tf.nn.log_softmax(actual)
+    return term + tf.reduce_mean(tf.reduce_sum(tf.exp(told) * (told - said), -1))
