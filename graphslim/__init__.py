@@ -77,6 +77,8 @@ if TYPE_CHECKING:
     from graphslim.plans import Plan as Plan
     from graphslim.plans import Selection as Selection
     from graphslim.plans import plan_dead as plan_dead
+    from graphslim.recovery import Repaired as Repaired
+    from graphslim.recovery import repair as repair
     from graphslim.rewrite import Affine as Affine
     from graphslim.rewrite import affine as affine
     from graphslim.rewrite import apply as apply
@@ -111,6 +113,7 @@ _PUBLIC = {
     "pipeline": "CheckInvariants Dump FindBlocks Outcome Pass Pipeline Timing register",
     "pipeline.presets": "optimize",
     "plans": "DEAD_BELOW GroupSettings Plan Selection plan_dead",
+    "recovery": "Repaired repair",
     "rewrite": "Affine affine apply apply_in_place fold_conditionals zero_consumers",
     "rewrite.save": "save",
     "scoring": "criteria criterion",

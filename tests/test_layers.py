@@ -26,6 +26,7 @@ LAYERS: Tuple[Tuple[str, ...], ...] = (
     ("runtime",),
     ("pipeline",),
     ("measure",),
+    ("recovery",),
     ("checkpoint",),
     ("planner",),
     ("report",),

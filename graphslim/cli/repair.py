@@ -30,13 +30,13 @@ from graphslim.cli.options import (
     run_options,
 )
 from graphslim.cli.results import checking, print_repair, tell
-from graphslim.errors import GraphslimError, RuntimeUnavailable
+from graphslim.errors import RuntimeUnavailable
 from graphslim.ir import Graph
 from graphslim.plans import Plan, read_plan
-from graphslim.repair import STAGES, Repaired
-from graphslim.repair import repair as repaired_by
-from graphslim.repair.distillation import SECONDS, STEPS
-from graphslim.repair.shares import BATCH
+from graphslim.recovery import STAGES, Repaired, require_images
+from graphslim.recovery import repair as repaired_by
+from graphslim.recovery.distillation import SECONDS, STEPS
+from graphslim.recovery.shares import BATCH
 
 
 class Repairing(NamedTuple):
@@ -115,11 +115,7 @@ def check_repairing(wanted: bool, running: Running) -> None:
         RuntimeUnavailable: TensorFlow is not installed.
     """
     if wanted and running.data is None:
-        raise GraphslimError(
-            "needs images of the kind that the network is for, without labels",
-            "--repair",
-            "give a folder of them with --data",
-        )
+        require_images(running.data)
     if wanted and not runtime.available():
         raise RuntimeUnavailable(
             "TensorFlow is not installed", "a repair runs and trains graphs", runtime.INSTALL

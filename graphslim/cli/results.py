@@ -18,7 +18,7 @@ from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement, columns_of, rows_of, surgery_verdict, verdict
 from graphslim.plans import Plan
 from graphslim.plans.plan import Achieved
-from graphslim.repair import Repaired
+from graphslim.recovery import Repaired
 from graphslim.report.data import Pair, Part, find_parts
 from graphslim.support.text import count, plural, share
 

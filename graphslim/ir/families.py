@@ -169,5 +169,7 @@ RESIZES = _ops("ResizeBilinear ResizeBicubic ResizeArea ResizeNearestNeighbor")
 """Ops that change the resolution of images."""
 SMOOTH_RESIZES = RESIZES - {"ResizeNearestNeighbor"}
 """Those that mix neighbouring pixels."""
+WEIGHT_CARRIERS = IDENTITIES | RESHAPES | FAKE_QUANTIZERS | SUMS | _ops("Cast Transpose Mul Sub")
+"""Ops that constants may pass on their way to an op that computes with data, and stay weights."""
 MEASURES = _ops("Shape ShapeN Size Rank")
 """Ops that read nothing of a tensor but its shape."""

@@ -190,32 +190,35 @@ class Examples:
             examples=self.count, switches=tuple(self._switches.items()), cautions=tuple(cautions)
         )
 
-    def part(self, indices: np.ndarray, batch: int = 1, tick: Tick = silent) -> Examples:
+    @property
+    def units(self) -> int:
+        """How many times as many examples there are as the graph takes at once."""
+        return self.count // self.at_once
+
+    def part(self, units: np.ndarray, batch: Optional[int] = None) -> Examples:
         """Some of the examples, in the order given, as sample inputs of their own.
 
         Args:
-            indices: which; int64 of shape (n,). Where the graph takes a fixed number at once, a
-                multiple of that.
-            batch: examples per run, where the graph leaves that open.
-            tick: called after each run.
+            units: which, int64 of shape (n,): where the graph takes a fixed number at once, unit i
+                is the i-th so many; else an example.
+            batch: examples per run, where the graph leaves that open; by default as here.
         """
+        rows = (units[:, None] * self.at_once + np.arange(self.at_once)).ravel()
         part = copy.copy(self)
-        part._tick = tick
+        part._tick = silent
         part._columns = {
-            name: _picked(column, indices) if name in self._varying else column
+            name: _picked(column, rows) if name in self._varying else column
             for name, column in self._columns.items()
         }
-        part._lay_out(batch)
+        part._lay_out(self._batch if batch is None else batch)
         return part
 
-    def shuffled(self, rng: np.random.RandomState) -> Examples:
-        """The examples in a random order; where the graph fixes how many it takes, of runs."""
-        order = rng.permutation(self.count // self.at_once)
-        return self.part(self.rows(order), self._batch)
-
-    def rows(self, units: np.ndarray) -> np.ndarray:
-        """The examples that belong to units of as many as the graph takes at once, in order."""
-        return np.asarray((units[:, None] * self.at_once + np.arange(self.at_once)).ravel())
+    def drawn(self, rng: np.random.RandomState, most: Optional[int] = None) -> Examples:
+        """The examples in a random order, `most` of them at most; where the graph fixes how many it
+        takes, units of that keep their order.
+        """
+        units = rng.permutation(self.units)
+        return self.part(units if most is None else units[: max(1, most // self.at_once)])
 
     def __iter__(self) -> Iterator[Tuple[Dict[str, np.ndarray], int]]:
         """Yields for each run the arrays by input name, and how many examples they hold."""

@@ -21,6 +21,8 @@ from graphslim.runtime import Session
 
 ROWS = 40
 """Rows per unknown that are enough, over all examples."""
+EXAMPLES = 1024
+"""Examples that are enough."""
 _FEWEST, _MOST = 16, 1024
 """Bounds of the rows that are taken from one example."""
 _ROOM = 1 << 30
@@ -101,7 +103,7 @@ def in_portions(layers: Sequence[Sequence[Reader]]) -> Iterator[List[Sequence[Re
 
 
 def grams_of(
-    graph: Graph, readers: Sequence[Reader], examples: Examples, seed: int = 0
+    graph: Graph, readers: Sequence[Reader], examples: Examples, seed: int = 0, threads: int = 0
 ) -> List[Gram]:
     """The Gram matrix of each reader over examples, from some output positions of each example.
 
@@ -110,6 +112,7 @@ def grams_of(
         readers: the sums over channels.
         examples: the inputs.
         seed: of the choice of positions.
+        threads: threads within one op; 0 for as many as there are cores.
 
     Raises:
         VerifyError: the graph does not run.
@@ -118,7 +121,8 @@ def grams_of(
     ports = [str(graph.data_inputs(r.contraction.node)[r.contraction.data]) for r in readers]
     fetches = list(dict.fromkeys([*ports, *[reader.contraction.node for reader in readers]]))
     sums = [_Sum(reader.size) for reader in readers]
-    with Session(graph, threads=0, optimize=False) as session:
+    examples = examples.drawn(rng, EXAMPLES)
+    with Session(graph, threads=threads, optimize=False) as session:
         for feeds, count in examples:
             values = dict(zip(fetches, session.run(feeds, fetches)))
             for reader, port, total in zip(readers, ports, sums):

@@ -19,8 +19,8 @@ from graphslim.ir import Graph
 from graphslim.ir.query import behind
 from graphslim.measure.sampled_scores import twins_of
 from graphslim.plans.plan import Plan
-from graphslim.repair.grams import Gram, Reader, grams_of, in_portions, reader_of
-from graphslim.repair.shares import Shares
+from graphslim.recovery.grams import Gram, Reader, grams_of, in_portions, reader_of
+from graphslim.recovery.shares import Shares
 from graphslim.rewrite.fold import absorb_shift
 from graphslim.support.progress import Tick, silent
 
@@ -88,6 +88,7 @@ def refit(
     shares: Shares,
     *,
     seed: int = 0,
+    threads: int = 0,
     progress: Tick = silent,
 ) -> List[Fitted]:
     """Fits the weights of layers that lost input channels, and the offsets behind them.
@@ -103,6 +104,7 @@ def refit(
         runner: the original as TensorFlow can run it.
         shares: the images.
         seed: of the choice of the positions that are looked at.
+        threads: threads within one op; 0 for as many as there are cores.
         progress: called after each layer.
 
     Raises:
@@ -114,8 +116,10 @@ def refit(
     for portion in in_portions([layer.readers for layer in layers]):
         parts = layers[len(fitted) : len(fitted) + len(portion)]
         readers = [reader for layer in parts for reader in layer.readers]
-        learned = iter(grams_of(runner, readers, shares.training, seed))
-        tuned = iter(grams_of(runner, readers, shares.tuning, seed))
+        learned, tuned = [
+            iter(grams_of(runner, readers, images, seed, threads))
+            for images in (shares.training, shares.tuning)
+        ]
         for layer in parts:
             moments = [
                 Gram.mean_of([next(grams) for _ in layer.readers]) for grams in (learned, tuned)

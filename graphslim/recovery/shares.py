@@ -43,7 +43,7 @@ def share_out(examples: Examples, seed: int = 0, batch: int = BATCH) -> Shares:
     Raises:
         GraphslimError: there are too few of them.
     """
-    units = examples.count // examples.at_once
+    units = examples.units
     if units < FEWEST:
         raise GraphslimError(
             f"holds {plural(examples.count, 'example')}, and a repair needs "
@@ -55,5 +55,5 @@ def share_out(examples: Examples, seed: int = 0, batch: int = BATCH) -> Shares:
     gate, tuning = max(1, round(GATE * units)), max(1, round(TUNING * units))
     parts = np.split(order, [gate, gate + tuning])
     # In the order of the folder, since files are read fastest as they lie.
-    judged, tuned, learned = [examples.part(examples.rows(np.sort(part)), batch) for part in parts]
+    judged, tuned, learned = [examples.part(np.sort(part), batch) for part in parts]
     return Shares(learned, tuned, judged)

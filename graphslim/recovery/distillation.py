@@ -16,8 +16,8 @@ import numpy as np
 
 from graphslim.ir import Graph
 from graphslim.measure.samples import Examples
-from graphslim.repair.shares import Shares
-from graphslim.repair.targets import Feature, targets_of
+from graphslim.recovery.shares import Shares
+from graphslim.recovery.targets import Feature, targets_of
 from graphslim.runtime.pupil import Pupil
 from graphslim.support.progress import Tick, silent
 
@@ -124,7 +124,7 @@ def distill(
         features: tensors on the way to the outputs that it is to imitate too.
         shares: the images.
         steps: the largest number of steps.
-        seconds: the longest time; the rate falls in time for it.
+        seconds: the longest time; where it is too short for all steps, fewer are planned.
         seed: of the order of the images.
         threads: threads within one op; 0 for as many as there are cores.
         progress: called after each step.
@@ -167,9 +167,9 @@ class _Training:
         progress: Tick,
     ) -> None:
         self._pupil, self._tuning, self._progress = pupil, shares.tuning, progress
-        self._limit, self._seconds, self._started = steps, seconds, time.perf_counter()
+        self._seconds, self._started = seconds, time.perf_counter()
         self._batches = _batches(shares.training, seed)
-        self._trial = math.ceil(_TRIAL * steps)
+        self._planned, self._trial = steps, math.ceil(_TRIAL * steps)
         self._total = steps + self._trial * len(RATES)
         self._ticks = 0
         self.best, self.curve, self.steps, self.rate = dict(weights), [], 0, 0.0
@@ -180,13 +180,13 @@ class _Training:
         """Trains until the steps, the time or the patience are used up."""
         self._choose_rate()
         weights, adam, falls = dict(self.best), _Adam(self.best), 0
-        every = math.ceil(self._limit / _EVALUATIONS)
-        while self._done() < 1:
-            self._step(adam, weights, self.rate * _schedule(self._done()))
+        while self.steps < self._planned:
+            self._step(adam, weights, self.rate * _schedule(self.steps / self._planned))
             self.steps += 1
-            late = self._elapsed() - self.curve[-1].seconds >= self._seconds / _EVALUATIONS
-            if late or self.steps % every == 0 or self._done() >= 1:
+            every = math.ceil(self._planned / _EVALUATIONS)
+            if self.steps % every == 0 or self.steps == self._planned:
                 loss = self._measure(weights)
+                self._plan()
                 if not loss <= _RISEN * self._lowest:
                     if falls == _FALLS:
                         break
@@ -201,15 +201,18 @@ class _Training:
             for step in range(self._trial):
                 self._step(adam, weights, rate * (step + 1) / self._trial)
             losses.append(self._measure(weights))
+        self._plan()
         finite = [loss if math.isfinite(loss) else math.inf for loss in losses]
         self.rate = RATES[finite.index(min(finite))]
 
     def _elapsed(self) -> float:
         return time.perf_counter() - self._started
 
-    def _done(self) -> float:
-        """The share of the steps, or of the time, that is used up."""
-        return max(self.steps / self._limit, self._elapsed() / self._seconds)
+    def _plan(self) -> None:
+        """Leaves out steps for which there will be no time, so that the rate has fallen by then."""
+        left = max(0.0, self._seconds - self._elapsed())
+        fitting = self.steps + int(left * self._ticks / max(self._elapsed(), 1e-9))
+        self._planned = min(self._planned, fitting)
 
     def _step(self, adam: _Adam, weights: Arrays, rate: float) -> None:
         """One step, from the mean gradients over as many runs as it takes."""
@@ -256,4 +259,4 @@ def _batches(examples: Examples, seed: int) -> Iterator[Tuple[Mapping[str, np.nd
     """Runs of the examples, without end, in another order each time."""
     rng = np.random.RandomState(seed)
     while True:
-        yield from examples.shuffled(rng)
+        yield from examples.drawn(rng)

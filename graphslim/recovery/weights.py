@@ -5,12 +5,10 @@ from __future__ import annotations
 from typing import AbstractSet, Dict, List, NamedTuple, Tuple
 
 from graphslim.channels.groups import analyse
-from graphslim.ir import CONTROL, DType, Graph, Node, Use
-from graphslim.ir.families import BIASES, FAKE_QUANTIZERS, IDENTITIES, NORM_INPUTS, RESHAPES, SUMS
+from graphslim.ir import DType, Graph, Node, Port, Use
+from graphslim.ir.families import BIASES, NORM_INPUTS, SUMS, WEIGHT_CARRIERS
 from graphslim.ir.query import constant_nodes
 
-_CARRIERS = IDENTITIES | RESHAPES | FAKE_QUANTIZERS | SUMS | {"Cast", "Transpose", "Mul", "Sub"}
-"""Ops that constants may pass on their way to an op that computes with data, and stay weights."""
 _STORED = (DType.float32, DType.float16, DType.bfloat16)
 """Element types whose numbers may be fitted: in float32, and rounded when they are stored."""
 
@@ -30,9 +28,9 @@ class Weights(NamedTuple):
 def weights_of(graph: Graph) -> Weights:
     """The constants that are weights, by the ops that compute with them in the end.
 
-    Means and variances of batch norm are no weights: a fitted variance could turn negative, and
-    scale and offset say the same. Neither are numbers that belong to no channel: bounds, sizes,
-    anchors of boxes.
+    Mean and variance of a batch norm in one op are no weights: a fitted variance could turn
+    negative, and scale and offset say the same. Neither are numbers that belong to no channel:
+    bounds, sizes, anchors of boxes.
     """
     kernels = {
         (contraction.node, contraction.weights)
@@ -62,10 +60,8 @@ def _ends(graph: Graph, constant: Node) -> List[Use]:
     ends: List[Use] = []
     waiting, visited = [constant.name], {constant.name}
     while waiting:
-        for use in graph.uses_of(waiting.pop()):
-            if use.index == CONTROL:
-                continue
-            if use.node not in computed or graph[use.node].op not in _CARRIERS:
+        for use in graph.uses_of(Port(waiting.pop())):
+            if use.node not in computed or graph[use.node].op not in WEIGHT_CARRIERS:
                 ends.append(use)
             elif use.node not in visited:
                 visited.add(use.node)

@@ -17,11 +17,11 @@ from graphslim.measure.sampled_scores import differentiable
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.verify import compare_on, runnable
 from graphslim.plans import Plan, fit
-from graphslim.repair.distillation import SECONDS, STEPS, Point, distill
-from graphslim.repair.least_squares import Fitted, refit
-from graphslim.repair.shares import BATCH, Shares, share_out
-from graphslim.repair.targets import features_of
-from graphslim.repair.weights import weights_of
+from graphslim.recovery.distillation import SECONDS, STEPS, Point, distill
+from graphslim.recovery.least_squares import Fitted, refit
+from graphslim.recovery.shares import BATCH, Shares, share_out
+from graphslim.recovery.targets import features_of
+from graphslim.recovery.weights import weights_of
 from graphslim.support.progress import Tick, silent
 from graphslim.support.text import plural
 
@@ -163,10 +163,7 @@ def repair(
         VerifyError: a graph does not run, or cannot be trained.
         RuntimeUnavailable: TensorFlow is not there.
     """
-    if data is None:
-        raise GraphslimError(
-            "a repair needs images of the kind that the network is for", "--data", "give a folder"
-        )
+    require_images(data)
     unknown = [name for name in stages if name not in STAGES]
     if unknown:
         raise GraphslimError(
@@ -175,7 +172,7 @@ def repair(
     examples = Examples(graph, Samples(data, batch), seed)
     work = _Work(graph, slim, plan, share_out(examples, seed, batch), force, seed, progress)
     if LEAST_SQUARES in stages and plan is not None:
-        work.least_squares()
+        work.least_squares(threads)
     if DISTILLATION in stages:
         work.distillation(steps, seconds, threads)
     settings = {
@@ -186,6 +183,20 @@ def repair(
         "batch": batch,
     }
     return work.result(settings)
+
+
+def require_images(data: Data) -> None:
+    """Refuses a repair without images.
+
+    Raises:
+        GraphslimError: `data` is None.
+    """
+    if data is None:
+        raise GraphslimError(
+            "is needed for a repair: images of the kind that the network is for, without labels",
+            "--data",
+            "give a folder of some hundred",
+        )
 
 
 class _Work:
@@ -219,7 +230,7 @@ class _Work:
         assert self._fitted is not None
         return Removal(analyse(self._graph), self._fitted.removed)
 
-    def least_squares(self) -> None:
+    def least_squares(self, threads: int) -> None:
         """The first stage. Layers that got better may make the network worse: then less is done."""
         started = time.perf_counter()
         fitted = self.slim.copy()
@@ -232,6 +243,7 @@ class _Work:
             self._runner,
             self._shares,
             seed=self._seed,
+            threads=threads,
             progress=self._progress,
         )
         tries = [fitted, *[_between(self.slim, fitted, part) for part in _PARTS[1:]]]
@@ -248,6 +260,12 @@ class _Work:
         started = time.perf_counter()
         pupil = differentiable(runnable(self.slim))
         names = [name for name in self._weights.names if _same_constant(self.slim, pupil, name)]
+        if not names:
+            raise GraphslimError(
+                "holds no weights that can be trained",
+                self.slim.name,
+                "repair it by least squares alone",
+            )
         teacher = differentiable(self._runner)
         distilled = distill(
             teacher,

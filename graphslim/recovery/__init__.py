@@ -1,0 +1,7 @@
+"""Repair of what removing channels destroys, by images without labels; see `repair.run`."""
+
+from __future__ import annotations
+
+from graphslim.recovery.run import STAGES, Repaired, Stage, repair, require_images
+
+__all__ = ["STAGES", "Repaired", "Stage", "repair", "require_images"]

@@ -1,0 +1,103 @@
+"""`graphslim repair`, and `--repair` of `prune` and `apply`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command import Run
+from tiny import tiny
+
+import graphslim as gs
+from graphslim.cli import repair as command
+
+pytestmark = pytest.mark.tf
+
+MODEL = """
+    x = input ?,6,6,3
+    w = f32[3,3,3,8]{random 1}
+    conv = Conv2D(x, w)
+    relu = Relu(conv)
+    v = f32[1,1,8,4]{random 2}
+    y = Conv2D(relu, v)
+"""
+CHOICE = "--criterion l1 --ratio 0.4 --multiple-of 1 --data data.npy"
+QUICK = "--steps 20 --batch 8"
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: Any, monkeypatch: Any) -> Run:
+    """The command line, in a folder that holds a model and inputs."""
+    run = Run(tmp_path, capsys, monkeypatch)
+    gs.save(tiny(MODEL), "model.pb")
+    rng = np.random.RandomState(3)
+    np.save("data.npy", rng.uniform(-1, 1, (48, 6, 6, 3)).astype(np.float32))
+    return run
+
+
+def test_prune_repairs_and_says_what_became_of_it(run: Run) -> None:
+    told = run(f"prune model.pb -o slim.pb {CHOICE} --repair {QUICK} --plan-out plan.json")
+    assert "Repaired on 30 images, tuned on 6, judged on 12 that were kept aside" in told.out
+    assert "as removed" in told.out and "least-squares" in told.out
+    assert "Nothing else changed" in told.out
+    plain = run("apply model.pb plan.json -o plain.pb --data data.npy --json").json
+    record = json.loads(Path("plan.json").read_text())["settings"]["repair"]
+    (before,), (after,) = record["before"].values(), record["after"].values()
+    assert after["error"] < before["error"] < 2 * plain["changed"]["outputs"][0]["error"]
+    assert record["images"]["gate"] == 12 and len(record["data"]["sha256"]) == 64
+
+
+def test_json_has_the_repair(run: Run) -> None:
+    tree = run(f"prune model.pb -o slim.pb {CHOICE} --repair {QUICK} --json").json
+    assert [stage["name"] for stage in tree["repair"]["stages"]] == [
+        "least-squares",
+        "distillation",
+    ]
+    assert tree["changed"]["examples"] == 12 and tree["verified"]["ok"]
+
+
+def test_apply_and_repair_give_what_prune_gives(run: Run) -> None:
+    stage = "--stage least-squares"
+    run(f"prune model.pb -o whole.pb {CHOICE} --repair {stage} {QUICK}")
+    run(f"plan model.pb -o plan.json {CHOICE}")
+    run(f"apply model.pb plan.json -o applied.pb --data data.npy --repair {stage} {QUICK}")
+    run("apply model.pb plan.json -o slim.pb --data data.npy")
+    told = run(
+        f"repair model.pb slim.pb --plan plan.json --data data.npy -o repaired.pb {stage} {QUICK}"
+    )
+    assert "Written to repaired.pb" in told.out
+    whole, applied, repaired, slim = [
+        Path(f"{name}.pb").read_bytes() for name in ("whole", "applied", "repaired", "slim")
+    ]
+    assert whole == applied == repaired != slim
+
+
+def test_repair_before_optimizing(run: Run) -> None:
+    run(f"prune model.pb -o slim.pb {CHOICE} --repair {QUICK} --optimize")
+    assert "slim.pb" in run.files()
+
+
+def test_without_images_nothing_is_done(run: Run) -> None:
+    told = run("prune model.pb -o slim.pb --criterion l1 --ratio 0.4 --repair", status=2)
+    assert told.err.startswith("graphslim: --data: is needed for a repair")
+    assert "slim.pb" not in run.files()
+
+
+def test_a_plan_of_another_graph_is_refused(run: Run) -> None:
+    run(f"plan model.pb -o plan.json {CHOICE}")
+    told = run("repair model.pb model.pb --plan plan.json --data data.npy -o out.pb", status=1)
+    assert "the result differs" in told.err
+    assert "out.pb" not in run.files()
+
+
+def test_an_error_in_the_middle_leaves_no_file(run: Run, monkeypatch: Any) -> None:
+    def killed(*args: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "repaired_by", killed)
+    before = run.files()
+    run(f"prune model.pb -o slim.pb {CHOICE} --repair", status=130)
+    assert run.files() == before
