@@ -1,7 +1,7 @@
 # Needs a Python, make and git; tools/env finds the Python and installs the rest in .venv/.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo example test test-all fuzz mutants check docs fixtures bench clean distclean
+.PHONY: help demo example test test-all fuzz mutants check docs fixtures bench bench-repair clean distclean
 
 JOBS ?= 2
 TESTS ?= tests
@@ -25,6 +25,7 @@ help:
 	@echo 'make docs       make the site of docs/ and of the code in build/site; warnings are errors'
 	@echo 'make fixtures   train the bundled network again (ARGS=--check: and compare)'
 	@echo 'make bench      measure against the peers; writes benchmarks/RESULTS.md (ARGS=--quick: a minute)'
+	@echo 'make bench-repair  measure what a repair brings back; writes benchmarks/REPAIR.md (an hour or two)'
 	@echo 'make clean      remove caches and builds (distclean: the environments too)'
 	@echo
 	@echo 'PYTHON=3.12              a path, a command or a version; by default Python 3.7 with'
@@ -80,6 +81,9 @@ fixtures:
 bench:
 	@python="$$(tools/env bench)" && first="$$(PYTHON=3.7 tools/env run || true)" && \
 	"$$python" -m benchmarks $${first:+--first "$$first"} $(ARGS)
+
+bench-repair:
+	@python="$$(tools/env bench)" && "$$python" -m benchmarks.repair $(ARGS)
 
 clean:
 	rm -rf build dist graphslim.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache
