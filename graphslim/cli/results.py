@@ -328,6 +328,7 @@ def print_repair(console: Console, repaired: Repaired) -> None:
         more = f", and {len(repaired.left) - 1} more" if len(repaired.left) > 1 else ""
         console.print(f"Left as they are: the weights of {name}{more}: {why}")
     said, text = verdict(repaired.after)
-    console.print(f"{said}: {text} kept aside.", style="bold" if repaired.after.far else None)
+    style = "bold" if repaired.after.far else None
+    console.print(f"{said}, on the images kept aside: {text}.", style=style)
     for caution in repaired.cautions():
         console.print(f"Caution: {caution}")
