@@ -97,7 +97,7 @@ def page(rows: Sequence[Dict[str, Any]], machine: Dict[str, Any], options: Any) 
 
 Made by `make bench-repair` on {about}.
 
-A repair saw {options.images} training images of Fashion-MNIST without labels, of which a quarter was
+A repair saw {options.images} training images of Fashion-MNIST without labels, a quarter of them as
 its gate, and trained for {options.seconds:g} s at most. Accuracy and error (as a share of what the
 output varies by) are on the 10,000 test images: as the channels were removed, after least squares,
 and after distillation too. `lost` is in points of accuracy, against the original.
