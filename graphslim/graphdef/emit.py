@@ -14,6 +14,16 @@ from graphslim.graphdef.values import encode_attr, encode_layout
 from graphslim.ir import Graph, Node, Tensor
 from graphslim.support.writing import replacing
 
+_NAME, _OP, _DEVICE, _ATTR = (
+    number << 3 | wire.LENGTH
+    for number in (
+        fields.NodeDef.name,
+        fields.NodeDef.op,
+        fields.NodeDef.device,
+        fields.NodeDef.attr,
+    )
+)
+
 
 def serialize(graph: Graph) -> bytes:
     """The graph as the bytes of a binary GraphDef."""
@@ -46,15 +56,29 @@ def encoded(graph: Graph, path: str) -> Iterator[Any]:
 
 
 def _chunks(graph: Graph) -> Iterator[Any]:
+    """The file in parts; nodes that stand side by side in the old one are one part of it."""
+    old = b"" if graph.origin is None else graph.origin.data
+    view, begin, end = memoryview(old), 0, 0
     for node in _file_order(graph):
+        span: Any = node.origin
         homeless = graph.gone and _colocated_with(node, graph.gone)
         if node.touched or homeless:
             spliced = None if homeless or node.rewired else _spliced(node)
             payload = [_message(graph, node)] if spliced is None else spliced
         else:
-            payload = [node.origin]
-        yield wire.header(fields.GraphDef.node, sum([len(part) for part in payload]))
-        yield from payload
+            header = wire.header(fields.GraphDef.node, span.end - span.start)
+            tag = span.start - len(header)
+            if span.data is old and tag >= 0 and old.startswith(header, tag):
+                if tag != end:
+                    yield view[begin:end]
+                    begin = tag
+                end = span.end
+                continue
+            payload = [bytes(span)]
+        yield view[begin:end]
+        begin = end
+        yield from _field(fields.GraphDef.node, payload)
+    yield view[begin:end]
     if graph.origin is not None:
         yield from graph.origin.extras
 
@@ -99,41 +123,46 @@ def _spliced(node: Node) -> Optional[List[Any]]:
 
     What is large is not copied. None for a node that differs in more than its attributes.
     """
-    origin, changed = node.origin, node.attrs.changed
-    stated = {
-        fields.NodeDef.name: node.name,
-        fields.NodeDef.op: node.op,
-        fields.NodeDef.device: node.device,
-    }
-    parts: List[Any] = []
-    behind = 0
-    for number, _, tag, start, end in wire.fields(origin):
-        if number == fields.NodeDef.attr:
-            named = wire.find(origin[start:end], fields.MapEntry.key)
-            if (b"" if named is None else bytes(named)).decode() in changed:
-                parts.append(origin[behind:tag])
-                behind = end
-        elif number in stated and bytes(origin[start:end]) != stated.pop(number).encode():
+    data, behind, end = node.origin
+    view, at, parts = memoryview(data), behind, []  # type: memoryview, int, List[Any]
+    changed = {key: _key(key) for key in sorted(node.attrs.changed)}
+    old_keys = tuple(changed.values())
+    stated = {_NAME: node.name, _OP: node.op, _DEVICE: node.device}
+    while at < end:
+        tag = data[at]
+        if tag & 7 != wire.LENGTH or tag > 0x7F:
+            at = next(wire.fields(data, at, end)).end
+            continue
+        length, start = wire.varint(data, at + 1, end)
+        stop = start + length
+        if tag == _ATTR:
+            plain = data.startswith(b"\x0a", start, stop)
+            key = None if plain else wire.find(view[start:stop], fields.MapEntry.key) or b""
+            if data.startswith(old_keys, start) if key is None else bytes(key).decode() in changed:
+                parts.append(view[behind:at])
+                behind = stop
+        elif tag in stated and data[start:stop] != stated.pop(tag).encode():
             return None
+        at = stop
     if any(stated.values()):
         return None
-    parts.append(origin[behind:])
-    for key in sorted(changed):
+    parts.append(view[behind:end])
+    for key, new_key in changed.items():
         if key in node.attrs:
-            value = _value(node.attrs[key])
-            parts += _field(
-                fields.NodeDef.attr,
-                [
-                    *_field(fields.MapEntry.key, [key.encode()]),
-                    *_field(fields.MapEntry.value, value),
-                ],
-            )
+            value = _field(fields.MapEntry.value, _value(node.attrs[key]))
+            parts += _field(fields.NodeDef.attr, [new_key + value[0], *value[1:]])
     return parts
+
+
+def _key(name: str) -> bytes:
+    """How the entry of an attribute begins."""
+    key = name.encode()
+    return wire.header(fields.MapEntry.key, len(key)) + key
 
 
 def _field(number: int, content: List[Any]) -> List[Any]:
     """A field with a length, in parts, whose first one is bytes; the others are not copied."""
-    return [wire.header(number, sum(map(len, content))) + content[0], *content[1:]]
+    return [b"".join((wire.header(number, sum(map(len, content))), content[0])), *content[1:]]
 
 
 def _value(value: Any) -> List[Any]:
@@ -148,7 +177,7 @@ def _value(value: Any) -> List[Any]:
 
 
 def _message(graph: Graph, node: Node) -> bytes:
-    message = NodeDef.FromString(node.origin.tobytes()) if node.origin is not None else NodeDef()
+    message = NodeDef.FromString(bytes(node.origin)) if node.origin is not None else NodeDef()
     message.name, message.op, message.device = node.name, node.op, node.device
     if node.rewired:
         del message.input[:]
