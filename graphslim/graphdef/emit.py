@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, Iterator, List, Optional, Set
+from functools import lru_cache
+from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 import numpy as np
 
@@ -11,18 +12,18 @@ from graphslim.graphdef import fields, wire
 from graphslim.graphdef.kinds import check_graph_ending, is_text
 from graphslim.graphdef.protos import GraphDef, NodeDef, text_format
 from graphslim.graphdef.values import encode_attr, encode_layout
-from graphslim.ir import Graph, Node, Tensor
+from graphslim.ir import DType, Graph, Node, Tensor
 from graphslim.support.writing import replacing
 
 _NAME, _OP, _DEVICE, _ATTR = (
     number << 3 | wire.LENGTH
     for number in (
-        fields.NodeDef.name,
-        fields.NodeDef.op,
-        fields.NodeDef.device,
-        fields.NodeDef.attr,
+        *(fields.NodeDef.name, fields.NodeDef.op, fields.NodeDef.device, fields.NodeDef.attr),
     )
 )
+_KEY = bytes((fields.MapEntry.key << 3 | wire.LENGTH,))
+_SMALL = 4096
+"""Bytes of the largest tensor that is copied on its way into the file."""
 
 
 def serialize(graph: Graph) -> bytes:
@@ -77,7 +78,8 @@ def _chunks(graph: Graph) -> Iterator[Any]:
             payload = [bytes(span)]
         yield view[begin:end]
         begin = end
-        yield from _field(fields.GraphDef.node, payload)
+        yield wire.header(fields.GraphDef.node, sum(map(len, payload)))
+        yield from payload
     yield view[begin:end]
     if graph.origin is not None:
         yield from graph.origin.extras
@@ -125,8 +127,8 @@ def _spliced(node: Node) -> Optional[List[Any]]:
     """
     data, behind, end = node.origin
     view, at, parts = memoryview(data), behind, []  # type: memoryview, int, List[Any]
-    changed = {key: _key(key) for key in sorted(node.attrs.changed)}
-    old_keys = tuple(changed.values())
+    changed = sorted(node.attrs.changed)
+    keys = tuple([_key(name) for name in changed])
     stated = {_NAME: node.name, _OP: node.op, _DEVICE: node.device}
     while at < end:
         tag = data[at]
@@ -136,9 +138,10 @@ def _spliced(node: Node) -> Optional[List[Any]]:
         length, start = wire.varint(data, at + 1, end)
         stop = start + length
         if tag == _ATTR:
-            plain = data.startswith(b"\x0a", start, stop)
-            key = None if plain else wire.find(view[start:stop], fields.MapEntry.key) or b""
-            if data.startswith(old_keys, start) if key is None else bytes(key).decode() in changed:
+            if data.startswith(keys, start) or (
+                not data.startswith(_KEY, start, stop)
+                and _key_in(view[start:stop]) in node.attrs.changed
+            ):
                 parts.append(view[behind:at])
                 behind = stop
         elif tag in stated and data[start:stop] != stated.pop(tag).encode():
@@ -147,33 +150,50 @@ def _spliced(node: Node) -> Optional[List[Any]]:
     if any(stated.values()):
         return None
     parts.append(view[behind:end])
-    for key, new_key in changed.items():
-        if key in node.attrs:
-            value = _field(fields.MapEntry.value, _value(node.attrs[key]))
-            parts += _field(fields.NodeDef.attr, [new_key + value[0], *value[1:]])
+    for name in changed:
+        if name in node.attrs:
+            parts += _entry(name, node.attrs[name])
     return parts
 
 
+@lru_cache(maxsize=1024)
 def _key(name: str) -> bytes:
     """How the entry of an attribute begins."""
     key = name.encode()
     return wire.header(fields.MapEntry.key, len(key)) + key
 
 
-def _field(number: int, content: List[Any]) -> List[Any]:
-    """A field with a length, in parts, whose first one is bytes; the others are not copied."""
-    return [b"".join((wire.header(number, sum(map(len, content))), content[0])), *content[1:]]
+def _key_in(entry: memoryview) -> str:
+    """The name of an attribute whose entry does not begin with it."""
+    return bytes(wire.find(entry, fields.MapEntry.key) or b"").decode()
 
 
-def _value(value: Any) -> List[Any]:
-    """The bytes of an attribute's value, in parts; the elements of a tensor are not copied."""
+def _entry(name: str, value: Any) -> List[Any]:
+    """An attribute in parts; the elements of a tensor are not copied."""
     if not isinstance(value, Tensor) or value.dtype.storage.hasobject or not value.size:
-        return [encode_attr(value).SerializeToString(deterministic=True)]
-    elements = np.ascontiguousarray(value.array).reshape(-1).view(np.uint8).data
-    content = wire.header(fields.TensorProto.tensor_content, len(elements))
-    return _field(
-        fields.AttrValue.tensor, [encode_layout(value.dtype, value.shape) + content, elements]
-    )
+        content = encode_attr(value).SerializeToString(deterministic=True)
+        return [_headed(name, content, 0)]
+    elements = np.ascontiguousarray(value.array)
+    head = _tensor_head(name, value.dtype, value.shape)
+    if elements.nbytes <= _SMALL:
+        return [head + elements.tobytes()]
+    return [head, elements.reshape(-1).view(np.uint8).data]
+
+
+@lru_cache(maxsize=1024)
+def _tensor_head(name: str, dtype: DType, shape: Tuple[int, ...]) -> bytes:
+    """What stands before the elements of a tensor in the attribute that holds it."""
+    size = dtype.storage.itemsize
+    for length in shape:
+        size *= length
+    head = encode_layout(dtype, shape) + wire.header(fields.TensorProto.tensor_content, size)
+    return _headed(name, wire.header(fields.AttrValue.tensor, len(head) + size) + head, size)
+
+
+def _headed(name: str, value: bytes, behind: int) -> bytes:
+    """An attribute from the beginning of its value, which so many bytes more belong to."""
+    entry = _key(name) + wire.header(fields.MapEntry.value, len(value) + behind) + value
+    return wire.header(fields.NodeDef.attr, len(entry) + behind) + entry
 
 
 def _message(graph: Graph, node: Node) -> bytes:

@@ -107,7 +107,11 @@ class Attrs(FixedDict):
 
     def having(self, key: str, value: Any) -> Attrs:
         """These attributes with one set."""
-        return Attrs({**self, key: value}, self.changed | {key})
+        if key not in self:
+            return Attrs({**self, key: value}, self.changed | {key})
+        twin = self.with_read(key, _fixed(value))
+        twin.changed = self.changed | {key}
+        return twin
 
     def without(self, key: str) -> Attrs:
         """These attributes but for one."""
