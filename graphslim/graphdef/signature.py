@@ -108,13 +108,13 @@ def infer_outputs(graph: Graph) -> List[Port]:
     `Exit` for each of its variables, read or not: they count only where there is nothing else.
     """
     fed = _downstream(graph, graph.inputs)
-    idle: Set[str] = {node.name for node in graph if node.op.endswith(("Summary", "SummaryV2"))}
-    read: Set[str] = set()
-    for node in reversed(graph.order()):
-        if node.op == "NoOp" and node.name not in read:
+    ops = {node.op for node in graph}
+    summaries = {op for op in ops if op.endswith(("Summary", "SummaryV2"))}
+    idle: Set[str] = {node.name for node in graph if node.op in summaries}
+    for node in [node for node in reversed(graph.order()) if node.op == "NoOp"]:
+        if all(use.node in idle for use in graph.uses_of(node)):
             idle.add(node.name)
-        if node.name not in idle:
-            read.update([port.node for port in graph.inputs_of(node)])
+    read = {port.node for node in graph if node.name not in idle for port in graph.inputs_of(node)}
     unread_ports: List[Port] = []
     for node in graph:
         if node.name in read or node.op in _DEBRIS or node.name in idle:

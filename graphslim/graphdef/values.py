@@ -344,8 +344,11 @@ class NodeReader:
         inputs: List[str] = []
         try:
             try:
-                while at < stop and data[at] != _ATTR:
-                    tag, length, start = data[at], data[at + 1], at + 2
+                while at < stop:
+                    tag = data[at]
+                    if tag == _ATTR:
+                        break
+                    length, start = data[at + 1], at + 2
                     if length > 0x7F:
                         length, start = wire.varint(data, at + 1, stop)
                     at = start + length
@@ -360,6 +363,8 @@ class NodeReader:
                         device = text
                     else:
                         raise _Unusual
+                if at > stop:
+                    raise wire.Truncated
                 attrs = (
                     self._like_another(data, at, stop)
                     if op == "Const"
@@ -369,10 +374,11 @@ class NodeReader:
                     attrs = self._read_attrs(data, at, stop, _SMALL if op == "Const" else _LARGE)
             except _Unusual:
                 message = _UndecodedNode.FromString(data[span.start : stop])
-                name, op, device, inputs = message.name, message.op, message.device, message.input
+                name, op, device = message.name, message.op, message.device
+                inputs = list(message.input)
                 entries = [entry for entry in message.attr if len(entry) <= _SMALL]
                 large = [entry for entry in message.attr if len(entry) > _SMALL]
-                attrs = self._with(tuple(entries), [(entry, 0, len(entry)) for entry in large])
+                attrs = self._with(entries, [(entry, 0, len(entry)) for entry in large])
             if not name or not op:
                 raise DamagedNode
             if op == "Const":
@@ -385,7 +391,7 @@ class NodeReader:
         # Protobuf in pure Python raises either of the first two.
         except (DecodeError, ValueError, IndexError, wire.Truncated, wire.Malformed):
             raise DamagedNode from None
-        return Node(name, op, attrs, device, span), list(inputs)
+        return Node(name, op, attrs, device, span), inputs
 
     def _read_attrs(self, data: bytes, start: int, stop: int, longest: int) -> Attrs:
         """The attributes that stand at `data[start:stop]`, and nothing else."""
@@ -401,11 +407,10 @@ class NodeReader:
                 entries.append(data[begin:at])
         if at > stop:
             raise wire.Truncated
-        key = tuple(sorted(entries))
-        attrs = self._with(key, large)
+        attrs = self._with(entries, large)
         if not large:
             self._attrs[data[start:stop]] = attrs
-        elif len(large) == 1 and "value" not in self._attrs[key]:
+        elif len(large) == 1 and not any([entry.startswith(_VALUE) for entry in entries]):
             plain = self._plain(*large[0])
             if plain is not None:
                 layout, begin, end = plain
@@ -425,17 +430,19 @@ class NodeReader:
             "value", _elements(data, at + len(before), stop - len(behind), layout)
         )
 
-    def _with(self, entries: Tuple[bytes, ...], large: Sequence[_Place]) -> Attrs:
+    def _with(self, entries: Sequence[bytes], large: Sequence[_Place]) -> Attrs:
         """The attributes of some entries, and of large ones, which are decoded each time."""
-        attrs = self._attrs.get(entries)
+        # They come in any order, since they are a map.
+        key = tuple(sorted(entries))
+        attrs = self._attrs.get(key)
         if attrs is None:
             values: Dict[str, Any] = {}
             for entry in entries:
                 values.update(_decoded(entry))
-            attrs = self._attrs[entries] = Attrs(values)
-        return (
-            Attrs({**dict([self._large(*place) for place in large]), **attrs}) if large else attrs
-        )
+            attrs = self._attrs[key] = Attrs(values)
+        if not large:
+            return attrs
+        return Attrs({**dict([self._large(*place) for place in large]), **attrs})
 
     def _large(self, data: bytes, at: int, end: int) -> Tuple[str, Any]:
         """A large attribute; a tensor's elements stay where they are."""
