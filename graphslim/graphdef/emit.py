@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import numpy as np
 
@@ -15,12 +15,7 @@ from graphslim.graphdef.values import encode_attr, encode_layout
 from graphslim.ir import DType, Graph, Node, Tensor
 from graphslim.support.writing import replacing
 
-_NAME, _OP, _DEVICE, _ATTR = (
-    number << 3 | wire.LENGTH
-    for number in (
-        *(fields.NodeDef.name, fields.NodeDef.op, fields.NodeDef.device, fields.NodeDef.attr),
-    )
-)
+_ATTR = fields.NodeDef.attr << 3 | wire.LENGTH
 _KEY = bytes((fields.MapEntry.key << 3 | wire.LENGTH,))
 _SMALL = 4096
 """Bytes of the largest tensor that is copied on its way into the file."""
@@ -64,8 +59,8 @@ def _chunks(graph: Graph) -> Iterator[Any]:
         span: Any = node.origin
         homeless = graph.gone and _colocated_with(node, graph.gone)
         if node.touched or homeless:
-            spliced = None if homeless or node.rewired else _spliced(node)
-            payload = [_message(graph, node)] if spliced is None else spliced
+            whole = homeless or node.rewired
+            payload = [_message(graph, node)] if whole else _spliced(node)
         else:
             header = wire.header(fields.GraphDef.node, span.end - span.start)
             tag = span.start - len(header)
@@ -120,16 +115,15 @@ def _home(entry: bytes) -> str:
     return entry.decode("utf-8", "replace").partition("loc:@")[2]
 
 
-def _spliced(node: Node) -> Optional[List[Any]]:
+def _spliced(node: Node) -> List[Any]:
     """The bytes that a node was read from, with its changed attributes instead of the old ones.
 
-    What is large is not copied. None for a node that differs in more than its attributes.
+    What is large is not copied. The rest of a node cannot change.
     """
     data, behind, end = node.origin
     view, at, parts = memoryview(data), behind, []  # type: memoryview, int, List[Any]
     changed = sorted(node.attrs.changed)
     keys = tuple([_key(name) for name in changed])
-    stated = {_NAME: node.name, _OP: node.op, _DEVICE: node.device}
     while at < end:
         tag = data[at]
         if tag & 7 != wire.LENGTH or tag > 0x7F:
@@ -137,18 +131,14 @@ def _spliced(node: Node) -> Optional[List[Any]]:
             continue
         length, start = wire.varint(data, at + 1, end)
         stop = start + length
-        if tag == _ATTR:
-            if data.startswith(keys, start) or (
-                not data.startswith(_KEY, start, stop)
-                and _key_in(view[start:stop]) in node.attrs.changed
-            ):
-                parts.append(view[behind:at])
-                behind = stop
-        elif tag in stated and data[start:stop] != stated.pop(tag).encode():
-            return None
+        if tag == _ATTR and (
+            data.startswith(keys, start)
+            or not data.startswith(_KEY, start, stop)
+            and _key_in(view[start:stop]) in node.attrs.changed
+        ):
+            parts.append(view[behind:at])
+            behind = stop
         at = stop
-    if any(stated.values()):
-        return None
     parts.append(view[behind:end])
     for name in changed:
         if name in node.attrs:

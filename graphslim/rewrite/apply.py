@@ -45,9 +45,12 @@ def apply_in_place(graph: Graph, plan: Plan, force: bool = False) -> None:
 def _apply(graph: Graph, channels: Channels, fitted: Fitted) -> None:
     removal = Removal(channels, fitted.removed)
     if fitted.plan.folds:
+        order = graph.order()
         fold_constants(graph, channels, fitted.plan, removal)
-        channels = analyse(graph)
-        removal = carry_over(channels, removal)
+        # A fold into a constant that is there leaves every channel where it was.
+        if graph.order() is not order or removal.to_store():
+            channels = analyse(graph)
+            removal = carry_over(channels, removal)
     idle = store_computed(graph, channels, removal)
     cut(graph, removal)
     remove_unread(graph, idle)
