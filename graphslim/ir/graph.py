@@ -290,7 +290,7 @@ class Graph:
                         name,
                         "the file is damaged or only a part of a graph; export it again",
                     )
-        self._uses_of = dict(zip(uses, map(tuple, uses.values())))
+        self._uses_of = {name: tuple(readers) for name, readers in uses.items()}
         self._rewired()
 
     def remove(self, node: NodeLike) -> None:
