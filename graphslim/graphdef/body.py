@@ -183,11 +183,11 @@ class Body:
 
     def _node(self, inner: Inner, changes: Mapping[str, Any], inputs: List[Port]) -> Entry:
         """A node of the body under its new name."""
-        attrs = inner.node.attrs.copy()
-        for key, value in changes.items():
-            attrs._set(key, value)
+        attrs = inner.node.attrs
         if "_class" in attrs:
-            attrs._set("_class", list(self._homes(attrs["_class"])))
+            changes = {**changes, "_class": list(self._homes(attrs["_class"]))}
+        for key, value in changes.items():
+            attrs = attrs.having(key, value)
         device = inner.node.device or self._call.node.device
         node = Node(self._names[inner.node.name], inner.node.op, attrs, device, inner.node.origin)
         node.rewired = True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Dict, Iterator, List, Optional, Set
+from functools import lru_cache
+from typing import Any, Dict, Iterator, List, Set, Tuple
 
 import numpy as np
 
@@ -11,8 +12,13 @@ from graphslim.graphdef import fields, wire
 from graphslim.graphdef.kinds import check_graph_ending, is_text
 from graphslim.graphdef.protos import GraphDef, NodeDef, text_format
 from graphslim.graphdef.values import encode_attr, encode_layout
-from graphslim.ir import Graph, Node, Tensor
+from graphslim.ir import DType, Graph, Node, Tensor
 from graphslim.support.writing import replacing
+
+_ATTR = fields.NodeDef.attr << 3 | wire.LENGTH
+_KEY = bytes((fields.MapEntry.key << 3 | wire.LENGTH,))
+_SMALL = 4096
+"""Bytes of the largest tensor that is copied on its way into the file."""
 
 
 def serialize(graph: Graph) -> bytes:
@@ -46,15 +52,30 @@ def encoded(graph: Graph, path: str) -> Iterator[Any]:
 
 
 def _chunks(graph: Graph) -> Iterator[Any]:
+    """The file in parts; nodes that stand side by side in the old one are one part of it."""
+    old = b"" if graph.origin is None else graph.origin.data
+    view, begin, end = memoryview(old), 0, 0
     for node in _file_order(graph):
+        span: Any = node.origin
         homeless = graph.gone and _colocated_with(node, graph.gone)
         if node.touched or homeless:
-            spliced = None if homeless or node.rewired else _spliced(node)
-            payload = [_message(graph, node)] if spliced is None else spliced
+            whole = homeless or node.rewired
+            payload = [_message(graph, node)] if whole else _spliced(node)
         else:
-            payload = [node.origin]
-        yield wire.header(fields.GraphDef.node, sum([len(part) for part in payload]))
+            header = wire.header(fields.GraphDef.node, span.end - span.start)
+            tag = span.start - len(header)
+            if span.data is old and tag >= 0 and old.startswith(header, tag):
+                if tag != end:
+                    yield view[begin:end]
+                    begin = tag
+                end = span.end
+                continue
+            payload = [bytes(span)]
+        yield view[begin:end]
+        begin = end
+        yield wire.header(fields.GraphDef.node, sum(map(len, payload)))
         yield from payload
+    yield view[begin:end]
     if graph.origin is not None:
         yield from graph.origin.extras
 
@@ -94,61 +115,79 @@ def _home(entry: bytes) -> str:
     return entry.decode("utf-8", "replace").partition("loc:@")[2]
 
 
-def _spliced(node: Node) -> Optional[List[Any]]:
+def _spliced(node: Node) -> List[Any]:
     """The bytes that a node was read from, with its changed attributes instead of the old ones.
 
-    What is large is not copied. None for a node that differs in more than its attributes.
+    What is large is not copied. The rest of a node cannot change.
     """
-    origin, changed = node.origin, node.attrs.changed
-    stated = {
-        fields.NodeDef.name: node.name,
-        fields.NodeDef.op: node.op,
-        fields.NodeDef.device: node.device,
-    }
-    parts: List[Any] = []
-    behind = 0
-    for number, _, tag, start, end in wire.fields(origin):
-        if number == fields.NodeDef.attr:
-            named = wire.find(origin[start:end], fields.MapEntry.key)
-            if (b"" if named is None else bytes(named)).decode() in changed:
-                parts.append(origin[behind:tag])
-                behind = end
-        elif number in stated and bytes(origin[start:end]) != stated.pop(number).encode():
-            return None
-    if any(stated.values()):
-        return None
-    parts.append(origin[behind:])
-    for key in sorted(changed):
-        if key in node.attrs:
-            value = _value(node.attrs[key])
-            parts += _field(
-                fields.NodeDef.attr,
-                [
-                    *_field(fields.MapEntry.key, [key.encode()]),
-                    *_field(fields.MapEntry.value, value),
-                ],
-            )
+    data, behind, end = node.origin
+    view, at, parts = memoryview(data), behind, []  # type: memoryview, int, List[Any]
+    changed = sorted(node.attrs.changed)
+    keys = tuple([_key(name) for name in changed])
+    while at < end:
+        tag = data[at]
+        if tag & 7 != wire.LENGTH or tag > 0x7F:
+            at = next(wire.fields(data, at, end)).end
+            continue
+        length, start = wire.varint(data, at + 1, end)
+        stop = start + length
+        if tag == _ATTR and (
+            data.startswith(keys, start)
+            or not data.startswith(_KEY, start, stop)
+            and _key_in(view[start:stop]) in node.attrs.changed
+        ):
+            parts.append(view[behind:at])
+            behind = stop
+        at = stop
+    parts.append(view[behind:end])
+    for name in changed:
+        if name in node.attrs:
+            parts += _entry(name, node.attrs[name])
     return parts
 
 
-def _field(number: int, content: List[Any]) -> List[Any]:
-    """A field with a length, in parts, whose first one is bytes; the others are not copied."""
-    return [wire.header(number, sum(map(len, content))) + content[0], *content[1:]]
+@lru_cache(maxsize=1024)
+def _key(name: str) -> bytes:
+    """How the entry of an attribute begins."""
+    key = name.encode()
+    return wire.header(fields.MapEntry.key, len(key)) + key
 
 
-def _value(value: Any) -> List[Any]:
-    """The bytes of an attribute's value, in parts; the elements of a tensor are not copied."""
+def _key_in(entry: memoryview) -> str:
+    """The name of an attribute whose entry does not begin with it."""
+    return bytes(wire.find(entry, fields.MapEntry.key) or b"").decode()
+
+
+def _entry(name: str, value: Any) -> List[Any]:
+    """An attribute in parts; the elements of a tensor are not copied."""
     if not isinstance(value, Tensor) or value.dtype.storage.hasobject or not value.size:
-        return [encode_attr(value).SerializeToString(deterministic=True)]
-    elements = np.ascontiguousarray(value.array).reshape(-1).view(np.uint8).data
-    content = wire.header(fields.TensorProto.tensor_content, len(elements))
-    return _field(
-        fields.AttrValue.tensor, [encode_layout(value.dtype, value.shape) + content, elements]
-    )
+        content = encode_attr(value).SerializeToString(deterministic=True)
+        return [_headed(name, content, 0)]
+    elements = np.ascontiguousarray(value.array)
+    head = _tensor_head(name, value.dtype, value.shape)
+    if elements.nbytes <= _SMALL:
+        return [head + elements.tobytes()]
+    return [head, elements.reshape(-1).view(np.uint8).data]
+
+
+@lru_cache(maxsize=1024)
+def _tensor_head(name: str, dtype: DType, shape: Tuple[int, ...]) -> bytes:
+    """What stands before the elements of a tensor in the attribute that holds it."""
+    size = dtype.storage.itemsize
+    for length in shape:
+        size *= length
+    head = encode_layout(dtype, shape) + wire.header(fields.TensorProto.tensor_content, size)
+    return _headed(name, wire.header(fields.AttrValue.tensor, len(head) + size) + head, size)
+
+
+def _headed(name: str, value: bytes, behind: int) -> bytes:
+    """An attribute from the beginning of its value, which so many bytes more belong to."""
+    entry = _key(name) + wire.header(fields.MapEntry.value, len(value) + behind) + value
+    return wire.header(fields.NodeDef.attr, len(entry) + behind) + entry
 
 
 def _message(graph: Graph, node: Node) -> bytes:
-    message = NodeDef.FromString(node.origin.tobytes()) if node.origin is not None else NodeDef()
+    message = NodeDef.FromString(bytes(node.origin)) if node.origin is not None else NodeDef()
     message.name, message.op, message.device = node.name, node.op, node.device
     if node.rewired:
         del message.input[:]

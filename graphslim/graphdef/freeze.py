@@ -16,7 +16,6 @@ from typing import (
     Union,
 )
 
-import networkx as nx
 import numpy as np
 
 from graphslim.errors import LoadError
@@ -31,6 +30,7 @@ from graphslim.ir.families import (
     VARIABLES,
     WHILE_LOOPS,
 )
+from graphslim.ir.query import downstream
 
 Value = Union[np.ndarray, Tensor]
 Values = Callable[[Sequence[str]], Mapping[str, Value]]
@@ -166,7 +166,7 @@ def _refuse_order(
     """Refuses a variable that is read after it was changed: no constant is both values."""
     for name in sorted(left_out):
         changed = variables.get(graph.inputs_of(name)[0])
-        for after in sorted(nx.descendants(graph.nx, name) & needed):
+        for after in sorted((downstream(graph, [name]) - {name}) & needed):
             for port in graph.data_inputs(after):
                 read = variables.get(port)
                 if changed is None or (read is not None and read.names & changed.names):

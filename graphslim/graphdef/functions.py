@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Sequence, Set, Tuple
 
-import networkx as nx
-
 from graphslim.errors import LoadError
 from graphslim.graphdef import fields, wire
 from graphslim.graphdef.protos import DecodeError, FunctionDef
@@ -170,6 +168,8 @@ class Library:
 
     def _measure(self, name: str) -> None:
         """Finds the extents of a function and of all that it refers to, each once."""
+        import networkx as nx  # takes longer than reading most graphs
+
         reads = nx.DiGraph()
         reads.add_node(name)
         for outer in self.reached([name]):
@@ -315,12 +315,12 @@ def _filtered(extra: bytes, gone: Set[str]) -> bytes:
 
 
 def _decode(span: memoryview) -> Function:
-    spans, rest = [], []
-    for field in wire.fields(span):
+    data, spans, rest = bytes(span), [], []
+    for field in wire.fields(data):
         if field.number == fields.FunctionDef.node_def:
-            spans.append(span[field.start : field.end])
+            spans.append(wire.Span(data, field.start, field.end))
         else:
-            rest.append(bytes(span[field.tag : field.end]))
+            rest.append(data[field.tag : field.end])
     reader = NodeReader()
     message = FunctionDef.FromString(b"".join(rest))
     signature = message.signature
@@ -347,7 +347,7 @@ def _arg(message: Any) -> Arg:
     return Arg(message.name, decode_dtype(message.type), *attrs)
 
 
-def _needed(body: List[Tuple[Node, Tuple[str, ...]]], wanted: Iterable[str]) -> Tuple[Inner, ...]:
+def _needed(body: List[Tuple[Node, List[str]]], wanted: Iterable[str]) -> Tuple[Inner, ...]:
     """The nodes of a body that what is wanted depends on, in their order."""
     reads = {node.name: inputs for node, inputs in body}
     live: Set[str] = set()
@@ -357,7 +357,9 @@ def _needed(body: List[Tuple[Node, Tuple[str, ...]]], wanted: Iterable[str]) -> 
         if name in reads and name not in live:
             live.add(name)
             waiting.extend(reads[name])
-    return tuple([Inner(node, inputs, _open(node)) for node, inputs in body if node.name in live])
+    return tuple(
+        [Inner(node, tuple(inputs), _open(node)) for node, inputs in body if node.name in live]
+    )
 
 
 def _open(node: Node) -> Tuple[str, ...]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from functools import lru_cache
-from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -28,6 +27,9 @@ _STATED, _TIMES = 1 << 28, 16
 """How many bytes the constants of a file may state: so many, and so many times its size. A constant
 that repeats a value states its size in a few bytes."""
 
+_NODE = fields.GraphDef.node << 3 | wire.LENGTH
+_tuple: Any = tuple.__new__
+"""Makes a named tuple, in half the time that calling its class takes."""
 _BEGINNING = re.compile(rb"\x0a[\x80-\xff]{0,4}[\x00-\x7f]\x0a.[A-Za-z0-9.][\w./>-]*", re.DOTALL)
 """The first node's tag and length, and the tag, length and text of its name."""
 
@@ -218,17 +220,26 @@ def _binary(data: bytes, name: str) -> bytes:
     return serialized
 
 
-def _spans(data: bytes, name: str) -> Tuple[List[memoryview], Tuple[bytes, ...]]:
+def _spans(data: bytes, name: str) -> Tuple[List[wire.Span], Tuple[bytes, ...]]:
     """The bytes of each node, and whole the fields that are none."""
-    view = memoryview(data)
-    nodes: List[memoryview] = []
+    nodes: List[wire.Span] = []
     extras: List[bytes] = []
+    at, stop = 0, len(data)
     try:
-        for field in wire.fields(view):
-            if field.number == fields.GraphDef.node and field.wire_type == wire.LENGTH:
-                nodes.append(view[field.start : field.end])
+        while at < stop:
+            if data[at] == _NODE:
+                length, start = wire.varint(data, at + 1, stop)
+                at = start + length
+                if at > stop:
+                    raise wire.Truncated(fields.GraphDef.node)
+                nodes.append(_tuple(wire.Span, (data, start, at)))
             else:
-                extras.append(bytes(view[field.tag : field.end]))
+                field = next(wire.fields(data, at))
+                if field.number == fields.GraphDef.node and field.wire_type == wire.LENGTH:
+                    nodes.append(wire.Span(data, field.start, field.end))
+                else:
+                    extras.append(data[at : field.end])
+                at = field.end
     except wire.Truncated as error:
         if not nodes and not _BEGINNING.match(data):
             raise LoadError(*_not_a_graph(data, name)) from None
@@ -270,14 +281,12 @@ def _not_a_graph(data: bytes, name: str) -> Tuple[str, str, str]:
     return "not a GraphDef", name, "give a frozen TensorFlow graph (.pb or .pbtxt)"
 
 
-def _nodes(spans: Sequence[memoryview], file: str) -> List[Tuple[Node, List[Port]]]:
+def _nodes(spans: Sequence[wire.Span], file: str) -> List[Tuple[Node, List[Port]]]:
     """The nodes, each with what it reads."""
     reader, nodes = NodeReader(), []
-    parse_port = lru_cache(maxsize=None)(Port.parse)
     try:
         for span in spans:
-            node, inputs = reader.read(span)
-            nodes.append((node, [parse_port(text) for text in inputs]))
+            nodes.append(reader.read(span))
     except DamagedNode:
         if not nodes:
             raise LoadError(*_not_a_graph(b"", file)) from None
@@ -286,16 +295,20 @@ def _nodes(spans: Sequence[memoryview], file: str) -> List[Tuple[Node, List[Port
         ) from None
     except LoadError as error:
         raise LoadError(error.what, f"{file}: {error.where}", error.hint) from None
-    return nodes
+    ports: Dict[str, Port] = {node.name: _tuple(Port, (node.name, 0)) for node, _ in nodes}
+    for name in re.findall(r"^\^.*|^.*:.*", "\n".join(ports), re.MULTILINE):
+        del ports[name]  # names that an input could not be spelled by
+    for _, inputs in nodes:
+        for text in inputs:
+            if text not in ports:
+                port = Port.parse(text)
+                ports[text] = port._replace(node=ports.get(port.node, port).node)
+    return [(node, [ports[text] for text in inputs]) for node, inputs in nodes]
 
 
 def _refuse_bombs(nodes: Sequence[Tuple[Node, List[Port]]], file_bytes: int, name: str) -> None:
     """Files whose constants state far more than they hold: one value for billions of elements."""
-    sizes = {
-        node.name: node.attrs["value"].size * node.attrs["value"].dtype.storage.itemsize
-        for node, _ in nodes
-        if node.op == "Const"
-    }
+    sizes = {node.name: node.attrs["value"].nbytes for node, _ in nodes if node.op == "Const"}
     total, most = sum(sizes.values()), _STATED + _TIMES * file_bytes
     if total > most:
         largest = max(sizes, key=lambda key: sizes[key])

@@ -7,7 +7,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
 
 from graphslim.errors import LoadError
 from graphslim.ir import CONTROL, DType, Graph, Node, Port, Shape
-from graphslim.ir.families import EXITS, OPEN_PLACEHOLDERS
+from graphslim.ir.families import EXITS, NEXT_ITERATIONS, OPEN_PLACEHOLDERS
 from graphslim.ir.query import upstream
 from graphslim.support.text import plural
 
@@ -47,7 +47,8 @@ def settle(
         graph.outputs = infer_outputs(graph)
     if not graph.outputs:
         raise LoadError("no output can be inferred", graph.name, "name it with --outputs")
-    if not inputs:
+    # A single one is needed by every output that was inferred from it.
+    if not inputs and (outputs or len(graph.inputs) > 1):
         needed = upstream(graph, [port.node for port in graph.outputs])
         graph.inputs = [name for name in graph.inputs if name in needed]
     agreed: Dict[str, Tuple[Optional[int], ...]] = {}
@@ -107,16 +108,18 @@ def infer_outputs(graph: Graph) -> List[Port]:
     `Exit` for each of its variables, read or not: they count only where there is nothing else.
     """
     fed = _downstream(graph, graph.inputs)
-    idle: Set[str] = {node.name for node in graph if node.op.endswith(("Summary", "SummaryV2"))}
-    for node in reversed(graph.order()):
-        if node.op == "NoOp" and all(use.node in idle for use in graph.uses_of(node)):
+    ops = {node.op for node in graph}
+    summaries = {op for op in ops if op.endswith(("Summary", "SummaryV2"))}
+    idle: Set[str] = {node.name for node in graph if node.op in summaries}
+    for node in [node for node in reversed(graph.order()) if node.op == "NoOp"]:
+        if all(use.node in idle for use in graph.uses_of(node)):
             idle.add(node.name)
+    read = {port.node for node in graph if node.name not in idle for port in graph.inputs_of(node)}
     unread_ports: List[Port] = []
     for node in graph:
-        if node.op in _DEBRIS or node.name in idle or (fed and node.name not in fed):
+        if node.name in read or node.op in _DEBRIS or node.name in idle:
             continue
-        unread = all(use.node in idle for use in graph.uses_of(node))
-        if unread and node.name not in graph.inputs:
+        if (not fed or node.name in fed) and node.name not in graph.inputs:
             unread_ports.extend([Port(node.name, index) for index in range(_outputs_of(node))])
     return [port for port in unread_ports if graph[port.node].op not in EXITS] or unread_ports
 
@@ -141,14 +144,16 @@ def _downstream(graph: Graph, names: Sequence[str]) -> Set[str]:
     What an RNN is fed reaches the end of its loop from the second turn on, and no other way.
     """
     reached: Set[str] = set(names)
-    waiting = list(names)
+    waiting = True
     while waiting:
-        source = waiting.pop()
-        for use in graph.uses_of(source):
-            is_data = graph.inputs_of(use.node)[use.index].port != CONTROL
-            if is_data and use.node not in reached:
-                reached.add(use.node)
-                waiting.append(use.node)
+        waiting = False
+        for node in graph.order():
+            if node.name not in reached:
+                for source, port in graph.inputs_of(node):
+                    if source in reached and port != CONTROL:
+                        reached.add(node.name)
+                        waiting = waiting or node.op in NEXT_ITERATIONS
+                        break
     return reached
 
 
@@ -159,7 +164,7 @@ def check_node(graph: Graph, name: str, option: str) -> None:
         LoadError: the graph has no node of that name; the message tells similar names.
     """
     if name not in graph:
-        close = difflib.get_close_matches(name, list(graph.nx), n=3)
+        close = difflib.get_close_matches(name, [node.name for node in graph], n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "give the full name of a node"
         raise LoadError(f"no node {name!r} in {graph.name}", option, hint)
 

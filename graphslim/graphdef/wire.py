@@ -6,8 +6,10 @@ and wire type, then a varint, 4 or 8 bytes, or a length and that many bytes.
 
 from __future__ import annotations
 
-from typing import Iterator, List, NamedTuple, Optional, Tuple
+from functools import lru_cache
+from typing import Iterator, List, NamedTuple, Optional, Tuple, Union
 
+Data = Union[bytes, memoryview]
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
 
@@ -23,6 +25,17 @@ class Malformed(Exception):
     """The bytes are no protobuf message."""
 
 
+class Span(NamedTuple):
+    """The bytes of a message, `data[start:end]`."""
+
+    data: bytes
+    start: int
+    end: int
+
+    def __bytes__(self) -> bytes:
+        return self.data[self.start : self.end]
+
+
 class Field(NamedTuple):
     """One field of a message: where its tag starts, and where its payload starts and ends."""
 
@@ -33,8 +46,10 @@ class Field(NamedTuple):
     end: int
 
 
-def varint(data: memoryview, at: int, end: int) -> Tuple[int, int]:
+def varint(data: Data, at: int, end: int) -> Tuple[int, int]:
     """The varint at `at` and the position after it."""
+    if at < end and data[at] < 0x80:
+        return data[at], at + 1
     value = shift = 0
     while True:
         if at >= end:
@@ -61,12 +76,13 @@ def encode_varint(value: int) -> bytes:
     return bytes(out)
 
 
+@lru_cache(maxsize=4096)
 def header(number: int, length: int) -> bytes:
     """The tag and the length that stand before a payload of so many bytes."""
     return encode_varint(number << 3 | LENGTH) + encode_varint(length)
 
 
-def fields(data: memoryview, start: int = 0, end: Optional[int] = None) -> Iterator[Field]:
+def fields(data: Data, start: int = 0, end: Optional[int] = None) -> Iterator[Field]:
     """The fields of the message that stands at `data[start:end]`, in order.
 
     Raises:
@@ -84,10 +100,7 @@ def fields(data: memoryview, start: int = 0, end: Optional[int] = None) -> Itera
         if number == 0:
             raise Malformed
         if wire_type == LENGTH:
-            if at < stop and data[at] < 0x80:
-                length, at = data[at], at + 1
-            else:
-                length, at = varint(data, at, stop)
+            length, at = varint(data, at, stop)
         elif wire_type == VARINT:
             length = varint(data, at, stop)[1] - at
         elif wire_type == FIXED32:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import (
+    TYPE_CHECKING,
     Any,
     Callable,
     Dict,
@@ -22,13 +22,14 @@ from typing import (
     Union,
 )
 
-import networkx as nx
-
 from graphslim.errors import IRError
 from graphslim.ir.families import NEXT_ITERATIONS
-from graphslim.ir.fixed import FixedDict, FixedList
+from graphslim.ir.fixed import FixedDict, FixedList, put
 from graphslim.ir.node import CONTROL, Attrs, Block, Node, Port
 from graphslim.ir.tensor import Tensor
+
+if TYPE_CHECKING:
+    import networkx
 
 T = TypeVar("T")
 NodeLike = Union[Node, str]
@@ -48,15 +49,34 @@ class Use(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index
 
 
+_use: Any = tuple.__new__
+"""Makes a `Use`, in half the time that calling the class takes."""
+
+
+class Index(NamedTuple):
+    """The nodes by number, for walks over the whole graph: lists in place of look-ups by name.
+
+    Attributes:
+        nodes: what `Graph.order` gives; a node's number is its place here.
+        number: the number of each node, by name.
+        sources: for each node, the numbers of the nodes that its data inputs come from.
+        ports: the outputs that these are, for each node that reads another than the first ones, or
+            waits for a node; all others read output 0 alone.
+    """
+
+    nodes: List[Node]
+    number: Dict[str, int]
+    sources: List[Tuple[int, ...]]
+    ports: Dict[int, Tuple[int, ...]]
+
+
 class Graph:
-    """A dataflow graph whose edges stand in a `networkx.MultiDiGraph`.
+    """A dataflow graph, and as `graph.nx` a `networkx.MultiDiGraph`.
 
-    Beside them it keeps, by name, each node and the tuple that `inputs_of` gives, and the order of
-    the nodes until these change; `CheckInvariants` compares them with networkx's.
-
-    In `graph.nx`, a read-only view, a node's key is its name and its `node` attribute the `Node`;
-    an edge's key is the index of the input that it feeds and its `port` the output that it comes
-    from (`CONTROL` for a control edge).
+    It keeps, by name, each node, the tuple of what it reads and the tuple of where it is read, and
+    until these change the order of the nodes. `graph.nx` is a read-only view of them: a node's key
+    is its name and its `node` attribute the `Node`; an edge's key is the index of the input that it
+    feeds and its `port` the output that it comes from (`CONTROL` for a control edge).
 
     Attributes:
         inputs: names of the nodes that are fed; like the next two, set as a whole.
@@ -73,8 +93,7 @@ class Graph:
 
     def __init__(self, name: str = "graph") -> None:
         self.name = name
-        self._nx: nx.MultiDiGraph = nx.MultiDiGraph()
-        self._view: Optional[nx.MultiDiGraph] = None
+        self._view: Optional[networkx.MultiDiGraph] = None
         self._inputs: List[str] = FixedList()
         self._outputs: List[Port] = FixedList()
         self._input_shapes: Dict[str, Tuple[Optional[int], ...]] = FixedDict()
@@ -86,20 +105,26 @@ class Graph:
         self.version = 0
         self._nodes: Dict[str, Node] = {}
         self._inputs_of: Dict[str, Tuple[Port, ...]] = {}
+        self._uses_of: Dict[str, Tuple[Use, ...]] = {}
         self._order: Optional[List[Node]] = None
+        self._index: Optional[Index] = None
         self._memo: Dict[str, Tuple[int, int, Any]] = {}
 
     # ---------------------------------------------------------------- reading
 
     @property
-    def nx(self) -> nx.MultiDiGraph:
+    def nx(self) -> networkx.MultiDiGraph:
         """A view for networkx's algorithms: it follows the graph, and refuses to be changed.
 
-        The dictionaries of its nodes and edges are the graph's own and must stay as they are;
-        `graphslim.CheckInvariants` tells if they do not. A copy, `graph.nx.copy()`, may be changed.
+        A copy, `graph.nx.copy()`, may be changed.
         """
         if self._view is None:
-            self._view = self._nx.copy(as_view=True)
+            import networkx  # takes longer than reading most graphs
+
+            self._view = networkx.MultiDiGraph()
+            self._view._node = _Seen(self._nodes, lambda name: FixedDict(node=self._nodes[name]))
+            self._view._adj = self._view._succ = _Seen(self._nodes, self._edges_from)
+            self._view._pred = _Seen(self._nodes, self._edges_to)
             for method in _EDITS:
                 setattr(self._view, method, _refuse_edit)
         return self._view
@@ -171,13 +196,10 @@ class Graph:
         wanted = source.port if isinstance(source, Port) else None
         name = source.node if isinstance(source, Port) else _name(source)
         self[name]  # refuses a name that is not there
-        return [
-            Use(target, index)
-            # Not `nx.succ`, here, `nx.nodes` and `nx.pred`: these make a view each time.
-            for target, edges in self._nx._succ[name].items()
-            for index, data in edges.items()
-            if wanted is None or data["port"] == wanted
-        ]
+        uses, inputs_of = self._uses_of.get(name, ()), self._inputs_of
+        if wanted is None:
+            return list(uses)
+        return [use for use in uses if inputs_of[use.node][use.index].port == wanted]
 
     def order(self) -> List[Node]:
         """The nodes so that each comes after what it reads (back edges of loops left out).
@@ -188,6 +210,16 @@ class Graph:
         if self._order is None:
             self._order = _topological(self)
         return self._order
+
+    def index(self) -> Index:
+        """The nodes by number, kept like the order until a node or an edge changes.
+
+        Raises:
+            IRError: as for `order`.
+        """
+        if self._index is None:
+            self._index = _numbered(self)
+        return self._index
 
     def memo(self, key: str, compute: Callable[[Graph], T]) -> T:
         """The result of an analysis, kept until the graph or a rule of an op changes."""
@@ -208,8 +240,8 @@ class Graph:
         if node.name in self._nodes:
             raise IRError("a node of that name is there already", node.name, "use graph.fresh_name")
         ports = self._sources(node.name, inputs)
-        self._put(node)
-        self._connect(node.name, ports)
+        self._nodes[node.name] = node
+        self._link(node.name, ports)
         return node
 
     def add_constant(self, wish: str, tensor: Tensor) -> Node:
@@ -224,7 +256,7 @@ class Graph:
             IRError: there is no node of that name, or an input is no node of this graph.
         """
         self[node.name]  # refuses a name that is not there
-        self._nodes[node.name] = self._nx._node[node.name]["node"] = node
+        self._nodes[node.name] = node
         self.set_inputs(node, inputs)
         return node
 
@@ -234,23 +266,31 @@ class Graph:
         Raises:
             IRError: two nodes share a name, or one reads a node that is not there.
         """
-        for node, _ in nodes:
-            if node.name in self._nodes:
-                raise IRError(
-                    "two nodes have this name", node.name, "the file is damaged; export it again"
-                )
-            self._put(node)
-        known = self._nodes
+        known, inputs_of = self._nodes, self._inputs_of
         for node, inputs in nodes:
-            for port in inputs:
-                if port.node not in known:
+            name = node.name
+            if name in known:
+                raise IRError(
+                    "two nodes have this name", name, "the file is damaged; export it again"
+                )
+            known[name] = node
+            inputs_of[name] = tuple(inputs)
+        uses = {name: list(readers) for name, readers in self._uses_of.items()}
+        for node, inputs in nodes:
+            name = node.name
+            for index, port in enumerate(inputs):
+                source = port.node
+                if source in uses:
+                    uses[source].append(_use(Use, (name, index)))
+                elif source in known:
+                    uses[source] = [_use(Use, (name, index))]
+                else:
                     raise IRError(
                         f"reads {str(port)!r}, which is not in the graph",
-                        node.name,
+                        name,
                         "the file is damaged or only a part of a graph; export it again",
                     )
-        for node, inputs in nodes:
-            self._link(node.name, inputs)
+        self._uses_of = {name: tuple(readers) for name, readers in uses.items()}
         self._rewired()
 
     def remove(self, node: NodeLike) -> None:
@@ -267,10 +307,10 @@ class Graph:
             raise IRError("is an output of the graph and stays", name)
         if name in self.inputs:
             raise IRError("is an input of the graph and stays", name)
-        self._nx.remove_node(name)
+        self._unlink(name)
         self.gone.add(name)
         del self._nodes[name], self._inputs_of[name]
-        self._rewired()
+        self._uses_of.pop(name, None)
 
     def rewire(self, node: NodeLike, index: int, source: Port) -> None:
         """Lets input `index` of a node read `source` instead.
@@ -301,22 +341,21 @@ class Graph:
         name = _name(node)
         ports = self._sources(name, inputs)
         self[name].rewired = True
-        sources = self._nx._pred[name]
-        for source in sources:
-            del self._nx._succ[source][name]
-        sources.clear()
-        self._connect(name, ports)
+        self._unlink(name)
+        self._link(name, ports)
 
     def set_attr(self, node: NodeLike, key: str, value: Any) -> None:
         """Sets an attribute of a node."""
-        self[_name(node)].attrs._set(key, value)
-        self._changed()
+        self._set_attrs(node, self[_name(node)].attrs.having(key, value))
 
     def drop_attr(self, node: NodeLike, key: str) -> None:
         """Removes an attribute of a node, if it is there."""
         if key in self[_name(node)].attrs:
-            self[_name(node)].attrs._drop(key)
-            self._changed()
+            self._set_attrs(node, self[_name(node)].attrs.without(key))
+
+    def _set_attrs(self, node: NodeLike, attrs: Attrs) -> None:
+        put(self[_name(node)], "attrs", attrs)
+        self._changed()
 
     def set_origin(self, origin: Any) -> None:
         """Replaces what the graph was read from; for those who know the file format alone."""
@@ -337,14 +376,12 @@ class Graph:
         twin._input_shapes, twin.signature = self._input_shapes, dict(self.signature)
         twin.blocks, twin.origin, twin.gone = list(self.blocks), self.origin, set(self.gone)
         twin.variables = self.variables
-        for node in self:
-            twin._put(node.copy())
-        for mine, theirs in ((self._nx._pred, twin._nx._pred), (self._nx._succ, twin._nx._succ)):
-            # The edges themselves are shared: they are never changed, only replaced.
-            theirs.update([(name, edges.copy()) for name, edges in mine.items()])
-        twin._inputs_of = self._inputs_of.copy()
+        twin._nodes = {name: node.copy() for name, node in self._nodes.items()}
+        twin._inputs_of, twin._uses_of = self._inputs_of.copy(), self._uses_of.copy()
         if self._order is not None:
             twin._order = [twin._nodes[node.name] for node in self._order]
+        if self._index is not None:
+            twin._index = self._index._replace(nodes=twin.order())
         return twin
 
     def _sources(self, name: str, inputs: Iterable[Port]) -> List[Port]:
@@ -355,34 +392,38 @@ class Graph:
                 raise IRError(f"reads {str(port)!r}, which is not in the graph", name)
         return ports
 
-    def _connect(self, name: str, inputs: Sequence[Port]) -> None:
-        self._link(name, inputs)
-        self._rewired()
-
-    # Written into networkx's dictionaries as `add_node` and `add_edge` do it: a tenth of the time.
-
-    def _put(self, node: Node) -> None:
-        """Adds a node without edges."""
-        name = node.name
-        self._nodes[name] = node
-        self._nx._node[name] = {"node": node}
-        self._nx._pred[name], self._nx._succ[name] = {}, {}
-
     def _link(self, name: str, inputs: Sequence[Port]) -> None:
         """Adds the edges of all that a node reads; it has none yet."""
-        sources, readers = self._nx._pred[name], self._nx._succ
-        for index, port in enumerate(inputs):
-            edges = sources.get(port.node)
-            if edges is None:
-                edges = _edge(index, port.port)
-            else:
-                edges = dict(edges) if isinstance(edges, FixedDict) else edges
-                edges[index] = _port_of_edge(port.port)
-            sources[port.node] = readers[port.node][name] = edges
         self._inputs_of[name] = tuple(inputs)
+        for index, port in enumerate(inputs):
+            self._uses_of[port.node] = (*self._uses_of.get(port.node, ()), Use(name, index))
+        self._rewired()
+
+    def _unlink(self, name: str) -> None:
+        """Removes the edges of all that a node reads."""
+        for index, port in enumerate(self._inputs_of.get(name, ())):
+            uses = self._uses_of[port.node]
+            place = uses.index(Use(name, index))
+            self._uses_of[port.node] = uses[:place] + uses[place + 1 :]
+        self._inputs_of[name] = ()
+        self._rewired()
+
+    def _edges_to(self, name: str) -> Mapping[str, Mapping[int, FixedDict]]:
+        """The edges that lead to a node, by where they come from and the input that they feed."""
+        edges: Dict[str, Dict[int, FixedDict]] = {}
+        for index, port in enumerate(self._inputs_of[name]):
+            edges.setdefault(port.node, FixedDict())
+            dict.__setitem__(edges[port.node], index, FixedDict(port=port.port))
+        return FixedDict(edges)
+
+    def _edges_from(self, name: str) -> Mapping[str, Mapping[int, FixedDict]]:
+        """The edges that leave a node, by where they lead and the input that they feed."""
+        self._nodes[name]  # networkx wants to be told of a name that is not there by a KeyError
+        readers = dict.fromkeys([use.node for use in self._uses_of.get(name, ())])
+        return FixedDict({reader: self._edges_to(reader)[name] for reader in readers})
 
     def _rewired(self) -> None:
-        self._order = None
+        self._order = self._index = None
         self._changed()
 
     def _changed(self) -> None:
@@ -412,15 +453,20 @@ def _name(node: NodeLike) -> str:
     return node.name if isinstance(node, Node) else node
 
 
-@lru_cache(maxsize=1024)
-def _edge(index: int, port: int) -> FixedDict:
-    """What networkx holds of two nodes that one edge connects: the same for all such nodes."""
-    return FixedDict({index: _port_of_edge(port)})
+class _Seen(Mapping[str, Any]):
+    """What networkx sees of nodes: by name, what is looked up of each when it is asked for."""
 
+    def __init__(self, nodes: Mapping[str, Node], look_up: Callable[[str], Any]) -> None:
+        self._nodes, self._look_up = nodes, look_up
 
-@lru_cache(maxsize=1024)
-def _port_of_edge(port: int) -> FixedDict:
-    return FixedDict({"port": port})
+    def __getitem__(self, name: str) -> Any:
+        return self._look_up(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
 
 
 def _topological(graph: Graph) -> List[Node]:
@@ -429,23 +475,25 @@ def _topological(graph: Graph) -> List[Node]:
     Raises:
         IRError: there is a cycle that is not a loop of TensorFlow's.
     """
-    nodes, readers = graph._nodes, graph._nx._succ
+    nodes, uses = graph._nodes, graph._uses_of
     waiting = {name: len(inputs) for name, inputs in graph._inputs_of.items()}
     for name, node in nodes.items():
         if node.op in NEXT_ITERATIONS:
-            for reader, edges in readers[name].items():
-                waiting[reader] -= len(edges)
+            for reader, _ in uses.get(name, ()):
+                waiting[reader] -= 1
     # Grows while it is walked.
     done = [name for name in nodes if waiting[name] == 0]
     for name in done:
         if nodes[name].op not in NEXT_ITERATIONS:
-            for reader, edges in readers[name].items():
-                waiting[reader] -= len(edges)
+            for reader, _ in uses.get(name, ()):
+                waiting[reader] -= 1
                 if waiting[reader] == 0:
                     done.append(reader)
     if len(done) != len(nodes):
+        import networkx  # as in `Graph.nx`
+
         stuck = [name for name in nodes if waiting[name] > 0]
-        cycle = nx.find_cycle(graph._nx.subgraph(stuck))
+        cycle = networkx.find_cycle(graph.nx.subgraph(stuck))
         path = " -> ".join([edge[0] for edge in cycle[:6]])
         raise IRError(
             f"the graph has a cycle: {path}{' -> ...' if len(cycle) > 6 else f' -> {cycle[0][0]}'}",
@@ -453,3 +501,17 @@ def _topological(graph: Graph) -> List[Node]:
             "a frozen graph has none; the file is damaged",
         )
     return [nodes[name] for name in done]
+
+
+def _numbered(graph: Graph) -> Index:
+    nodes = graph.order()
+    number = {node.name: place for place, node in enumerate(nodes)}
+    sources: List[Tuple[int, ...]] = []
+    ports: Dict[int, Tuple[int, ...]] = {}
+    for place, node in enumerate(nodes):
+        inputs = graph._inputs_of[node.name]
+        if any([port for _, port in inputs]):
+            inputs = graph.data_inputs(node)
+            ports[place] = tuple([port for _, port in inputs])
+        sources.append(tuple([number[source] for source, _ in inputs]))
+    return Index(nodes, number, sources, ports)

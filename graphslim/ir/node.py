@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from typing import (
+    TYPE_CHECKING,
     AbstractSet,
     Any,
-    Callable,
-    Dict,
-    Iterator,
     List,
     Mapping,
     NamedTuple,
@@ -16,7 +14,7 @@ from typing import (
 )
 
 from graphslim.errors import IRError
-from graphslim.ir.fixed import FixedFields, FixedList, put
+from graphslim.ir.fixed import FixedDict, FixedFields, FixedList
 from graphslim.ir.tensor import DType
 
 CONTROL = -1
@@ -62,38 +60,24 @@ class Opaque(NamedTuple):
     value: Any
 
 
-class Attrs(Mapping[str, Any]):
-    """A node's attributes, decoded when first read; read-only but for the graph (`graph.set_attr`).
+class Attrs(FixedDict):
+    """A node's attributes, by name and in that order; read-only but for the graph
+    (`graph.set_attr`).
 
-    `changed` names those that differ from what was read. Values are bool, int, float, bytes,
-    `DType`, `Shape`, `Tensor`, `Func`, `Opaque` or lists of these, which are read-only too.
+    Values are bool, int, float, bytes, `DType`, `Shape`, `Tensor`, `Func`, `Opaque` or lists of
+    these, which are read-only too. Nodes and copies of graphs share attributes that are the same: a
+    change puts others in the place of those of one node.
 
-    Copies share their mappings, of which only decoding changes one, for all copies alike: what
-    changes an attribute puts another mapping in its place (`_set` and `_drop`).
+    Args:
+        values: the attributes by name.
+        changed: the names of those that differ from what was read.
     """
 
-    __slots__ = ("_values", "_raw", "_decode", "changed")
+    __slots__ = ("changed",)
 
-    def __init__(
-        self,
-        values: Mapping[str, Any],
-        raw: Optional[Mapping[str, Any]] = None,
-        decode: Callable[[Any], Any] = lambda raw: raw,
-    ) -> None:
-        self._values: Dict[str, Any] = {key: _fixed(value) for key, value in values.items()}
-        self._raw: Mapping[str, Any] = raw or {}
-        self._decode = decode
-        self.changed: AbstractSet[str] = frozenset()
-
-    def __getitem__(self, key: str) -> Any:
-        values = self._values
-        if key not in values:
-            values[key] = _fixed(self._decode(self._raw[key]))
-        return values[key]
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """An attribute, or `default` where it is absent."""
-        return self[key] if key in self._values or key in self._raw else default
+    def __init__(self, values: Mapping[str, Any], changed: AbstractSet[str] = frozenset()) -> None:
+        super().__init__([(key, _fixed(values[key])) for key in sorted(values)])
+        self.changed = changed
 
     def __setitem__(self, key: str, value: Any) -> None:
         raise IRError(f"attribute {key} is read-only", hint="use graph.set_attr(node, key, value)")
@@ -101,37 +85,38 @@ class Attrs(Mapping[str, Any]):
     def __delitem__(self, key: str) -> None:
         raise IRError(f"attribute {key} is read-only", hint="use graph.drop_attr(node, key)")
 
-    def __contains__(self, key: object) -> bool:
-        return key in self._values or key in self._raw
+    def __reduce__(self) -> Any:
+        return Attrs, (dict(self), self.changed)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(sorted({*self._raw, *self._values}))
+    if TYPE_CHECKING:
 
-    def __len__(self) -> int:
-        return len({*self._raw, *self._values})
+        def get(self, key: str, default: Any = None) -> Any:
+            """An attribute, or `default` where it is absent."""
 
     def copy(self) -> Attrs:
-        """Attributes that can change on their own; the values are shared."""
+        """The same attributes, since they never change."""
+        return self
+
+    def with_read(self, key: str, value: Any) -> Attrs:
+        """These attributes as they would be read from another node, with another value for one."""
         twin = Attrs.__new__(Attrs)
-        twin._values, twin._raw, twin._decode = self._values, self._raw, self._decode
+        dict.update(twin, self)
+        dict.__setitem__(twin, key, value)
         twin.changed = self.changed
         return twin
 
-    def with_read(self, values: Mapping[str, Any]) -> Attrs:
-        """A copy with further attributes as they were read, but for those that it has already."""
-        twin = self.copy()
-        read = {key: _fixed(value) for key, value in values.items() if key not in self}
-        twin._values = {**self._values, **read}
+    def having(self, key: str, value: Any) -> Attrs:
+        """These attributes with one set."""
+        if key not in self:
+            return Attrs({**self, key: value}, self.changed | {key})
+        twin = self.with_read(key, _fixed(value))
+        twin.changed = self.changed | {key}
         return twin
 
-    def _set(self, key: str, value: Any) -> None:
-        self._values = {**self._values, key: _fixed(value)}
-        self.changed = self.changed | {key}
-
-    def _drop(self, key: str) -> None:
-        self._values = {name: value for name, value in self._values.items() if name != key}
-        self._raw = {name: value for name, value in self._raw.items() if name != key}
-        self.changed = self.changed | {key}
+    def without(self, key: str) -> Attrs:
+        """These attributes but for one."""
+        left = {name: value for name, value in self.items() if name != key}
+        return Attrs(left, self.changed | {key})
 
 
 def _fixed(value: Any) -> Any:
@@ -142,7 +127,22 @@ def _fixed(value: Any) -> Any:
 _REPLACE = "put another node in its place: graph.replace(Node(name, op, attrs), inputs)"
 
 
-class Node(FixedFields):
+class _Fields:
+    """The fields of a node, as yet open: setting them one by one past `FIXED` takes four times as
+    long, and a graph has very many nodes.
+    """
+
+    __slots__ = ("name", "op", "device", "attrs", "origin", "rewired", "made_by")
+    name: str
+    op: str
+    device: str
+    attrs: Attrs
+    origin: Any
+    rewired: bool
+    made_by: Optional[str]
+
+
+class Node(FixedFields, _Fields):
     """One operation. Its edges belong to the graph; ask `graph.inputs_of(node)`.
 
     Name, op, device and attributes are fixed: what is to be another operation takes the place of
@@ -150,34 +150,28 @@ class Node(FixedFields):
     `origin` is what the node was read from, for the emitter alone; None for a node made by a pass.
     """
 
-    __slots__ = ("name", "op", "device", "attrs", "origin", "rewired", "made_by")
+    __slots__ = ()
     FIXED = {
         **dict.fromkeys(("name", "op", "device", "origin"), _REPLACE),
         "attrs": "use graph.set_attr(node, key, value)",
     }
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         name: str,
         op: str,
         attrs: Optional[Attrs] = None,
         device: str = "",
         origin: Any = None,
-    ) -> None:
-        self.name: str
-        self.op: str
-        self.device: str
-        self.attrs: Attrs
-        self.origin: Any
-        self.rewired: bool
-        self.made_by: Optional[str]
-        put(self, "name", name)
-        put(self, "op", op)
-        put(self, "device", device)
-        put(self, "attrs", attrs if attrs is not None else Attrs({}))
-        put(self, "origin", origin)
-        put(self, "rewired", origin is None)
-        put(self, "made_by", None)
+    ) -> Node:
+        """A node; see the class."""
+        node: Any = _Fields()
+        node.name, node.op, node.device, node.origin = name, op, device, origin
+        node.attrs = Attrs({}) if attrs is None else attrs
+        node.rewired, node.made_by = origin is None, None
+        node.__class__ = cls
+        made: Node = node
+        return made
 
     @property
     def touched(self) -> bool:
@@ -185,10 +179,12 @@ class Node(FixedFields):
         return self.origin is None or self.rewired or bool(self.attrs.changed)
 
     def copy(self) -> Node:
-        """The same node for another graph; attributes can change on their own."""
-        twin = Node(self.name, self.op, self.attrs.copy(), self.device, self.origin)
-        put(twin, "rewired", self.rewired)
-        put(twin, "made_by", self.made_by)
+        """The same node for another graph."""
+        twin = Node(self.name, self.op, self.attrs, self.device, self.origin)
+        if self.rewired is not twin.rewired:
+            twin.rewired = self.rewired
+        if self.made_by is not None:
+            twin.made_by = self.made_by
         return twin
 
     def text(self, key: str, default: str = "") -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import builtins
 import enum
-from typing import Callable, Dict, Optional, Sequence, Tuple
+from typing import Any, Callable, Mapping, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
 from graphslim.errors import IRError
-from graphslim.ir.fixed import FixedFields, put
+from graphslim.ir.fixed import FixedFields
 
 
 class DType(enum.IntEnum):
@@ -40,10 +40,10 @@ class DType(enum.IntEnum):
     uint32 = 22
     uint64 = 23
 
-    @property
-    def storage(self) -> np.dtype:
-        """The little-endian numpy type that holds the raw elements (bfloat16 as its 16 bits)."""
-        return _STORAGE.get(self, _OBJECT)
+    storage: np.dtype
+    """The little-endian numpy type that holds the raw elements (bfloat16 as its 16 bits)."""
+
+    __hash__ = int.__hash__  # that of an Enum runs in Python, and types are looked up a lot
 
     @property
     def is_floating(self) -> builtins.bool:
@@ -61,32 +61,30 @@ class DType(enum.IntEnum):
         return self in _INTEGERS
 
 
-_OBJECT = np.dtype(object)
-_STORAGE: Dict[DType, np.dtype] = {
-    member: np.dtype(code)
-    for member, code in {
-        DType.float32: "<f4",
-        DType.float64: "<f8",
-        DType.int32: "<i4",
-        DType.uint8: "u1",
-        DType.int16: "<i2",
-        DType.int8: "i1",
-        DType.complex64: "<c8",
-        DType.int64: "<i8",
-        DType.bool: "?",
-        DType.qint8: "i1",
-        DType.quint8: "u1",
-        DType.qint32: "<i4",
-        DType.bfloat16: "<u2",
-        DType.qint16: "<i2",
-        DType.quint16: "<u2",
-        DType.uint16: "<u2",
-        DType.complex128: "<c16",
-        DType.float16: "<f2",
-        DType.uint32: "<u4",
-        DType.uint64: "<u8",
-    }.items()
+_STORAGE = {
+    DType.float32: "<f4",
+    DType.float64: "<f8",
+    DType.int32: "<i4",
+    DType.uint8: "u1",
+    DType.int16: "<i2",
+    DType.int8: "i1",
+    DType.complex64: "<c8",
+    DType.int64: "<i8",
+    DType.bool: "?",
+    DType.qint8: "i1",
+    DType.quint8: "u1",
+    DType.qint32: "<i4",
+    DType.bfloat16: "<u2",
+    DType.qint16: "<i2",
+    DType.quint16: "<u2",
+    DType.uint16: "<u2",
+    DType.complex128: "<c16",
+    DType.float16: "<f2",
+    DType.uint32: "<u4",
+    DType.uint64: "<u8",
 }
+for _member in DType:
+    _member.storage = np.dtype(_STORAGE.get(_member, object))
 _INTEGERS = frozenset(
     (
         DType.int32,
@@ -101,27 +99,40 @@ _INTEGERS = frozenset(
 )
 
 
-class Tensor(FixedFields):
+Elements = Union[bytes, memoryview, Callable[[], np.ndarray]]
+
+
+class _Fields:
+    """The fields of a tensor, as yet open; see `node._Fields`."""
+
+    __slots__ = ("shape", "dtype", "_read", "_array")
+    shape: Tuple[int, ...]
+    dtype: DType
+    _read: Optional[Elements]
+    _array: Optional[np.ndarray]
+
+
+class Tensor(FixedFields, _Fields):
     """A constant of known shape and element type whose elements are read on demand.
 
     Args:
         shape: the dimensions.
         dtype: the element type.
-        read: gives the elements as an array of that shape in `dtype.storage`; called once.
+        read: the elements in `dtype.storage`: their bytes, or what gives an array of that shape,
+            called once.
     """
 
-    __slots__ = ("shape", "dtype", "_read", "_array")
+    __slots__ = ()
     FIXED = dict.fromkeys(("shape", "dtype"), "make another tensor, such as Tensor.of(array)")
 
-    def __init__(self, shape: Sequence[int], dtype: DType, read: Callable[[], np.ndarray]) -> None:
-        self.shape: Tuple[int, ...]
-        self.dtype: DType
-        self._read: Optional[Callable[[], np.ndarray]]
-        self._array: Optional[np.ndarray]
-        put(self, "shape", tuple(map(int, shape)))
-        put(self, "dtype", dtype)
-        put(self, "_read", read)
-        put(self, "_array", None)
+    def __new__(cls, shape: Sequence[int], dtype: DType, read: Elements) -> Tensor:
+        """A tensor; see the class."""
+        tensor: Any = _Fields()
+        tensor.shape = tuple(map(int, shape))
+        tensor.dtype, tensor._read, tensor._array = dtype, read, None
+        tensor.__class__ = cls
+        made: Tensor = tensor
+        return made
 
     @classmethod
     def of(cls, array: np.ndarray, dtype: Optional[DType] = None) -> Tensor:
@@ -146,6 +157,11 @@ class Tensor(FixedFields):
         return count
 
     @property
+    def nbytes(self) -> int:
+        """How many bytes the elements take."""
+        return self.size * self.dtype.storage.itemsize
+
+    @property
     def array(self) -> np.ndarray:
         """The raw elements, read-only: shape `shape`, dtype `dtype.storage`.
 
@@ -153,8 +169,12 @@ class Tensor(FixedFields):
             IRError: what was read does not have the shape that was promised.
         """
         if self._array is None:
-            assert self._read is not None
-            array = np.asarray(self._read())
+            read = self._read
+            assert read is not None
+            if callable(read):
+                array = np.asarray(read())
+            else:
+                array = np.frombuffer(read, self.dtype.storage).reshape(self.shape)
             if array.shape != self.shape:
                 raise IRError(
                     f"a tensor of shape {self.shape} holds elements of shape {array.shape}"
@@ -196,22 +216,37 @@ class Tensor(FixedFields):
         Raises:
             IRError: there is no such axis, or the mask is not of its size.
         """
-        # A copy, since the cut is made later, when the caller may have changed the mask.
-        mask = np.array(keep, bool)
+        mask = np.asarray(keep, bool)
         if not 0 <= axis < len(self.shape) or mask.shape != (self.shape[axis],):
             raise IRError(f"a mask of shape {mask.shape} does not fit axis {axis} of {self.shape}")
-        shape = list(self.shape)
-        shape[axis] = int(np.count_nonzero(mask))
-        return Tensor(shape, self.dtype, lambda: _compress(self.array, axis, mask))
+        return self.at({axis: np.flatnonzero(mask)})
+
+    def at(self, kept: Mapping[int, np.ndarray]) -> Tensor:
+        """This tensor at some positions alone.
+
+        Args:
+            kept: along some of its axes the positions, int64 of shape (n,), each inside the axis;
+                they must not be changed later, since the cut is made when the elements are read.
+        """
+        shape = [len(kept[axis]) if axis in kept else size for axis, size in enumerate(self.shape)]
+        return Tensor(shape, self.dtype, lambda: _cut(self.array, kept))
 
     def __repr__(self) -> str:
         return f"Tensor({self.dtype.name}{list(self.shape)})"
 
 
-def _compress(array: np.ndarray, axis: int, mask: np.ndarray) -> np.ndarray:
-    """As `np.compress`, which takes two to four times as long where it copies single elements."""
-    before, behind = array.shape[:axis], array.shape[axis + 1 :]
-    if array.size == 0 or any(size != 1 for size in behind):
-        return np.compress(mask, array, axis)
-    kept = np.ascontiguousarray(array.reshape(-1, len(mask))[:, mask])
-    return kept.reshape((*before, kept.shape[1], *behind))
+def _cut(array: np.ndarray, kept: Mapping[int, np.ndarray]) -> np.ndarray:
+    """An array at some positions along some axes."""
+    first = min(kept)
+    if len(kept) == 1 or first == 0 or max(array.shape[:first]) == 1 or not array.size:
+        for axis in sorted(kept):
+            array = array.take(kept[axis], axis, mode="clip")  # which is not checked once more
+        return array
+    # All axes at once, since the same places are read again and again: for each pixel of a filter.
+    block, places, shape = array.shape[first:], np.zeros(1, np.intp), list(array.shape[:first])
+    for axis, size in enumerate(block, first):
+        along = kept.get(axis, np.arange(size))
+        places = np.add.outer(places * size, along).ravel()
+        shape.append(len(along))
+    flat = array.reshape(-1, int(np.prod(block)))
+    return flat.take(places, 1, mode="clip").reshape(shape)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from graphslim.errors import IRError
-from graphslim.ir.graph import Graph
-from graphslim.ir.node import CONTROL, Port
+from graphslim.ir.graph import Graph, Use
+from graphslim.ir.node import CONTROL
 from graphslim.ir.tensor import Tensor
 
 
@@ -12,25 +12,23 @@ def check(graph: Graph) -> None:
     """Checks that a graph is whole.
 
     Raises:
-        IRError: an input is missing or out of order, edges were changed without the graph's
-            knowledge, a constant does not fit its stated type, or there is a cycle.
+        IRError: edges or nodes were changed without the graph's knowledge, a data input stands
+            behind a control input, a constant does not fit its stated type, or there is a cycle.
     """
-    sources, filed = graph.nx.pred, graph.nx.nodes
     for node in graph:
-        if filed[node.name]["node"] is not node:
+        if graph[node.name] is not node:
             raise IRError("is filed under another name", node.name)
-        edges = sorted(
-            (index, Port(source, data["port"]))
-            for source, by_index in sources[node.name].items()
-            for index, data in by_index.items()
+    reads = {
+        (port.node, Use(node.name, index))
+        for node in graph
+        for index, port in enumerate(graph.inputs_of(node))
+    }
+    uses = {(node.name, use) for node in graph for use in graph.uses_of(node)}
+    for _, use in sorted(reads ^ uses):
+        raise IRError(
+            "its edges were changed behind the graph's back", use.node, "use graph.rewire"
         )
-        slots = [index for index, _ in edges]
-        if slots != list(range(len(slots))):
-            raise IRError(f"has inputs {slots}, one is missing", node.name)
-        if tuple([port for _, port in edges]) != graph.inputs_of(node):
-            raise IRError(
-                "its edges were changed behind the graph's back", node.name, "use graph.rewire"
-            )
+    for node in graph:
         ports = [port.port for port in graph.inputs_of(node)]
         if CONTROL in ports and any(port != CONTROL for port in ports[ports.index(CONTROL) :]):
             raise IRError("has a data input after a control input", node.name)

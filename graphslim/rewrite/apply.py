@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List, Tuple
+from typing import Dict, List, Tuple
 
 import numpy as np
 
@@ -10,7 +10,6 @@ from graphslim.analysis.statements import is_stated, restate
 from graphslim.analysis.values import Values
 from graphslim.channels.groups import Channels, Copies, Removal, analyse, copies_needed
 from graphslim.channels.visit import Contraction
-from graphslim.channels.walk import ParamAxis
 from graphslim.errors import PlanError
 from graphslim.ir import Attrs, Graph, Node, Port, Shape
 from graphslim.ir.query import remove_unread
@@ -46,9 +45,12 @@ def apply_in_place(graph: Graph, plan: Plan, force: bool = False) -> None:
 def _apply(graph: Graph, channels: Channels, fitted: Fitted) -> None:
     removal = Removal(channels, fitted.removed)
     if fitted.plan.folds:
+        order = graph.order()
         fold_constants(graph, channels, fitted.plan, removal)
-        channels = analyse(graph)
-        removal = carry_over(channels, removal)
+        # A fold into a constant that is there leaves every channel where it was.
+        if graph.order() is not order or removal.to_store():
+            channels = analyse(graph)
+            removal = carry_over(channels, removal)
     idle = store_computed(graph, channels, removal)
     cut(graph, removal)
     remove_unread(graph, idle)
@@ -117,24 +119,42 @@ def cut(graph: Graph, removal: Removal) -> None:
         removal: which of its channels go.
     """
     shared = copies_needed(removal)
-    for axis in removal.channels.axes:
-        dead = removal.along(axis)
-        if axis.use is None and dead.any():
-            _cut_axis(graph, axis, dead)
+    for param, kept in _kept(removal).items():
+        _cut_param(graph, param, kept)
     for param, cuts in shared.items():
         _cut_shared(graph, param, cuts)
     resize(graph, removal)
 
 
-def _cut_axis(graph: Graph, axis: ParamAxis, dead: np.ndarray) -> None:
+def _kept(removal: Removal) -> Dict[str, Dict[int, np.ndarray]]:
+    """By parameter that is cut, along each axis that loses positions, those that stay."""
+    axes = [axis for axis in removal.channels.axes if axis.use is None]
+    starts = np.array([axis.start for axis in axes], np.int64)
+    ends = starts + np.array([axis.size for axis in axes], np.int64)
+    staying = ~removal.of(slice(None))
+    before = np.append(0, np.cumsum(staying))
+    kept: Dict[str, Dict[int, np.ndarray]] = {}
+    places: Dict[bytes, np.ndarray] = {}
+    for at in np.flatnonzero(before[ends] - before[starts] < ends - starts).tolist():
+        axis = axes[at]
+        mask = staying[axis.start : axis.start + axis.size]
+        key = mask.tobytes()
+        if key not in places:
+            places[key] = np.flatnonzero(mask)
+        kept.setdefault(axis.param, {})[axis.axis] = places[key]
+    return kept
+
+
+def _cut_param(graph: Graph, param: str, kept: Dict[int, np.ndarray]) -> None:
     """Cuts a constant, or the shape that a variable states."""
-    attrs = graph[axis.param].attrs
+    attrs = graph[param].attrs
     if "value" in attrs:
-        graph.set_attr(axis.param, "value", attrs["value"].take(axis.axis, ~dead))
+        graph.set_attr(param, "value", attrs["value"].at(kept))
         return
     sizes = list(attrs["shape"].dims)
-    sizes[axis.axis] = int(np.count_nonzero(~dead))
-    graph.set_attr(axis.param, "shape", Shape(tuple(sizes)))
+    for axis, positions in kept.items():
+        sizes[axis] = len(positions)
+    graph.set_attr(param, "shape", Shape(tuple(sizes)))
 
 
 def _cut_shared(graph: Graph, param: str, cuts: Copies) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphslim.channels.groups import Removal
 from graphslim.channels.rules import ValueVisit
-from graphslim.ir import IDENTITIES, Graph, Node, Port
+from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor
 from graphslim.ops import VALUE_RULES
 
 Reader = Tuple[str, int]
@@ -35,9 +35,10 @@ def resize(graph: Graph, removal: Removal) -> None:
     demands: Dict[str, Dict[Reader, List[_Demand]]] = {}
     for demand in _demands(removal):
         demands.setdefault(demand.param, {}).setdefault(demand.reader, []).append(demand)
-    rewriter = _Rewriter(graph, removal)
-    for param, by_reader in demands.items():
-        rewriter.restate(param, by_reader)
+    if demands:
+        rewriter = _Rewriter(graph, removal)
+        for param, by_reader in demands.items():
+            rewriter.restate(param, by_reader)
 
 
 def _demands(removal: Removal) -> Iterator[_Demand]:
@@ -65,9 +66,11 @@ class _Rewriter:
     def __init__(self, graph: Graph, removal: Removal) -> None:
         self.graph, self._channels = graph, removal.channels
         self._copied: Dict[str, str] = {}
+        self._restated: Dict[Any, Tensor] = {}
         self._moves: Dict[Port, List[Tuple[int, int]]] = {}
-        self._staying = {
-            axis.param: ~removal.along(axis)
+        self._removal = removal
+        self._first_axes = {
+            axis.param: axis
             for axis in removal.channels.axes
             if axis.axis == 0 and axis.use is None
         }
@@ -94,18 +97,23 @@ class _Rewriter:
 
     def _set(self, param: str, numbers: Dict[int, int]) -> None:
         """Sets elements, counted before the cut, of a constant or of a copy of it."""
-        tensor = self.graph[param].attrs["value"]
-        fresh = np.array(tensor.numbers())
-        places = self._elements(self._copied.get(param, param), sorted(numbers))
-        flat = fresh.reshape(-1)
-        flat[places] = [numbers[element] for element in sorted(numbers)]
-        if (fresh != tensor.numbers()).any():
-            self.graph.set_attr(param, "value", tensor.with_numbers(fresh))
+        tensor, elements = self.graph[param].attrs["value"], sorted(numbers)
+        places = self._elements(self._copied.get(param, param), elements)
+        # Many reshapes state the same sizes, by the same tensor.
+        key = (tensor, tuple(zip(places, [numbers[element] for element in elements])))
+        if key not in self._restated:
+            fresh = np.array(tensor.numbers())
+            fresh.reshape(-1)[places] = [numbers[element] for element in elements]
+            same = np.array_equal(fresh, tensor.numbers())
+            self._restated[key] = tensor if same else tensor.with_numbers(fresh)
+        if self._restated[key] is not tensor:
+            self.graph.set_attr(param, "value", self._restated[key])
 
     def _elements(self, param: str, elements: Sequence[int]) -> List[int]:
         """Where elements of a constant stand after the cut; those that went are left out."""
-        staying = self._staying.get(param)
-        if staying is None or staying.all():
+        axis = self._first_axes.get(param)
+        staying = np.ones(0, bool) if axis is None else ~self._removal.along(axis)
+        if staying.all():
             return list(elements)
         position = np.cumsum(staying) - 1
         return [int(position[element]) for element in elements if staying[element]]

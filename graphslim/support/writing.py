@@ -31,6 +31,8 @@ _NAME = re.compile(
 )
 _FORGOTTEN = 24 * 60 * 60
 """Age in seconds at which a part is removed where the system cannot tell which processes live."""
+_BUFFER = 1 << 16
+"""Bytes that are collected before they are written."""
 _HERE = -100
 """`AT_FDCWD`: paths count from the current folder."""
 _EXCHANGE = 2
@@ -54,7 +56,7 @@ def replacing(target: str) -> Iterator[Any]:
     clear_parts(os.path.dirname(path))
     try:
         descriptor, part = tempfile.mkstemp(_SUFFIX, part_prefix(), os.path.dirname(path))
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb", _BUFFER) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
