@@ -129,15 +129,15 @@ class Values:
                 return
             for node in first:
                 self._values.pop(node.name, None)
-        begin, known = {node.name for node in first}, set()  # type: Set[str], Set[str]
+        begin = {node.name for node in first}
+        known: Set[str] = set()
         for node in nodes:
             ports = self.graph.data_inputs(node)
-            if node.name not in begin:
-                if known.isdisjoint([port.node for port in ports]) or self._is_open(node, ports):
-                    continue
-            self._visit([node])
-            if self._is_known(node):
-                known.add(node.name)
+            fed = not known.isdisjoint([port.node for port in ports])
+            if node.name in begin or (fed and not self._is_open(node, ports)):
+                self._visit([node])
+                if self._is_known(node):
+                    known.add(node.name)
 
     def _is_known(self, node: Node) -> bool:
         """Whether anything was found to be known of what a node gives."""
