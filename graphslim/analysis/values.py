@@ -231,10 +231,7 @@ class Values:
         return [ports[1], ports[4]] if node.op in BATCH_NORMS else [ports[1]]
 
     def _is_dense(self, node: Node, ports: Sequence[Port]) -> bool:
-        """Whether every output of a convolution reads its first channel of which nothing is known.
-
-        Most filters are, and then no output is known whatever is known of other channels.
-        """
+        """Whether every output of a convolution reads a channel of which nothing is known."""
         axis, weights = channel_axis(node), self._stored(ports[1])
         if weights is None or weights.ndim != 4 or not weights.size:
             return False
@@ -242,8 +239,18 @@ class Values:
         if width is None or width != weights.shape[2]:
             return False
         unknown = np.isnan(per_channel(self.at(ports[0]), axis, width))
-        row = weights[0, 0, unknown.argmax()]
-        return bool(unknown.any()) and not self._is_zero(row).any()
+        taps = weights.shape[0] * weights.shape[1]
+        rows = np.flatnonzero(np.tile(unknown, taps))
+        return not self._has_empty(weights.reshape(-1, weights.shape[3]), rows)
+
+    def _has_empty(self, weights: np.ndarray, rows: np.ndarray) -> bool:
+        """Whether a column of weights is all zeros in some rows; the first tell, for most."""
+        empty = np.ones(weights.shape[1], bool)
+        start, count = 0, 1
+        while start < len(rows) and empty.any():
+            empty &= self._is_zero(weights[rows[start : start + count]]).all(axis=0)
+            start, count = start + count, 8 * count
+        return bool(empty.any())
 
     def _stored(self, port: Port) -> Value:
         """The numbers at a port that is constant, None where they are not known."""
@@ -275,9 +282,8 @@ class Values:
             return True
         if not axes:
             return bool(self._is_zero(numbers).any())
-        rows = numbers.reshape(-1, int(np.prod(numbers.shape[-axes:])))
-        first = self._is_zero(rows[0])
-        return bool(first.any() and self._is_zero(rows[:, first]).all(axis=0).any())
+        weights = numbers.reshape(-1, int(np.prod(numbers.shape[-axes:])))
+        return self._has_empty(weights, np.arange(len(weights)))
 
     def _magnitudes(self, port: Port) -> Tuple[float, float]:
         """The least magnitude, and the largest, that a known number at a constant port may have.
