@@ -224,8 +224,10 @@ def _macs(graph: Graph, removal: Optional[Removal]) -> Dict[str, Optional[int]]:
         key = (name, *[widths[array] for array in arrays])
         if key not in ops.costs:
             node, read, outs = ops.facts[name]
-            left = [[_narrowed(known, widths) for known in facts] for facts in (read, outs)]
-            ops.costs[key] = guarded(COST_RULES[node.op], graph, node, node, *left)
+            if widths is not ops.plain:
+                read = [_narrowed(known, widths) for known in read]
+                outs = [_narrowed(known, widths) for known in outs]
+            ops.costs[key] = guarded(COST_RULES[node.op], graph, node, node, read, outs)
         macs[name] = ops.costs[key]
     return macs
 

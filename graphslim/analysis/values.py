@@ -150,10 +150,15 @@ class Values:
         """
         first, asked, owners = [], [], []  # type: List[Node], List[Node], List[Node]
         numbers: List[np.ndarray] = []
+        needs = {op: needed for op, needed in _NEEDS.items() if _is_own(op)}
+        decided = frozenset(filter(_is_own, _DECIDED))
         for node in nodes:
             ports = self.graph.data_inputs(node)
-            decided = node.op in _DECIDED and _is_own(node.op)
-            deciding = self._deciding(node, ports) if decided else None
+            if node.op in needs:
+                if all([port.node in self._constant for port in ports[needs[node.op]]]):
+                    asked.append(node)
+                continue
+            deciding = self._deciding(node, ports) if node.op in decided else None
             stored = [self._some(port, _FILTERS.get(node.op, 0)) for port in deciding or ()]
             few = [array for array in stored if array is not None]
             if deciding is None or len(few) < len(stored):

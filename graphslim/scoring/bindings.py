@@ -102,7 +102,10 @@ def _axis_of(channels: Channels, known: Fact, ids: Array) -> Optional[int]:
     """
     axes = [(axis, own) for axis, own in enumerate(known.ids) if own is not None and len(own)]
     for axis, own in axes:
-        if own is ids or np.array_equal(own, ids[: len(own)]):
+        if own is ids:
+            return axis
+    for axis, own in axes:
+        if np.array_equal(own, ids[: len(own)]):
             return axis
     for axis, own in axes:
         if np.array_equal(channels.label[own], channels.label[ids[: len(own)]]):
