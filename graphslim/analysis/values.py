@@ -45,10 +45,11 @@ _DECIDED = BATCH_NORMS.union(_FILTERS, {"Mul"})
 """Ops of which nothing is known unless something that they read is zero."""
 
 _ANY = 0.0, math.inf
+_MOVES = IDENTITIES | RESHAPES
+"""Ops that give the numbers that they read."""
 _SURE = 1 + 1e-6
 """By how much a magnitude has to be above a bound, as rounding may have made it larger."""
 _MAGNITUDES: Dict[str, Callable[..., Tuple[float, float]]] = {
-    **dict.fromkeys(IDENTITIES | RESHAPES, lambda x, *_: x),
     **dict.fromkeys(SUMS, lambda x, y: (0.0, x[1] + y[1])),
     **dict.fromkeys(QUOTIENTS, lambda x, y: (x[0] * _inverse(y[1]), x[1] * _inverse(y[0]))),
     "Mul": lambda x, y: (x[0] * y[0], x[1] * y[1]),
@@ -295,10 +296,12 @@ class Values:
 
         What scales a batch norm in pieces is thus seen to have no zeros without computing it.
         """
-        node = self.graph[port.node]
+        node = self.graph[behind(self.graph, port, _MOVES).node]
         if node.op == "Const" and node.attrs["value"].dtype.is_floating:
-            sizes = np.abs(node.attrs["value"].numbers())
-            return (float(sizes.min()), float(sizes.max())) if sizes.size else _ANY
+            sizes = np.abs(node.attrs["value"].numbers()).ravel()
+            if not sizes.size:
+                return _ANY
+            return float(np.minimum.reduce(sizes)), float(np.maximum.reduce(sizes))
         if node.op not in _MAGNITUDES or not _is_own(node.op):
             return _ANY
         given = [self._magnitudes(source) for source in self.graph.data_inputs(node)[:2]]

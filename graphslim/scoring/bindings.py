@@ -68,7 +68,8 @@ def held(
     read = _Reader(graph, channels)
     if "producer" in roles or "consumer" in roles:
         for filters in _filters(read, roles):
-            if wanted[filters.labels].any():
+            labels = filters.labels
+            if wanted[labels[:1]].any() or wanted[labels].any():
                 yield filters
     if "scale" in roles:
         for scale in scales(graph, channels):
