@@ -36,20 +36,19 @@ _NEEDS = {
     **dict.fromkeys(("ZerosLike", "OnesLike"), slice(0)),
 }
 """By op, the inputs of which something has to be known if anything is to be known of the op."""
-_FILTERS = {
+_DECIDED = {
+    **dict.fromkeys(("Mul", *BATCH_NORMS), 0),
     **dict.fromkeys(("Conv2D", "_FusedConv2D", "MatMul"), 1),
     **dict.fromkeys(("DepthwiseConv2dNative", "_FusedDepthwiseConv2dNative"), 2),
 }
-"""Ops that are known where filters are zero, and along how many last axes of these outputs lie."""
-_DECIDED = BATCH_NORMS.union(_FILTERS, {"Mul"})
-"""Ops of which nothing is known unless something that they read is zero."""
+"""Ops that are known where something that they read is zero alone: of weights, whole filters, and
+along how many last axes their outputs lie; of others any number, for which 0 stands."""
 
 _ANY = 0.0, math.inf
-_MOVES = IDENTITIES | RESHAPES
-"""Ops that give the numbers that they read."""
 _SURE = 1 + 1e-6
 """By how much a magnitude has to be above a bound, as rounding may have made it larger."""
 _MAGNITUDES: Dict[str, Callable[..., Tuple[float, float]]] = {
+    **dict.fromkeys(RESHAPES, lambda x, *_: x),
     **dict.fromkeys(SUMS, lambda x, y: (0.0, x[1] + y[1])),
     **dict.fromkeys(QUOTIENTS, lambda x, y: (x[0] * _inverse(y[1]), x[1] * _inverse(y[0]))),
     "Mul": lambda x, y: (x[0] * y[0], x[1] * y[1]),
@@ -124,25 +123,31 @@ class Values:
             and node.name not in self._fed
         ]
         first = self._beginnings(nodes)
+        begin: Dict[str, Sequence[Value]] = {node.name: () for node in first}
         if not any(node.op in _DECIDED for node in first):
             self._visit(first)
-            if not any(map(self._is_known, first)):
+            if not any(map(self._is_read, first)):
                 return
-            for node in first:
-                self._values.pop(node.name, None)
-        begin = {node.name for node in first}
+            begin = {name: self._values.pop(name, ()) for name in begin}
         known: Set[str] = set()
         for node in nodes:
             ports = self.graph.data_inputs(node)
-            fed = not known.isdisjoint([port.node for port in ports])
-            if node.name in begin or (fed and not self._is_open(node, ports)):
+            alone = known.isdisjoint([port.node for port in ports])
+            if alone and begin.get(node.name):
+                self._values[node.name] = begin[node.name]
+            elif node.name in begin or not (alone or self._is_open(node, ports)):
                 self._visit([node])
-                if self._is_known(node):
-                    known.add(node.name)
+            if self._is_known(node):
+                known.add(node.name)
 
     def _is_known(self, node: Node) -> bool:
         """Whether anything was found to be known of what a node gives."""
         return any(value is not None for value in self._values.get(node.name, ()))
+
+    def _is_read(self, node: Node) -> bool:
+        """Whether anything reads what is known of what a node gives."""
+        uses = self.graph.uses_of(node) if self._is_known(node) else ()
+        return any(self.at(self.graph.inputs_of(use.node)[use.index]) is not None for use in uses)
 
     def _beginnings(self, nodes: Iterable[Node]) -> List[Node]:
         """The nodes of which something may be known though nothing is of their data.
@@ -160,7 +165,7 @@ class Values:
                     asked.append(node)
                 continue
             deciding = self._deciding(node, ports) if node.op in decided else None
-            stored = [self._some(port, _FILTERS.get(node.op, 0)) for port in deciding or ()]
+            stored = [self._some(port, _DECIDED[node.op]) for port in deciding or ()]
             few = [array for array in stored if array is not None]
             if deciding is None or len(few) < len(stored):
                 asked.append(node)
@@ -172,7 +177,7 @@ class Values:
             ends = np.cumsum([len(array) for array in numbers])
             doubtful = np.unique(np.searchsorted(ends, np.flatnonzero(~plain), "right"))
             for node in [owners[place] for place in doubtful.tolist()]:
-                (asked if node.op in _FILTERS else first).append(node)
+                (asked if _DECIDED[node.op] else first).append(node)
         first.extend(
             [node for node in asked if not self._is_open(node, self.graph.data_inputs(node))]
         )
@@ -218,7 +223,7 @@ class Values:
             return node.op == "Conv2D" and self._is_dense(node, ports)
         if node.op in BATCH_NORMS and not self._magnitudes(ports[4])[1] < math.inf:
             return False
-        return not any(self._has_zeros(port, _FILTERS.get(node.op, 0)) for port in deciding)
+        return not any(self._has_zeros(port, _DECIDED[node.op]) for port in deciding)
 
     def _deciding(self, node: Node, ports: Sequence[Port]) -> Optional[Sequence[Port]]:
         """What decides alone whether anything is known of an op of which the data is unknown.
@@ -296,7 +301,7 @@ class Values:
 
         What scales a batch norm in pieces is thus seen to have no zeros without computing it.
         """
-        node = self.graph[behind(self.graph, port, _MOVES).node]
+        node = self.graph[behind(self.graph, port).node]
         if node.op == "Const" and node.attrs["value"].dtype.is_floating:
             sizes = np.abs(node.attrs["value"].numbers()).ravel()
             if not sizes.size:
