@@ -26,6 +26,7 @@ from graphslim.plans import (
 from graphslim.rewrite import apply, apply_in_place
 from graphslim.runtime import run_as_shipped
 from graphslim.scoring import Scores, check_aggregate, find_criterion, score
+from graphslim.support.garbage import pause_gc
 from graphslim.support.text import percent, plural
 
 RANDOM = Samples()
@@ -53,9 +54,10 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
     if selection.latency is not None:
         # Before scores may load TensorFlow: what is timed has to be what will run.
         run_as_shipped()
-    channels = analyse(graph)
-    groups = in_scope(graph, channels, selection)
-    check_possible(graph, channels, groups, selection)
+    with pause_gc():
+        channels = analyse(graph)
+        groups = in_scope(graph, channels, selection)
+        check_possible(graph, channels, groups, selection)
     check_aggregate(selection.aggregate or criterion.aggregate)
     sampled = None
     if criterion.kind != "weights":
@@ -68,20 +70,21 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
             loss_output=selection.loss_output,
             seed=selection.seed,
         )
-    scores = score(
-        graph,
-        channels,
-        groups,
-        criterion,
-        aggregate=selection.aggregate,
-        seed=selection.seed,
-        sampled=sampled,
-    )
-    plan = (
-        plan_scored(graph, selection, scores)
-        if selection.latency is None
-        else _by_latency(graph, selection, scores, samples)
-    )
+    with pause_gc():
+        scores = score(
+            graph,
+            channels,
+            groups,
+            criterion,
+            aggregate=selection.aggregate,
+            seed=selection.seed,
+            sampled=sampled,
+        )
+        plan = None
+        if selection.latency is None:
+            plan = plan_scored(graph, selection, scores)
+    if plan is None:
+        plan = _by_latency(graph, selection, scores, samples)
     circumstances = _circumstances(graph, selection, scores, samples)
     if plan.removed == 0 and selection.threshold is not None and scores.own:
         circumstances["scores"] = scores_beyond(scores.own, selection)

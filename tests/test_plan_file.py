@@ -228,7 +228,7 @@ def test_a_plan_prints_as_a_screenful() -> None:
     plan = full_plan()
     group = plan.groups[0]._replace(channels=64)
     many = [
-        group._replace(id=f"layer_{size}", removed=tuple(range(size)), cuts=group.cuts * 40)
+        group._replace(id=f"layer_{size}", removed=tuple(range(size)), cuts=tuple(group.cuts) * 40)
         for size in range(1, 61)
     ]
     achieved = Achieved("macs", 0.5, 0.4985, None)

@@ -8,15 +8,27 @@ of bias, batch norm, activations and pooling are left out.
 
 from __future__ import annotations
 
-from typing import Any, Collection, Dict, Iterable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import (
+    Any,
+    Collection,
+    Dict,
+    Iterable,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 import numpy as np
 
 from graphslim.channels.computed import element_type
 from graphslim.channels.facts import Fact, product
-from graphslim.channels.groups import Copies, Removal, analyse, copies_needed
+from graphslim.channels.groups import Removal, analyse, copies_needed
 from graphslim.channels.rules import guarded
-from graphslim.ir import Graph, Node
+from graphslim.ir import DType, Graph, Node
 from graphslim.ir.query import needed
 from graphslim.ops import COST_RULES
 
@@ -32,16 +44,6 @@ NOTHING = Cost(0, 0)
 """The cost of a node that costs nothing."""
 
 
-def cost(graph: Graph) -> Cost:
-    """What a graph costs."""
-    return total(costs_of(graph).values())
-
-
-def costs_of(graph: Graph) -> Dict[str, Cost]:
-    """What each node costs, for those that cost something; kept until the graph changes."""
-    return graph.memo("costs", lambda graph: costs_without(graph, None))
-
-
 def total(costs: Iterable[Cost]) -> Cost:
     """The sum of costs; its multiply-accumulates are None where those of a part are unknown."""
     params, macs = 0, 0  # type: int, Optional[int]
@@ -51,51 +53,51 @@ def total(costs: Iterable[Cost]) -> Cost:
     return Cost(params, macs)
 
 
-def cost_without(graph: Graph, removed: np.ndarray, what: Optional[str] = None) -> Cost:
+def cost(graph: Graph) -> Cost:
+    """What a graph costs; kept until it changes."""
+    return graph.memo("cost", lambda graph: cost_without(graph, None))
+
+
+def costs_of(graph: Graph) -> Dict[str, Cost]:
+    """What each node costs, for those that cost something; kept until the graph changes."""
+    return graph.memo("costs", _costs_of)
+
+
+def _costs_of(graph: Graph) -> Dict[str, Cost]:
+    sizes = _sizes(graph)
+    costs = {name: Cost(int(sizes.whole[place]), 0) for name, place in sizes.weights.items()}
+    costs.update({name: Cost(0, macs) for name, macs in _macs(graph, None).items()})
+    return {node.name: costs[node.name] for node in graph if node.name in costs}
+
+
+def cost_without(graph: Graph, removed: Optional[np.ndarray], what: Optional[str] = None) -> Cost:
     """What a graph would cost without some channels.
-
-    `removed` is bool of shape (channels,); with `what`, `params` or `macs`, that alone is counted.
-    """
-    return total(costs_without(graph, removed, what).values())
-
-
-def costs_without(
-    graph: Graph, removed: Optional[np.ndarray], what: Optional[str] = None
-) -> Dict[str, Cost]:
-    """What each node would cost without some channels, for those that cost something.
 
     Args:
         graph: the graph.
         removed: which channels go, bool of shape (channels,); None for none.
-        what: `params` or `macs`, where only nodes are asked for that may have some.
+        what: `params` or `macs`, where that alone is asked for.
 
     Raises:
         AnalysisError: a cost rule fails, since the node is damaged.
     """
-    channels = analyse(graph)
-    removal = None if removed is None else Removal(channels, removed)
-    shrunk = _Shrinking(removal, constants=what != "macs")
-    shared = {} if removal is None or what == "macs" else copies_needed(removal)
-    stored = set() if removal is None else set(removal.to_store())
+    removal = None if removed is None else Removal(analyse(graph), removed)
+    stored = [] if removal is None else removal.to_store()
     idle = _unread(graph, stored)
-    costs: Dict[str, Cost] = {}
-    known: Dict[Tuple[Any, ...], Cost] = graph.memo("costs by widths", lambda graph: {})
-    for node, inputs, outs, arrays in _costed(graph, what != "macs"):
-        if node.name in idle:
-            continue
-        if node.op == "Const":
-            if node.attrs["value"].dtype.is_real:
-                costs[node.name] = Cost(_left(shrunk(outs[0]), shared.get(node.name)), 0)
-        elif node.name in stored:
-            costs[node.name] = Cost(_left(shrunk(outs[0]), None), 0)
-        elif node.op in COST_RULES and what != "params":
-            widths = (node.name, *map(shrunk.counts.get, arrays))
-            if widths not in known:
-                rule, read = COST_RULES[node.op], [shrunk(fact) for fact in inputs]
-                left = [shrunk(fact) for fact in outs]
-                known[widths] = Cost(0, guarded(rule, graph, node, node, read, left))
-            costs[node.name] = known[widths]
-    return costs
+    params, macs = 0, 0  # type: int, Optional[int]
+    if what != "macs":
+        sizes = _sizes(graph)
+        left = sizes.whole if removal is None else sizes.left(removal, stored, idle)
+        params = int(left[sizes.counted].sum())
+    if what != "params":
+        _, macs = total(
+            [
+                Cost(0, spent)
+                for name, spent in _macs(graph, removal).items()
+                if name not in idle and name not in stored
+            ]
+        )
+    return Cost(params, macs)
 
 
 def bytes_without(graph: Graph, removed: np.ndarray) -> int:
@@ -104,61 +106,11 @@ def bytes_without(graph: Graph, removed: np.ndarray) -> int:
     `removed` is bool of shape (channels,). Constants of any type count, those that no output
     depends on too, since a file holds them.
     """
-    channels = analyse(graph)
-    removal = Removal(channels, removed)
-    shrunk, shared, stored = _Shrinking(removal), copies_needed(removal), removal.to_store()
-    idle = _unread(graph, stored)
-    lost = 0
-    for name in stored:
-        known, dtype = shrunk(channels.facts[name][0]), element_type(graph[name])
-        lost -= (product(known.shape or ()) or 0) * (dtype.storage.itemsize if dtype else 0)
-    for node in graph:
-        if node.op == "Const" and channels.facts[node.name][0].shape:
-            known, tensor = channels.facts[node.name][0], node.attrs["value"]
-            left = 0 if node.name in idle else _left(shrunk(known), shared.get(node.name))
-            lost += (tensor.size - left) * tensor.dtype.storage.itemsize
-    return lost
-
-
-Costed = Tuple[Node, Sequence[Fact], Sequence[Fact], Sequence[int]]
-"""A node that may cost something, the facts of its inputs and of its outputs, and the `id` of each
-array of ids in these."""
-
-
-def _costed(graph: Graph, constants: bool) -> List[Costed]:
-    """The nodes that may cost something: parameters of rank 1 and more, and ops with a rule.
-
-    Constants are left out unless they are asked for.
-    """
-    every = graph.memo("costed", _find_costed)
-    if constants:
-        return every
-    return graph.memo(
-        "costed ops", lambda graph: [costed for costed in every if costed[0].op != "Const"]
-    )
-
-
-def _find_costed(graph: Graph) -> List[Costed]:
-    used, channels = needed(graph), analyse(graph)
-    costed = [
-        node
-        for node in graph
-        if node.name in used
-        and (
-            (node.op in COST_RULES and node.op != "Const")
-            or (
-                (node.op == "Const" or node.name in channels.stored)
-                and channels.facts[node.name][0].shape
-            )
-        )
-    ]
-    found: List[Costed] = []
-    for node in costed:
-        inputs = [channels.fact(port) for port in graph.data_inputs(node)]
-        outs = channels.facts[node.name]
-        arrays = {id(ids) for fact in (*inputs, *outs) for ids in fact.ids}
-        found.append((node, inputs, outs, sorted(arrays)))
-    return found
+    removal = Removal(analyse(graph), removed)
+    stored = removal.to_store()
+    sizes = _sizes(graph)
+    left = sizes.left(removal, stored, _unread(graph, stored))
+    return int(((sizes.whole - left) * sizes.room).sum())
 
 
 def _unread(graph: Graph, stored: Collection[str]) -> Set[str]:
@@ -175,42 +127,114 @@ def _unread(graph: Graph, stored: Collection[str]) -> Set[str]:
     return unread
 
 
-def _left(known: Fact, copies: Optional[Copies]) -> int:
-    """How many elements of a constant are left, in all its copies."""
-    if copies is None:
-        return product(known.shape or ()) or 0
-    return sum([int(np.count_nonzero(~dead)) for dead, _ in copies])
+class _Sizes:
+    """The sizes of all parameters of a graph, and what they become.
+
+    Attributes:
+        whole: how many elements each has in the file, int64 of shape (n,): constants of rank 1 and
+            more, then computed parameters, which have none there unless they are stored.
+        room: bytes that an element takes.
+        counted: which are weights that an output depends on, bool of shape (n,).
+        weights: the names of the constants among these, and their places.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        channels, used = analyse(graph), needed(graph)
+        kinds = {dtype: (dtype.storage.itemsize, dtype.is_real) for dtype in DType}
+        rows = []  # type: List[Tuple[str, int, int, bool]]
+        for node in graph:
+            if node.op == "Const" and node.attrs["value"].shape:
+                tensor = node.attrs["value"]
+                room, is_real = kinds[tensor.dtype]
+                rows.append((node.name, tensor.size, room, is_real and node.name in used))
+        constants = len(rows)
+        for name in channels.stored:
+            shape, dtype = channels.facts[name][0].shape or (), element_type(graph[name])
+            room = dtype.storage.itemsize if dtype else 0
+            rows.append((name, product(shape) or 0, room, bool(shape) and name in used))
+        names, sizes, rooms, counted = zip(*rows) if rows else ((), (), (), ())
+        self._place = {name: place for place, name in enumerate(names)}
+        self._computed = list(channels.stored)
+        self.room, self.counted = np.array(rooms, np.int64), np.array(counted, bool)
+        self.whole = np.array(sizes, np.int64)
+        axes = [axis for axis in channels.axes if axis.use is None and axis.param in self._place]
+        self._owner = np.array([self._place[axis.param] for axis in axes], np.int64)
+        self._starts = np.array([axis.start for axis in axes], np.int64)
+        self._lengths = np.array([axis.size for axis in axes], np.int64)
+        followed = np.ones_like(self.whole)
+        np.multiply.at(followed, self._owner, self._lengths)
+        self._others = self.whole // np.maximum(followed, 1)
+        self.whole[constants:] = 0
+        self.weights = {name: place for name, place in self._place.items() if counted[place]}
+
+    def left(self, removal: Removal, stored: Collection[str], idle: Collection[str]) -> np.ndarray:
+        """How many elements of each are left in the file, in all copies; none of what is idle."""
+        kept = np.concatenate([[0], np.cumsum(~removal.mask[removal.channels.label])])
+        left = self._others.copy()
+        along = kept[self._starts + self._lengths] - kept[self._starts]
+        np.multiply.at(left, self._owner, along)
+        for name, copies in copies_needed(removal).items():
+            left[self._place[name]] = sum([np.count_nonzero(~dead) for dead, _ in copies])
+        gone = [name for name in self._computed if name not in stored]
+        left[[self._place[name] for name in (*gone, *idle) if name in self._place]] = 0
+        return left
 
 
-class _Shrinking:
-    """Facts without the channels that go; an array of ids that many share is counted once."""
-
-    def __init__(self, removal: Optional[Removal], constants: bool = True) -> None:
-        self.counts: Dict[int, int] = {}
-        if removal is not None:
-            names, labels, starts = removal.channels.graph.memo(
-                f"arrays of channels, of constants too: {constants}",
-                lambda graph: _arrays(graph, constants),
-            )
-            left = np.add.reduceat(~removal.mask[labels], starts, dtype=np.int64)
-            self.counts = dict(zip(names, left.tolist()))
-
-    def __call__(self, known: Fact) -> Fact:
-        if not self.counts or known.shape is None:
-            return known
-        sizes = [self.counts.get(id(ids), size) for size, ids in zip(known.shape, known.ids)]
-        return Fact(tuple(sizes), *known[1:])
+def _sizes(graph: Graph) -> _Sizes:
+    return graph.memo("sizes of parameters", _Sizes)
 
 
-def _arrays(graph: Graph, constants: bool) -> Tuple[List[int], np.ndarray, np.ndarray]:
-    """Arrays of ids of costed nodes, perhaps of constants: `id`, channels, where these begin."""
-    channels = analyse(graph)
-    groups = [facts for _, inputs, outs, _ in _costed(graph, constants) for facts in (inputs, outs)]
-    if constants:
-        names = [node.name for node in graph if node.op == "Const" or node.name in channels.stored]
-        groups.extend([channels.facts[name] for name in names])
-    facts = [known for every in groups for known in every]
-    arrays = {id(ids): ids for known in facts for ids in known.ids if ids is not None and len(ids)}
-    sizes = [len(ids) for ids in arrays.values()]
-    labels = channels.label[np.concatenate([*arrays.values(), np.zeros(0, np.int64)])]
-    return list(arrays), labels, np.cumsum([0, *sizes])[:-1]
+class _Ops:
+    """The nodes with a cost rule that an output depends on, and the widths that decide."""
+
+    def __init__(self, graph: Graph) -> None:
+        used, channels = needed(graph), analyse(graph)
+        self.facts: Dict[str, Tuple[Node, List[Fact], Sequence[Fact]]] = {}
+        self.arrays: Dict[str, List[int]] = {}
+        self.costs: Dict[Tuple[Any, ...], Optional[int]] = {}
+        arrays: Dict[int, np.ndarray] = {}
+        for node in graph:
+            if node.op in COST_RULES and node.op != "Const" and node.name in used:
+                read = [channels.fact(port) for port in graph.data_inputs(node)]
+                outs = channels.facts[node.name]
+                ids = [ids for known in (*read, *outs) for ids in known.ids if ids is not None]
+                arrays.update([(id(array), array) for array in ids if len(array)])
+                self.facts[node.name] = node, read, outs
+                self.arrays[node.name] = [id(array) for array in ids if len(array)]
+        sizes = [len(array) for array in arrays.values()]
+        self.plain = dict(zip(arrays, sizes))
+        self._labels = channels.label[np.concatenate([np.zeros(0, np.int64), *arrays.values()])]
+        self._starts = np.cumsum([0, *sizes])[:-1]
+
+    def widths(self, removal: Removal) -> Dict[int, int]:
+        """How many channels are left along each array of ids, by its `id`."""
+        left = np.add.reduceat(~removal.mask[self._labels], self._starts, dtype=np.int64)
+        return dict(zip(self.plain, left.tolist()))
+
+
+def _macs(graph: Graph, removal: Optional[Removal]) -> Dict[str, Optional[int]]:
+    """The multiply-accumulates of each node that has some, without some channels.
+
+    What a node takes at the same widths is asked for once.
+    """
+    ops = graph.memo("ops that cost", _Ops)
+    widths = ops.plain if removal is None or not ops.plain else ops.widths(removal)
+    macs: Dict[str, Optional[int]] = {}
+    for name, arrays in ops.arrays.items():
+        key = (name, *[widths[array] for array in arrays])
+        if key not in ops.costs:
+            node, read, outs = ops.facts[name]
+            if widths is not ops.plain:
+                read = [_narrowed(known, widths) for known in read]
+                outs = [_narrowed(known, widths) for known in outs]
+            ops.costs[key] = guarded(COST_RULES[node.op], graph, node, node, read, outs)
+        macs[name] = ops.costs[key]
+    return macs
+
+
+def _narrowed(known: Fact, widths: Mapping[int, int]) -> Fact:
+    """A fact at other widths."""
+    if known.shape is None:
+        return known
+    sizes = [widths.get(id(ids), size) for size, ids in zip(known.shape, known.ids)]
+    return Fact(tuple(sizes), *known[1:])

@@ -119,9 +119,11 @@ def constants_left(
     """
     consumers, removal = [], Removal(channels, removed)
     for summed in channels.contractions:
+        data = channels.graph.data_inputs(summed.node)[summed.data]
+        if values.is_open(data):
+            continue
         gone = removal.of(summed.into)
         if gone.any():
-            data = channels.graph.data_inputs(summed.node)[summed.data]
             value = per_channel(values.at(data), summed.axis, len(gone))
             if (gone & np.isfinite(value) & (value != 0)).any():
                 consumers.append(_consumer(channels, values, summed, zero_below))

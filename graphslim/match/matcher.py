@@ -10,12 +10,14 @@ from typing import (
     FrozenSet,
     Iterator,
     List,
+    MutableMapping,
     NamedTuple,
     Optional,
     Set,
     Tuple,
     TypeVar,
 )
+from weakref import WeakKeyDictionary
 
 from graphslim.channels.facts import integers
 from graphslim.channels.groups import Channels, analyse
@@ -43,6 +45,8 @@ _PASSED_OPS = IDENTITIES | FAKE_QUANTIZERS | SWITCHES | MERGES | {"IdentityN"}
 _NEAR = 64
 """How many nodes downstream `Matcher.layers_on` looks at, and how many steps a chain may have: far
 more than an activation or a batch norm takes."""
+_LAYERS: MutableMapping[Callable[[Pattern], Pattern], Tuple[Var, Pattern]] = WeakKeyDictionary()
+"""The patterns of layers that `Matcher.layers_on` was asked for, made once for all graphs."""
 
 
 class _State:
@@ -108,7 +112,6 @@ class Matcher:
         self.channels: Channels = analyse(graph)
         self._misses: Optional[List[NearMiss]] = None
         self._root = ("", "")
-        self._layers: Dict[Callable[[Pattern], Pattern], Tuple[Var, Pattern]] = {}
         self._state = _State()
         self._narrowed = graph.memo("narrowed patterns", lambda graph: _narrowing(self))
         self._constants = constant_nodes(graph)
@@ -216,10 +219,10 @@ class Matcher:
 
         A `Match` for each, in which `end` is the layer's output and `x` is the tensor.
         """
-        if layer not in self._layers:
+        if layer not in _LAYERS:
             x = Var("x")
-            self._layers[layer] = x, layer(x)
-        (x, pattern), behind = self._layers[layer], self.resolve(port)
+            _LAYERS[layer] = x, layer(x)
+        (x, pattern), behind = _LAYERS[layer], self.resolve(port)
         layers: List[Match] = []
         for name in self._computed_from(behind, pattern.ops()):
             end = Port(name)

@@ -219,8 +219,10 @@ class _Search:
     def run(self, first: Optional[int]) -> Choice:
         """The nearest choice; `first`, if it is near enough and the ranking local, as it is."""
         even = self.order.local
-        if even and first is not None and self._gap(self.at(first)) <= self.tolerance:
-            return self.at(first)
+        if even and first is not None:
+            choice = self.at(first)
+            if self._gap(choice) <= self.tolerance:
+                return choice
         above, below = 0, self.order.total
         while below - above > 1:
             middle = (above + below) // 2

@@ -45,7 +45,7 @@ class Ranking:
         self._rules = [rules[group.id] for group in groups]
         self._own = [np.asarray(scores.own[group.id], np.float64) for group in groups]
         self._rank = [np.asarray(scores.rank[group.id], np.float64) for group in groups]
-        self._order = [np.argsort(rank, kind="stable") for rank in self._rank]
+        self._orders: Dict[int, np.ndarray] = {}
         self._sizes = np.array([len(group) for group in groups], np.int64)
         self._fixed: Dict[int, int] = {}
         for index, rule in enumerate(self._rules):
@@ -53,10 +53,17 @@ class Ranking:
             if wished is not None:
                 self._fixed[index] = wished
         free = [index for index in range(len(groups)) if index not in self._fixed]
-        owner = np.repeat(free, self._sizes[free]) if free else np.zeros(0, np.int64)
-        ranks = np.concatenate([self._rank[index] for index in free]) if free else owner
-        self._queue = owner[np.argsort(ranks, kind="stable")]
-        self.total = len(self._queue)
+        self.total = int(self._sizes[free].sum())
+        self._queue: np.ndarray = np.zeros(0, np.int64)
+        if free and not self.local:
+            ranks = np.concatenate([self._rank[index] for index in free])
+            self._queue = np.repeat(free, self._sizes[free])[np.argsort(ranks, kind="stable")]
+
+    def _order(self, index: int) -> np.ndarray:
+        """The channels of a group in the order in which they go, by their index in it."""
+        if index not in self._orders:
+            self._orders[index] = np.argsort(self._rank[index], kind="stable")
+        return self._orders[index]
 
     def _wished(self, index: int, rule: Rule) -> Optional[int]:
         """How many of a group should go whatever the amount; None if that is open."""
@@ -85,8 +92,9 @@ class Ranking:
     def mask(self, counts: Sequence[int]) -> np.ndarray:
         """What goes by a choice; bool per channel of the graph."""
         removed = np.zeros(self._channels.count, bool)
-        for group, order, count in zip(self.groups, self._order, counts):
-            removed[group.channels[order[:count]]] = True
+        for index, (group, count) in enumerate(zip(self.groups, counts)):
+            if count:
+                removed[group.channels[self._order(index)[:count]]] = True
         return self._channels.completed(removed)
 
     def next_count(self, index: int, count: int, more: bool) -> Optional[int]:
@@ -106,7 +114,7 @@ class Ranking:
         for index, count in enumerate(counts):
             place = count if more else count - 1
             if 0 <= place < self._sizes[index]:
-                rank = self._rank[index][self._order[index][place]]
+                rank = self._rank[index][self._order(index)[place]]
                 turns.append((rank if more else -rank, index))
         return [index for _, index in sorted(turns)]
 

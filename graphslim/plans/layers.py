@@ -10,7 +10,7 @@ which tells the branches of a concatenation apart.
 from __future__ import annotations
 
 import hashlib
-from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Dict, FrozenSet, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from graphslim.ir import Graph, Node, Port
 from graphslim.ir.families import CARRIERS, MEASURES
 from graphslim.ir.query import constant_nodes, needed
 from graphslim.ops import COST_RULES
-from graphslim.plans.plan import Layer, Plan
+from graphslim.plans.plan import Late, Layer, Plan
 from graphslim.support.text import plural
 
 _MOST = 16
@@ -38,27 +38,76 @@ class _Weights(NamedTuple):
     shape: Tuple[int, ...]
 
 
-def layers_of(graph: Graph, channels: Channels) -> Tuple[Layer, ...]:
-    """Every convolution and matrix product with constant weights that an output depends on."""
-    used = needed(graph)
-    order = [node for node in graph.order() if node.name in used]
+def layers_of(graph: Graph, channels: Channels) -> Sequence[Layer]:
+    """Every convolution and matrix product with constant weights that an output depends on.
+
+    Their digests are made once somebody looks at them, of the graph as it is now.
+    """
+    used, constant = needed(graph), constant_nodes(graph)
     weights: Dict[str, _Weights] = {}
-    for node in order:
-        constant = _weights_of(graph, channels, node) if node.op in COST_RULES else None
-        if constant is not None:
-            weights[node.name] = constant
-    if constant_nodes(graph).isdisjoint(weights):
-        # What is computed from constants alone has no layer before it.
-        order = [node for node in order if node.name not in constant_nodes(graph)]
-    before, reached = _nearest(graph, order, weights)
+    for node in graph.order():
+        if node.op in COST_RULES and node.name in used:
+            read = _weights_of(graph, channels, node)
+            if read is not None:
+                weights[node.name] = read
+    # What is computed from constants alone has no layer before it.
+    left_out = frozenset() if not constant.isdisjoint(weights) else constant
+    steps = [
+        _Step(node.name, graph.data_inputs(node), _passes_on(graph, node))
+        for node in graph.order()
+        if node.name in used and node.name not in left_out
+    ]
+    kinds = {name: _kind(graph[name], read) for name, read in weights.items()}
+    outputs = list(graph.outputs)
+    return Late(lambda: _digested(channels, weights, kinds, steps, outputs))
+
+
+class _Step(NamedTuple):
+    """A node on the way between layers: what it reads, and what it hands on.
+
+    Attributes:
+        name, inputs: the node's name and the ports of its data.
+        own: whether it hands on itself (True), nothing (False), or what it reads (None).
+    """
+
+    name: str
+    inputs: Sequence[Port]
+    own: Optional[bool]
+
+
+def _passes_on(graph: Graph, node: Node) -> Optional[bool]:
+    """What a node that is no layer hands on; see `_Step`."""
+    if node.name in graph.inputs:
+        # A learning phase is one that a graph frozen later no longer has.
+        return getattr(node.attrs.get("dtype"), "name", "") != "bool"
+    # Some spellings of a network ask for sizes, some know them.
+    return False if node.op in MEASURES else None
+
+
+def _digested(
+    channels: Channels,
+    weights: Dict[str, _Weights],
+    kinds: Dict[str, str],
+    steps: Sequence[_Step],
+    outputs: Sequence[Port],
+) -> List[Layer]:
+    """The layers with their digests.
+
+    Args:
+        channels: the channel analysis.
+        weights, kinds: of each layer by its node, in the order of the graph.
+        steps: the nodes between the layers, and the layers, in that order.
+        outputs: those of the graph.
+    """
+    inputs = {step.name: step.inputs for step in steps}
+    before, reached = _nearest(steps, weights)
     behind: Dict[str, Set[str]] = {name: set() for name in weights}
     for name in weights:
         for source in before[name]:
             if source in behind:
                 behind[source].add(name)
-    ends = {name for port in graph.outputs for name in reached.get(port.node, ())}
-    kinds = {name: _kind(graph[name], constant) for name, constant in weights.items()}
-    begins = _Beginnings(channels, weights)
+    ends = {name for port in outputs for name in reached.get(port.node, ())}
+    begins = _Beginnings(channels, weights, inputs)
     ahead, back = {}, {}  # type: Dict[str, str], Dict[str, str]
     for name in weights:
         ahead[name] = _digest(
@@ -77,16 +126,14 @@ def layers_of(graph: Graph, channels: Channels) -> Tuple[Layer, ...]:
                 [f"{begins(name, reader)} {back.get(reader, 'loop')}" for reader in behind[name]]
             ),
         )
-    return tuple(
-        [
-            Layer(name, constant.param, constant.shape, _digest(ahead[name], back[name])[:16])
-            for name, constant in weights.items()
-        ]
-    )
+    return [
+        Layer(name, constant.param, constant.shape, _digest(ahead[name], back[name])[:16])
+        for name, constant in weights.items()
+    ]
 
 
 def _nearest(
-    graph: Graph, order: List[Node], weights: Dict[str, _Weights]
+    steps: Sequence[_Step], weights: Dict[str, _Weights]
 ) -> Tuple[Dict[str, Near], Dict[str, Near]]:
     """For each layer, the nearest layers and inputs that it reads; for each node, those it passes
     on.
@@ -94,38 +141,35 @@ def _nearest(
     before: Dict[str, Near] = {}
     reached: Dict[str, Near] = {}
     place = {name: index for index, name in enumerate(weights)}
-    for node in order:
-        sources = [reached.get(port.node) for port in graph.data_inputs(node)]
+    for name, inputs, own in steps:
+        sources = [reached.get(port.node) for port in inputs]
         first, *others = [source for source in sources if source] or [frozenset()]
         near: Near = first.union(*others) if others else first
         if len(near) > _MOST:
             near = frozenset(sorted(near, key=lambda name: (place.get(name, -1), name))[-_MOST:])
-        if node.name in weights:
-            before[node.name] = near
-            near = frozenset([node.name])
-        elif node.name in graph.inputs:
-            # A learning phase is one that a graph frozen later no longer has.
-            flag = getattr(node.attrs.get("dtype"), "name", "") == "bool"
-            near = frozenset() if flag else frozenset([node.name])
-        elif node.op in MEASURES:  # some spellings of a network ask for sizes, some know them
-            near = frozenset()
-        reached[node.name] = near
+        if name in weights:
+            before[name] = near
+            near = frozenset([name])
+        elif own is not None:
+            near = frozenset([name] if own else [])
+        reached[name] = near
     return before, reached
 
 
 class _Beginnings:
     """Where in the input of a layer the channels of one before it begin."""
 
-    def __init__(self, channels: Channels, weights: Dict[str, _Weights]) -> None:
+    def __init__(
+        self,
+        channels: Channels,
+        weights: Dict[str, _Weights],
+        inputs: Mapping[str, Sequence[Port]],
+    ) -> None:
         self._out = {name: channels.channels_at(Port(name)) for name in weights}
         self._into: Dict[str, Optional[np.ndarray]] = {}
         self._places: Dict[Tuple[str, str], int] = {}
         for name, constant in weights.items():
-            read = [
-                channels.channels_at(port)
-                for port in channels.graph.data_inputs(name)
-                if port != constant.port
-            ]
+            read = [channels.channels_at(port) for port in inputs[name] if port != constant.port]
             self._into[name] = next((labels for labels in read if labels is not None), None)
 
     def __call__(self, source: str, reader: str) -> int:

@@ -16,7 +16,7 @@ from graphslim.ir import Graph
 from graphslim.plans.budget import CostOf, meet
 from graphslim.plans.choose import ranking
 from graphslim.plans.layers import layers_of
-from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Model, Plan
+from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Late, Model, Plan
 from graphslim.plans.select import DEAD_BELOW, Selection, block_of, in_scope, limit, rules_of
 from graphslim.support.garbage import pause_gc
 
@@ -139,28 +139,26 @@ def _plan(
     folds: Sequence[Fold],
     scores: Optional[Mapping[str, np.ndarray]] = None,
 ) -> Plan:
-    blocks = block_of(graph, channels)
-    plans = []
-    for group in channels.groups:
-        gone = np.flatnonzero(removed[group.channels])
-        if len(gone):
-            block = blocks.get(group.id)
-            plans.append(
-                GroupPlan(
-                    group.id,
-                    block.name if block else None,
-                    len(group),
-                    tuple(gone.tolist()),
-                    why,
-                    written_scores((scores or {}).get(group.id)),
-                    tuple(cuts_of(channels, group, removed)),
-                )
-            )
+    blocks, removed = block_of(graph, channels), removed.copy()
+
+    def planned(group: Group, gone: np.ndarray) -> GroupPlan:
+        block = blocks.get(group.id)
+        return GroupPlan(
+            group.id,
+            block.name if block else None,
+            len(group),
+            tuple(gone.tolist()),
+            why,
+            Late(lambda: written_scores((scores or {}).get(group.id))),
+            Late(lambda: cuts_of(channels, group, removed)),
+        )
+
+    going = [(group, np.flatnonzero(removed[group.channels])) for group in channels.groups]
+    groups = tuple([planned(group, gone) for group, gone in going if len(gone)])
     before: Cost = cost(graph)
     after = cost_without(graph, removed)
-    groups = tuple(plans)
     # Kept with the graph as it is, so that whoever applies the plan to it need not check it.
-    last_made(graph).update(groups=groups, removed=removed.copy())
+    last_made(graph).update(groups=groups, removed=removed)
     return Plan(
         model_of(graph),
         settings,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections.abc
 import functools
 import hashlib
 import json
@@ -12,6 +13,7 @@ from typing import (
     Any,
     Callable,
     Dict,
+    Iterable,
     Iterator,
     Mapping,
     NamedTuple,
@@ -19,6 +21,7 @@ from typing import (
     Sequence,
     Set,
     Tuple,
+    TypeVar,
     Union,
     get_type_hints,
 )
@@ -32,6 +35,40 @@ _NUMBERS = re.compile(r"\[\n\s+(-?\d[^\]\"\[{]*?)\n\s*\]")
 """A list of numbers that `json.dumps` has spread over lines."""
 _SHOWN = 18
 """Groups that `str` lists, so that a plan fits on a screen."""
+
+
+Item = TypeVar("Item")
+
+
+class Late(Sequence[Item]):
+    """A tuple that is made once somebody looks at it; what it is made of must not change."""
+
+    def __init__(self, make: Callable[[], Iterable[Item]]) -> None:
+        self._make = make
+
+    def _items(self) -> Tuple[Item, ...]:
+        if not hasattr(self, "_made"):
+            self._made = tuple(self._make())
+            del self._make
+        return self._made
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._items()[index]
+
+    def __len__(self) -> int:
+        return len(self._items())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, (tuple, Late)) and self._items() == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._items())
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        return tuple, (self._items(),)
+
+    def __repr__(self) -> str:
+        return repr(self._items())
 
 
 class Cut(NamedTuple):
@@ -68,8 +105,8 @@ class GroupPlan(NamedTuple):
     channels: int
     removed: Tuple[int, ...]
     why: str = "given"
-    scores: Tuple[float, ...] = ()
-    cuts: Tuple[Cut, ...] = ()
+    scores: Sequence[float] = ()
+    cuts: Sequence[Cut] = ()
 
 
 class Fold(NamedTuple):
@@ -159,7 +196,7 @@ class Plan(NamedTuple):
     params: Tuple[int, int]
     macs: Tuple[Optional[int], Optional[int]]
     achieved: Optional[Achieved] = None
-    layers: Tuple[Layer, ...] = ()
+    layers: Sequence[Layer] = ()
 
     @property
     def removed(self) -> int:
@@ -292,7 +329,7 @@ def _tree(value: Any) -> Any:
             for name, item in zip(value._fields, value)
             if item or name not in _LEFT_OUT
         }
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, Late)):
         return [_tree(item) for item in value]
     return dict(value) if isinstance(value, Mapping) else value
 
@@ -305,7 +342,7 @@ def _reader(kind: Any) -> Callable[[Any], Any]:
         return lambda tree: kind(
             *[read(tree[key]) if key in tree else defaults.get(name) for name, key, read in fields]
         )
-    if getattr(kind, "__origin__", None) is tuple:
+    if getattr(kind, "__origin__", None) in (tuple, collections.abc.Sequence):
         each = _reader(kind.__args__[0])
         return lambda tree: tuple(map(each, tree))
     if getattr(kind, "__origin__", None) is Union:  # with None

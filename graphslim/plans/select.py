@@ -248,19 +248,22 @@ def block_of(graph: Graph, channels: Channels) -> Dict[str, Block]:
     blocks: Dict[str, Block] = {}
     for block in graph.blocks:
         group = channels.group_at(block.channels_of)
-        if group is not None and why_not(channels, block) is None:
+        if group is not None and _why_not(channels, block, group) is None:
             blocks.setdefault(group.id, block)
     return blocks
 
 
 def why_not(channels: Channels, block: Block) -> Optional[str]:
     """Why the channels of a block cannot be pruned within it, or None."""
-    labels = channels.channels_at(block.channels_of)
     group = channels.group_at(block.channels_of)
-    if labels is None:
+    if group is not None:
+        return _why_not(channels, block, group)
+    if channels.channels_at(block.channels_of) is None:
         return "its channels cannot be followed"
-    if group is None:
-        return "its channels belong to more than one group"
+    return "its channels belong to more than one group"
+
+
+def _why_not(channels: Channels, block: Block, group: Group) -> Optional[str]:
     if not group.prunable:
         return f"{group.pinned_by} ({group.pinned_at})"
     inside: Set[str] = set(block.nodes)

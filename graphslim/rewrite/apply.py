@@ -80,7 +80,8 @@ def fold_constants(graph: Graph, channels: Channels, plan: Plan, removal: Remova
     """
     if not plan.folds:
         return
-    values = Values(graph, channels, 0.0)
+    # On demand, unless what is looked at changes while offsets do.
+    values = Values(channels.graph, channels, 0.0, at_once=channels.graph is graph)
     sums = {one.node: one for one in channels.contractions}
     shifts: List[Tuple[str, np.ndarray]] = []
     for fold in plan.folds:
@@ -190,9 +191,9 @@ def store_computed(graph: Graph, channels: Channels, removal: Removal) -> List[s
         PlanError: the numbers are not known.
     """
     names, idle = removal.to_store(), []  # type: List[str], List[str]
-    values = Values(channels.graph, channels) if names else None
-    for name in names:
-        tensor = None if values is None else values.tensor(Port(name))
+    values = Values(graph, channels, at_once=False) if names else None
+    tensors = [None if values is None else values.tensor(Port(name)) for name in names]
+    for name, tensor in zip(names, tensors):
         if tensor is None:
             raise PlanError("is computed from constants to numbers that are not known", name)
         idle.extend([port.node for port in graph.inputs_of(name)])

@@ -68,7 +68,8 @@ def held(
     read = _Reader(graph, channels)
     if "producer" in roles or "consumer" in roles:
         for filters in _filters(read, roles):
-            if wanted[filters.labels].any():
+            labels = filters.labels
+            if wanted[labels[:1]].any() or wanted[labels].any():
                 yield filters
     if "scale" in roles:
         for scale in scales(graph, channels):
@@ -102,7 +103,10 @@ def _axis_of(channels: Channels, known: Fact, ids: Array) -> Optional[int]:
     """
     axes = [(axis, own) for axis, own in enumerate(known.ids) if own is not None and len(own)]
     for axis, own in axes:
-        if own is ids or np.array_equal(own, ids[: len(own)]):
+        if own is ids:
+            return axis
+    for axis, own in axes:
+        if np.array_equal(own, ids[: len(own)]):
             return axis
     for axis, own in axes:
         if np.array_equal(channels.label[own], channels.label[ids[: len(own)]]):

@@ -115,19 +115,24 @@ def score(
         )
     else:
         rows_of = sampled
-    scores, missing = Scores({}, {}), {}
+    own, ranks, missing = {}, {}, {}  # type: Dict[str, Array], Dict[str, Array], Dict[str, str]
     for group in groups:
-        rows = rows_of.get(group.id, ())
-        known = ~np.isnan(np.array(rows)).all(axis=0) if len(rows) else np.zeros(len(group), bool)
-        if not known.all():
+        rows = np.array(rows_of.get(group.id, ()))
+        blank = np.isnan(rows)
+        known = ~blank.all(axis=0) if len(rows) else np.zeros(len(group), bool)
+        if known.all():
+            own[group.id], ranks[group.id] = _aggregated(rows, rule, way)
+        else:
             missing[group.id] = _why_missing(rule, known)
-            continue
-        own, rank = aggregated(np.array(rows), rule, way)
-        scores.own[group.id], scores.rank[group.id] = own, rank
-    if missing and not scores.own:
+    if missing and not own:
         name, why = next(iter(missing.items()))
         raise PlanError(f"{rule.name} finds no scores: {why}", name, "try another criterion")
-    return scores._replace(missing=missing)
+    if ranks:
+        # All at once, as it takes several passes over few numbers.
+        every = without_noise(np.concatenate(list(ranks.values())))
+        ends = np.cumsum([len(rank) for rank in ranks.values()])
+        ranks = dict(zip(ranks, np.split(every, ends[:-1])))
+    return Scores(own, ranks, missing)
 
 
 def aggregated(scores: Array, rule: Criterion, aggregate: str) -> Tuple[Array, Array]:
@@ -141,16 +146,20 @@ def aggregated(scores: Array, rule: Criterion, aggregate: str) -> Tuple[Array, A
     Returns:
         own and rank, as in `Scores`. Both order the channels of the group alike.
     """
-    compares = rule.comparable or rule.redundant
-    size = np.ones((len(scores), 1)) if compares else _mean_size(scores)
-    own = scores[0] if len(scores) == 1 else AGGREGATES[aggregate](scores / size, axis=0)
-    if len(scores) > 1:
-        own = own * size[0]
-    if rule.redundant:
-        rank = 1.0 - own
-    else:
-        rank = own if compares else own / _mean_size(own[None])[0]
+    own, rank = _aggregated(scores, rule, aggregate)
     return own, without_noise(rank)
+
+
+def _aggregated(scores: Array, rule: Criterion, aggregate: str) -> Tuple[Array, Array]:
+    """As `aggregated`, with the noise of rounding."""
+    own = scores[0]
+    compares = rule.comparable or rule.redundant
+    if len(scores) > 1:
+        size = np.ones((len(scores), 1)) if compares else _mean_size(scores)
+        own = AGGREGATES[aggregate](scores / size, axis=0) * size[0]
+    if rule.redundant:
+        return own, 1.0 - own
+    return own, own if compares else own / _mean_size(own[None])[0]
 
 
 def without_noise(numbers: Array) -> Array:
@@ -163,7 +172,9 @@ def without_noise(numbers: Array) -> Array:
 def _mean_size(scores: Array) -> Array:
     """Per row the mean magnitude, which keeps the order where a score is negative; (rows, 1)."""
     sizes = np.abs(scores)
-    mean = (np.nanmean if np.isnan(sizes).any() else np.mean)(sizes, axis=1, keepdims=True)
+    mean = np.mean(sizes, axis=1, keepdims=True)
+    if np.isnan(mean).any():
+        mean = np.nanmean(sizes, axis=1, keepdims=True)
     return np.where(mean > 0, mean, 1.0)
 
 
@@ -186,13 +197,20 @@ def _from_weights(
 ) -> Mapping[str, Sequence[Array]]:
     """By group id, the scores of each binding, NaN for channels that it does not hold."""
     number, index = np.full(channels.count, -1), np.zeros(channels.count, np.int64)
-    for place, group in enumerate(groups):
-        number[group.channels], index[group.channels] = place, np.arange(len(group))
+    sizes = [len(group) for group in groups]
+    every = np.concatenate([np.zeros(0, np.int64), *[group.channels for group in groups]])
+    number[every] = np.repeat(np.arange(len(groups)), sizes)
+    index[every] = np.arange(len(every)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     rows: Dict[str, List[Array]] = {group.id: [] for group in groups}
     for binding in held(graph, channels, groups, rule.roles):
         labels, scores = _scored(rule, binding, seed)
+        if len(labels) and number[labels[0]] >= 0:
+            group = groups[number[labels[0]]]
+            if np.array_equal(labels, group.channels):
+                rows[group.id].append(scores)
+                continue
         places = number[labels]
-        for place in np.unique(places) if (places != places[:1]).any() else places[:1]:
+        for place in np.unique(places).tolist():
             if place >= 0:
                 mine = places == place
                 row = np.full(len(groups[place]), np.nan)
