@@ -52,9 +52,11 @@ class Reading:
                     place = -1 - len(array)
                 key.append(place)
             if value is not None:
-                kinds = None if origins is None else np.minimum(origins, 0)
-                counts = counts or (kinds is not None and bool((kinds <= FIRST).any()))
-                key += (value.shape, value.tobytes(), None if kinds is None else kinds.tobytes())
+                from_what = None
+                if origins is not None:
+                    from_what = tuple([min(origin, 0.0) for origin in origins.ravel().tolist()])
+                    counts = counts or min(from_what, default=0.0) <= FIRST
+                key += (value.shape, value.tobytes(), from_what)
             key.append(batch and batches.setdefault(batch, len(batches)))
         self.key = None if counts else tuple(key)
         self.arrays, self.places, self.batches = arrays, places, batches

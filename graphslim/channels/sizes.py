@@ -132,9 +132,8 @@ class Sizes(Origins):
             return out if out.batch is None else out._replace(batch=None)
         if out.batch is not None:
             return out
-        batches = {
-            known.batch for known in inputs if known.rank == out.rank and known.size(0) is None
-        }
+        alike = [known for known in inputs if known.shape and len(known.shape) == len(out.shape)]
+        batches = {known.batch for known in alike if known.shape and known.shape[0] is None}
         if node.op in _KEEPS_BATCH and len(batches) == 1 and None not in batches:
             return out._replace(batch=batches.pop())
         return out._replace(batch=self.source(None))
@@ -144,9 +143,9 @@ class Sizes(Origins):
     ) -> Optional[List[np.ndarray]]:
         """The numbers of each output, at their full shape; None where they are not followed."""
         tracked = [known.value for known in inputs]
-        if node.op not in VALUE_RULES or not outs or not tracked:
+        if node.op not in MEASURES and any([value is None for value in tracked]):
             return None
-        if node.op not in MEASURES and any(value is None for value in tracked):
+        if node.op not in VALUE_RULES or not outs or not tracked:
             return None
         if any(not fits(_TRACKED, *(out.shape or ())) for out in outs):
             return None

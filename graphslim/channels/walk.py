@@ -117,33 +117,31 @@ class Walk:
     def visit(self, node: Node) -> None:
         """Notes what the rule of an op says, which is asked once for all ops of a kind."""
         facts = self.read(node)
+        if not facts:
+            self._begin(node)
+            return
+        is_fed = node.name in self._fed
+        if len(facts) == 1 and node.op in self._passing and not is_fed:
+            self.facts[node.name] = facts
+            return
         if len(facts) * (self._spent + self.count) > 4 * LONGEST:
             facts = self._room_for(node, facts)
-        if not facts or node.name in self._fed:
-            self._ask(node, facts)
-        elif len(facts) == 1 and node.op in self._passing:
-            self.facts[node.name] = facts
+        ports = self.graph.data_inputs(node)
+        is_constant = [port.node in self._constants for port in ports]
+        reading = Reading(node, facts, is_constant, self.ranges)
+        told = None if is_fed else self._told.get(reading.key)
+        if told is None:
+            self._ask(node, facts, reading)
         else:
-            ports = self.graph.data_inputs(node)
-            is_constant = [port.node in self._constants for port in ports]
-            reading = Reading(node, facts, is_constant, self.ranges)
-            told = self._told.get(reading.key)
-            if told is None:
-                self._learn(node, facts, reading)
-            else:
-                self._repeat(node, facts, reading, told)
+            self._repeat(node, facts, reading, told)
 
-    def _learn(self, node: Node, facts: List[Fact], reading: Reading) -> None:
-        """Lets the rule of an op work, and keeps what it says if it holds for all of a kind."""
-        self.looked_around = reading.key is None or not is_built_in(CHANNEL_RULES.get(node.op))
-        notes, count = self._notes(), self.count
-        before = [len(kind) for kind in notes]
-        self._ask(node, facts)
-        said = [kind[length:] for kind, length in zip(notes, before)]
-        if not self.looked_around and self.count == count and not any(said[_REPEATED:]):
-            with suppress(KeyError):
-                outs = self.facts[node.name]
-                self._told[reading.key] = Told.of(reading, facts, outs, said[:_REPEATED])
+    def _begin(self, node: Node) -> None:
+        """Lets the rule of an op work that reads nothing."""
+        op = OpVisit(node, (), self)
+        outs = self.facts[node.name] = self._said(op)
+        self.spend([ids for out in outs for ids in out.ids if ids is not None])
+        if node.name in self._fed:
+            self._pin_fed(op)
 
     def _repeat(self, node: Node, facts: List[Fact], reading: Reading, told: Told) -> None:
         """Says of an op what was said of another one of its kind."""
@@ -160,34 +158,51 @@ class Walk:
             for slot, element, place, sign in told.resizes:
                 op.resize(slot, element, ids[place], sign)
 
-    def _ask(self, node: Node, facts: List[Fact]) -> None:
-        """Lets the rule of an op work, and sees to what it forgets."""
-        op = OpVisit(node, facts, self)
-        is_made = node.op != "Const" and node.name in self._constants
-        before = [len(kind) for kind in self._notes()]
+    def _ask(self, node: Node, facts: List[Fact], reading: Reading) -> None:
+        """Lets the rule of an op work, sees to what it forgets, and keeps what holds for others."""
+        op, notes = OpVisit(node, facts, self), self._notes()
+        before, count = [len(kind) for kind in notes], self.count
         rule = CHANNEL_RULES.get(node.op)
+        self.looked_around = reading.key is None or not is_built_in(rule)
+        outs = self.facts[node.name] = self._said(op)
         if rule is None:
-            op.pin_all(wall(node))
-            self._tell_of_weights(op, before[1])
-            self.facts[node.name] = self.sizes.follow(op, stated(node, op.facts))
             return
-        result = rule(op)
-        outs = [result] if isinstance(result, Fact) else list(result or ())
-        if result is None or not all([isinstance(out, Fact) for out in outs]):
-            raise TypeError("a channel rule gives a Fact, or a list of them")
-        outs = self.facts[node.name] = self.sizes.follow(op, _with_stated_shapes(node, outs))
-        self._audit(op, outs, before)
-        if is_made and (len(self.contractions) > before[2] or self._pins_many(op, before[1])):
+        said = [kind[length:] for kind, length in zip(notes, before)]
+        self._audit(op, reading, outs, said)
+        is_made = node.op != "Const" and node.name in self._constants
+        if is_made and (said[2] or self._pins_many(op, before[1])):
             self.looked_around = True
             if self.computed.store(node, outs):
-                for kind, length in zip(self._notes(), before):
+                for kind, length in zip(notes, before):
                     del kind[length:]
                 sizes = [size or 0 for size in outs[0].shape or ()]
                 self.facts[node.name] = [self.parameter(node, sizes)]
                 return
             self._tell_of_weights(op, before[1])
         if node.name in self._fed:
-            for ids in (ids for out in outs for ids in out.ids):
+            self._pin_fed(op)
+        elif not self.looked_around and self.count == count and not any(said[_REPEATED:]):
+            said[1] = self.pins[before[1] :]
+            with suppress(KeyError):
+                self._told[reading.key] = Told.of(reading, facts, outs, said[:_REPEATED])
+
+    def _said(self, op: OpVisit) -> List[Fact]:
+        """What the rule of an op says of its outputs; without one, its inputs are pinned."""
+        node, rule = op.node, CHANNEL_RULES.get(op.node.op)
+        if rule is None:
+            first = len(self.pins)
+            op.pin_all(wall(node))
+            self._tell_of_weights(op, first)
+            return self.sizes.follow(op, stated(node, op.facts))
+        result = rule(op)
+        outs = [result] if isinstance(result, Fact) else list(result or ())
+        if result is None or not all([isinstance(out, Fact) for out in outs]):
+            raise TypeError("a channel rule gives a Fact, or a list of them")
+        return self.sizes.follow(op, _with_stated_shapes(node, outs))
+
+    def _pin_fed(self, op: OpVisit) -> None:
+        for known in self.facts[op.node.name]:
+            for ids in known.ids:
                 op.pin(ids, IsInput("it is a graph input"))
 
     def fact(self, port: Port) -> Fact:
@@ -263,32 +278,30 @@ class Walk:
         repeated = self.ties, self.pins, self.contractions, self.marks, sizes.resizes
         return (*repeated, self.joints, self.axes, sizes.renumbers, sizes.awaited)
 
-    def _audit(self, op: OpVisit, outs: Sequence[Fact], before: Sequence[int]) -> None:
+    def _audit(
+        self, op: OpVisit, reading: Reading, outs: Sequence[Fact], said: Sequence[Sequence[Any]]
+    ) -> None:
         """Pins the channels that the rule of an op forgot, and counts the arrays that are new.
 
         Args:
             op: the visit.
-            outs: what the op gives: their ids are carried on.
-            before: how many notes of each kind there were when the visit began.
+            reading: what it reads.
+            outs: what it gives: their ids are carried on.
+            said: the notes that it left, as `_notes` has them.
         """
-        ties, pins, contractions, _, _, joints = [
-            kind[length:] for kind, length in zip(self._notes()[:6], before)
-        ]
-        read = {id(ids): ids for known in op.facts for ids in known.ids if ids is not None}
+        ties, pins, contractions, _, _, joints = said[:6]
         given = {id(ids): ids for out in outs for ids in out.ids if ids is not None}
         made = {**given, **{id(first): first for first, _ in ties}}
-        self.spend([ids for key, ids in made.items() if key not in read])
+        if not made.keys() <= reading.places.keys():
+            self.spend([ids for key, ids in made.items() if key not in reading.places])
         # Most ops hand on the very arrays that they read, and nothing is left to search for.
-        unseen = [ids for key, ids in read.items() if key not in given and len(ids)]
+        unseen = [ids for ids in reading.arrays if id(ids) not in given and len(ids)]
         if not unseen or op.node.op in MEASURES:
             return
-        among = _Among(self.ranges, [*given.values(), *[pin.ids for pin in pins]])
-        for summed in contractions:
-            among.add(summed.into)
-            among.add(summed.out)
-        for joint in joints:
-            for ids in (joint.flat, *joint.factors):
-                among.add(ids)
+        seen = [*given.values(), *[pin.ids for pin in pins]]
+        seen += [ids for summed in contractions for ids in (summed.into, summed.out)]
+        seen += [ids for joint in joints for ids in (joint.flat, *joint.factors)]
+        among = _Among(self.ranges, seen)
         among.follow(ties)
         for ids in unseen:
             if ids not in among:
@@ -369,43 +382,41 @@ class _Among:
         seen: arrays of ids.
     """
 
-    def __init__(self, ranges: Ranges, seen: Iterable[np.ndarray]) -> None:
+    def __init__(self, ranges: Ranges, seen: Iterable[Ids]) -> None:
         self._ranges, self.compared = ranges, False
-        self._keys: Set[int] = set()
-        self._all: List[np.ndarray] = []
+        self._all: Dict[int, np.ndarray] = {}
         self._cut: List[np.ndarray] = []
-        for ids in seen:
-            self.add(ids)
+        self.add(seen)
 
-    def add(self, ids: Ids) -> None:
-        """Adds an array of ids, if it is one."""
-        if ids is not None and len(ids) and id(ids) not in self._keys:
-            self._keys.add(id(ids))
-            self._all.append(ids)
-            if self._ranges.index(ids) is None:
-                self._cut.append(ids)
+    def add(self, arrays: Iterable[Ids]) -> None:
+        """Adds arrays of ids."""
+        for ids in arrays:
+            if ids is not None and len(ids) and id(ids) not in self._all:
+                self._all[id(ids)] = ids
+                if self._ranges.index(ids) is None:
+                    self._cut.append(ids)
 
     def follow(self, ties: Sequence[Tuple[np.ndarray, np.ndarray]]) -> None:
         """Adds what is tied to ids that are seen to."""
         left = [pair for pair in ties if len(pair[0])]
         while left:
             linked = [
-                not self._keys.isdisjoint(map(id, pair)) or pair[0] in self or pair[1] in self
-                for pair in left
+                id(first) in self._all or id(second) in self._all or first in self or second in self
+                for first, second in left
             ]
             if not any(linked):
                 break
             for pair in (pair for pair, is_linked in zip(left, linked) if is_linked):
-                self.add(pair[0])
-                self.add(pair[1])
+                self.add(pair)
             left = [pair for pair, is_linked in zip(left, linked) if not is_linked]
 
     def __contains__(self, ids: np.ndarray) -> bool:
         """Whether one of some ids is there: an op may take a part of an axis."""
-        if id(ids) in self._keys:
+        if id(ids) in self._all:
             return True
         # Two ranges as they were given out have no id in common.
-        arrays = self._all if self._ranges.index(ids) is None else self._cut
+        is_cut = self._ranges.index(ids) is None
+        arrays = [*self._all.values()] if is_cut else self._cut
         if not arrays:
             return False
         self.compared = True
