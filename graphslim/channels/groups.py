@@ -7,6 +7,8 @@ The coupling is that of DepGraph (Fang et al. 2023, arXiv 2301.12900), found per
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -202,7 +204,10 @@ class Channels(Labels):
         self._numbers = np.arange(int((self._touches.position + 1).max(initial=0)) + self.count)
         self._numbers.flags.writeable = False
         self.groups = self._make_groups()
-        self._bindings = self._make_bindings()
+        self._touches, self._begins = self._by_group()
+        self._places: List[Any] = [*self.axes, *self._counts]
+        self._number_of = {id(group): number for number, group in enumerate(self.groups)}
+        self._bindings: Dict[int, List[Binding]] = {}
 
     def channels_at(self, port: Port) -> Optional[np.ndarray]:
         """Labels of the channels at a port, int64 of shape (width,); None if not followed."""
@@ -224,7 +229,10 @@ class Channels(Labels):
 
     def bindings(self, group: Group) -> List[Binding]:
         """Every place where a group touches a parameter."""
-        return self._bindings.get(id(group), [])
+        number = self._number_of.get(id(group))
+        if number is not None and number not in self._bindings:
+            self._bindings[number] = self._make_bindings(number)
+        return [] if number is None else self._bindings[number]
 
     def is_consumer(self, axis: ParamAxis) -> bool:
         """Whether an axis of a parameter is summed over."""
@@ -315,36 +323,32 @@ class Channels(Labels):
         np.add.at(signature, piece, _scramble(index))
         return signature
 
-    def _make_bindings(self) -> Dict[int, List[Binding]]:
-        """The bindings of each group, by `id`: those to axes, then those to numbers."""
-        bindings: Dict[int, List[Binding]] = {id(group): [] for group in self.groups}
-        starts, sizes = self._pieces.starts, self._pieces.sizes
-        groups = self._group_of[starts[self._touches.piece]]
+    def _by_group(self) -> Tuple[_Touches, np.ndarray]:
+        """The touches in the order of groups, places and positions, and where each group begins."""
+        groups = self._group_of[self._pieces.starts[self._touches.piece]]
         order = np.lexsort((self._touches.position, self._touches.place, groups))
-        order = order[groups[order] >= 0]
-        groups, touches = groups[order], _Touches(*[column[order] for column in self._touches])
-        sizes, channels = sizes[touches.piece], self._index_in[starts[touches.piece]]
-        first = np.flatnonzero(np.diff(groups) | np.diff(touches.place)) + 1
-        first = np.concatenate([[0], first]) if len(order) else _NONE
-        roles = np.maximum.reduceat(touches.role, first) if len(first) else first
-        where = zip(groups[first].tolist(), touches.place[first].tolist(), roles.tolist())
-        places: List[Any] = [*self.axes, *self._counts]
-        bounds = [*first.tolist(), len(order)]
-        for (group, index, role), begin, end in zip(where, bounds, bounds[1:]):
-            place, own = places[index], slice(begin, end)
-            positions = self._steps(touches.position[own], sizes[own])
-            binding = Binding(
-                *(place.param, place.axis, ROLES[role]),
-                *(positions, self._steps(channels[own], sizes[own])),
-            )
-            bindings[id(self.groups[group])].append(binding)
-        return bindings
+        begins = np.searchsorted(groups[order], np.arange(len(self.groups) + 1))
+        return _Touches(*[column[order] for column in self._touches]), begins
 
-    def _steps(self, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """As `ranges`; one range alone is a view of an array that all share."""
-        if len(starts) > 1:
-            return ranges(starts, sizes)
-        return self._numbers[int(starts[0]) : int(starts[0] + sizes[0])]
+    def _make_bindings(self, number: int) -> List[Binding]:
+        """The bindings of a group: those to axes, then those to numbers."""
+        own = slice(*self._begins[number : number + 2])
+        touches = _Touches(*[column[own] for column in self._touches])
+        first, sizes = [column[touches.piece] for column in self._pieces]
+        positions, channels = touches.position, self._index_in[first]
+        rows = zip(touches.place.tolist(), positions.tolist(), channels.tolist(), sizes.tolist())
+        roles, bindings, end = touches.role.tolist(), [], 0
+        for index, run in groupby(rows, key=itemgetter(0)):
+            (_, position, channel, size), *more = run
+            place, begin, end = self._places[index], end, end + 1 + len(more)
+            where = self._numbers[position : position + size]
+            which = self._numbers[channel : channel + size]
+            if more:
+                where = ranges(positions[begin:end], sizes[begin:end])
+                which = ranges(channels[begin:end], sizes[begin:end])
+            role = ROLES[max(roles[begin:end])]
+            bindings.append(Binding(place.param, place.axis, role, where, which))
+        return bindings
 
 
 @pause_gc()
