@@ -10,12 +10,15 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import Dims, Fact
+from graphslim.channels.facts import Fact
 from graphslim.channels.origins import FIRST
 from graphslim.channels.pieces import Ranges
 from graphslim.channels.sizes import Sizes
 from graphslim.ir import Node
+from graphslim.ir.families import BATCH_NORMS, BIASES, BROADCASTING, UNARY
 
+_BY_EQUALITY = BATCH_NORMS | BIASES | BROADCASTING | UNARY
+"""Ops to which it does not matter how large a size above 1 is, only which sizes are equal."""
 _NEW = -1
 """Stands for an open size that no input has."""
 
@@ -29,9 +32,10 @@ class Reading:
         arrays: the different arrays of ids.
         places: where each of them stands in `arrays`, by `id`.
         batches: the origins of open first axes, each with its place among them.
+        sizes: the same for sizes, where these matter to the op only as far as they are equal.
     """
 
-    __slots__ = ("key", "arrays", "places", "batches")
+    __slots__ = ("key", "arrays", "places", "batches", "sizes")
 
     def __init__(
         self, node: Node, facts: Sequence[Fact], is_constant: Sequence[bool], ranges: Ranges
@@ -40,8 +44,11 @@ class Reading:
         arrays: List[np.ndarray] = []
         places: Dict[int, int] = {}
         batches: Dict[float, int] = {}
-        counts = False
+        sizes: Dict[Optional[int], int] = {None: 0, 0: 1, 1: 2}
+        counts, by_equality = False, node.op in _BY_EQUALITY
         for shape, ids, value, origins, batch in facts:
+            if by_equality and shape is not None:
+                shape = tuple([sizes.setdefault(size, len(sizes)) for size in shape])
             key += (shape, len(ids))
             for array in ids:
                 place = None if array is None else places.get(id(array))
@@ -49,7 +56,8 @@ class Reading:
                     places[id(array)] = len(arrays)
                     arrays.append(array)
                     key.append(ranges.index(array) is None)
-                    place = -1 - len(array)
+                    length = len(array)
+                    place = -1 - (sizes.setdefault(length, len(sizes)) if by_equality else length)
                 key.append(place)
             if value is not None:
                 from_what = None
@@ -60,6 +68,7 @@ class Reading:
             key.append(batch and batches.setdefault(batch, len(batches)))
         self.key = None if counts else tuple(key)
         self.arrays, self.places, self.batches = arrays, places, batches
+        self.sizes = sizes if by_equality else None
 
 
 class Told(NamedTuple):
@@ -71,7 +80,7 @@ class Told(NamedTuple):
         ties, pins, contractions, marks, resizes: as in a walk, but for the names of nodes.
     """
 
-    outs: Sequence[Tuple[Optional[int], Dims, Tuple[Any, ...], Optional[int]]]
+    outs: Sequence[Tuple[Optional[int], Any, Tuple[Any, ...], Optional[int]]]
     ties: Sequence[Tuple[int, int]]
     pins: Sequence[Tuple[int, str]]
     contractions: Sequence[Tuple[Any, ...]]
@@ -93,7 +102,7 @@ class Told(NamedTuple):
         places: Dict[int, Any] = {id(None): None, **reading.places}
         ties, pins, contractions, marks, resizes = said
         return cls(
-            [_output(out, facts, places, reading.batches) for out in outs],
+            [_output(out, facts, places, reading) for out in outs],
             [(places[id(first)], places[id(second)]) for first, second in ties],
             [(places[id(pin.ids)], pin.why) for pin in pins],
             [
@@ -104,7 +113,7 @@ class Told(NamedTuple):
             [(each.slot, each.place, places[id(each.ids)], each.sign) for each in resizes],
         )
 
-    def outputs(self, reading: Reading, facts: Sequence[Fact], sizes: Sizes) -> List[Fact]:
+    def outputs(self, reading: Reading, facts: Sequence[Fact], origins: Sizes) -> List[Fact]:
         """The outputs of another op of the kind, which reads `facts`."""
         outs: List[Fact] = []
         for same, shape, places, batch in self.outs:
@@ -112,22 +121,28 @@ class Told(NamedTuple):
                 outs.append(facts[same])
                 continue
             if batch is not None:
-                origin = sizes.source(None) if batch == _NEW else [*reading.batches][batch]
+                origin = origins.source(None) if batch == _NEW else [*reading.batches][batch]
             ids = tuple([None if place is None else reading.arrays[place] for place in places])
+            if shape is not None and reading.sizes is not None:
+                sizes = [*reading.sizes]
+                shape = tuple([sizes[size] for size in shape])
             outs.append(Fact(shape, ids, None, None, None if batch is None else origin))
         return outs
 
 
 def _output(
-    out: Fact, facts: Sequence[Fact], places: Dict[int, Any], batches: Dict[float, int]
-) -> Tuple[Optional[int], Dims, Tuple[Any, ...], Optional[int]]:
-    ids = tuple([places[id(array)] for array in out.ids])
+    out: Fact, facts: Sequence[Fact], places: Dict[int, Any], reading: Reading
+) -> Tuple[Optional[int], Any, Tuple[Any, ...], Optional[int]]:
+    ids, shape = [*map(id, out.ids)], out.shape  # type: Any, Any
     for place, known in enumerate(facts):
         if out is known or (
-            (out.shape, out.batch, out.value, known.value) == (known.shape, known.batch, None, None)
-            and [*map(id, out.ids)] == [*map(id, known.ids)]
+            (out.value is None and known.value is None)
+            and (shape, out.batch, ids) == (known.shape, known.batch, [*map(id, known.ids)])
         ):
             return place, None, (), None
     if out.value is not None:
         raise KeyError("numbers of its own")
-    return None, out.shape, ids, None if out.batch is None else batches.get(out.batch, _NEW)
+    if shape is not None and reading.sizes is not None:
+        shape = tuple([reading.sizes[size] for size in shape])
+    batch = None if out.batch is None else reading.batches.get(out.batch, _NEW)
+    return None, shape, tuple([places[key] for key in ids]), batch

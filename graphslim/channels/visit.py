@@ -17,7 +17,7 @@ from graphslim.channels.facts import (
     fact,
     fits,
 )
-from graphslim.channels.origins import Counted, origin_of
+from graphslim.channels.origins import FIRST, Counted, origin_of
 from graphslim.channels.reasons import ComputedSize, OpenSize
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor
@@ -391,7 +391,8 @@ class OpVisit:
     def _source(self, index: int, element: int) -> Optional[Counted]:
         """What a number counts, if it comes from the size of an axis; it is taken care of."""
         self.taken.add((self._slots[index], element))
-        sources: List[Counted] = self._walk.sizes.counts(origin_of(self[index], element))
+        origin = origin_of(self[index], element)
+        sources: List[Counted] = self._walk.sizes.counts(origin) if origin <= FIRST else []
         return sources[0] if sources else None
 
     def _index_vector(self, index: int) -> Optional[str]:

@@ -27,11 +27,12 @@ import numpy as np
 from graphslim.channels.computed import ComputedWeights, element_type
 from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, Ids, Joint, fact
 from graphslim.channels.kinds import Reading, Told
+from graphslim.channels.origins import origin_of
 from graphslim.channels.pieces import Ranges
 from graphslim.channels.reasons import IsInput, IsOutput, Reason, WeightsMade, WeightsMadeInRun
 from graphslim.channels.rules import CHANNEL_RULES, guarded, is_built_in, stated, wall
 from graphslim.channels.sizes import Sizes
-from graphslim.channels.visit import Contraction, OpVisit, Pin
+from graphslim.channels.visit import Contraction, OpVisit, Pin, Resize
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Use
 from graphslim.ir.families import BROADCASTING, MEASURES
@@ -153,10 +154,9 @@ class Walk:
         for *about, into, out, matrix, uniform in told.contractions:
             places = ids[into], None if out is None else ids[out]
             self.contractions.append(Contraction(name, *about, *places, matrix, uniform))
-        if told.resizes:
-            op = OpVisit(node, facts, self)
-            for slot, element, place, sign in told.resizes:
-                op.resize(slot, element, ids[place], sign)
+        for slot, element, place, sign in told.resizes:
+            param, at = self.sizes.element(origin_of(facts[slot], element))
+            self.sizes.resizes.append(Resize(name, slot, element, param, at, ids[place], sign))
 
     def _ask(self, node: Node, facts: List[Fact], reading: Reading) -> None:
         """Lets the rule of an op work, sees to what it forgets, and keeps what holds for others."""
