@@ -74,6 +74,8 @@ class Sizes(Origins):
         if node.name in self._graph.input_shapes:
             outs = self._with_given_shape(op, outs)
         outs = [self._with_batch(node, inputs, out) for out in outs]
+        if not inputs:
+            return outs
         if node.op in _JOINING:
             inputs = _as_sizes(node.op, inputs)
         values = self._values(node, inputs, outs)
@@ -84,7 +86,7 @@ class Sizes(Origins):
                 for element, counted in self.counts_in(known):
                     if (slot, element) not in op.taken:
                         op.pin(counted.ids, ComputedSize(f"its size is used by a {node.op}"))
-            return [_forgetful(node, out) for out in outs] if inputs else outs
+            return [_forgetful(node, out) for out in outs]
         origins = self._origins(node, inputs, outs, values)
         for place, (value, sources) in enumerate(zip(values, origins)):
             outs[place] = outs[place]._replace(value=value, origins=sources)

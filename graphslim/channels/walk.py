@@ -219,7 +219,7 @@ class Walk:
         """
         ports = self.graph.data_inputs(node)
         facts = [self.fact(port) for port in ports]
-        if self._several.isdisjoint(ports):
+        if not self._several or self._several.isdisjoint(ports):
             return facts
         if node.op in IDENTITIES:
             self._several.add(Port(node.name))
@@ -415,16 +415,13 @@ class _Among:
         if id(ids) in self._all:
             return True
         # Two ranges as they were given out have no id in common.
-        is_cut = self._ranges.index(ids) is None
-        arrays = [*self._all.values()] if is_cut else self._cut
+        is_range = self._ranges.index(ids) is not None
+        arrays = self._cut if is_range else [*self._all.values()]
         if not arrays:
             return False
         self.compared = True
         known = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-        # Most of the time one of these two tells, and spares the search.
-        if (known == ids[0]).any():
-            return True
-        if ids.max() < known.min() or ids.min() > known.max():
-            return False
-        # The kernel's axes and shapes are short: comparing them is quicker than sorting.
-        return bool((known[:, None] == ids).any() if len(ids) <= 8 else np.isin(ids, known).any())
+        if is_range:
+            return bool(((known >= ids[0]) & (known <= ids[-1])).any())
+        # Most of the time this tells, and spares the search.
+        return bool((known == ids[0]).any()) or bool(np.isin(ids, known).any())
