@@ -303,10 +303,14 @@ class Walk:
         seen += [ids for joint in joints for ids in (joint.flat, *joint.factors)]
         among = _Among(self.ranges, seen)
         among.follow(ties)
-        for ids in unseen:
+        forgotten = [ids for ids in unseen if ids not in among]
+        if forgotten and not among.are_ranges([*forgotten, *[ids for pair in ties for ids in pair]]):
+            self.looked_around = True
+            among.compares = True
+            among.follow(ties)
+        for ids in forgotten:
             if ids not in among:
                 op.pin(ids, f"a {op.node.op} uses it in a way that is not followed")
-        self.looked_around = self.looked_around or among.compared
 
     def _pins_many(self, op: OpVisit, first: int) -> bool:
         """Whether one of the pins from the first on holds more than an axis of size 1.
@@ -377,51 +381,42 @@ def _with_stated_shapes(node: Node, outs: List[Fact]) -> List[Fact]:
 class _Among:
     """Ids that the rule of an op has seen to, for the search for those that it forgot.
 
+    Attributes:
+        compares: whether arrays are compared id by id, since an op may take a part of an axis.
+            Two ranges as they were given out have no id in common.
+
     Args:
         ranges: in which the ids were given out.
         seen: arrays of ids.
     """
 
     def __init__(self, ranges: Ranges, seen: Iterable[Ids]) -> None:
-        self._ranges, self.compared = ranges, False
-        self._all: Dict[int, np.ndarray] = {}
-        self._cut: List[np.ndarray] = []
-        self.add(seen)
+        self._ranges, self.compares = ranges, False
+        self._arrays = {id(ids): ids for ids in seen if ids is not None and len(ids)}
 
-    def add(self, arrays: Iterable[Ids]) -> None:
-        """Adds arrays of ids."""
-        for ids in arrays:
-            if ids is not None and len(ids) and id(ids) not in self._all:
-                self._all[id(ids)] = ids
-                if self._ranges.index(ids) is None:
-                    self._cut.append(ids)
-
-    def follow(self, ties: Sequence[Tuple[np.ndarray, np.ndarray]]) -> None:
+    def follow(self, ties: Iterable[Tuple[np.ndarray, np.ndarray]]) -> None:
         """Adds what is tied to ids that are seen to."""
         left = [pair for pair in ties if len(pair[0])]
         while left:
-            linked = [
-                id(first) in self._all or id(second) in self._all or first in self or second in self
-                for first, second in left
-            ]
+            linked = [first in self or second in self for first, second in left]
             if not any(linked):
                 break
             for pair in (pair for pair, is_linked in zip(left, linked) if is_linked):
-                self.add(pair)
+                self._arrays.update({id(ids): ids for ids in pair})
             left = [pair for pair, is_linked in zip(left, linked) if not is_linked]
 
+    def are_ranges(self, others: Iterable[np.ndarray]) -> bool:
+        """Whether these arrays, and others, are ranges of ids as they were given out."""
+        index = self._ranges.index
+        return None not in [index(ids) for ids in (*self._arrays.values(), *others)]
+
     def __contains__(self, ids: np.ndarray) -> bool:
-        """Whether one of some ids is there: an op may take a part of an axis."""
-        if id(ids) in self._all:
-            return True
-        # Two ranges as they were given out have no id in common.
-        is_range = self._ranges.index(ids) is not None
-        arrays = self._cut if is_range else [*self._all.values()]
-        if not arrays:
-            return False
-        self.compared = True
-        known = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-        if is_range:
-            return bool(((known >= ids[0]) & (known <= ids[-1])).any())
-        # Most of the time this tells, and spares the search.
-        return bool((known == ids[0]).any()) or bool(np.isin(ids, known).any())
+        if id(ids) in self._arrays or not (self.compares and self._arrays):
+            return id(ids) in self._arrays
+        arrays, index = [*self._arrays.values()], self._ranges.index
+        if index(ids) is None:
+            # Most of the time the first one tells, and spares the search.
+            known = np.concatenate(arrays)
+            return bool((known == ids[0]).any()) or bool(np.isin(ids, known).any())
+        cut = [known for known in arrays if index(known) is None]
+        return any([((known >= ids[0]) & (known <= ids[-1])).any() for known in cut])
