@@ -15,10 +15,8 @@ from graphslim.channels.origins import FIRST
 from graphslim.channels.pieces import Ranges
 from graphslim.channels.sizes import Sizes
 from graphslim.ir import Node
-from graphslim.ir.families import BATCH_NORMS, BIASES, BROADCASTING, UNARY
+from graphslim.ir.families import POSITIONWISE
 
-_BY_EQUALITY = BATCH_NORMS | BIASES | BROADCASTING | UNARY
-"""Ops to which it does not matter how large a size above 1 is, only which sizes are equal."""
 _NEW = -1
 """Stands for an open size that no input has."""
 
@@ -45,7 +43,7 @@ class Reading:
         places: Dict[int, int] = {}
         batches: Dict[float, int] = {}
         sizes: Dict[Optional[int], int] = {None: 0, 0: 1, 1: 2}
-        counts, by_equality = False, node.op in _BY_EQUALITY
+        counts, by_equality = False, node.op in POSITIONWISE
         for shape, ids, value, origins, batch in facts:
             if by_equality and shape is not None:
                 shape = tuple([sizes.setdefault(size, len(sizes)) for size in shape])

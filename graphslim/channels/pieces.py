@@ -7,10 +7,9 @@ fine as that takes, and so are those of all that is tied to it.
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
-
 
 _BLOCK = 1 << 14
 """How many ids stand in one array in memory at most, if one range has not more."""

@@ -210,7 +210,7 @@ def _own_rule(rule: Callable[..., Any], node: Node) -> Optional[Callable[..., An
 
 def is_built_in(rule: Optional[Callable[..., Any]]) -> bool:
     """Whether there is a rule, and it is one of graphslim's own."""
-    return rule is not None and rule.__module__.startswith("graphslim.")
+    return (getattr(rule, "__module__", None) or "").startswith("graphslim.")
 
 
 def value_outputs(graph: Graph, visit: ValueVisit) -> Sequence[Optional[np.ndarray]]:

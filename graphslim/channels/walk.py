@@ -153,7 +153,8 @@ class Walk:
         self.marks += [(ids[place], role, name) for place, role in told.marks]
         for *about, into, out, matrix, uniform in told.contractions:
             places = ids[into], None if out is None else ids[out]
-            self.contractions.append(Contraction(name, *about, *places, matrix, uniform))
+            summed = Contraction._make((name, *about, *places, matrix, uniform))
+            self.contractions.append(summed)
         for slot, element, place, sign in told.resizes:
             param, at = self.sizes.element(origin_of(facts[slot], element))
             self.sizes.resizes.append(Resize(name, slot, element, param, at, ids[place], sign))
@@ -304,7 +305,9 @@ class Walk:
         among = _Among(self.ranges, seen)
         among.follow(ties)
         forgotten = [ids for ids in unseen if ids not in among]
-        if forgotten and not among.are_ranges([*forgotten, *[ids for pair in ties for ids in pair]]):
+        if forgotten and not among.are_ranges(
+            [*forgotten, *[ids for pair in ties for ids in pair]]
+        ):
             self.looked_around = True
             among.compares = True
             among.follow(ties)
