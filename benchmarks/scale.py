@@ -182,6 +182,7 @@ def measure(path: str, shape: str, count: int) -> Dict[str, float]:
     plan = timed("plan", lambda: gs.plan(graph, **chosen))
     slim = timed("apply", gs.apply, graph, plan)
     timed("emit", gs.serialize, slim)
+    del slim  # as between two commands
     timed("inspect", inspection, graph)
     if shape != "chain":
         return {**seconds, "peak": _peak() - before}

@@ -16,7 +16,7 @@ import numpy as np
 from graphslim.channels.facts import Fact
 from graphslim.channels.joints import first_of, resolved
 from graphslim.channels.pieces import Edges, Pieces, ranges
-from graphslim.channels.walk import ParamAxis, Walk
+from graphslim.channels.walk import ParamAxis, Walk, fact_at
 from graphslim.ir import Graph, Port, Use
 from graphslim.ir.query import behind
 from graphslim.support.garbage import pause_gc
@@ -114,7 +114,7 @@ class Labels:
 
     def __init__(self, walk: Walk) -> None:
         walk.run()
-        self.graph, self._walk, self.facts, self.axes = walk.graph, walk, walk.facts, walk.axes
+        self.graph, self.facts, self.axes = walk.graph, walk.facts, walk.axes
         self.resizes, self.renumbers = walk.sizes.resizes, walk.sizes.renumbers
         self.stored = walk.computed.stored
         self.label, self.count, self._owned = resolved(walk)
@@ -125,7 +125,7 @@ class Labels:
 
     def fact(self, port: Port) -> Fact:
         """What is known of the tensor at a port."""
-        return self._walk.fact(port)
+        return fact_at(self.facts, port)
 
     def completed(self, gone: np.ndarray) -> np.ndarray:
         """The channels that go, with those that belong to one of them; changes what is given.
@@ -203,7 +203,7 @@ class Channels(Labels):
         self._index_in = np.zeros(self.count, np.int64)
         self._numbers = np.arange(int((self._touches.position + 1).max(initial=0)) + self.count)
         self._numbers.flags.writeable = False
-        self.groups = self._make_groups()
+        self.groups = self._make_groups(walk)
         self._touches, self._begins = self._by_group()
         self._places: List[Any] = [*self.axes, *self._counts]
         self._number_of = {id(group): number for number, group in enumerate(self.groups)}
@@ -272,7 +272,7 @@ class Channels(Labels):
         ids, place, position, role = (column[at] for column in columns)
         return pieces, _Touches(ids, place, position, role, pieces.of(labels))
 
-    def _make_groups(self) -> List[Group]:
+    def _make_groups(self, walk: Walk) -> List[Group]:
         """Channels with the same set of axes form a group, if anything produces them."""
         pieces, touches = self._pieces, self._touches
         makes = touches.role == ROLES.index("producer")
@@ -291,7 +291,7 @@ class Channels(Labels):
         channels = ranges(pieces.starts[members], pieces.sizes[members])
         self._group_of[channels] = np.repeat(np.arange(len(widths)), widths)
         self._index_in[channels] = ranges(np.zeros(len(widths), np.int64), widths)
-        marks = [(ids, node) for ids, role, node in self._walk.marks if role == "producer"]
+        marks = [(ids, node) for ids, role, node in walk.marks if role == "producer"]
         made = [self._members(ids)[1] for ids, _ in marks]
         maker = first_of(made, np.arange(self.count), self.count)
         taken, groups = {}, []  # type: Dict[str, int], List[Group]
@@ -300,7 +300,7 @@ class Channels(Labels):
             taken[name] = taken.get(name, 0) + 1
             name = name if taken[name] == 1 else f"{name}#{taken[name]}"
             pin = self._pin_of[labels[0]]
-            why = self._walk.pins[pin] if pin >= 0 else None
+            why = walk.pins[pin] if pin >= 0 else None
             groups.append(Group(name, labels, why and why.why, why and why.node))
         return groups
 

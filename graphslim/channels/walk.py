@@ -14,6 +14,7 @@ from typing import (
     Dict,
     Iterable,
     List,
+    Mapping,
     NamedTuple,
     Optional,
     Sequence,
@@ -56,6 +57,17 @@ class ParamAxis(NamedTuple):
     start: int
     size: int
     use: Optional[Use] = None
+
+
+def fact_at(facts: Mapping[str, Sequence[Fact]], port: Port) -> Fact:
+    """What is known of the tensor at a port; of one that is not there, nothing.
+
+    Args:
+        facts: per node, the fact of each output.
+        port: the port.
+    """
+    outs, place = facts.get(port.node, ()), port.port
+    return outs[place] if 0 <= place < len(outs) else UNKNOWN
 
 
 class Walk:
@@ -208,8 +220,7 @@ class Walk:
 
     def fact(self, port: Port) -> Fact:
         """What is known of the tensor at a port."""
-        outs, place = self.facts.get(port.node, ()), port.port
-        return outs[place] if 0 <= place < len(outs) else UNKNOWN
+        return fact_at(self.facts, port)
 
     def read(self, node: Node) -> List[Fact]:
         """What a node reads.
@@ -219,7 +230,7 @@ class Walk:
         to differ.
         """
         ports = self.graph.data_inputs(node)
-        facts = [self.fact(port) for port in ports]
+        facts = [fact_at(self.facts, port) for port in ports]
         if not self._several or self._several.isdisjoint(ports):
             return facts
         if node.op in IDENTITIES:
