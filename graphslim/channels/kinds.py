@@ -38,7 +38,7 @@ class Reading:
     def __init__(
         self, node: Node, facts: Sequence[Fact], is_constant: Sequence[bool], ranges: Ranges
     ) -> None:
-        key: List[Any] = [node.op, node.attrs.kind, *is_constant]
+        key: List[Any] = [node.op, id(node.attrs), *is_constant]
         arrays: List[np.ndarray] = []
         places: Dict[int, int] = {}
         batches: Dict[float, int] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any, Callable, Dict, FrozenSet, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 import numpy as np
 
@@ -308,7 +308,7 @@ class NodeReader:
 
     def __init__(self) -> None:
         self._entries: Dict[bytes, Mapping[str, AttrValue]] = {}
-        self._attrs: Dict[FrozenSet[bytes], Attrs] = {}
+        self._attrs: Dict[Tuple[bytes, ...], Attrs] = {}
         self._layouts: Dict[bytes, Layout] = {}
 
     def read(self, span: memoryview) -> Tuple[Node, Tuple[str, ...]]:
@@ -348,15 +348,12 @@ class NodeReader:
 
     def _attrs_of(self, entries: Tuple[bytes, ...]) -> Attrs:
         """The attributes of a node; they can change on their own."""
-        alike = frozenset(entries)  # the order in which TensorFlow writes them is arbitrary
-        attrs = self._attrs.get(alike)
+        attrs = self._attrs.get(entries)
         if attrs is None:
             raw: Dict[str, AttrValue] = {}
             for entry in entries:
                 raw.update(self._parsed(entry))
-            attrs = Attrs({}, raw, decode_attr)
-            if len(raw) == len(entries):
-                self._attrs[alike] = attrs
+            attrs = self._attrs[entries] = Attrs({}, raw, decode_attr)
         return attrs.copy()
 
     def _parsed(self, entry: bytes) -> Mapping[str, AttrValue]:

@@ -117,11 +117,6 @@ class Attrs(Mapping[str, Any]):
         twin.changed = self.changed
         return twin
 
-    @property
-    def kind(self) -> int:
-        """The same for attributes that are copies of each other, or were read as the same bytes."""
-        return id(self._values)
-
     def with_read(self, values: Mapping[str, Any]) -> Attrs:
         """A copy with further attributes as they were read, but for those that it has already."""
         twin = self.copy()
