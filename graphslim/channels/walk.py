@@ -105,7 +105,8 @@ class Walk:
         self._budget = FOLLOWED + (len(graph.origin.data) if graph.origin else 0)
         self._fed = frozenset([*graph.inputs, *graph.input_shapes])
         self._constants: Set[str] = set(constant_nodes(graph))
-        self._passing = [op for op in IDENTITIES if is_built_in(CHANNEL_RULES.get(op))]
+        plain = ("Const", *IDENTITIES)  # constants begin a tensor, the others pass one on
+        self._plain = {op for op in plain if is_built_in(CHANNEL_RULES.get(op))}
         read = [port for node in graph for port in graph.inputs_of(node)]
         reads = Counter([port for port in (*graph.outputs, *read) if port.node in self._constants])
         self._several = {port for port, times in reads.items() if times > 1}
@@ -129,12 +130,11 @@ class Walk:
 
     def visit(self, node: Node) -> None:
         """Notes what the rule of an op says, which is asked once for all ops of a kind."""
-        facts = self.read(node)
-        if not facts:
-            self._begin(node)
-            return
-        is_fed = node.name in self._fed
-        if len(facts) == 1 and node.op in self._passing and not is_fed:
+        facts, is_fed = self.read(node), node.name in self._fed
+        if len(facts) < 2 and node.op in self._plain and not is_fed:
+            if not facts:
+                facts = [CHANNEL_RULES[node.op](OpVisit(node, (), self))]
+                self.spend(facts[0].ids)
             self.facts[node.name] = facts
             return
         if len(facts) * (self._spent + self.count) > 4 * LONGEST:
@@ -147,14 +147,6 @@ class Walk:
             self._ask(node, facts, reading)
         else:
             self._repeat(node, facts, reading, told)
-
-    def _begin(self, node: Node) -> None:
-        """Lets the rule of an op work that reads nothing."""
-        op = OpVisit(node, (), self)
-        outs = self.facts[node.name] = self._said(op)
-        self.spend([ids for out in outs for ids in out.ids if ids is not None])
-        if node.name in self._fed:
-            self._pin_fed(op)
 
     def _repeat(self, node: Node, facts: List[Fact], reading: Reading, told: Told) -> None:
         """Says of an op what was said of another one of its kind."""
@@ -253,7 +245,7 @@ class Walk:
 
     def fresh(self, size: int) -> np.ndarray:
         """New ids that belong to no parameter; int64 of shape (size,)."""
-        self._check(self.count + size + self._spent)
+        self._check(self.ranges.count + size + self._spent)
         return self.ranges.new(size)
 
     def parameter(self, node: Node, shape: Sequence[int]) -> Fact:
@@ -262,7 +254,7 @@ class Walk:
         for axis, size in enumerate(shape):
             follows = size <= LONGEST
             if follows:
-                self.axes.append(ParamAxis(node.name, axis, self.count, size))
+                self.axes.append(ParamAxis(node.name, axis, self.ranges.count, size))
             per_axis.append(self.fresh(size) if follows else None)
         return Fact(tuple(shape), tuple(per_axis))
 
@@ -354,15 +346,14 @@ class Walk:
 
     # --- What keeps a walk within bounds.
 
-    def spend(self, arrays: Iterable[np.ndarray]) -> None:
+    def spend(self, arrays: Iterable[Ids]) -> None:
         """Counts the positions of arrays that a walk keeps beside the ranges of ids.
 
         Raises:
             AnalysisError: there are more positions than a file of this size may state.
         """
-        for ids in arrays:
-            self._spent += len(ids)
-        self._check(self._spent + self.count)
+        self._spent += sum([len(ids) for ids in arrays if ids is not None])
+        self._check(self._spent + self.ranges.count)
 
     def _check(self, positions: int) -> None:
         if positions > self._budget:
