@@ -324,7 +324,7 @@ class OpVisit:
         those of that tensor. None for a size that is not known, and for ids where the number may
         not change.
         """
-        number = float(np.asarray(self[index].value).ravel()[element])
+        number = float(np.asarray(self[index].value).item(element))
         counted = self._source(index, element)
         if counted is not None:
             share = counted.share
