@@ -163,6 +163,13 @@ def _constant(graph: Any, name: str, value: np.ndarray) -> None:
 
 def measure(path: str, shape: str, count: int) -> Dict[str, float]:
     """Processor seconds per step of one graph, and the peak memory of this process in bytes."""
+    from graphslim.support.garbage import pause_gc
+
+    with pause_gc():  # as commands do
+        return _measure(path, shape, count)
+
+
+def _measure(path: str, shape: str, count: int) -> Dict[str, float]:
     import graphslim as gs
     from graphslim.cli.inspect import inspection
 
@@ -182,6 +189,7 @@ def measure(path: str, shape: str, count: int) -> Dict[str, float]:
     plan = timed("plan", lambda: gs.plan(graph, **chosen))
     slim = timed("apply", gs.apply, graph, plan)
     timed("emit", gs.serialize, slim)
+    del slim  # as between two commands
     timed("inspect", inspection, graph)
     if shape != "chain":
         return {**seconds, "peak": _peak() - before}

@@ -529,3 +529,76 @@ def test_groups_are_the_channels_that_occur_in_the_same_places(seed: int) -> Non
     made = {int(label) for group in channels.groups for label in group.channels}
     wanted = [labels for labels in alike.values() if made.issuperset(labels)]
     assert sorted(sorted(group.channels.tolist()) for group in channels.groups) == sorted(wanted)
+
+
+# ------------------------------------------------------------------ ops of one kind
+
+
+def alike(width: int) -> gs.Graph:
+    """Three convolutions, the biases of which share their attributes."""
+    text, source = X, "x"
+    for name, inside, out in (("a", 4, 6), ("b", 6, width), ("c", width, 3)):
+        text += conv(name, source, inside, out)
+        text += f"{name}/b = f32[{out}]{{1}}\n{name}/s = BiasAdd({name}, {name}/b)\n"
+        source = f"{name}/s"
+    graph = tiny(text)
+    for name in ("b", "c"):
+        own = graph[f"{name}/s"]
+        shared = gs.Node(own.name, own.op, graph["a/s"].attrs)
+        graph.replace(shared, graph.inputs_of(own))
+    return graph
+
+
+@pytest.mark.parametrize("module, times", [("graphslim.ops.elementwise", 1), ("mine", 3)])
+def test_a_rule_is_asked_once_for_all_ops_of_a_kind(
+    monkeypatch: pytest.MonkeyPatch, module: str, times: int
+) -> None:
+    asked: List[str] = []
+    rule = CHANNEL_RULES["BiasAdd"]
+
+    def counting(op: OpVisit) -> Any:
+        asked.append(op.node.name)
+        return rule(op)
+
+    counting.__module__ = module
+    monkeypatch.setitem(CHANNEL_RULES, "BiasAdd", counting)
+    graph = alike(5)
+    assert widths(graph) == {"a": 6, "b": 5}
+    assert asked == ["a/s", "b/s", "c/s"][:times]
+    assert places(graph, "b") == {
+        ("b/w", 3): "producer",
+        ("b/b", 0): "follower",
+        ("c/w", 2): "consumer",
+    }
+    assert pins(graph, "c") == "it is a graph output @ c/s"
+
+
+def test_a_size_of_one_makes_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: List[str] = []
+    rule = CHANNEL_RULES["BiasAdd"]
+
+    def counting(op: OpVisit) -> Any:
+        asked.append(op.node.name)
+        return rule(op)
+
+    counting.__module__ = "graphslim.ops.elementwise"
+    monkeypatch.setitem(CHANNEL_RULES, "BiasAdd", counting)
+    assert widths(alike(1)) == {"a": 6, "b": 1}
+    assert asked == ["a/s", "b/s"]
+
+
+def test_a_rule_that_looks_around_is_asked_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: List[str] = []
+    rule = CHANNEL_RULES["BiasAdd"]
+
+    def looking(op: OpVisit) -> Any:
+        asked.append(op.node.name)
+        if any(node.op == "Conv2D" for node in op.readers()):
+            op.pin(op[0].channels(-1), "a convolution reads it")
+        return rule(op)
+
+    looking.__module__ = "graphslim.ops.elementwise"
+    monkeypatch.setitem(CHANNEL_RULES, "BiasAdd", looking)
+    graph = alike(5)
+    assert widths(graph) == {} and asked == ["a/s", "b/s", "c/s"]
+    assert pins(graph, "c") == "it is a graph output @ c/s"

@@ -19,6 +19,7 @@ from graphslim.channels.rules import VALUE_RULES, ValueVisit, value_outputs
 from graphslim.errors import AnalysisError
 from graphslim.ir import CONTROL, DType, Graph, Node, Tensor
 from graphslim.ir.families import MEASURES, MERGES, SWITCHES, TRUTH_VALUED
+from graphslim.ir.query import constant_nodes
 
 _MOST_STEPS, _LARGEST = 256, 1 << 26
 """How many ops, and how large a tensor, a computation may have that is carried out here."""
@@ -77,44 +78,57 @@ class ComputedWeights:
     Attributes:
         stored: by name, the ops whose result is a parameter of its own, with the names of all
             constants and other such ops that it stems from.
-        opaque: the names of those that are computed in a way that is not known.
     """
 
     def __init__(self, graph: Graph, facts: Dict[str, Sequence[Fact]]) -> None:
         self._graph, self._facts = graph, facts
         self._place: Dict[str, int] = {}
+        self._opaque: Set[str] = set()
         self._values: Dict[str, Sequence[Any]] = {}
         self.stored: Dict[str, FrozenSet[str]] = {}
-        self.opaque: Set[str] = set()
 
-    def note(self, node: Node) -> bool:
-        """Notes a node that depends on constants alone; whether it can be computed here.
+    def is_opaque(self, node: Node) -> bool:
+        """Whether a node that depends on constants alone is computed in a way that is not known."""
+        self._sort()
+        return node.name in self._opaque
+
+    def is_computable(self, node: Node) -> bool:
+        """Whether a node that depends on constants alone can be computed here.
 
         Constants that stand for variables of a checkpoint are not: they are cut where they are
         stored, and what is computed from them goes on being computed. Neither are those of one
         branch or loop, which a control input holds to their place.
         """
-        ports = self._graph.inputs_of(node)
-        if node.op not in VALUE_RULES or (
-            self.opaque and any([port.node in self.opaque for port in ports])
-        ):
-            self.opaque.add(node.name)
-        if node.name in self._graph.inputs or node.name in self._graph.variables:
-            return False
-        begins = node.op == "Const" and not ports
-        if not begins and not (
-            ports
-            and node.op in VALUE_RULES
-            and node.op not in SWITCHES
-            and node.op not in MERGES
-            and all([port.port != CONTROL and port.node in self._place for port in ports])
-        ):
-            return False
-        self._place[node.name] = len(self._place)
-        return True
+        self._sort()
+        return node.name in self._place
+
+    def _sort(self) -> None:
+        """Looks through the nodes that depend on constants alone, once."""
+        graph = self._graph
+        if self._place or self._opaque:
+            return
+        constants = constant_nodes(graph)
+        for node in graph.order() if constants else ():
+            if node.name not in constants:
+                continue
+            ports = graph.inputs_of(node)
+            if node.op not in VALUE_RULES or any([port.node in self._opaque for port in ports]):
+                self._opaque.add(node.name)
+            if node.name in graph.inputs or node.name in graph.variables:
+                continue
+            if (node.op == "Const" and not ports) or (
+                ports
+                and node.op in VALUE_RULES
+                and node.op not in SWITCHES
+                and node.op not in MERGES
+                and all([port.port != CONTROL and port.node in self._place for port in ports])
+            ):
+                self._place[node.name] = len(self._place)
 
     def store(self, node: Node, outs: Sequence[Fact]) -> bool:
         """Makes the result of a node a parameter, if its numbers are real and known."""
+        if not self.is_computable(node):
+            return False
         dtype = element_type(node)
         size = product(outs[0].shape or ()) if len(outs) == 1 else None
         if size is None or size > _LARGEST or dtype is None or not dtype.is_floating:

@@ -91,6 +91,12 @@ def fact(shape: Dims, ids: Optional[Dict[int, Ids]] = None) -> Fact:
     return Fact(tuple(sizes), tuple(per_axis))
 
 
+def laid_behind(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Ids one behind another, int64 of shape (n,); the only array that has any as it came."""
+    wide = [ids for ids in arrays if len(ids)]
+    return wide[0] if len(wide) == 1 else np.concatenate(arrays)
+
+
 def axes_of(rank: Optional[int]) -> Fact:
     """A fact of that many axes, of which nothing is known; of open rank for None."""
     return UNKNOWN if rank is None else Fact((None,) * rank, (None,) * rank)

@@ -7,6 +7,8 @@ The coupling is that of DepGraph (Fang et al. 2023, arXiv 2301.12900), found per
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
@@ -14,7 +16,7 @@ import numpy as np
 from graphslim.channels.facts import Fact
 from graphslim.channels.joints import first_of, resolved
 from graphslim.channels.pieces import Edges, Pieces, ranges
-from graphslim.channels.walk import ParamAxis, Walk
+from graphslim.channels.walk import ParamAxis, Walk, fact_at
 from graphslim.ir import Graph, Port, Use
 from graphslim.ir.query import behind
 from graphslim.support.garbage import pause_gc
@@ -112,7 +114,7 @@ class Labels:
 
     def __init__(self, walk: Walk) -> None:
         walk.run()
-        self.graph, self._walk, self.facts, self.axes = walk.graph, walk, walk.facts, walk.axes
+        self.graph, self.facts, self.axes = walk.graph, walk.facts, walk.axes
         self.resizes, self.renumbers = walk.sizes.resizes, walk.sizes.renumbers
         self.stored = walk.computed.stored
         self.label, self.count, self._owned = resolved(walk)
@@ -123,7 +125,7 @@ class Labels:
 
     def fact(self, port: Port) -> Fact:
         """What is known of the tensor at a port."""
-        return self._walk.fact(port)
+        return fact_at(self.facts, port)
 
     def completed(self, gone: np.ndarray) -> np.ndarray:
         """The channels that go, with those that belong to one of them; changes what is given.
@@ -201,8 +203,11 @@ class Channels(Labels):
         self._index_in = np.zeros(self.count, np.int64)
         self._numbers = np.arange(int((self._touches.position + 1).max(initial=0)) + self.count)
         self._numbers.flags.writeable = False
-        self.groups = self._make_groups()
-        self._bindings = self._make_bindings()
+        self.groups = self._make_groups(walk)
+        self._touches, self._begins = self._by_group()
+        self._places: List[Any] = [*self.axes, *self._counts]
+        self._number_of = {id(group): number for number, group in enumerate(self.groups)}
+        self._bindings: Dict[int, List[Binding]] = {}
 
     def channels_at(self, port: Port) -> Optional[np.ndarray]:
         """Labels of the channels at a port, int64 of shape (width,); None if not followed."""
@@ -224,7 +229,10 @@ class Channels(Labels):
 
     def bindings(self, group: Group) -> List[Binding]:
         """Every place where a group touches a parameter."""
-        return self._bindings.get(id(group), [])
+        number = self._number_of.get(id(group))
+        if number is not None and number not in self._bindings:
+            self._bindings[number] = self._make_bindings(number)
+        return [] if number is None else self._bindings[number]
 
     def is_consumer(self, axis: ParamAxis) -> bool:
         """Whether an axis of a parameter is summed over."""
@@ -264,7 +272,7 @@ class Channels(Labels):
         ids, place, position, role = (column[at] for column in columns)
         return pieces, _Touches(ids, place, position, role, pieces.of(labels))
 
-    def _make_groups(self) -> List[Group]:
+    def _make_groups(self, walk: Walk) -> List[Group]:
         """Channels with the same set of axes form a group, if anything produces them."""
         pieces, touches = self._pieces, self._touches
         makes = touches.role == ROLES.index("producer")
@@ -283,7 +291,7 @@ class Channels(Labels):
         channels = ranges(pieces.starts[members], pieces.sizes[members])
         self._group_of[channels] = np.repeat(np.arange(len(widths)), widths)
         self._index_in[channels] = ranges(np.zeros(len(widths), np.int64), widths)
-        marks = [(ids, node) for ids, role, node in self._walk.marks if role == "producer"]
+        marks = [(ids, node) for ids, role, node in walk.marks if role == "producer"]
         made = [self._members(ids)[1] for ids, _ in marks]
         maker = first_of(made, np.arange(self.count), self.count)
         taken, groups = {}, []  # type: Dict[str, int], List[Group]
@@ -292,7 +300,7 @@ class Channels(Labels):
             taken[name] = taken.get(name, 0) + 1
             name = name if taken[name] == 1 else f"{name}#{taken[name]}"
             pin = self._pin_of[labels[0]]
-            why = self._walk.pins[pin] if pin >= 0 else None
+            why = walk.pins[pin] if pin >= 0 else None
             groups.append(Group(name, labels, why and why.why, why and why.node))
         return groups
 
@@ -315,36 +323,32 @@ class Channels(Labels):
         np.add.at(signature, piece, _scramble(index))
         return signature
 
-    def _make_bindings(self) -> Dict[int, List[Binding]]:
-        """The bindings of each group, by `id`: those to axes, then those to numbers."""
-        bindings: Dict[int, List[Binding]] = {id(group): [] for group in self.groups}
-        starts, sizes = self._pieces.starts, self._pieces.sizes
-        groups = self._group_of[starts[self._touches.piece]]
+    def _by_group(self) -> Tuple[_Touches, np.ndarray]:
+        """The touches in the order of groups, places and positions, and where each group begins."""
+        groups = self._group_of[self._pieces.starts[self._touches.piece]]
         order = np.lexsort((self._touches.position, self._touches.place, groups))
-        order = order[groups[order] >= 0]
-        groups, touches = groups[order], _Touches(*[column[order] for column in self._touches])
-        sizes, channels = sizes[touches.piece], self._index_in[starts[touches.piece]]
-        first = np.flatnonzero(np.diff(groups) | np.diff(touches.place)) + 1
-        first = np.concatenate([[0], first]) if len(order) else _NONE
-        roles = np.maximum.reduceat(touches.role, first) if len(first) else first
-        where = zip(groups[first].tolist(), touches.place[first].tolist(), roles.tolist())
-        places: List[Any] = [*self.axes, *self._counts]
-        bounds = [*first.tolist(), len(order)]
-        for (group, index, role), begin, end in zip(where, bounds, bounds[1:]):
-            place, own = places[index], slice(begin, end)
-            positions = self._steps(touches.position[own], sizes[own])
-            binding = Binding(
-                *(place.param, place.axis, ROLES[role]),
-                *(positions, self._steps(channels[own], sizes[own])),
-            )
-            bindings[id(self.groups[group])].append(binding)
-        return bindings
+        begins = np.searchsorted(groups[order], np.arange(len(self.groups) + 1))
+        return _Touches(*[column[order] for column in self._touches]), begins
 
-    def _steps(self, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """As `ranges`; one range alone is a view of an array that all share."""
-        if len(starts) > 1:
-            return ranges(starts, sizes)
-        return self._numbers[int(starts[0]) : int(starts[0] + sizes[0])]
+    def _make_bindings(self, number: int) -> List[Binding]:
+        """The bindings of a group: those to axes, then those to numbers."""
+        own = slice(*self._begins[number : number + 2])
+        touches = _Touches(*[column[own] for column in self._touches])
+        first, sizes = [column[touches.piece] for column in self._pieces]
+        positions, channels = touches.position, self._index_in[first]
+        rows = zip(touches.place.tolist(), positions.tolist(), channels.tolist(), sizes.tolist())
+        roles, bindings, end = touches.role.tolist(), [], 0
+        for index, run in groupby(rows, key=itemgetter(0)):
+            (_, position, channel, size), *more = run
+            place, begin, end = self._places[index], end, end + 1 + len(more)
+            where = self._numbers[position : position + size]
+            which = self._numbers[channel : channel + size]
+            if more:
+                where = ranges(positions[begin:end], sizes[begin:end])
+                which = ranges(channels[begin:end], sizes[begin:end])
+            role = ROLES[max(roles[begin:end])]
+            bindings.append(Binding(place.param, place.axis, role, where, which))
+        return bindings
 
 
 @pause_gc()

@@ -47,7 +47,12 @@ def connected(
         whole = np.array([pair for pair in sides if None not in pair], np.int64).reshape(-1, 2)
         cut = [tie for tie, pair in zip(ties, sides) if None in pair]
         roots = joined(np.arange(len(starts)), [(whole[:, 0], whole[:, 1])])
-        parent += np.repeat(starts[roots] - starts, np.diff(starts, append=count))
+        sizes = np.diff(starts, append=count)
+        if not cut:
+            widths = np.where(roots == np.arange(len(starts)), sizes, 0)
+            numbers = np.cumsum(widths) - widths
+            return parent + np.repeat(numbers[roots] - starts, sizes), int(widths.sum())
+        parent += np.repeat(starts[roots] - starts, sizes)
     parent = joined(parent, cut)
     # A root is the first id of its component, so that counting roots numbers the components.
     number = np.cumsum(parent == np.arange(count)) - 1

@@ -65,11 +65,11 @@ class Origins:
         """The places of the numbers of a tensor that count something, and what they count."""
         if known.origins is None:
             return []
-        flat = known.origins.ravel()
         return [
-            (int(place), counted)
-            for place in np.flatnonzero(flat <= FIRST)
-            for counted in self.counts(flat[place])
+            (place, counted)
+            for place, origin in enumerate(known.origins.ravel().tolist())
+            if origin <= FIRST
+            for counted in self.counts(origin)
         ]
 
     def element(self, origin: float) -> Tuple[str, int]:
@@ -107,7 +107,7 @@ def _combined(op: str, counts: Sequence[Counted], number: float, first: bool) ->
 
 def origin_of(known: Fact, element: int) -> float:
     """Where one number of a tensor comes from."""
-    return COMPUTED if known.origins is None else float(np.ravel(known.origins)[element])
+    return COMPUTED if known.origins is None else float(known.origins.item(element))
 
 
 def origins_of(known: Fact) -> np.ndarray:

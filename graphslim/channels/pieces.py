@@ -7,9 +7,12 @@ fine as that takes, and so are those of all that is tied to it.
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from typing import Dict, List, NamedTuple, Optional
 
 import numpy as np
+
+_BLOCK = 1 << 14
+"""How many ids stand in one array in memory at most, if one range has not more."""
 
 
 class Ranges:
@@ -23,20 +26,27 @@ class Ranges:
     def __init__(self) -> None:
         self.count = 0
         self.starts: List[int] = []
-        self._arrays: Dict[int, Tuple[int, np.ndarray]] = {}
+        self._arrays: List[np.ndarray] = []
+        self._indices: Dict[int, int] = {}
+        self._block, self._begin, self._end = np.arange(0), 0, 0
 
     def new(self, size: int) -> np.ndarray:
         """The next ids; int64 of shape (size,)."""
-        ids = np.arange(self.count, self.count + size)
-        self._arrays[id(ids)] = len(self.starts), ids
-        self.starts.append(self.count)
+        start = self.count
         self.count += size
+        if self.count > self._end:
+            # A view of a longer array takes half of the time, and of the memory.
+            self._begin, self._end = start, start + max(size, min(start, _BLOCK), 64)
+            self._block = np.arange(self._begin, self._end)
+        ids = self._block[start - self._begin : self.count - self._begin]
+        self._indices[id(ids)] = len(self.starts)
+        self._arrays.append(ids)
+        self.starts.append(start)
         return ids
 
     def index(self, ids: np.ndarray) -> Optional[int]:
         """Which range an array of ids is, as it was given out; None if it is another array."""
-        entry = self._arrays.get(id(ids))
-        return None if entry is None else entry[0]
+        return self._indices.get(id(ids))
 
 
 class Pieces(NamedTuple):

@@ -166,17 +166,17 @@ def guarded(rule: Callable[..., Result], graph: Graph, node: Node, *given: Any) 
         AnalysisError: the rule failed in another way: inputs or attributes do not fit the op, or
             a rule that is not built in has a mistake.
     """
-    where = f"{graph.name}: node {node.name}"
     try:
         return rule(*given)
     except GraphslimError as error:
         if error.where not in (None, node.name):
             raise
+        where = f"{graph.name}: node {node.name}"
         raise type(error)(error.what, where, error.hint) from error
     except MemoryError:
         raise
     except Exception as error:
-        own = _own_rule(rule, node)
+        own, where = _own_rule(rule, node), f"{graph.name}: node {node.name}"
         if own is not None:
             name = getattr(own, "__name__", type(own).__name__)
             raise AnalysisError(
@@ -205,7 +205,12 @@ def _own_rule(rule: Callable[..., Any], node: Node) -> Optional[Callable[..., An
         if called is None:
             return None
         rule = called
-    return None if rule.__module__.startswith("graphslim.") else rule
+    return None if is_built_in(rule) else rule
+
+
+def is_built_in(rule: Optional[Callable[..., Any]]) -> bool:
+    """Whether there is a rule, and it is one of graphslim's own."""
+    return (getattr(rule, "__module__", None) or "").startswith("graphslim.")
 
 
 def value_outputs(graph: Graph, visit: ValueVisit) -> Sequence[Optional[np.ndarray]]:

@@ -74,6 +74,8 @@ class Sizes(Origins):
         if node.name in self._graph.input_shapes:
             outs = self._with_given_shape(op, outs)
         outs = [self._with_batch(node, inputs, out) for out in outs]
+        if not inputs:
+            return outs
         if node.op in _JOINING:
             inputs = _as_sizes(node.op, inputs)
         values = self._values(node, inputs, outs)
@@ -84,7 +86,7 @@ class Sizes(Origins):
                 for element, counted in self.counts_in(known):
                     if (slot, element) not in op.taken:
                         op.pin(counted.ids, ComputedSize(f"its size is used by a {node.op}"))
-            return [_forgetful(node, out) for out in outs] if inputs else outs
+            return [_forgetful(node, out) for out in outs]
         origins = self._origins(node, inputs, outs, values)
         for place, (value, sources) in enumerate(zip(values, origins)):
             outs[place] = outs[place]._replace(value=value, origins=sources)
@@ -132,9 +134,8 @@ class Sizes(Origins):
             return out if out.batch is None else out._replace(batch=None)
         if out.batch is not None:
             return out
-        batches = {
-            known.batch for known in inputs if known.rank == out.rank and known.size(0) is None
-        }
+        alike = [known for known in inputs if known.shape and len(known.shape) == len(out.shape)]
+        batches = {known.batch for known in alike if known.shape and known.shape[0] is None}
         if node.op in _KEEPS_BATCH and len(batches) == 1 and None not in batches:
             return out._replace(batch=batches.pop())
         return out._replace(batch=self.source(None))
@@ -144,9 +145,9 @@ class Sizes(Origins):
     ) -> Optional[List[np.ndarray]]:
         """The numbers of each output, at their full shape; None where they are not followed."""
         tracked = [known.value for known in inputs]
-        if node.op not in VALUE_RULES or not outs or not tracked:
+        if node.op not in MEASURES and any([value is None for value in tracked]):
             return None
-        if node.op not in MEASURES and any(value is None for value in tracked):
+        if node.op not in VALUE_RULES or not outs or not tracked:
             return None
         if any(not fits(_TRACKED, *(out.shape or ())) for out in outs):
             return None

@@ -17,10 +17,10 @@ from graphslim.channels.facts import (
     fact,
     fits,
 )
-from graphslim.channels.origins import Counted, origin_of
+from graphslim.channels.origins import FIRST, Counted, origin_of
 from graphslim.channels.reasons import ComputedSize, OpenSize
 from graphslim.errors import AnalysisError
-from graphslim.ir import IDENTITIES, Node, Port, Tensor
+from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor
 from graphslim.ir.query import behind, uses_behind
 from graphslim.support.text import meant
 
@@ -143,6 +143,13 @@ class OpVisit:
     def __len__(self) -> int:
         return len(self.facts)
 
+    @property
+    def _graph(self) -> Graph:
+        """The graph, for rules that look at more than what the op reads."""
+        self._walk.looked_around = True
+        graph: Graph = self._walk.graph
+        return graph
+
     # --- What a rule says of channels.
 
     def tie(self, first: Ids, second: Ids) -> None:
@@ -161,7 +168,6 @@ class OpVisit:
                     "the graph is damaged or was changed by hand",
                 )
             self._walk.ties.append((first, second))
-            self._walk.spend((first,))
 
     def tie_all(self, arrays: Sequence[Ids]) -> Ids:
         """Makes the channels of several axes one; gives their ids, None if one is not followed.
@@ -278,6 +284,7 @@ class OpVisit:
     def apart(self, flat: np.ndarray) -> Optional[Joint]:
         """What an axis was merged from, if it is whole and as it was then, to be followed on."""
         for joint in self._walk.joints:
+            self._walk.looked_around = True
             if joint.preferred is None and np.array_equal(joint.flat, flat):
                 self._walk.joints.append(joint)  # once more, so that the audit sees it followed
                 known: Joint = joint
@@ -317,7 +324,7 @@ class OpVisit:
         those of that tensor. None for a size that is not known, and for ids where the number may
         not change.
         """
-        number = float(np.asarray(self[index].value).ravel()[element])
+        number = float(np.asarray(self[index].value).item(element))
         counted = self._source(index, element)
         if counted is not None:
             share = counted.share
@@ -384,12 +391,13 @@ class OpVisit:
     def _source(self, index: int, element: int) -> Optional[Counted]:
         """What a number counts, if it comes from the size of an axis; it is taken care of."""
         self.taken.add((self._slots[index], element))
-        sources: List[Counted] = self._walk.sizes.counts(origin_of(self[index], element))
+        origin = origin_of(self[index], element)
+        sources: List[Counted] = self._walk.sizes.counts(origin) if origin <= FIRST else []
         return sources[0] if sources else None
 
     def _index_vector(self, index: int) -> Optional[str]:
         """The constant whose elements an input is, all and in order, if it only picks by them."""
-        origins, graph = self[index].origins, self._walk.graph
+        origins, graph = self[index].origins, self._graph
         if origins is None or origins.ndim != 1 or not origins.size or origins[0] < 0:
             return None
         param, first = self._walk.sizes.element(origins[0])
@@ -409,12 +417,12 @@ class OpVisit:
 
     def is_read(self, output: int) -> bool:
         """Whether an output of this op is read by another one, or is an output of the graph."""
-        port, graph = Port(self.node.name, output), self._walk.graph
+        port, graph = Port(self.node.name, output), self._graph
         return bool(graph.uses_of(port)) or port in graph.outputs
 
     def given_shape(self) -> Dims:
         """The shape that the user gave for this input, or None."""
-        shape: Dims = self._walk.graph.input_shapes.get(self.node.name)
+        shape: Dims = self._graph.input_shapes.get(self.node.name)
         return shape
 
     def shape_attr(self, key: str) -> Dims:
@@ -424,15 +432,15 @@ class OpVisit:
 
     def sources(self, node: Node) -> List[Port]:
         """Where the inputs of a node come from, behind identities."""
-        graph = self._walk.graph
+        graph = self._graph
         return [behind(graph, port) for port in graph.data_inputs(node)]
 
     def maker(self, index: int) -> Node:
         """The op that input `index` comes from, behind identities."""
-        node: Node = self._walk.graph[self.sources(self.node)[index].node]
+        node: Node = self._graph[self.sources(self.node)[index].node]
         return node
 
     def readers(self, node: Optional[Node] = None) -> List[Node]:
         """What reads the first output of a node, by default of this one, behind identities."""
-        graph = self._walk.graph
+        graph = self._graph
         return [graph[use.node] for use in uses_behind(graph, Port((node or self.node).name))]

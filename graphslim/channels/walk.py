@@ -8,11 +8,13 @@ forgets one would have it removed.
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from typing import (
     Any,
     Dict,
     Iterable,
     List,
+    Mapping,
     NamedTuple,
     Optional,
     Sequence,
@@ -25,16 +27,20 @@ import numpy as np
 
 from graphslim.channels.computed import ComputedWeights, element_type
 from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, Ids, Joint, fact
+from graphslim.channels.kinds import Reading, Told
+from graphslim.channels.origins import origin_of
 from graphslim.channels.pieces import Ranges
 from graphslim.channels.reasons import IsInput, IsOutput, Reason, WeightsMade, WeightsMadeInRun
-from graphslim.channels.rules import CHANNEL_RULES, guarded, stated, wall
+from graphslim.channels.rules import CHANNEL_RULES, guarded, is_built_in, stated, wall
 from graphslim.channels.sizes import Sizes
-from graphslim.channels.visit import Contraction, OpVisit, Pin
+from graphslim.channels.visit import Contraction, OpVisit, Pin, Resize
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Use
 from graphslim.ir.families import BROADCASTING, MEASURES
 from graphslim.ir.query import constant_nodes
 
+_REPEATED = 5
+"""How many kinds of notes of `Walk._notes` are of channels that an op reads, or may be."""
 FOLLOWED = 1 << 23
 """How many positions one walk follows in all, beside one for each byte of the file."""
 
@@ -53,6 +59,17 @@ class ParamAxis(NamedTuple):
     use: Optional[Use] = None
 
 
+def fact_at(facts: Mapping[str, Sequence[Fact]], port: Port) -> Fact:
+    """What is known of the tensor at a port; of one that is not there, nothing.
+
+    Args:
+        facts: per node, the fact of each output.
+        port: the port.
+    """
+    outs, place = facts.get(port.node, ()), port.port
+    return outs[place] if 0 <= place < len(outs) else UNKNOWN
+
+
 class Walk:
     """One walk over the graph, in topological order; each op is visited by its rule (`OpVisit`).
 
@@ -67,6 +84,7 @@ class Walk:
         sizes: the numbers that count channels.
         computed: the weights that are computed from constants.
         ranges: the ranges in which ids were given out.
+        looked_around: whether a rule has used more of the graph than the op and what it reads.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -81,14 +99,18 @@ class Walk:
         self.sizes = Sizes(graph)
         self.computed = ComputedWeights(graph, self.facts)
         self.ranges = Ranges()
-        self._shared: Dict[Port, Optional[Node]] = {}
-        self._spent, self._seen = 0, {}  # type: int, Dict[int, np.ndarray]
+        self.looked_around = False
+        self._told: Dict[Any, Told] = {}
+        self._spent = 0
         self._budget = FOLLOWED + (len(graph.origin.data) if graph.origin else 0)
-        self._fed = frozenset(graph.inputs)
-        self._reads = Counter(graph.outputs)
-        for node in graph:
-            self._reads.update(graph.inputs_of(node))
+        self._fed = frozenset([*graph.inputs, *graph.input_shapes])
         self._constants: Set[str] = set(constant_nodes(graph))
+        plain = ("Const", *IDENTITIES)  # constants begin a tensor, the others pass one on
+        self._plain = {op for op in plain if is_built_in(CHANNEL_RULES.get(op))}
+        read = [port for node in graph for port in graph.inputs_of(node)]
+        reads = Counter([port for port in (*graph.outputs, *read) if port.node in self._constants])
+        self._several = {port for port, times in reads.items() if times > 1}
+        self._shared: Dict[Port, Optional[Node]] = {}
 
     @property
     def count(self) -> int:
@@ -107,41 +129,90 @@ class Walk:
                 op.pin(ids, IsOutput("it is a graph output"))
 
     def visit(self, node: Node) -> None:
-        """Lets the rule of an op work, and sees to what it forgets."""
-        op = OpVisit(node, self._room_for(node, self.read(node)), self)
-        is_made = node.op != "Const" and node.name in self._constants
-        before = [len(kind) for kind in (self._notes() if is_made else self._audited())]
-        computable = self.computed.note(node) if node.name in self._constants else False
-        rule = CHANNEL_RULES.get(node.op)
-        if rule is None:
-            op.pin_all(wall(node))
-            self._tell_of_weights(op, before[1], computable)
-            self.facts[node.name] = self.sizes.follow(op, stated(node, op.facts))
+        """Notes what the rule of an op says, which is asked once for all ops of a kind."""
+        facts, is_fed = self.read(node), node.name in self._fed
+        if len(facts) < 2 and node.op in self._plain and not is_fed:
+            if not facts:
+                facts = [CHANNEL_RULES[node.op](OpVisit(node, (), self))]
+                self.spend(facts[0].ids)
+            self.facts[node.name] = facts
             return
-        result = rule(op)
-        outs = [result] if isinstance(result, Fact) else list(result or ())
-        if result is None or not all([isinstance(out, Fact) for out in outs]):
-            raise TypeError("a channel rule gives a Fact, or a list of them")
-        outs = self.facts[node.name] = self.sizes.follow(op, _with_stated_shapes(node, outs))
-        self.spend([ids for out in outs for ids in out.ids if ids is not None])
-        self._audit(op, outs, before)
-        if is_made:
-            weighs = len(self.contractions) > before[2] or self._pins_many(op, before[1])
-            if weighs and computable and self.computed.store(node, outs):
-                for kind, length in zip(self._notes(), before):
+        if len(facts) * (self._spent + self.count) > 4 * LONGEST:
+            facts = self._room_for(node, facts)
+        ports = self.graph.data_inputs(node)
+        is_constant = [port.node in self._constants for port in ports]
+        reading = Reading(node, facts, is_constant, self.ranges)
+        told = None if is_fed else self._told.get(reading.key)
+        if told is None:
+            self._ask(node, facts, reading)
+        else:
+            self._repeat(node, facts, reading, told)
+
+    def _repeat(self, node: Node, facts: List[Fact], reading: Reading, told: Told) -> None:
+        """Says of an op what was said of another one of its kind."""
+        name, ids = node.name, [*reading.arrays, None]  # type: str, List[Any]
+        self.facts[name] = told.outputs(reading, facts, self.sizes)
+        self.ties += [(ids[first], ids[second]) for first, second in told.ties]
+        self.pins += [Pin(ids[place], why, name) for place, why in told.pins]
+        self.marks += [(ids[place], role, name) for place, role in told.marks]
+        for *about, into, out, matrix, uniform in told.contractions:
+            places = ids[into], None if out is None else ids[out]
+            summed = Contraction._make((name, *about, *places, matrix, uniform))
+            self.contractions.append(summed)
+        for slot, element, place, sign in told.resizes:
+            param, at = self.sizes.element(origin_of(facts[slot], element))
+            self.sizes.resizes.append(Resize(name, slot, element, param, at, ids[place], sign))
+
+    def _ask(self, node: Node, facts: List[Fact], reading: Reading) -> None:
+        """Lets the rule of an op work, sees to what it forgets, and keeps what holds for others."""
+        op, notes = OpVisit(node, facts, self), self._notes()
+        before, count = [len(kind) for kind in notes], self.count
+        rule = CHANNEL_RULES.get(node.op)
+        self.looked_around = reading.key is None or not is_built_in(rule)
+        outs = self.facts[node.name] = self._said(op)
+        if rule is None:
+            return
+        said = [kind[length:] for kind, length in zip(notes, before)]
+        self._audit(op, reading, outs, said)
+        is_made = node.op != "Const" and node.name in self._constants
+        if is_made and (said[2] or self._pins_many(op, before[1])):
+            self.looked_around = True
+            if self.computed.store(node, outs):
+                for kind, length in zip(notes, before):
                     del kind[length:]
                 sizes = [size or 0 for size in outs[0].shape or ()]
                 self.facts[node.name] = [self.parameter(node, sizes)]
                 return
-            self._tell_of_weights(op, before[1], computable)
+            self._tell_of_weights(op, before[1])
         if node.name in self._fed:
-            for ids in (ids for out in outs for ids in out.ids):
+            self._pin_fed(op)
+        elif not self.looked_around and self.count == count and not any(said[_REPEATED:]):
+            said[1] = self.pins[before[1] :]
+            with suppress(KeyError):
+                self._told[reading.key] = Told.of(reading, facts, outs, said[:_REPEATED])
+
+    def _said(self, op: OpVisit) -> List[Fact]:
+        """What the rule of an op says of its outputs; without one, its inputs are pinned."""
+        node, rule = op.node, CHANNEL_RULES.get(op.node.op)
+        if rule is None:
+            first = len(self.pins)
+            op.pin_all(wall(node))
+            self._tell_of_weights(op, first)
+            return self.sizes.follow(op, stated(node, op.facts))
+        result = rule(op)
+        outs = [result] if isinstance(result, Fact) else list(result or ())
+        if result is None or not all([isinstance(out, Fact) for out in outs]):
+            raise TypeError("a channel rule gives a Fact, or a list of them")
+        return self.sizes.follow(op, _with_stated_shapes(node, outs))
+
+    def _pin_fed(self, op: OpVisit) -> None:
+        for known in self.facts[op.node.name]:
+            for ids in known.ids:
                 op.pin(ids, IsInput("it is a graph input"))
 
     def fact(self, port: Port) -> Fact:
         """What is known of the tensor at a port."""
-        outs, place = self.facts.get(port.node, ()), port.port
-        return outs[place] if 0 <= place < len(outs) else UNKNOWN
+        return fact_at(self.facts, port)
 
     def read(self, node: Node) -> List[Fact]:
         """What a node reads.
@@ -151,15 +222,16 @@ class Walk:
         to differ.
         """
         ports = self.graph.data_inputs(node)
-        facts = [self.fact(port) for port in ports]
+        facts = [fact_at(self.facts, port) for port in ports]
+        if not self._several or self._several.isdisjoint(ports):
+            return facts
         if node.op in IDENTITIES:
+            self._several.add(Port(node.name))
             return facts
         for slot, port in enumerate(ports):
-            if port.node not in self._constants:
-                continue
-            if port not in self._shared:
+            if port in self._several and port not in self._shared:
                 self._shared[port] = self._shared_vector(port)
-            source = self._shared[port]
+            source = self._shared.get(port)
             if source is not None:
                 shape, size = source.attrs["value"].shape, source.attrs["value"].size
                 axis, use = shape.index(size), Use(node.name, slot)
@@ -173,26 +245,24 @@ class Walk:
 
     def fresh(self, size: int) -> np.ndarray:
         """New ids that belong to no parameter; int64 of shape (size,)."""
-        self._check(self.count + size + self._spent)
+        self._check(self.ranges.count + size + self._spent)
         return self.ranges.new(size)
 
     def parameter(self, node: Node, shape: Sequence[int]) -> Fact:
         """The fact of a parameter: fresh ids on every axis."""
-        ids: Dict[int, Ids] = {}
+        per_axis: List[Ids] = []
         for axis, size in enumerate(shape):
-            if size <= LONGEST:
-                self.axes.append(ParamAxis(node.name, axis, self.count, size))
-                ids[axis] = self.fresh(size)
-        return fact(tuple(shape), ids)
+            follows = size <= LONGEST
+            if follows:
+                self.axes.append(ParamAxis(node.name, axis, self.ranges.count, size))
+            per_axis.append(self.fresh(size) if follows else None)
+        return Fact(tuple(shape), tuple(per_axis))
 
     def _shared_vector(self, port: Port) -> Optional[Node]:
-        """The vector at a port of a constant, behind identities, if others read it too."""
+        """The vector at a port of a constant that several read, behind identities; else None."""
         path = [port]
         while self.graph[path[-1].node].op in IDENTITIES:
             path.append(self.graph.data_inputs(path[-1].node)[0])
-        # Each identity on the way is itself one reader of what stands before it.
-        if sum([self._reads[passed] for passed in path]) <= len(path):
-            return None
         node = self.graph[path[-1].node]
         tensor = node.attrs["value"] if node.op == "Const" else None
         if tensor is None or not tensor.dtype.is_floating:
@@ -206,44 +276,45 @@ class Walk:
 
     # --- What a visit leaves behind, and what its rule forgot.
 
-    def _audited(self) -> Tuple[List[Any], ...]:
-        """The notes that tell the audit what a rule has seen to."""
-        return self.ties, self.pins, self.contractions, self.joints
-
     def _notes(self) -> Tuple[List[Any], ...]:
-        """All that a visit may add to; first what the audit looks at, in its order."""
+        """All that a visit may add to."""
         sizes = self.sizes
-        lists: Tuple[List[Any], ...] = (self.marks, self.axes)
-        return (*self._audited(), *lists, sizes.resizes, sizes.renumbers, sizes.awaited)
+        repeated = self.ties, self.pins, self.contractions, self.marks, sizes.resizes
+        return (*repeated, self.joints, self.axes, sizes.renumbers, sizes.awaited)
 
-    def _audit(self, op: OpVisit, outs: Sequence[Fact], before: Sequence[int]) -> None:
-        """Pins the channels that the rule of an op forgot.
+    def _audit(
+        self, op: OpVisit, reading: Reading, outs: Sequence[Fact], said: Sequence[Sequence[Any]]
+    ) -> None:
+        """Pins the channels that the rule of an op forgot, and counts the arrays that are new.
 
         Args:
             op: the visit.
-            outs: what the op gives: their ids are carried on.
-            before: how many notes of each kind there were when the visit began.
+            reading: what it reads.
+            outs: what it gives: their ids are carried on.
+            said: the notes that it left, as `_notes` has them.
         """
-        given = [ids for out in outs for ids in out.ids if ids is not None]
-        known = {id(ids) for ids in given}
+        ties, pins, contractions, _, _, joints = said[:6]
+        given = {id(ids): ids for out in outs for ids in out.ids if ids is not None}
+        made = {**given, **{id(first): first for first, _ in ties}}
+        if not made.keys() <= reading.places.keys():
+            self.spend([ids for key, ids in made.items() if key not in reading.places])
         # Most ops hand on the very arrays that they read, and nothing is left to search for.
-        unseen = [
-            ids
-            for read in op.facts
-            for ids in read.ids
-            if ids is not None and id(ids) not in known and len(ids)
-        ]
+        unseen = [ids for ids in reading.arrays if id(ids) not in given and len(ids)]
         if not unseen or op.node.op in MEASURES:
             return
-        ties, pins, contractions, joints = before[:4]
-        seen = [*given, *[pin.ids for pin in self.pins[pins:]]]
-        for summed in self.contractions[contractions:]:
-            seen += [summed.into] if summed.out is None else [summed.into, summed.out]
-        for joint in self.joints[joints:]:
-            seen += [joint.flat, *[ids for ids in joint.factors if ids is not None]]
+        seen = [*given.values(), *[pin.ids for pin in pins]]
+        seen += [ids for summed in contractions for ids in (summed.into, summed.out)]
+        seen += [ids for joint in joints for ids in (joint.flat, *joint.factors)]
         among = _Among(self.ranges, seen)
-        among.follow(self.ties[ties:])
-        for ids in unseen:
+        among.follow(ties)
+        forgotten = [ids for ids in unseen if ids not in among]
+        if forgotten and not among.are_ranges(
+            [*forgotten, *[ids for pair in ties for ids in pair]]
+        ):
+            self.looked_around = True
+            among.compares = True
+            among.follow(ties)
+        for ids in forgotten:
             if ids not in among:
                 op.pin(ids, f"a {op.node.op} uses it in a way that is not followed")
 
@@ -255,7 +326,7 @@ class Walk:
         numbers = {id(ids) for known in op.facts if known.value is not None for ids in known.ids}
         return any(len(pin.ids) > 1 and id(pin.ids) not in numbers for pin in self.pins[first:])
 
-    def _tell_of_weights(self, op: OpVisit, first: int, computable: bool) -> None:
+    def _tell_of_weights(self, op: OpVisit, first: int) -> None:
         """Says of the pins from the first on that it is weights that are held, if they are."""
         node = op.node
         if len(self.pins) == first or node.op == "Const" or node.name not in self._constants:
@@ -264,9 +335,9 @@ class Walk:
         if dtype is None or not dtype.is_floating or not self._pins_many(op, first):
             return
         kind: Type[Reason] = WeightsMade
-        if node.name in self.computed.opaque:
+        if self.computed.is_opaque(node):
             how = "in a way that is not known"
-        elif computable:
+        elif self.computed.is_computable(node):
             how = "to numbers that are not known"
         else:
             kind, how = WeightsMadeInRun, "while the graph runs"
@@ -275,19 +346,14 @@ class Walk:
 
     # --- What keeps a walk within bounds.
 
-    def spend(self, arrays: Iterable[np.ndarray]) -> None:
-        """Counts the positions of arrays that a walk keeps; each array once.
+    def spend(self, arrays: Iterable[Ids]) -> None:
+        """Counts the positions of arrays that a walk keeps beside the ranges of ids.
 
         Raises:
             AnalysisError: there are more positions than a file of this size may state.
         """
-        before = self._spent
-        for ids in arrays:
-            if id(ids) not in self._seen:
-                self._seen[id(ids)] = ids
-                self._spent += len(ids)
-        if self._spent > before:
-            self._check(self._spent + self.count)
+        self._spent += sum([len(ids) for ids in arrays if ids is not None])
+        self._check(self._spent + self.ranges.count)
 
     def _check(self, positions: int) -> None:
         if positions > self._budget:
@@ -299,8 +365,6 @@ class Walk:
 
     def _room_for(self, node: Node, inputs: List[Fact]) -> List[Fact]:
         """What a node reads, without ids if they are too many to lay side by side."""
-        if len(inputs) * (self._spent + self.count) <= 4 * LONGEST:
-            return inputs
         lengths = [len(ids) for known in inputs for ids in known.ids if ids is not None]
         if sum(lengths) <= 4 * LONGEST:
             return inputs
@@ -322,15 +386,20 @@ def _with_stated_shapes(node: Node, outs: List[Fact]) -> List[Fact]:
 class _Among:
     """Ids that the rule of an op has seen to, for the search for those that it forgot.
 
+    Attributes:
+        compares: whether arrays are compared id by id, since an op may take a part of an axis.
+            Two ranges as they were given out have no id in common.
+
     Args:
         ranges: in which the ids were given out.
         seen: arrays of ids.
     """
 
-    def __init__(self, ranges: Ranges, seen: Sequence[np.ndarray]) -> None:
-        self._ranges, self._arrays = ranges, {id(ids): ids for ids in seen if len(ids)}
+    def __init__(self, ranges: Ranges, seen: Iterable[Ids]) -> None:
+        self._ranges, self.compares = ranges, False
+        self._arrays = {id(ids): ids for ids in seen if ids is not None and len(ids)}
 
-    def follow(self, ties: Sequence[Tuple[np.ndarray, np.ndarray]]) -> None:
+    def follow(self, ties: Iterable[Tuple[np.ndarray, np.ndarray]]) -> None:
         """Adds what is tied to ids that are seen to."""
         left = [pair for pair in ties if len(pair[0])]
         while left:
@@ -341,21 +410,18 @@ class _Among:
                 self._arrays.update({id(ids): ids for ids in pair})
             left = [pair for pair, is_linked in zip(left, linked) if not is_linked]
 
+    def are_ranges(self, others: Iterable[np.ndarray]) -> bool:
+        """Whether these arrays, and others, are ranges of ids as they were given out."""
+        index = self._ranges.index
+        return None not in [index(ids) for ids in (*self._arrays.values(), *others)]
+
     def __contains__(self, ids: np.ndarray) -> bool:
-        """Whether one of some ids is there: an op may take a part of an axis."""
-        if id(ids) in self._arrays:
-            return True
-        arrays = list(self._arrays.values())
-        if self._ranges.index(ids) is not None:
-            # Two ranges as they were given out have no id in common.
-            arrays = [other for other in arrays if self._ranges.index(other) is None]
-        if not arrays:
-            return False
-        known = arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
-        # Most of the time one of these two tells, and spares the search.
-        if (known == ids[0]).any():
-            return True
-        if ids.max() < known.min() or ids.min() > known.max():
-            return False
-        # The kernel's axes and shapes are short: comparing them is quicker than sorting.
-        return bool((known[:, None] == ids).any() if len(ids) <= 8 else np.isin(ids, known).any())
+        if id(ids) in self._arrays or not (self.compares and self._arrays):
+            return id(ids) in self._arrays
+        arrays, index = [*self._arrays.values()], self._ranges.index
+        if index(ids) is None:
+            # Most of the time the first one tells, and spares the search.
+            known = np.concatenate(arrays)
+            return bool((known == ids[0]).any()) or bool(np.isin(ids, known).any())
+        cut = [known for known in arrays if index(known) is None]
+        return any([((known >= ids[0]) & (known <= ids[-1])).any() for known in cut])

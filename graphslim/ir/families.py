@@ -131,6 +131,8 @@ BROADCASTING = _ops(
     "GreaterEqual Less LessEqual LogicalAnd LogicalOr AddN SelectV2 ClipByValue",
 )
 """Functions of several tensors, position by position, whose axes of size 1 are spread."""
+POSITIONWISE = BATCH_NORMS | BIASES | BROADCASTING | UNARY
+"""Ops to which it does not matter how large a size above 1 is, but only which sizes are equal."""
 LOGICAL = _ops("LogicalAnd LogicalOr LogicalNot")
 """Ops that take truth values, and give them."""
 INEQUALITIES = _ops("Less LessEqual Greater GreaterEqual")

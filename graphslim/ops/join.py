@@ -6,7 +6,16 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import LAID_OUT, LONGEST, UNKNOWN, Fact, Ids, axes_of, fits
+from graphslim.channels.facts import (
+    LAID_OUT,
+    LONGEST,
+    UNKNOWN,
+    Fact,
+    Ids,
+    axes_of,
+    fits,
+    laid_behind,
+)
 from graphslim.channels.reasons import AcrossChannels, ComputedSize, OpenSize
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
@@ -237,7 +246,7 @@ def _padded(op: OpVisit, axis: int) -> Tuple[Optional[int], Ids]:
             ids = op.fresh(amount)
             op.pin(ids, ComputedSize("it is padded by computed amounts"))
         edges.append(ids)
-    return len(array) + len(edges[0]) + len(edges[1]), np.concatenate([edges[0], array, edges[1]])
+    return len(array) + len(edges[0]) + len(edges[1]), laid_behind([edges[0], array, edges[1]])
 
 
 @value_rule("Pad", "PadV2")
