@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -35,6 +37,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = list(sys.argv[1:] if arguments is None else arguments)
     if sys.stderr is None:  # it was closed when the process was started
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  until the end
+    # Python would search all that is left for garbage when it ends: a second, after TensorFlow.
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
     with _ended_by_signals(), warnings.catch_warnings():
         warnings.simplefilter("always", DefinitionWarning)
         warnings.showwarning = _tell(warnings.showwarning)
