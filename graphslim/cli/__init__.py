@@ -19,6 +19,7 @@ from graphslim._version import __version__
 from graphslim.cli import console
 from graphslim.cli.console import BAD_INPUT, FAILED, INTERRUPTED, OK, PIPE
 from graphslim.errors import GraphslimError, VerifyError, elided, visible
+from graphslim.support.garbage import pause_gc
 from graphslim.support.importing import DefinitionWarning
 from graphslim.support.text import meant
 
@@ -161,8 +162,13 @@ class Commands(click.Group):
         """
         if name not in COMMANDS:
             raise click.UsageError(f"No such command {name!r}; {meant(name, COMMANDS)}", context)
-        module, _, attribute = COMMANDS[name][0].partition(":")
-        command: click.Command = getattr(import_module(f"graphslim.cli.{module}"), attribute)
+        place, _, attribute = COMMANDS[name][0].partition(":")
+        module = f"graphslim.cli.{place}"
+        if module not in sys.modules:
+            with pause_gc():
+                import_module(module)
+                gc.freeze()  # none of it is ever garbage
+        command: click.Command = getattr(sys.modules[module], attribute)
         return command
 
 
