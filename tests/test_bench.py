@@ -19,7 +19,7 @@ import graphslim as gs
 from graphslim import runtime
 from graphslim.cli import main
 from graphslim.cli.bench import gain, print_bench
-from graphslim.cli.console import Console, bar
+from graphslim.cli.console import Console, bar, tell_waiting
 from graphslim.measure import bench as benching
 from graphslim.measure.bench import Bench, Spread, bench, cpu_name, spread, take_turns
 from graphslim.support.progress import silent
@@ -206,6 +206,18 @@ def test_no_bar_in_a_pipe_or_when_quiet() -> None:
     assert drawn(terminal(False), 9) == ""
     assert drawn(terminal(), 9, quiet=True) == ""
     assert silent(1, 2, "x") is None
+
+
+def test_what_takes_long_is_shown_at_once() -> None:
+    console = terminal()
+    with bar(console, clock=lambda: 0.0):
+        tell_waiting("loading TensorFlow")
+        assert "loading TensorFlow" in console.file.getvalue()
+    told = console.file.getvalue()
+    tell_waiting("where no bar is")
+    with bar(console, quiet=True):
+        tell_waiting("where none may be")
+    assert console.file.getvalue() == told
 
 
 # ---------------------------------------------------------------- for real

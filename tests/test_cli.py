@@ -456,17 +456,40 @@ def test_inspect_and_prune_import_no_tensorflow(run: Run) -> None:
     code = (
         "import sys\n"
         "from graphslim.cli import main\n"
-        "for line in ('inspect block.pb', 'inspect block.pb --why-not',\n"
-        "             'prune folds.pb -o out.pb --no-verify', 'passes'):\n"
+        "for status, line in ((0, 'inspect block.pb'), (0, 'inspect block.pb --why-not'),\n"
+        "        (0, 'prune folds.pb -o out.pb --no-verify'), (0, 'passes'),\n"
+        "        (2, 'prune gone.pb -o out.pb'), (2, 'prune folds.pb -o out.pb --ratio .5'),\n"
+        "        (2, 'verify folds.pb block.pb')):\n"
         "    try:\n"
         "        main(line.split())\n"
         "    except SystemExit as end:\n"
-        "        assert not end.code, line\n"
+        "        assert (end.code or 0) == status, line\n"
         "found = [name for name in sys.modules if name.split('.')[0] == 'tensorflow']\n"
         "sys.stderr.write(repr(found))\n"
     )
     done = python("-c", code)
-    assert (done.returncode, done.stderr) == (0, "[]"), done.stderr
+    told = done.stderr.splitlines()
+    assert (done.returncode, len(told), told[-1]) == (0, 4, "[]"), done.stderr
+
+
+def test_tensorflow_is_imported_fast(run: Run) -> None:
+    code = (
+        "import gc, os, sys\n"
+        "from graphslim.cli import main\n"
+        "try:\n"
+        "    main(['verify', 'folds.pb', 'folds.pb'])\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code\n"
+        "assert gc.isenabled() and gc.get_freeze_count() > 1e5\n"
+        "assert 'TF_USE_LEGACY_KERAS' not in os.environ\n"
+        "if sys.version_info >= (3, 8):\n"
+        "    assert 'keras' not in sys.modules\n"
+        "    import tensorflow as tf\n"  # as a pass of a user's may
+        "    from tensorflow.keras import layers\n"
+        "    assert layers.Dense is tf.keras.layers.Dense\n"
+    )
+    done = python("-c", code)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
 def test_the_module_runs(run: Run) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -17,6 +19,7 @@ from graphslim._version import __version__
 from graphslim.cli import console
 from graphslim.cli.console import BAD_INPUT, FAILED, INTERRUPTED, OK, PIPE
 from graphslim.errors import GraphslimError, VerifyError, elided, visible
+from graphslim.support.garbage import pause_gc
 from graphslim.support.importing import DefinitionWarning
 from graphslim.support.text import meant
 
@@ -35,6 +38,9 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = list(sys.argv[1:] if arguments is None else arguments)
     if sys.stderr is None:  # it was closed when the process was started
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  until the end
+    # Python would search all that is left for garbage when it ends: a second, after TensorFlow.
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
     with _ended_by_signals(), warnings.catch_warnings():
         warnings.simplefilter("always", DefinitionWarning)
         warnings.showwarning = _tell(warnings.showwarning)
@@ -157,8 +163,13 @@ class Commands(click.Group):
         """
         if name not in COMMANDS:
             raise click.UsageError(f"No such command {name!r}; {meant(name, COMMANDS)}", context)
-        module, _, attribute = COMMANDS[name][0].partition(":")
-        command: click.Command = getattr(import_module(f"graphslim.cli.{module}"), attribute)
+        place, _, attribute = COMMANDS[name][0].partition(":")
+        module = f"graphslim.cli.{place}"
+        if module not in sys.modules:
+            with pause_gc():
+                import_module(module)
+                gc.freeze()  # none of it is ever garbage
+        command: click.Command = getattr(sys.modules[module], attribute)
         return command
 
 

@@ -433,6 +433,14 @@ def print_times(console: Console, seconds: Iterable[Sequence[Any]]) -> None:
 
 PATIENCE = 1.0
 """Seconds before a bar appears."""
+_bars: List[Tick] = []
+"""What draws the bars that may be drawn now, the innermost last."""
+
+
+def tell_waiting(step: str) -> None:
+    """Shows at once, where there may be a bar, a step that takes long and does not say how far."""
+    for draw in _bars[-1:]:
+        draw(0, 1, step)
 
 
 @contextlib.contextmanager
@@ -455,19 +463,23 @@ def bar(
     drawn: Optional[Progress] = None
     task: Any = None
 
-    def tick(done: int, total: int, step: str) -> None:
+    def draw(done: int, total: int, step: str) -> None:
         nonlocal drawn, task
         if drawn is None:
-            if clock() - started < PATIENCE or done >= total:
-                return
             columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
             drawn = Progress(*columns, console=console.rich, transient=True)
             drawn.start()
             task = drawn.add_task(step, total=total)
         drawn.update(task, completed=done, total=total, description=step)
 
+    def tick(done: int, total: int, step: str) -> None:
+        if drawn is not None or (clock() - started >= PATIENCE and done < total):
+            draw(done, total, step)
+
+    _bars.append(draw)
     try:
         yield tick
     finally:
+        _bars.remove(draw)
         if drawn is not None:
             drawn.stop()

@@ -21,6 +21,7 @@ import click
 from graphslim import runtime
 from graphslim.api import load
 from graphslim.checkpoint import prefix_of
+from graphslim.cli import console
 from graphslim.cli.option_types import Finite, Numbers, names_of, shapes_of, whole_number
 from graphslim.errors import LoadError
 from graphslim.graphdef import saved_model
@@ -136,7 +137,8 @@ def _has_variables(path: str) -> bool:
 
 
 def _prepare(path: str) -> None:
-    """Loads TensorFlow as commands want it, before opening a checkpoint does so as it is."""
+    """Has TensorFlow loaded as commands want it: now, if a checkpoint would load it as it is."""
+    runtime.import_for_command(lambda: console.tell_waiting("loading TensorFlow"))
     if prefix_of(path) is not None and runtime.available():
         runtime.tensorflow()
 

@@ -11,6 +11,7 @@ from graphslim.runtime.checkpoint import (
 from graphslim.runtime.library import (
     INSTALL,
     available,
+    import_for_command,
     plain_tensorflow,
     run_as_shipped,
     tensorflow,
@@ -26,6 +27,7 @@ __all__ = [
     "Session",
     "available",
     "checkpoint_files",
+    "import_for_command",
     "known_part",
     "plain_tensorflow",
     "run_as_shipped",

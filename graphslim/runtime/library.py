@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.util
 import os
 import sys
 import warnings
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 from graphslim.errors import RuntimeUnavailable
+from graphslim.support.garbage import pause_gc
 
 INSTALL = "pip install 'graphslim[tf]'"
 
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
+_LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 _as_shipped = False
+_before_import: Optional[Callable[[], None]] = None
+"""What a command says before TensorFlow is imported; None outside of commands."""
 
 
 def available() -> bool:
@@ -38,7 +43,7 @@ def tensorflow(purpose: str = "this command runs graphs") -> Any:
         if not _as_shipped:
             # oneDNN changes the order of sums between widths, which looks like a difference.
             os.environ.setdefault(_ONEDNN, "0")
-    with _hushed():
+    with pause_gc(), _command_import(), _hushed():
         tf = plain_tensorflow(purpose)
     tf.logging.set_verbosity(tf.logging.ERROR)
     return tf
@@ -64,6 +69,38 @@ def plain_tensorflow(purpose: str = "this trains networks") -> Any:
             f"TensorFlow does not load: {error}", sys.executable, INSTALL
         ) from error
     return tf
+
+
+def import_for_command(tell: Callable[[], None]) -> None:
+    """Lets TensorFlow load faster in a process that runs nothing but commands.
+
+    Keras, which TensorFlow imports though no graph needs it, is left to whoever uses it. What is
+    there once TensorFlow is stays until the process ends, so it is not searched for garbage again.
+
+    Args:
+        tell: called before TensorFlow is imported, which takes seconds.
+    """
+    global _before_import
+    _before_import = tell
+
+
+@contextlib.contextmanager
+def _command_import() -> Iterator[None]:
+    """Does what `import_for_command` promises for the import that is made within."""
+    if _before_import is None or "tensorflow" in sys.modules or not available():
+        yield
+        return
+    _before_import()
+    # With tf_keras installed, that would be imported instead.
+    skips_keras = _LEGACY_KERAS not in os.environ and importlib.util.find_spec("tf_keras") is None
+    if skips_keras:
+        os.environ[_LEGACY_KERAS] = "1"
+    try:
+        yield
+    finally:
+        if skips_keras:
+            del os.environ[_LEGACY_KERAS]
+    gc.freeze()
 
 
 @contextlib.contextmanager
