@@ -317,7 +317,15 @@ class _Unusual(Exception):
 def _decoded(entry: bytes) -> Mapping[str, Any]:
     """An attribute by its key; nothing where protobuf takes the entry for unknown."""
     node = NodeDef.FromString(wire.header(fields.NodeDef.attr, len(entry)) + entry)
-    return {key: decode_attr(node.attr[key]) for key in node.attr}
+    return {key: _decoded_or_opaque(node.attr[key]) for key in node.attr}
+
+
+def _decoded_or_opaque(proto: AttrValue) -> Any:
+    """An attribute; a damaged tensor that is no constant's value is only carried along."""
+    try:
+        return decode_attr(proto)
+    except LoadError:
+        return Opaque(proto)
 
 
 @lru_cache(maxsize=1024)
@@ -464,6 +472,8 @@ class NodeReader:
                 return text, decode_attr(AttrValue.FromString(value.tobytes()))
             return text, self._tensor(tensor)
         except (DecodeError, ValueError, IndexError, wire.Truncated, wire.Malformed):
+            if end - at <= _LARGE:
+                raise DamagedNode from None
             raise LoadError("a damaged attribute") from None
 
     def _plain(self, data: bytes, at: int, end: int) -> Optional[Tuple[Layout, int, int]]:
