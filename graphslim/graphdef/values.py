@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from functools import lru_cache
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Deque, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -96,6 +97,8 @@ _TENSOR = fields.AttrValue.tensor << 3 | wire.LENGTH
 _CONTENT = fields.TensorProto.tensor_content << 3 | wire.LENGTH
 Layout = Tuple[Tuple[int, ...], DType, int]
 """The shape of a tensor, its element type, and how many elements it has."""
+_Alike = Tuple[bytes, bytes, Layout, Attrs]
+"""What stands before and behind the elements of a constant, their layout, and its attributes."""
 
 
 def _layout(proto: TensorProto) -> Layout:
@@ -291,9 +294,10 @@ def _encode_shape(shape: Shape) -> TensorShapeProto:
     return proto
 
 
-_SMALL, _LARGE = 64, 4096
-"""Bytes of the longest attribute of a constant, and of any other node, that is looked for among
-those that were decoded already; and `_LARGE` of the longest tensor that is copied from the file."""
+_SMALL = 128
+"""Bytes of the longest attributes of a constant that are looked for among those read already."""
+_LARGE = 4096
+"""The same of any other node; and bytes of the longest tensor that is copied from the file."""
 _VALUE = b"\x0a\x05value\x12"
 """How the entry of an attribute `value` begins: with its key, and the tag of what it holds."""
 _NAME, _OP, _INPUT, _DEVICE, _ATTR = (number << 3 | wire.LENGTH for number in range(1, 6))
@@ -313,7 +317,15 @@ class _Unusual(Exception):
 def _decoded(entry: bytes) -> Mapping[str, Any]:
     """An attribute by its key; nothing where protobuf takes the entry for unknown."""
     node = NodeDef.FromString(wire.header(fields.NodeDef.attr, len(entry)) + entry)
-    return {key: decode_attr(node.attr[key]) for key in node.attr}
+    return {key: _decoded_or_opaque(node.attr[key]) for key in node.attr}
+
+
+def _decoded_or_opaque(proto: AttrValue) -> Any:
+    """An attribute; a damaged tensor that is no constant's value is only carried along."""
+    try:
+        return decode_attr(proto)
+    except LoadError:
+        return Opaque(proto)
 
 
 @lru_cache(maxsize=1024)
@@ -330,7 +342,7 @@ class NodeReader:
 
     def __init__(self) -> None:
         self._attrs: Dict[Any, Attrs] = {}
-        self._alike: Dict[Tuple[int, bytes], Tuple[bytes, bytes, Layout, Attrs]] = {}
+        self._alike: Dict[Tuple[int, bytes], Deque[_Alike]] = {}
 
     def read(self, span: wire.Span) -> Tuple[Node, List[str]]:
         """A node, and its inputs as they are spelled.
@@ -366,19 +378,20 @@ class NodeReader:
                 if at > stop:
                     raise wire.Truncated
                 attrs = (
-                    self._like_another(data, at, stop)
-                    if op == "Const"
-                    else self._attrs.get(data[at : min(stop, at + _LARGE)])
+                    self._attrs.get(data[at:stop])
+                    if stop - at <= (_SMALL if op == "Const" else _LARGE)
+                    else None
                 )
                 if attrs is None:
-                    attrs = self._read_attrs(data, at, stop, _SMALL if op == "Const" else _LARGE)
+                    attrs = self._like_another(data, at, stop) if op == "Const" else None
+                    if attrs is None:
+                        attrs = self._read_attrs(data, at, stop, op)
             except _Unusual:
                 message = _UndecodedNode.FromString(data[span.start : stop])
                 name, op, device = message.name, message.op, message.device
                 inputs = list(message.input)
-                entries = [entry for entry in message.attr if len(entry) <= _SMALL]
-                large = [entry for entry in message.attr if len(entry) > _SMALL]
-                attrs = self._with(entries, [(entry, 0, len(entry)) for entry in large])
+                places = [(entry, 0, len(entry)) for entry in message.attr]
+                attrs = self._with(places, op)
             if not name or not op:
                 raise DamagedNode
             if op == "Const":
@@ -393,45 +406,46 @@ class NodeReader:
             raise DamagedNode from None
         return Node(name, op, attrs, device, span), inputs
 
-    def _read_attrs(self, data: bytes, start: int, stop: int, longest: int) -> Attrs:
+    def _read_attrs(self, data: bytes, start: int, stop: int, op: str) -> Attrs:
         """The attributes that stand at `data[start:stop]`, and nothing else."""
-        entries, large, at = [], [], start  # type: List[bytes], List[_Place], int
+        places, at = [], start  # type: List[_Place], int
         while at < stop:
             if data[at] != _ATTR:
                 raise _Unusual
             length, begin = wire.varint(data, at + 1, stop)
             at = begin + length
-            if length > longest:
-                large.append((data, begin, at))
-            else:
-                entries.append(data[begin:at])
+            places.append((data, begin, at))
         if at > stop:
             raise wire.Truncated
-        attrs = self._with(entries, large)
-        if not large:
+        attrs = self._with(places, op)
+        if stop - start <= (_SMALL if op == "Const" else _LARGE):
             self._attrs[data[start:stop]] = attrs
-        elif len(large) == 1 and not any([entry.startswith(_VALUE) for entry in entries]):
-            plain = self._plain(*large[0])
-            if plain is not None:
-                layout, begin, end = plain
-                same = data[start:begin], data[end:stop]
-                self._alike[stop - start, data[start : start + 8]] = (*same, layout, attrs)
+        values = [place for place in places if data.startswith(_VALUE, place[1])]
+        plain = self._plain(*values[0]) if op == "Const" and len(values) == 1 else None
+        if plain is not None:
+            layout, begin, end = plain
+            key = stop - start, data[start : start + 8]
+            same = data[start:begin], data[end:stop]
+            self._alike.setdefault(key, deque(maxlen=8)).appendleft((*same, layout, attrs))
         return attrs
 
     def _like_another(self, data: bytes, at: int, stop: int) -> Optional[Attrs]:
         """The attributes of a constant that differs from one before in its elements alone."""
-        alike = self._alike.get((stop - at, data[at : at + 8]))
-        if alike is None:
-            return self._attrs.get(data[at:stop]) if stop - at <= _LARGE else None
-        before, behind, layout, attrs = alike
-        if not data.startswith(before, at) or not data.endswith(behind, at, stop):
-            return None
-        return attrs.with_read(
-            "value", _elements(data, at + len(before), stop - len(behind), layout)
-        )
+        for before, behind, layout, attrs in self._alike.get((stop - at, data[at : at + 8]), ()):
+            if data.startswith(before, at) and data.endswith(behind, at, stop):
+                tensor = _elements(data, at + len(before), stop - len(behind), layout)
+                return attrs.with_read("value", tensor)
+        return None
 
-    def _with(self, entries: Sequence[bytes], large: Sequence[_Place]) -> Attrs:
-        """The attributes of some entries, and of large ones, which are decoded each time."""
+    def _with(self, places: Sequence[_Place], op: str) -> Attrs:
+        """The attributes of some entries; those that are large or values are decoded each time."""
+        entries: List[bytes] = []
+        large: Dict[str, Any] = {}
+        for data, at, end in places:
+            if end - at > _LARGE or (op == "Const" and data.startswith(_VALUE, at)):
+                large.update([self._large(data, at, end)])
+            else:
+                entries.append(data[at:end])
         # They come in any order, since they are a map.
         key = tuple(sorted(entries))
         attrs = self._attrs.get(key)
@@ -440,9 +454,7 @@ class NodeReader:
             for entry in entries:
                 values.update(_decoded(entry))
             attrs = self._attrs[key] = Attrs(values)
-        if not large:
-            return attrs
-        return Attrs({**dict([self._large(*place) for place in large]), **attrs})
+        return Attrs({**large, **attrs}) if large else attrs
 
     def _large(self, data: bytes, at: int, end: int) -> Tuple[str, Any]:
         """A large attribute; a tensor's elements stay where they are."""
@@ -460,6 +472,8 @@ class NodeReader:
                 return text, decode_attr(AttrValue.FromString(value.tobytes()))
             return text, self._tensor(tensor)
         except (DecodeError, ValueError, IndexError, wire.Truncated, wire.Malformed):
+            if end - at <= _LARGE:
+                raise DamagedNode from None
             raise LoadError("a damaged attribute") from None
 
     def _plain(self, data: bytes, at: int, end: int) -> Optional[Tuple[Layout, int, int]]:
