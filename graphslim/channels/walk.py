@@ -133,8 +133,9 @@ class Walk:
         facts, is_fed = self.read(node), node.name in self._fed
         if len(facts) < 2 and node.op in self._plain and not is_fed:
             if not facts:
-                facts = [CHANNEL_RULES[node.op](OpVisit(node, (), self))]
-                self.spend(facts[0].ids)
+                begun = CHANNEL_RULES[node.op](OpVisit(node, (), self))
+                facts = [begun] if isinstance(begun, Fact) else [*begun]
+                self.spend([ids for known in facts for ids in known.ids])
             self.facts[node.name] = facts
             return
         if len(facts) * (self._spent + self.count) > 4 * LONGEST:
