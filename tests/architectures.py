@@ -132,8 +132,29 @@ LARGE = ("ConvNeXtLarge", "ConvNeXtXLarge")
 """ConvNeXtBase but for their widths; to freeze them as one file takes 13 to 20 GB of memory."""
 
 
+SMALL = [
+    "MobileNet",
+    "MobileNetV2",
+    "MobileNetV3Small",
+    "EfficientNetB0",
+    "EfficientNetV2B0",
+    "ResNet50",
+    "DenseNet121",
+    "NASNetMobile",
+]
+"""Of each family the smallest, where that is small enough for every test run."""
+
+SLOW_WAYS = ["session"]
+"""What these ways are about is in the SavedModel as well."""
+
+
 def ways_of(name: str, ways: Sequence[str]) -> List[str]:
     """The ways of freezing that an architecture is tested in, out of those there are."""
     if name in EVERY_WAY:
         return list(ways)
     return ["SavedModel" if name in LARGE else "frozen"]
+
+
+def is_quick(name: str, way: str) -> bool:
+    """Whether a network is of those for every test run."""
+    return (name == "MobileNetV2" and way not in SLOW_WAYS) or (way == "frozen" and name in SMALL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sys
@@ -14,6 +15,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import once  # noqa: E402
+
+# While tests are collected nothing is garbage.
+gc.disable()
 
 # Timing leaves TensorFlow's kernels as shipped, if it comes first; other tests compare exactly.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
@@ -49,6 +53,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """A folder for what is made once in a test run; workers inherit the variable that names it."""
     if once.VARIABLE not in os.environ:
         config.made_once = os.environ[once.VARIABLE] = tempfile.mkdtemp(prefix="graphslim-tests-")
+
+
+def pytest_collection_finish() -> None:
+    """Has Python look for garbage less often, and not among the tests: a sixth of the time."""
+    gc.freeze()
+    gc.set_threshold(50_000, 10, 10)
+    gc.enable()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

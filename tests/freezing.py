@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -54,6 +54,11 @@ class Way(NamedTuple):
     channels_first: bool = False
     training: bool = False
 
+    @property
+    def build(self) -> Tuple[bool, bool]:
+        """How the model is built: all but how it is written."""
+        return self.channels_first, self.training
+
 
 def freeze(name: str, folder: Path, size: int = 224, way: str = "frozen") -> Network:
     """A network with random weights, frozen for inference, written and read again.
@@ -61,17 +66,26 @@ def freeze(name: str, folder: Path, size: int = 224, way: str = "frozen") -> Net
     The outputs are its own and the logits: the softmax of a random network is nearly flat and would
     hide any difference.
     """
-    path, params = write_network(name, folder, size, way)
+    (path,), params = write_network(name, {way: folder}, size)
     return Network(load(path), path, params)
 
 
 def write_network(
-    name: str, folder: Path, size: int = 224, way: str = "frozen"
-) -> Tuple[Path, int]:
-    """Writes a network with random weights; gives what was written, and its parameters by Keras."""
+    name: str, folders: Mapping[str, Path], size: int = 224
+) -> Tuple[List[Path], int]:
+    """Writes a network with random weights, built once, in several ways.
+
+    Args:
+        name: of the network.
+        folders: by way the folder to write into; the model is built alike for all of the ways.
+        size: height and width of the images.
+
+    Returns:
+        what was written, and the network's parameters by Keras.
+    """
     import tensorflow as tf
 
-    how = WAYS[way]
+    ((channels_first, training),) = {WAYS[way].build for way in folders}
     keras = tf.keras
     keras.backend.clear_session()
     if _is_first(tf):
@@ -79,14 +93,15 @@ def write_network(
         keras.backend.clear_session()
         v1 = tf.compat.v1
         v1.keras.backend.set_session(v1.Session(config=unoptimized(v1)))
-        if not how.training:
+        if not training:
             keras.backend.set_learning_phase(0)
-    keras.backend.set_image_data_format("channels_first" if how.channels_first else "channels_last")
-    shape = (3, size, size) if how.channels_first else (size, size, 3)
+    keras.backend.set_image_data_format("channels_first" if channels_first else "channels_last")
+    shape = (3, size, size) if channels_first else (size, size, 3)
     try:
         model = getattr(keras.applications, name)(weights=None, input_shape=shape)
         randomise(model)
-        return how.write(tf, model, folder), model.count_params()
+        paths = [WAYS[way].write(tf, model, folder) for way, folder in folders.items()]
+        return paths, model.count_params()
     finally:
         keras.backend.set_image_data_format("channels_last")
         keras.backend.clear_session()

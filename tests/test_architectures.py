@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, List, Set
 
 import pytest
-from architectures import ARCHITECTURES, LARGE, Architecture, ways_of
+from architectures import ARCHITECTURES, LARGE, Architecture, is_quick, ways_of
 from freezing import WAYS
 from keras_networks import freeze
 from oracles import check_dead, check_identity, check_masked, kinds, run
@@ -39,21 +39,6 @@ parameters, 65.1% of the trainable ones (batch norm's means and variances left o
 weights of its layers. The first is checked as a whole number, the last as it is.
 """
 
-SMALL = [
-    "MobileNet",
-    "MobileNetV2",
-    "MobileNetV3Small",
-    "EfficientNetB0",
-    "EfficientNetV2B0",
-    "ResNet50",
-    "DenseNet121",
-    "NASNetMobile",
-]
-"""Of each family the smallest, where that is small enough for every test run."""
-
-SLOW_WAYS = ["session"]
-"""What these ways are about is in the SavedModel as well."""
-
 
 def networks() -> List[Any]:
     """Every architecture frozen in the usual way, and some of them in every way."""
@@ -67,11 +52,6 @@ def networks() -> List[Any]:
         )
         for name, way in pairs
     ]
-
-
-def is_quick(name: str, way: str) -> bool:
-    """Whether a network is of those for every test run."""
-    return (name == "MobileNetV2" and way not in SLOW_WAYS) or (way == "frozen" and name in SMALL)
 
 
 def applications() -> Any:
