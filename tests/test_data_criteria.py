@@ -67,6 +67,29 @@ def test_measured_scores_are_those_of_numpy() -> None:
 
 
 @pytest.mark.tf
+def test_a_loop_without_a_gradient_is_told() -> None:
+    graph = tiny(
+        """
+        x = input ?,3,3,2
+        w = f32[1,1,2,4]{random 1}
+        conv = Conv2D(x, w)
+        entered = Enter(conv) T=float32 frame_name="loop" is_constant=false parallel_iterations=1
+        again = Merge(entered, next) T=float32 N=2
+        yes = Const() value=bool[]{0} dtype=bool
+        ask = Enter(yes) T=bool frame_name="loop" is_constant=true parallel_iterations=1
+        goes = LoopCond(ask)
+        switch = Switch(again, goes) T=float32
+        next = NextIteration(switch:1) T=float32
+        left = Exit(switch) T=float32
+        v = f32[1,1,4,3]{random 2}
+        y = Conv2D(left, v)
+        """
+    )
+    with pytest.raises(VerifyError, match="no gradient can be taken"):
+        measured(graph, "taylor", data={"x": inputs()})
+
+
+@pytest.mark.tf
 def test_taylor_is_what_finite_differences_give() -> None:
     graph = tiny(
         """

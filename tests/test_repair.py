@@ -489,6 +489,40 @@ def test_half_weights_stay_half() -> None:
 
 
 @pytest.mark.tf
+def test_channels_first() -> None:
+    graph = tiny(
+        """
+        x = input ?,3,6,6
+        w = f32[3,3,3,8]{random 1}
+        b = f32[8]{0.1 -0.2 0.3 0 0.1 0.2 -0.1 0.4}
+        conv = Conv2D(x, w) data_format="NCHW"
+        biased = BiasAdd(conv, b) data_format="NCHW"
+        relu = Relu(biased)
+        v = f32[3,3,8,4]{random 2}
+        next = Conv2D(relu, v) data_format="NCHW" strides=[1,1,2,2]
+        c = f32[1,4,1,1]{0.1 0 0 -0.3}
+        y = AddV2(next, c)
+        """
+    )
+    plan = plan_given(graph, {"conv": GONE})
+    slim, result = repaired(graph, plan, data={"x": images(48, 3, 6, 6)})
+    assert [stage.kept for stage in result.stages] == [True, True]
+    (layer,) = result.stages[0].layers
+    assert layer.after < 0.9 * layer.before
+    assert shapes(slim) == shapes(result.graph)
+
+
+@pytest.mark.tf
+def test_numbers_that_overflow_are_no_better() -> None:
+    graph = tiny(NET)
+    huge = 3e38 * np.sign(constant(graph, "w"))
+    graph.set_attr("w", "value", graph["w"].attrs["value"].with_numbers(huge))
+    slim = gs.apply(graph, plan_given(graph, {"conv": GONE}))
+    with pytest.raises(GraphslimError, match="not finite in the original"):
+        repair(graph, slim, None, data={"x": images()}, steps=2, batch=8)
+
+
+@pytest.mark.tf
 def test_a_record_says_what_was_done() -> None:
     graph = tiny(NET)
     _, result = repaired(graph, plan_given(graph, {"conv": GONE}), seed=5)

@@ -186,7 +186,8 @@ def _fit(slim: Graph, values: Values, layer: _Layer, learned: Gram, tuned: Gram)
     as_it_is = _Solution(np.zeros_like(layer.full), nothing, None)
     solutions = [as_it_is, *_solutions(layer, learned, gone, has_offset)]
     errors = [_error(solution, gone, tuned) / power for solution in solutions]
-    best = int(np.argmin(errors))
+    # A sum that overflowed is no number, and no better than any.
+    best = int(np.argmin(np.where(np.isnan(errors), np.inf, errors)))
     if best:
         _store(slim, values, layer, solutions[best])
     return Fitted(nodes[0], errors[0], errors[best], solutions[best].penalty)

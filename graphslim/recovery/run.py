@@ -101,13 +101,21 @@ class Repaired(NamedTuple):
                     "kept": stage.kept,
                     "seconds": round(stage.seconds, 3),
                     "after": losses(stage.after),
-                    "layers": [dict(layer._asdict()) for layer in stage.layers],
-                    "curve": [dict(point._asdict()) for point in stage.curve],
+                    "layers": [_finite(layer._asdict()) for layer in stage.layers],
+                    "curve": [_finite(point._asdict()) for point in stage.curve],
                 }
                 for stage in self.stages
             ],
             "left_as_they_are": dict(self.left),
         }
+
+
+def _finite(tree: Mapping[str, Any]) -> Dict[str, Any]:
+    """A tree without numbers that are not finite, which JSON cannot hold: these are null."""
+    return {
+        key: None if isinstance(value, float) and not np.isfinite(value) else value
+        for key, value in tree.items()
+    }
 
 
 def losses(agreement: Agreement) -> Dict[str, Dict[str, Optional[float]]]:
@@ -282,7 +290,8 @@ class _Work:
             progress=self._progress,
         )
         trained = _with_numbers(self.slim, distilled.weights)
-        note = f"{plural(distilled.steps, 'step')}"
+        ended = ", ended from the keyboard" if distilled.interrupted else ""
+        note = f"{plural(distilled.steps, 'step')}{ended}"
         took = time.perf_counter() - started
         self._judge(DISTILLATION, trained, took, (), distilled.curve, note)
 

@@ -9,7 +9,7 @@ import numpy as np
 from graphslim.errors import VerifyError
 from graphslim.graphdef import serialize
 from graphslim.ir import DType, Graph
-from graphslim.runtime.library import first_line, tensorflow
+from graphslim.runtime.library import GRADIENT_ERRORS, first_line, tensorflow
 
 Weights = Dict[str, np.ndarray]
 """By the name of a constant, its numbers; float32 of the constant's shape."""
@@ -75,7 +75,7 @@ class Pupil:
                 _import(tf, holder, pupil, "pupil", mapped)
                 self._loss = tf.add_n([_term(tf, holder, target) for target in targets])
                 slopes = tf.gradients(self._loss, list(self._fed.values()))
-        except (LookupError, TypeError, ValueError, tf.errors.OpError) as error:
+        except (*GRADIENT_ERRORS, tf.errors.OpError) as error:
             raise VerifyError(
                 f"TensorFlow {tf.__version__} cannot train it: {first_line(error)}",
                 pupil.name,

@@ -12,7 +12,7 @@ from graphslim.graphdef import serialize
 from graphslim.graphdef.functions import Library
 from graphslim.ir import Graph
 from graphslim.ir.query import downstream
-from graphslim.runtime.library import first_line, has_op, tensorflow, unoptimized
+from graphslim.runtime.library import GRADIENT_ERRORS, first_line, has_op, tensorflow, unoptimized
 
 
 class Session:
@@ -138,7 +138,7 @@ class Session:
                     None if gradient is None else tf.convert_to_tensor(gradient).name
                     for gradient in gradients
                 ]
-            except (LookupError, TypeError, ValueError) as error:
+            except GRADIENT_ERRORS as error:
                 raise VerifyError(
                     f"no gradient can be taken: {first_line(error)}",
                     self._graph.name,
