@@ -138,21 +138,6 @@ def test_order_is_kept_until_an_edge_or_node_changes(graph: Graph) -> None:
     assert [node is twin[node.name] for node in twin.order()] == [True] * 5
 
 
-def test_the_index_holds_numbers_in_place_of_names(graph: Graph) -> None:
-    index = graph.index()
-    assert index.nodes is graph.order() and graph.index() is index
-    assert index.number == {"x": 0, "a": 1, "b": 2, "c": 3, "d": 4}
-    assert index.sources == [(), (0,), (1,), (2, 2), (3,)], "without control inputs"
-    assert index.ports == {3: (0, 1), 4: (0,)}
-    graph.set_attr("a", "T", DType.float64)
-    twin = graph.copy()
-    assert graph.index() is index and twin.index().sources is index.sources
-    assert twin.index().nodes == twin.order() != graph.order()
-    graph.rewire("d", 0, Port("x"))
-    assert graph.index().sources[graph.index().number["d"]] == (0,)
-    assert twin.index().sources[4] == (3,)
-
-
 def test_a_cycle_is_told_with_its_path() -> None:
     graph = from_text("x = Placeholder()\na = Add(x, c)\nb = Relu(a)\nc = Relu(b)\nd = Relu(c)")
     with pytest.raises(IRError) as caught:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from graphslim.ir.families import IDENTITIES
-from graphslim.ir.graph import Block, Graph, Index, Use
+from graphslim.ir.graph import Block, Graph, Use
 from graphslim.ir.node import (
     CONTROL,
     Attrs,
@@ -24,7 +24,6 @@ __all__ = [
     "DType",
     "Func",
     "Graph",
-    "Index",
     "Node",
     "Opaque",
     "Port",

@@ -53,23 +53,6 @@ _use: Any = tuple.__new__
 """Makes a `Use`, in half the time that calling the class takes."""
 
 
-class Index(NamedTuple):
-    """The nodes by number, for walks over the whole graph: lists in place of look-ups by name.
-
-    Attributes:
-        nodes: what `Graph.order` gives; a node's number is its place here.
-        number: the number of each node, by name.
-        sources: for each node, the numbers of the nodes that its data inputs come from.
-        ports: the outputs that these are, for each node that reads another than the first ones, or
-            waits for a node; all others read output 0 alone.
-    """
-
-    nodes: List[Node]
-    number: Dict[str, int]
-    sources: List[Tuple[int, ...]]
-    ports: Dict[int, Tuple[int, ...]]
-
-
 class Graph:
     """A dataflow graph, and as `graph.nx` a `networkx.MultiDiGraph`.
 
@@ -107,7 +90,6 @@ class Graph:
         self._inputs_of: Dict[str, Tuple[Port, ...]] = {}
         self._uses_of: Dict[str, Tuple[Use, ...]] = {}
         self._order: Optional[List[Node]] = None
-        self._index: Optional[Index] = None
         self._memo: Dict[str, Tuple[int, int, Any]] = {}
 
     # ---------------------------------------------------------------- reading
@@ -210,16 +192,6 @@ class Graph:
         if self._order is None:
             self._order = _topological(self)
         return self._order
-
-    def index(self) -> Index:
-        """The nodes by number, kept like the order until a node or an edge changes.
-
-        Raises:
-            IRError: as for `order`.
-        """
-        if self._index is None:
-            self._index = _numbered(self)
-        return self._index
 
     def memo(self, key: str, compute: Callable[[Graph], T]) -> T:
         """The result of an analysis, kept until the graph or a rule of an op changes."""
@@ -380,8 +352,6 @@ class Graph:
         twin._inputs_of, twin._uses_of = self._inputs_of.copy(), self._uses_of.copy()
         if self._order is not None:
             twin._order = [twin._nodes[node.name] for node in self._order]
-        if self._index is not None:
-            twin._index = self._index._replace(nodes=twin.order())
         return twin
 
     def _sources(self, name: str, inputs: Iterable[Port]) -> List[Port]:
@@ -423,7 +393,7 @@ class Graph:
         return FixedDict({reader: self._edges_to(reader)[name] for reader in readers})
 
     def _rewired(self) -> None:
-        self._order = self._index = None
+        self._order = None
         self._changed()
 
     def _changed(self) -> None:
@@ -501,17 +471,3 @@ def _topological(graph: Graph) -> List[Node]:
             "a frozen graph has none; the file is damaged",
         )
     return [nodes[name] for name in done]
-
-
-def _numbered(graph: Graph) -> Index:
-    nodes = graph.order()
-    number = {node.name: place for place, node in enumerate(nodes)}
-    sources: List[Tuple[int, ...]] = []
-    ports: Dict[int, Tuple[int, ...]] = {}
-    for place, node in enumerate(nodes):
-        inputs = graph._inputs_of[node.name]
-        if any([port for _, port in inputs]):
-            inputs = graph.data_inputs(node)
-            ports[place] = tuple([port for _, port in inputs])
-        sources.append(tuple([number[source] for source, _ in inputs]))
-    return Index(nodes, number, sources, ports)
