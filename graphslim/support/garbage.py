@@ -22,8 +22,4 @@ def pause_gc() -> Iterator[None]:
     try:
         yield
     finally:
-        if not gc.get_freeze_count():
-            # What was made counts as old from now on: it is not looked at again at once.
-            gc.freeze()
-            gc.unfreeze()
         gc.enable()
