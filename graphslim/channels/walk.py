@@ -103,7 +103,8 @@ class Walk:
         self._told: Dict[Any, Told] = {}
         self._spent = 0
         self._budget = FOLLOWED + (len(graph.origin.data) if graph.origin else 0)
-        self._fed = frozenset([*graph.inputs, *graph.input_shapes])
+        self._fed = frozenset(graph.inputs)
+        self._single = self._fed.union(graph.input_shapes)
         self._constants: Set[str] = set(constant_nodes(graph))
         plain = ("Const", *IDENTITIES)  # constants begin a tensor, the others pass one on
         self._plain = {op for op in plain if is_built_in(CHANNEL_RULES.get(op))}
@@ -130,8 +131,8 @@ class Walk:
 
     def visit(self, node: Node) -> None:
         """Notes what the rule of an op says, which is asked once for all ops of a kind."""
-        facts, is_fed = self.read(node), node.name in self._fed
-        if len(facts) < 2 and node.op in self._plain and not is_fed:
+        facts, is_single = self.read(node), node.name in self._single
+        if len(facts) < 2 and node.op in self._plain and not is_single:
             if not facts:
                 begun = CHANNEL_RULES[node.op](OpVisit(node, (), self))
                 facts = [begun] if isinstance(begun, Fact) else [*begun]
@@ -143,7 +144,7 @@ class Walk:
         ports = self.graph.data_inputs(node)
         is_constant = [port.node in self._constants for port in ports]
         reading = Reading(node, facts, is_constant, self.ranges)
-        told = None if is_fed else self._told.get(reading.key)
+        told = None if is_single else self._told.get(reading.key)
         if told is None:
             self._ask(node, facts, reading)
         else:
@@ -187,7 +188,13 @@ class Walk:
             self._tell_of_weights(op, before[1])
         if node.name in self._fed:
             self._pin_fed(op)
-        elif not self.looked_around and self.count == count and not any(said[_REPEATED:]):
+        is_single = node.name in self._single  # its user states a shape of its own for it
+        if (
+            not is_single
+            and not self.looked_around
+            and self.count == count
+            and not any(said[_REPEATED:])
+        ):
             said[1] = self.pins[before[1] :]
             with suppress(KeyError):
                 self._told[reading.key] = Told.of(reading, facts, outs, said[:_REPEATED])
