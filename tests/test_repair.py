@@ -381,6 +381,13 @@ def test_gradients_are_those_of_finite_differences() -> None:
 
 
 @pytest.mark.tf
+def test_a_node_may_wait_for_the_input() -> None:
+    graph = tiny(NET.replace("relu = Relu(biased)", "relu = Relu(biased, ^x)"))
+    plan = plan_given(graph, {"conv": GONE})
+    assert distilled(graph, gs.apply(graph, plan), plan, steps=2).steps == 2
+
+
+@pytest.mark.tf
 def test_features_are_compared_in_the_channels_that_stay() -> None:
     graph = tiny(NET)
     plan = plan_given(graph, {"conv": GONE})

@@ -22,6 +22,7 @@ from graphslim.recovery.least_squares import Fitted, refit
 from graphslim.recovery.shares import BATCH, Shares, share_out
 from graphslim.recovery.targets import features_of
 from graphslim.recovery.weights import weights_of
+from graphslim.runtime.pupil import ALONE
 from graphslim.support.progress import Tick, silent
 from graphslim.support.text import plural
 
@@ -272,7 +273,7 @@ class _Work:
             raise GraphslimError(
                 "holds no weights that can be trained",
                 self.slim.name,
-                "repair it by least squares alone",
+                ALONE,
             )
         teacher = differentiable(self._runner)
         distilled = distill(

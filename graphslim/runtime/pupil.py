@@ -11,6 +11,8 @@ from graphslim.graphdef import serialize
 from graphslim.ir import DType, Graph
 from graphslim.runtime.library import GRADIENT_ERRORS, first_line, tensorflow
 
+ALONE = "repair it by least squares alone: --stage least-squares"
+"""What can be done for a graph that TensorFlow cannot differentiate."""
 Weights = Dict[str, np.ndarray]
 """By the name of a constant, its numbers; float32 of the constant's shape."""
 
@@ -66,20 +68,17 @@ class Pupil:
         holder = tf.Graph()
         try:
             with holder.as_default():
-                self._inputs = _import(tf, holder, teacher, "teacher", {})
                 self._fed = {name: _placeholder(tf, pupil, name) for name in constants}
-                mapped = {name: holder.get_tensor_by_name(at) for name, at in self._inputs.items()}
-                mapped.update(
-                    {name: _stored(tf, pupil, name, fed) for name, fed in self._fed.items()}
-                )
-                _import(tf, holder, pupil, "pupil", mapped)
+                stored = {name: _stored(tf, pupil, name, fed) for name, fed in self._fed.items()}
+                _import(tf, teacher, "teacher", {})
+                _import(tf, pupil, "pupil", stored)
                 self._loss = tf.add_n([_term(tf, holder, target) for target in targets])
                 slopes = tf.gradients(self._loss, list(self._fed.values()))
         except (*GRADIENT_ERRORS, tf.errors.OpError) as error:
             raise VerifyError(
                 f"TensorFlow {tf.__version__} cannot train it: {first_line(error)}",
                 pupil.name,
-                "repair it by least squares alone",
+                ALONE,
             ) from error
         # What no output depends on has no gradient.
         self._slopes = {
@@ -110,22 +109,24 @@ class Pupil:
         return slopes
 
     def _run(self, fetched: Any, feeds: Mapping[str, np.ndarray], weights: Weights) -> Any:
-        fed = {self._inputs[name]: value for name, value in feeds.items()}
+        # Both inputs, since a node may wait for its own without reading it.
+        scopes = ("teacher", "pupil")
+        fed = {f"{scope}/{name}:0": feeds[name] for name in feeds for scope in scopes}
         fed.update({self._fed[name]: weights[name] for name in self._fed})
         try:
             return self._session.run(fetched, fed)
         except self._errors as error:
-            raise VerifyError(f"does not run: {first_line(error)}", self._name) from error
+            # A CPU has no gradient of a convolution in groups, and says so only now.
+            raise VerifyError(
+                f"cannot be trained: {first_line(error)}", self._name, ALONE
+            ) from error
 
 
-def _import(
-    tf: Any, holder: Any, graph: Graph, scope: str, mapped: Mapping[str, Any]
-) -> Dict[str, str]:
-    """Loads a graph below a scope; gives by input the tensor to feed."""
+def _import(tf: Any, graph: Graph, scope: str, mapped: Mapping[str, Any]) -> None:
+    """Loads a graph below a scope, with tensors in the place of some of its constants."""
     definition = tf.GraphDef.FromString(serialize(graph))
     tensors = {f"{name}:0": tensor for name, tensor in mapped.items()}
     tf.import_graph_def(definition, input_map=tensors, name=scope)
-    return {name: f"{scope}/{name}:0" for name in graph.inputs}
 
 
 def _placeholder(tf: Any, graph: Graph, name: str) -> Any:
