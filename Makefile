@@ -25,7 +25,7 @@ help:
 	@echo 'make docs       make the site of docs/ and of the code in build/site; warnings are errors'
 	@echo 'make fixtures   train the bundled network again (ARGS=--check: and compare)'
 	@echo 'make bench      measure against the peers; writes benchmarks/RESULTS.md (ARGS=--quick: a minute)'
-	@echo 'make bench-repair  measure what a repair brings back; writes benchmarks/REPAIR.md (an hour or two)'
+	@echo 'make bench-repair  measure what a repair brings back; writes benchmarks/REPAIR.md (some hours)'
 	@echo 'make clean      remove caches and builds (distclean: the environments too)'
 	@echo
 	@echo 'PYTHON=3.12              a path, a command or a version; by default Python 3.7 with'
