@@ -6,7 +6,7 @@ TensorFlow's own rewriting of a graph takes several times as long as one image d
 from __future__ import annotations
 
 from collections import Counter
-from typing import Dict, List, Mapping, Sequence
+from typing import Any, Dict, List, Mapping, Sequence
 
 import numpy as np
 
@@ -29,6 +29,14 @@ Outputs = List[np.ndarray]
 def kinds(graph: gs.Graph) -> Dict[str, int]:
     """The blocks found, by kind."""
     return dict(Counter(block.kind for block in gs.find_blocks(graph).blocks))
+
+
+def structure(graph: gs.Graph) -> Dict[str, Any]:
+    """By node its op, what it reads, and the shape of its constant: all but the numbers."""
+    return {
+        node.name: (node.op, graph.inputs_of(node), getattr(node.attrs.get("value"), "shape", None))
+        for node in graph
+    }
 
 
 def run(graph: gs.Graph, feeds: Mapping[str, np.ndarray]) -> Outputs:

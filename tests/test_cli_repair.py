@@ -101,3 +101,9 @@ def test_an_error_in_the_middle_leaves_no_file(run: Run, monkeypatch: Any) -> No
     before = run.files()
     run(f"prune model.pb -o slim.pb {CHOICE} --repair", status=130)
     assert run.files() == before
+
+
+def test_a_repair_is_told_without_a_check_too(run: Run) -> None:
+    told = run(f"prune model.pb -o slim.pb {CHOICE} --repair {QUICK} --no-verify")
+    assert "judged on 12 that were kept aside" in told.out
+    assert "Nothing else changed" not in told.out and "--no-verify was given" in told.out

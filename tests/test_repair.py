@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Any
 
 import numpy as np
 import pytest
+from oracles import structure
 from tiny import constant, tiny
 
 import graphslim as gs
@@ -50,13 +51,6 @@ def images(count: int = 48, *shape: int, seed: int = 3) -> np.ndarray:
 
 def shares_of(graph: gs.Graph, data: np.ndarray, seed: int = 0, batch: int = 8) -> Shares:
     return share_out(Examples(graph, Samples({graph.inputs[0]: data}, batch)), seed, batch)
-
-
-def shapes(graph: gs.Graph) -> Dict[str, Any]:
-    return {
-        node.name: (node.op, graph.inputs_of(node), getattr(node.attrs.get("value"), "shape", None))
-        for node in graph
-    }
 
 
 # --- The shares of the images.
@@ -203,7 +197,7 @@ def test_what_is_linear_in_what_stays_is_taken_over(consumer: str) -> None:
     whole, cut, repaired = [outputs(each, data) for each in (graph, slim, fitted)]
     assert np.abs(cut - whole).max() > 0.1
     np.testing.assert_allclose(repaired, whole, atol=2e-2)
-    assert shapes(slim) == shapes(fitted)
+    assert structure(slim) == structure(fitted)
 
 
 def outputs(graph: gs.Graph, data: np.ndarray) -> np.ndarray:
@@ -287,7 +281,7 @@ def test_layers_that_share_weights_are_fitted_together() -> None:
     slim, fitted, layers = refitted(graph, plan_given(graph, {group: [0, 5]}), images())
     assert [layer.name for layer in layers] == ["first", "y"]
     assert layers[0].after < 0.5 * layers[0].before
-    assert shapes(slim) == shapes(fitted)
+    assert structure(slim) == structure(fitted)
 
 
 # --- Weights.
@@ -368,7 +362,7 @@ def test_gradients_are_those_of_finite_differences() -> None:
     slim = gs.apply(graph, plan_given(graph, {"conv": GONE}))
     weights = {name: constant(slim, name).astype(np.float32) for name in ("v", "c")}
     feeds = {"x": images(4)}
-    with Pupil(graph, slim, list(weights), [Target("y:0", "y:0", 2.0)]) as pupil:
+    with Pupil(graph, slim, list(weights), [Target("y", 2.0)]) as pupil:
         slopes = pupil.slopes(feeds, weights)
         for name, index in (("v", (0, 0, 2, 1)), ("c", (3,))):
             losses = []
@@ -397,7 +391,7 @@ def test_features_are_compared_in_the_channels_that_stay() -> None:
     kept = {str(feature.port): feature.kept.tolist() for feature in features}
     assert kept == {"conv": [0, 2, 3, 5, 7], "next": [0, 1, 2, 3], "y": [0, 1, 2, 3, 4]}
     targets = targets_of(graph, slim, features, shares_of(graph, images()).training)
-    assert [target.teacher for target in targets] == ["y:0", "conv:0", "next:0"]
+    assert [target.port for target in targets] == ["y", "conv", "next"]
     # What stays of the first layer is the same in both graphs, so that it costs nothing.
     with Pupil(graph, slim, ["v"], [target for target in targets[1:2]]) as pupil:
         assert pupil.loss({"x": images(4)}, {"v": constant(slim, "v")}) == 0
@@ -435,7 +429,7 @@ def test_a_repaired_graph_is_nearer_to_the_original() -> None:
     fresh = images(seed=8)
     whole, cut, fitted = [outputs(each, fresh) for each in (graph, slim, result.graph)]
     assert np.square(fitted - whole).mean() < 0.5 * np.square(cut - whole).mean()
-    assert shapes(slim) == shapes(result.graph)
+    assert structure(slim) == structure(result.graph)
     (before,), (after,) = result.before.outputs, result.after.outputs
     assert after.error < before.error
 
@@ -516,7 +510,7 @@ def test_channels_first() -> None:
     assert [stage.kept for stage in result.stages] == [True, True]
     (layer,) = result.stages[0].layers
     assert layer.after < 0.9 * layer.before
-    assert shapes(slim) == shapes(result.graph)
+    assert structure(slim) == structure(result.graph)
 
 
 @pytest.mark.tf
@@ -538,6 +532,14 @@ def test_a_record_says_what_was_done() -> None:
     assert tree["images"] == {"training": 30, "tuning": 6, "gate": 12}
     assert tree["before"]["y"]["error"] > tree["after"]["y"]["error"]
     assert [stage["name"] for stage in tree["stages"]] == ["least-squares", "distillation"]
+
+
+@pytest.mark.tf
+def test_images_that_teach_nothing_are_refused() -> None:
+    graph = tiny(NET.replace("y = Conv2D(gate, u)", "z = Conv2D(gate, u)\n y = ZerosLike(z)"))
+    slim = gs.apply(graph, plan_given(graph, {"conv": GONE}))
+    with pytest.raises(GraphslimError, match="no output of the original varies"):
+        repair(graph, slim, None, data={"x": images()}, steps=2, batch=8)
 
 
 @pytest.mark.tf

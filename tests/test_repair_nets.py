@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict
+from typing import Dict
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
+from oracles import structure
 from random_nets import Recipe, build, recipes
 
 import graphslim as gs
@@ -31,13 +32,6 @@ def inputs(graph: gs.Graph) -> Dict[str, np.ndarray]:
     }
 
 
-def shapes(graph: gs.Graph) -> Dict[str, Any]:
-    return {
-        node.name: (node.op, graph.inputs_of(node), getattr(node.attrs.get("value"), "shape", None))
-        for node in graph
-    }
-
-
 def repair_one(recipe: Recipe) -> None:
     graph = build(recipe, version().startswith("2"))
     plan = random_plan(graph, 0, allow_empty=True)
@@ -54,7 +48,7 @@ def repair_one(recipe: Recipe) -> None:
         # An output that cannot be compared, a graph without gradients: one line that says so.
         assert error.hint, error
         return
-    assert shapes(result.graph) == shapes(slim)
+    assert structure(result.graph) == structure(slim)
     check(round_trip(result.graph))
     assert result.after is result.before or is_better(result.after, result.before)
     for stage in result.stages:

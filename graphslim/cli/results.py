@@ -233,8 +233,9 @@ def print_pruning(
     nothing = "Nothing removed" if chosen else "No channel that may go is dead: nothing removed"
     text = f"{plural(removed, 'channel')} removed{folded}" if removed else nothing
     console.print(f"{text}, in {seconds:.2f} s")
-    if agreement is not None and repaired is not None:
-        console.print(f"{surgery_verdict(agreement)}.")
+    if repaired is not None:
+        if agreement is not None:
+            console.print(f"{surgery_verdict(agreement)}.")
         print_repair(console, repaired)
     elif agreement is not None and changed is not None:
         print_change(console, changed, agreement)

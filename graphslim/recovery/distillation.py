@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Dict, Iterator, Mapping, NamedTuple, Sequence, Tuple
+from typing import Iterator, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
@@ -18,11 +18,8 @@ from graphslim.ir import Graph
 from graphslim.measure.samples import Examples
 from graphslim.recovery.shares import Shares
 from graphslim.recovery.targets import Feature, targets_of
-from graphslim.runtime.pupil import Pupil
+from graphslim.runtime.pupil import Arrays, Pupil
 from graphslim.support.progress import Tick, silent
-
-Arrays = Dict[str, np.ndarray]
-"""By the name of a constant, its numbers; float32 of the constant's shape."""
 
 STEPS = 2000
 SECONDS = 480.0

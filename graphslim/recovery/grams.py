@@ -15,6 +15,7 @@ from graphslim.channels.facts import channel_axis, spatial_axes
 from graphslim.channels.groups import analyse
 from graphslim.channels.visit import Contraction
 from graphslim.ir import Graph, Node
+from graphslim.ir.families import TRANSPOSED_CONVOLUTIONS
 from graphslim.measure.samples import Examples
 from graphslim.ops.conv import Window, window
 from graphslim.runtime import Session
@@ -222,7 +223,7 @@ def _places(
     how = window(node)
     stride, dilation = how.strides[place], how.dilations[place]
     taps = np.arange(kernel[place]) * dilation
-    turned = node.op == "Conv2DBackpropInput"
+    turned = node.op in TRANSPOSED_CONVOLUTIONS
     small, large = (read, made) if turned else (made, read)
     before = _padded_before(node, how, place, stride, taps[-1] + 1, small[place], large[place])
     if not turned:

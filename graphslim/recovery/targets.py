@@ -8,6 +8,7 @@ import numpy as np
 
 from graphslim.channels.facts import channel_axis
 from graphslim.channels.groups import Channels, Removal, analyse
+from graphslim.errors import GraphslimError
 from graphslim.ir import Graph, Port
 from graphslim.measure.fidelity import PROBABILITIES, decision_of, logits_of
 from graphslim.measure.samples import Examples
@@ -67,6 +68,9 @@ def targets_of(
         original, slim: both graphs, as TensorFlow can run them.
         features: tensors on the way to the outputs.
         examples: inputs.
+
+    Raises:
+        GraphslimError: no output varies over the examples.
     """
     logits: Dict[str, bool] = {}
     for output in original.outputs:
@@ -76,24 +80,26 @@ def targets_of(
     inside = {str(feature.port): feature for feature in features if str(feature.port) not in logits}
     variances = _variances(original, [*logits, *inside], examples)
     targets = [
-        Target(_tensor(name), _tensor(name), 1 / variances[name] / len(logits), classes=chosen)
+        Target(name, 1 / variances[name] / len(logits), classes=chosen)
         for name, chosen in logits.items()
         if variances[name]
     ]
+    if not targets:
+        raise GraphslimError(
+            "no output of the original varies over these images, so that nothing can be learned",
+            examples.about.where,
+            "give images of the kind that the network is for",
+        )
     used = [name for name in inside if variances[name]]
     for name in used:
         factor = FEATURES / len(used) / variances[name]
         feature = inside[name]
-        targets.append(Target(_tensor(name), _tensor(name), factor, feature.kept, feature.axis))
+        targets.append(Target(name, factor, feature.kept, feature.axis))
     return targets
 
 
-def _tensor(name: str) -> str:
-    return name if ":" in name else f"{name}:0"
-
-
 def _variances(graph: Graph, names: Sequence[str], examples: Examples) -> Dict[str, float]:
-    """By tensor, the variance of its numbers, position by position; 0 for one without numbers."""
+    """By tensor, the variance of all its numbers; 0 for a tensor that holds none."""
     sums: Dict[str, List[float]] = {name: [0.0, 0.0, 0.0] for name in names}
     with Session(graph, optimize=False) as session:
         for feeds, _ in examples.drawn(np.random.RandomState(0), _FEW):

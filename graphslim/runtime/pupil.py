@@ -10,18 +10,21 @@ from graphslim.errors import VerifyError
 from graphslim.graphdef import serialize
 from graphslim.ir import DType, Graph
 from graphslim.runtime.library import GRADIENT_ERRORS, first_line, tensorflow
+from graphslim.runtime.session import tensor_name
 
 ALONE = "repair it by least squares alone: --stage least-squares"
 """What can be done for a graph that TensorFlow cannot differentiate."""
-Weights = Dict[str, np.ndarray]
+_SCOPES = ("teacher", "pupil")
+"""What the names of both graphs' nodes begin with."""
+Arrays = Dict[str, np.ndarray]
 """By the name of a constant, its numbers; float32 of the constant's shape."""
 
 
 class Target(NamedTuple):
-    """A tensor of the pupil that is to become what a tensor of the teacher is.
+    """A tensor of the pupil that is to become what the teacher's of the same name is.
 
     Attributes:
-        teacher, pupil: the tensors (`node:port`).
+        port: the tensor (`node` or `node:port`).
         factor: what the mean of the squared differences counts in the loss.
         kept: the positions along `axis` of the teacher's tensor that the pupil's has, int64 of
             shape (n,); None for all of them.
@@ -30,8 +33,7 @@ class Target(NamedTuple):
             the probabilities of classes counts too; it needs no factor, being a share of one bit.
     """
 
-    teacher: str
-    pupil: str
+    port: str
     factor: float
     kept: Optional[np.ndarray] = None
     axis: int = -1
@@ -70,8 +72,8 @@ class Pupil:
             with holder.as_default():
                 self._fed = {name: _placeholder(tf, pupil, name) for name in constants}
                 stored = {name: _stored(tf, pupil, name, fed) for name, fed in self._fed.items()}
-                _import(tf, teacher, "teacher", {})
-                _import(tf, pupil, "pupil", stored)
+                for scope, graph, mapped in zip(_SCOPES, (teacher, pupil), ({}, stored)):
+                    _import(tf, graph, scope, mapped)
                 self._loss = tf.add_n([_term(tf, holder, target) for target in targets])
                 slopes = tf.gradients(self._loss, list(self._fed.values()))
         except (*GRADIENT_ERRORS, tf.errors.OpError) as error:
@@ -99,19 +101,18 @@ class Pupil:
     def __exit__(self, *error: object) -> None:
         self._session.close()
 
-    def loss(self, feeds: Mapping[str, np.ndarray], weights: Weights) -> float:
+    def loss(self, feeds: Mapping[str, np.ndarray], weights: Arrays) -> float:
         """The loss with some weights over one run; not finite where the pupil's numbers are not."""
         return float(self._run(self._loss, feeds, weights))
 
-    def slopes(self, feeds: Mapping[str, np.ndarray], weights: Weights) -> Weights:
+    def slopes(self, feeds: Mapping[str, np.ndarray], weights: Arrays) -> Arrays:
         """By constant the gradient of the loss over one run, of the constant's shape."""
-        slopes: Weights = self._run(self._slopes, feeds, weights)
+        slopes: Arrays = self._run(self._slopes, feeds, weights)
         return slopes
 
-    def _run(self, fetched: Any, feeds: Mapping[str, np.ndarray], weights: Weights) -> Any:
+    def _run(self, fetched: Any, feeds: Mapping[str, np.ndarray], weights: Arrays) -> Any:
         # Both inputs, since a node may wait for its own without reading it.
-        scopes = ("teacher", "pupil")
-        fed = {f"{scope}/{name}:0": feeds[name] for name in feeds for scope in scopes}
+        fed = {f"{scope}/{name}:0": feeds[name] for name in feeds for scope in _SCOPES}
         fed.update({self._fed[name]: weights[name] for name in self._fed})
         try:
             return self._session.run(fetched, fed)
@@ -141,8 +142,10 @@ def _stored(tf: Any, graph: Graph, name: str, fed: Any) -> Any:
 
 def _term(tf: Any, holder: Any, target: Target) -> Any:
     """The share of a target in the loss."""
-    wanted = tf.cast(holder.get_tensor_by_name(f"teacher/{target.teacher}"), tf.float32)
-    actual = tf.cast(holder.get_tensor_by_name(f"pupil/{target.pupil}"), tf.float32)
+    name = tensor_name(target.port)
+    wanted, actual = [
+        tf.cast(holder.get_tensor_by_name(f"{scope}/{name}"), tf.float32) for scope in _SCOPES
+    ]
     wanted = tf.stop_gradient(wanted)
     if target.kept is not None:
         wanted = tf.gather(wanted, target.kept, axis=target.axis)

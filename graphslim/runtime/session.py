@@ -70,7 +70,7 @@ class Session:
             VerifyError: the graph fails when it runs.
         """
         names = [str(port) for port in self._graph.outputs] if fetches is None else list(fetches)
-        tensors = [name if ":" in name else f"{name}:0" for name in names]
+        tensors = [tensor_name(name) for name in names]
         try:
             results = self._session.run(
                 tensors, {f"{name}:0": value for name, value in feeds.items()}
@@ -158,6 +158,11 @@ def _refuse_unknown(graph: Graph) -> None:
         )
 
 
+def tensor_name(port: str) -> str:
+    """TensorFlow's name of the tensor at a port, which may be `node` or `node:port`."""
+    return port if ":" in port else f"{port}:0"
+
+
 def _is_bfloat16(value: Any) -> bool:
     return bool(getattr(value, "dtype", None) is not None and value.dtype.name == "bfloat16")
 
@@ -168,7 +173,7 @@ def _tensor(holder: Any, name: str) -> Any:
     Raises:
         LookupError: the graph has no such node or output.
     """
-    return holder.get_tensor_by_name(name if ":" in name else f"{name}:0")
+    return holder.get_tensor_by_name(tensor_name(name))
 
 
 def _advice(text: str) -> str:
