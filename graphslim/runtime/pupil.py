@@ -72,8 +72,8 @@ class Pupil:
             with holder.as_default():
                 self._fed = {name: _placeholder(tf, pupil, name) for name in constants}
                 stored = {name: _stored(tf, pupil, name, fed) for name, fed in self._fed.items()}
-                for scope, graph, mapped in zip(_SCOPES, (teacher, pupil), ({}, stored)):
-                    _import(tf, graph, scope, mapped)
+                _import(tf, teacher, _SCOPES[0], {})
+                _import(tf, pupil, _SCOPES[1], stored)
                 self._loss = tf.add_n([_term(tf, holder, target) for target in targets])
                 slopes = tf.gradients(self._loss, list(self._fed.values()))
         except (*GRADIENT_ERRORS, tf.errors.OpError) as error:
