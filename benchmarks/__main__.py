@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from benchmarks import results
-from benchmarks.scale import SHAPES
+from benchmarks.scale import LENGTHS
 from benchmarks.work import NETWORKS, POSE, ROOT, ask, files_of, read_json, write_json
 
 PARTS = ("compile", "coverage", "latency", "scale")
@@ -121,8 +121,8 @@ class Run:
             found.extend(ask(self.pythons["current"], "scale", "--json", "--only", blocks))
         self.numbers["scale"] = found
         shapes: List[Dict[str, Any]] = []
-        for shape in SHAPES:
-            for count in (100, 400) if self.quick else (4_096, 16_384):
+        for shape in LENGTHS:
+            for count in (100, 400) if self.quick else LENGTHS[shape][1:]:
                 self.say(f"scale, {count:,} {shape}")
                 words = ("--json", "--shape", shape, "--only", count)
                 shapes.extend(ask(self.pythons["current"], "scale", *words))

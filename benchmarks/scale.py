@@ -97,6 +97,9 @@ def calls(count: int) -> bytes:
 
 SHAPES = {"identities": identities, "readers": readers, "concats": concats, "calls": calls}
 """Graphs of other shapes than a chain of blocks, each of so many of what it is made of."""
+LENGTHS = dict.fromkeys(SHAPES, (1_024, 4_096, 16_384))
+"""How long each shape is made. A tree of more calls than the last is not inlined at all."""
+LENGTHS["calls"] = (256, 1_024, 4_096)
 
 
 def _begun() -> Tuple[Any, str]:
@@ -245,7 +248,7 @@ def main() -> None:
     print("processor time: microseconds per block, seconds in all; kilobytes per block at the peak")
     print(f"{'blocks':>7}{''.join([f'{step:>9}' for step in STEPS])}{'seconds':>9}{'kB/block':>10}")
     if options.shape:
-        for count in [options.only] if options.only else (1_000, 4_000, 16_000):
+        for count in [options.only] if options.only else LENGTHS[options.shape]:
             print(row(count, measured(count, options.shape)), flush=True)
         return
     sizes = [100, 300, 1_000, 3_000, 10_000, 30_000]
