@@ -14,7 +14,7 @@ import graphslim as gs
 from graphslim.errors import GraphslimError
 from graphslim.ir.verify import check
 from graphslim.measure.feeds import random_feeds
-from graphslim.recovery.run import is_better
+from graphslim.recovery.gate import is_better
 from graphslim.runtime import version
 from graphslim.testing import random_plan, round_trip
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.analysis.cautions import Caution
 from graphslim.channels.groups import Removal, analyse
 from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
-from graphslim.measure.agreement import Agreement
-from graphslim.measure.fidelity import OutputDifference
 from graphslim.measure.sampled_scores import differentiable
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.verify import compare_on, runnable
 from graphslim.plans import Plan, fit
 from graphslim.recovery.distillation import SECONDS, STEPS, Point, distill
+from graphslim.recovery.gate import error_of, is_better
 from graphslim.recovery.least_squares import Fitted, refit
+from graphslim.recovery.result import Repaired, Stage
 from graphslim.recovery.shares import BATCH, Shares, share_out
 from graphslim.recovery.targets import features_of
 from graphslim.recovery.weights import weights_of
@@ -30,103 +29,6 @@ LEAST_SQUARES, DISTILLATION = STAGES = ("least-squares", "distillation")
 """The stages, in their order."""
 _PARTS = (1.0, 0.5, 0.25)
 """How far towards the fitted weights it is tried to go."""
-_FEW_IMAGES = 64
-
-
-class Stage(NamedTuple):
-    """What a stage of a repair came to.
-
-    Attributes:
-        name: `least-squares` or `distillation`.
-        kept: whether its result was kept.
-        after: its result compared with the original, on the images for the gate.
-        seconds: what it took.
-        layers: the layers that least squares fitted.
-        curve: the loss over the images for tuning, as distillation went on.
-        note: a sentence about how it went; empty if there is nothing to say.
-    """
-
-    name: str
-    kept: bool
-    after: Agreement
-    seconds: float
-    layers: Tuple[Fitted, ...] = ()
-    curve: Tuple[Point, ...] = ()
-    note: str = ""
-
-
-class Repaired(NamedTuple):
-    """The outcome of a repair.
-
-    Attributes:
-        graph: the repaired graph: the nodes and shapes of the graph that was given.
-        before: that graph compared with the original, on the images for the gate.
-        stages: what was done.
-        images: how many images there were for training, tuning and the gate.
-        left: by constant with weights that were left as they are, a clause that says why.
-        settings: seed, steps and seconds, and what the images are.
-    """
-
-    graph: Graph
-    before: Agreement
-    stages: Tuple[Stage, ...]
-    images: Tuple[int, int, int]
-    left: Mapping[str, str]
-    settings: Mapping[str, Any]
-
-    @property
-    def after(self) -> Agreement:
-        """The repaired graph compared with the original, on the images for the gate."""
-        return next((stage.after for stage in self.stages[::-1] if stage.kept), self.before)
-
-    def cautions(self) -> List[Caution]:
-        """What the images cannot tell."""
-        total = sum(self.images)
-        few = Caution(
-            f"{plural(total, 'image')} are few to repair a network by",
-            "some hundred typical ones, without labels, repair more and judge better",
-            "--data",
-        )
-        return [*([few] if total < _FEW_IMAGES else []), *self.before.cautions()]
-
-    def as_dict(self) -> Dict[str, Any]:
-        """A tree for `--json` and for the settings of plans."""
-        return {
-            **self.settings,
-            "images": dict(zip(("training", "tuning", "gate"), self.images)),
-            "before": losses(self.before),
-            "after": losses(self.after),
-            "stages": [
-                {
-                    "name": stage.name,
-                    "kept": stage.kept,
-                    "seconds": round(stage.seconds, 3),
-                    "after": losses(stage.after),
-                    "layers": [_finite(layer._asdict()) for layer in stage.layers],
-                    "curve": [_finite(point._asdict()) for point in stage.curve],
-                }
-                for stage in self.stages
-            ],
-            "left_as_they_are": dict(self.left),
-        }
-
-
-def _finite(tree: Mapping[str, Any]) -> Dict[str, Any]:
-    """A tree without numbers that are not finite, which JSON cannot hold: these are null."""
-    return {
-        key: None if isinstance(value, float) and not np.isfinite(value) else value
-        for key, value in tree.items()
-    }
-
-
-def losses(agreement: Agreement) -> Dict[str, Dict[str, Optional[float]]]:
-    """By output, the figures by which a repair is judged, for JSON."""
-    return {
-        output.name: {
-            key: output.as_dict()[key] for key in ("error", "relative", "agreement", "mean_iou")
-        }
-        for output in agreement.outputs
-    }
 
 
 def repair(
@@ -257,7 +159,7 @@ class _Work:
         )
         tries = [fitted, *[_between(self.slim, fitted, part) for part in _PARTS[1:]]]
         tuning = self._shares.tuning
-        errors = [_error(compare_on(self._graph, attempt, tuning)) for attempt in tries]
+        errors = [error_of(compare_on(self._graph, attempt, tuning)) for attempt in tries]
         best = int(np.argmin(errors))
         note = "" if not best else f"of what was fitted {_PARTS[best]:g} was taken"
         self._judge(
@@ -311,34 +213,6 @@ class _Work:
         if kept:
             self.slim, self._agreement = result, agreement
         self._stages.append(Stage(name, kept, agreement, seconds, layers, curve, note))
-
-
-def is_better(agreement: Agreement, before: Agreement) -> bool:
-    """Whether a graph is nearer to the original: in error, and not further in what it decides.
-
-    Both are means over the outputs, so that an output of a few numbers counts as much as a picture.
-    """
-    decides = [_mean([_decided(output) for output in each.outputs]) for each in (agreement, before)]
-    return _error(agreement) < _error(before) and decides[0] >= decides[1]
-
-
-def _error(agreement: Agreement) -> float:
-    """The mean over outputs of the error as a share of the variation, or of the range."""
-    errors = [
-        output.relative if output.error is None else output.error for output in agreement.outputs
-    ]
-    return _mean([error if np.isfinite(error) else np.inf for error in errors])
-
-
-def _decided(output: OutputDifference) -> float:
-    """The share of decisions that are as before, for pictures the mean IoU; 1 without any."""
-    if output.mean_iou is not None:
-        return output.mean_iou
-    return 1.0 if output.agreement is None else output.agreement
-
-
-def _mean(numbers: Sequence[float]) -> float:
-    return float(sum(numbers) / max(1, len(numbers)))
 
 
 def _same_constant(first: Graph, second: Graph, name: str) -> bool:
