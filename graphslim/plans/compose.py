@@ -14,6 +14,8 @@ from graphslim.plans.fit import fit
 from graphslim.plans.make import check_removal, plan_removing
 from graphslim.plans.plan import Fold, Plan
 
+_HINT = "the plans are not of one graph"
+
 
 def compose(
     graph: Graph, first: Plan, slim: Graph, second: Plan, settings: Mapping[str, Any]
@@ -32,7 +34,7 @@ def compose(
 
     Returns:
         the plan, in the channels of `graph`. Channels have no scores, since those of different
-        rounds cannot be compared. What removed channels leave behind is folded as both plans say.
+        networks cannot be compared. What removed channels leave behind is folded as both plans say.
 
     Raises:
         PlanError: a plan does not fit its graph, or the second cuts what the graph does not have.
@@ -40,50 +42,74 @@ def compose(
     channels = analyse(graph)
     earlier = Removal(channels, fit(graph, first).removed)
     later = Removal(analyse(slim), fit(slim, second).removed)
-    places = {_key(axis): axis for axis in channels.axes}
-    both = Removal(channels, earlier.mask.copy())
-    for axis in later.channels.axes:
-        gone = np.flatnonzero(later.along(axis))
-        # A vector that one reader now has a copy of is known by the other axes of its channels.
-        place = places.get(_key(axis))
-        if len(gone) and place is not None:
-            both.add(place, np.flatnonzero(~earlier.along(place))[gone])
-    channels.completed(both.mask)
+    origins = origins_of(earlier, later.channels)
+    both = earlier.mask.copy()
+    both[origins[later.mask & (origins >= 0)]] = True
+    channels.completed(both)
     for group in channels.groups:
-        check_removal(group, np.flatnonzero(both.mask[group.channels]).tolist())
-    _check_widths(places, later, both)
+        check_removal(group, np.flatnonzero(both[group.channels]).tolist())
+    _check_widths(later, Removal(channels, both))
     why = {group.why for plan in (first, second) for group in plan.groups}
     word = why.pop() if len(why) == 1 else "given"
     folds = _folds(channels, earlier, first, second)
-    return plan_removing(graph, channels, both.mask, word, settings, folds)
+    return plan_removing(graph, channels, both, word, settings, folds)
+
+
+def origins_of(earlier: Removal, channels: Any) -> np.ndarray:
+    """For each channel of a graph that lost channels, which of the original's it was.
+
+    Args:
+        earlier: what the graph lost, in the channels of the original.
+        channels: the channels of the graph as it is.
+
+    Returns:
+        int64 of shape (channels.count,); -1 for a channel of what the original does not have.
+    """
+    places = _places(earlier.channels)
+    origins = np.full(channels.count, -1, np.int64)
+    for axis in channels.axes:
+        # A vector that one reader now has a copy of is known by the other axes of its channels.
+        place = places.get(_key(axis))
+        if place is not None:
+            labels = earlier.channels.label[place.start : place.start + place.size]
+            stayed = labels[~earlier.along(place)]
+            if len(stayed) == axis.size:
+                origins[channels.label[axis.start : axis.start + axis.size]] = stayed
+    return origins
+
+
+def _places(channels: Any) -> Dict[Tuple[Any, ...], ParamAxis]:
+    """The axes of parameters; of a vector that several ops read, those of each reader alone."""
+    several = {axis.param for axis in channels.axes if axis.use is not None}
+    return {
+        _key(axis): axis
+        for axis in channels.axes
+        if axis.use is not None or axis.param not in several
+    }
 
 
 def _key(axis: ParamAxis) -> Tuple[Any, ...]:
     return axis.param, axis.axis, axis.use
 
 
-def _check_widths(
-    places: Mapping[Tuple[Any, ...], ParamAxis], later: Removal, both: Removal
-) -> None:
+def _check_widths(later: Removal, both: Removal) -> None:
     """Refuses a composition that would not leave the widths that both plans leave.
 
     Raises:
         PlanError: along an axis of a parameter other numbers of positions stay.
     """
-    for axis in later.channels.axes:
-        place = places.get(_key(axis))
-        if place is None:
-            continue
+    first, second = _places(both.channels), _places(later.channels)
+    for key in first.keys() & second.keys():
         wanted, width = [
-            int(np.count_nonzero(~removal.along(at)))
-            for removal, at in ((later, axis), (both, place))
+            int(np.count_nonzero(~removal.along(places[key])))
+            for removal, places in ((later, second), (both, first))
         ]
         if wanted != width:
             raise PlanError(
-                f"the second plan leaves {wanted} along axis {axis.axis}, and both together would "
+                f"the second plan leaves {wanted} along axis {key[1]}, and both together would "
                 f"leave {width}",
-                axis.param,
-                "the plans are not of one graph",
+                key[0],
+                _HINT,
             )
 
 
@@ -100,9 +126,7 @@ def _folds(channels: Channels, earlier: Removal, first: Plan, second: Plan) -> L
     for fold in second.folds:
         if fold.node not in entering:
             raise PlanError(
-                "constants are folded into a sum that the original does not have",
-                fold.node,
-                "the plans are not of one graph",
+                "constants are folded into a sum that the original does not have", fold.node, _HINT
             )
         kept = np.flatnonzero(~entering[fold.node])
         indices = kept[list(fold.indices)].tolist()

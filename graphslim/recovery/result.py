@@ -20,13 +20,15 @@ class Stage(NamedTuple):
     """What a stage of a repair came to.
 
     Attributes:
-        name: `least-squares` or `distillation`.
+        name: `least-squares` or `distillation`; of rounds also `removal`, what is left of the
+            network when the channels of a round have gone.
         kept: whether its result was kept.
         after: its result compared with the original, on the images for the gate.
         seconds: what it took.
         layers: the layers that least squares fitted.
         curve: the loss over the images for tuning, as distillation went on.
         note: a sentence about how it went; empty if there is nothing to say.
+        round: the number of the round that it belongs to; 0 where there are none.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Stage(NamedTuple):
     layers: Tuple[Fitted, ...] = ()
     curve: Tuple[Point, ...] = ()
     note: str = ""
+    round: int = 0
 
 
 class Repaired(NamedTuple):
@@ -81,6 +84,7 @@ class Repaired(NamedTuple):
             "after": losses(self.after),
             "stages": [
                 {
+                    **({"round": stage.round} if stage.round else {}),
                     "name": stage.name,
                     "kept": stage.kept,
                     "seconds": round(stage.seconds, 3),
