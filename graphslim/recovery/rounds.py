@@ -18,7 +18,7 @@ import numpy as np
 from graphslim.channels.groups import Removal, analyse
 from graphslim.errors import PlanError, VerifyError
 from graphslim.ir import Graph
-from graphslim.measure.samples import Data
+from graphslim.measure.samples import Data, Examples
 from graphslim.measure.verify import compare_on
 from graphslim.plans import Achieved, GroupSettings, Plan, Selection, compose, fit
 from graphslim.plans.compose import origins_of
@@ -89,7 +89,7 @@ def prune_in_rounds(
     """
     check_walkable(selection)
     examples = opened(graph, data, wish)
-    kept = state_of(state, purpose_of(graph, selection, rounds, wish, examples))
+    kept = state_of(state, lambda: purpose_of(graph, selection, rounds, wish, examples))
     shares = share_out(examples, wish.seed, wish.batch)
     walk = _Walk(graph, selection, rounds, plan_of, wish, shares, kept, progress)
     walk.run()
@@ -97,10 +97,11 @@ def prune_in_rounds(
 
 
 def purpose_of(
-    graph: Graph, selection: Selection, rounds: int, wish: Wish, examples: Any
+    graph: Graph, selection: Selection, rounds: int, wish: Wish, examples: Examples
 ) -> Dict[str, Any]:
     """What has to be the same where a state of pruning is gone on with; see `state`."""
-    return {**wish.purpose(graph, examples), "the selection": selection, "the rounds": rounds}
+    options = {f"the option {name}": value for name, value in vars(selection).items()}
+    return {**options, **wish.purpose(graph, examples), "the number of rounds": rounds}
 
 
 def check_walkable(selection: Selection) -> None:

@@ -82,12 +82,14 @@ def repair(
     """
     wish = Wish(tuple(stages), steps, seconds, batch, seed, threads, force)
     examples = opened(graph, data, wish)
-    purpose = {
-        **wish.purpose(graph, examples),
-        "the pruned graph": digest_of_graph(slim),
-        "the plan": digest_of_plan(plan),
-    }
-    kept = state_of(state, purpose)
+    kept = state_of(
+        state,
+        lambda: {
+            **wish.purpose(graph, examples),
+            "the pruned graph": digest_of_graph(slim),
+            "the plan": digest_of_plan(plan),
+        },
+    )
     work = Work(graph, slim, plan, share_out(examples, seed, batch), wish, progress, kept)
     work.run()
     return work.result(wish.settings(examples))

@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import time
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 
@@ -89,11 +89,6 @@ class State:
         wait = max(EVERY, self._took / _SHARE) if EVERY else 0.0
         return self.path is not None and time.perf_counter() - self._saved >= wait
 
-    def remove(self) -> None:
-        """Removes the file, once what came of the repair is written."""
-        if self.path is not None and os.path.exists(self.path):
-            os.unlink(self.path)
-
     def _read(self, path: str) -> Dict[str, Any]:
         try:
             arrays = read_arrays(path)
@@ -108,8 +103,8 @@ class State:
         for name, value in self._purpose.items():
             if purpose.get(name) != value:
                 raise GraphslimError(
-                    f"was left by another repair: of {name} it has {purpose.get(name, 'nothing')}, "
-                    f"now it is {value}",
+                    f"was left by another repair: {name} was {purpose.get(name, 'not asked for')}, "
+                    f"and is {value} now",
                     path,
                     f"start it with the same files and options to go on; {_ANEW}",
                 )
@@ -121,15 +116,15 @@ StateLike = Union[None, str, "os.PathLike[str]", State]
 """A state, or the path of one."""
 
 
-def state_of(given: StateLike, purpose: Mapping[str, Any]) -> State:
-    """The state at a path, or the one that was given.
+def state_of(given: StateLike, purpose: Callable[[], Mapping[str, Any]]) -> State:
+    """The state at a path, or the one that was given; without either, one that keeps nothing.
 
     Raises:
         GraphslimError, EmitError: as for `State`.
     """
     if isinstance(given, State):
         return given
-    return State(None if given is None else os.fspath(given), purpose)
+    return State() if given is None else State(os.fspath(given), purpose())
 
 
 def digest_of_graph(graph: Graph) -> str:
