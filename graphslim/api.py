@@ -191,7 +191,7 @@ def prune_gradually(
         data: images or other inputs of the kind that the network is for, without labels.
         stages, batch, threads: as for `repair`.
         steps, seconds: the largest number of steps of distillation, and the longest time that it
-            takes, in all rounds together. A round gets a share in proportion to its number.
+            takes, in all rounds together. A round gets four times what the one before got.
         seed: as for `plan` and `repair`.
         state: a file in which is kept what was done so far; see `repair`.
         progress: told of what takes long; see `graphslim.support.progress`.

@@ -114,9 +114,9 @@ def test_limits_are_those_of_the_original() -> None:
 
 def test_steps_and_seconds_are_shared_out() -> None:
     graph = tiny(NET)
-    _, repaired = pruned(graph, macs=0.5, stages=["distillation"], steps=13)
+    _, repaired = pruned(graph, macs=0.5, stages=["distillation"], steps=22)
     notes = [stage.note for stage in repaired.stages if stage.name == "distillation"]
-    assert notes == ["2 steps", "4 steps", "7 steps"]
+    assert notes == ["1 step", "4 steps", "17 steps"]
 
 
 def test_a_wrong_cut_is_refused(monkeypatch: Any) -> None:
@@ -137,7 +137,7 @@ def test_training_that_is_ended_goes_to_the_budget_at_once(monkeypatch: Any) -> 
         if step == "round 1 of 3: distillation":
             raise KeyboardInterrupt
 
-    plan, repaired = pruned(tiny(NET), macs=0.5, progress=end)
+    plan, repaired = pruned(tiny(NET), macs=0.5, steps=42, progress=end)
     assert [(stage.round, stage.name) for stage in repaired.stages] == [
         (1, "removal"),
         (1, "least-squares"),
@@ -161,6 +161,13 @@ def test_training_that_is_ended_goes_to_the_budget_at_once(monkeypatch: Any) -> 
 def test_what_has_no_steps_is_refused(options: Any) -> None:
     with pytest.raises(PlanError, match="has no steps"):
         pruned(tiny(NET), **options)
+
+
+def test_a_budget_that_cannot_be_met_is_refused_at_once() -> None:
+    with pytest.raises(PlanError, match="is left when all goes that may"):
+        pruned(tiny(NET), macs=0.01, progress=None)
+    with pytest.raises(PlanError, match="must be 1 or more"):
+        pruned(tiny(NET), macs=0.5, rounds=0)
 
 
 def test_nothing_to_remove() -> None:

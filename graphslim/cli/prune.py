@@ -265,7 +265,7 @@ def check_rounds(rounds: int, repair: bool, selection: Selection) -> bool:
         raise GraphslimError(
             "rounds repair the network in between", f"--rounds {rounds}", "add --repair and --data"
         )
-    check_walkable(selection)
+    check_walkable(selection, rounds)
     return True
 
 

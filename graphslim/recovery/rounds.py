@@ -20,7 +20,16 @@ from graphslim.errors import PlanError, VerifyError
 from graphslim.ir import Graph
 from graphslim.measure.samples import Data, Examples
 from graphslim.measure.verify import compare_on
-from graphslim.plans import Achieved, GroupSettings, Plan, Selection, compose, fit
+from graphslim.plans import (
+    Achieved,
+    GroupSettings,
+    Plan,
+    Selection,
+    check_possible,
+    compose,
+    fit,
+    in_scope,
+)
 from graphslim.plans.compose import origins_of
 from graphslim.plans.select import rules_of
 from graphslim.recovery.gate import is_better
@@ -43,6 +52,9 @@ PlanOf = Callable[[Graph, Selection], Plan]
 """Makes a plan for a graph by a selection."""
 _WALKED = ("ratio", "macs", "params", "size")
 """Budgets that can be reached in steps."""
+_MORE = 4
+"""How many times the steps and the time of a round the next one gets. What little training lacks in
+the last round is missed more than in those before, where least squares does most."""
 REMOVAL = "removal"
 """What the stage is called in which channels go."""
 
@@ -87,7 +99,10 @@ def prune_in_rounds(
         VerifyError: a graph does not run, or a round's surgery failed its check.
         GraphslimError: as for `repair`.
     """
-    check_walkable(selection)
+    check_walkable(selection, rounds)
+    channels = analyse(graph)
+    # The last round is hardest: what it cannot reach is told before the first one is repaired.
+    check_possible(graph, channels, in_scope(graph, channels, selection), selection)
     examples = opened(graph, data, wish)
     kept = state_of(state, lambda: purpose_of(graph, selection, rounds, wish, examples))
     shares = share_out(examples, wish.seed, wish.batch)
@@ -104,12 +119,15 @@ def purpose_of(
     return {**options, **wish.purpose(graph, examples), "the number of rounds": rounds}
 
 
-def check_walkable(selection: Selection) -> None:
+def check_walkable(selection: Selection, rounds: int) -> None:
     """Refuses what cannot be walked in rounds.
 
     Raises:
-        PlanError: there is no criterion, or nothing that says how much of the network stays.
+        PlanError: there is no criterion, nothing that says how much of the network stays, or no
+            round.
     """
+    if rounds < 1:
+        raise PlanError("must be 1 or more", f"--rounds {rounds}")
     selection.check()
     by_threshold = any(given.threshold is not None for _, given in selection.by_name)
     what, _ = selection.budget or ("ratio", 0.0)
@@ -181,7 +199,7 @@ class _Walk:
         if plan is not None and plan.removed:
             self._remove(plan, number)
         else:
-            wish = wish._replace(stages=tuple(set(wish.stages) - {LEAST_SQUARES}))
+            wish = wish.without(LEAST_SQUARES)
         if self.plan is None:
             return
         work = Work(
@@ -197,8 +215,9 @@ class _Walk:
             number,
             None if plan is None else (whole, plan),
         )
-        took = time.perf_counter() - started
-        self._stages.append(Stage(REMOVAL, True, work.before, took, round=number))
+        if plan is not None and plan.removed:
+            took = time.perf_counter() - started
+            self._stages.append(Stage(REMOVAL, True, work.before, took, round=number))
         work.run()
         self._touched |= set(changed(self.slim, work.slim))
         self.slim, self._hurried = work.slim, work.interrupted
@@ -268,19 +287,14 @@ class _Walk:
         return replace(selection, max_ratio=1.0, by_name=(*selection.by_name, *limits))
 
     def _share_of(self, number: int) -> Wish:
-        """What is done in a round: of steps and time, a share in proportion to its number."""
-        all_numbers = self._rounds * (self._rounds + 1) // 2
-        steps = self._wish.steps * number // all_numbers
-        if number == self._rounds:
-            steps = self._wish.steps - sum(
-                [self._wish.steps * other // all_numbers for other in range(1, number)]
-            )
-        later = sum(range(number, self._rounds + 1))
-        stages = self._wish.stages
-        if self._hurried or not steps:
-            stages = tuple([name for name in stages if name != DISTILLATION])
-        seconds = max(0.0, self._seconds) * number / later
-        return self._wish._replace(stages=stages, steps=max(1, steps), seconds=seconds)
+        """What is done in a round, and its share of the steps and of the time that is left."""
+        shares = [_MORE**other for other in range(1, self._rounds + 1)]
+        each = [self._wish.steps * share // sum(shares) for share in shares]
+        each[-1] += self._wish.steps - sum(each)
+        steps = each[number - 1]
+        seconds = max(0.0, self._seconds) * shares[number - 1] / sum(shares[number - 1 :])
+        wish = self._wish._replace(steps=max(1, steps), seconds=seconds)
+        return wish.without(DISTILLATION) if self._hurried or not steps else wish
 
     def _remove(self, plan: Plan, number: int) -> None:
         """Takes channels from the network, and adds them to what was removed so far.

@@ -106,6 +106,10 @@ class Wish(NamedTuple):
     threads: int = 0
     force: bool = False
 
+    def without(self, stage: str) -> Wish:
+        """The same, with a stage left out."""
+        return self._replace(stages=tuple([name for name in self.stages if name != stage]))
+
     def purpose(self, graph: Graph, examples: Examples) -> Dict[str, Any]:
         """What has to be the same where a state is gone on with; see `state`."""
         told = {f"the option {name}": value for name, value in self._asdict().items()}
