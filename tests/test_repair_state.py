@@ -103,9 +103,9 @@ def test_a_state_of_something_else_is_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "state")
     repaired(path, steps=2)
     for given, what in (
-        ({"steps": 3}, "the option steps was 2, and is 3 now"),
-        ({"steps": 2, "data": images(4)}, "the images was"),
-        ({"steps": 2, "seed": 1}, "the option seed was 0, and is 1 now"),
+        ({"steps": 3}, "with the option steps: 2; now with 3"),
+        ({"steps": 2, "data": images(4)}, "with the images: 48 of digest"),
+        ({"steps": 2, "seed": 1}, "with the option seed: 0; now with 1"),
     ):
         with pytest.raises(GraphslimError, match=what) as caught:
             repaired(path, **given)

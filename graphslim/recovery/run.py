@@ -113,7 +113,8 @@ class Wish(NamedTuple):
     def purpose(self, graph: Graph, examples: Examples) -> Dict[str, Any]:
         """What has to be the same where a state is gone on with; see `state`."""
         told = {f"the option {name}": value for name, value in self._asdict().items()}
-        images = examples.about.as_dict()
+        about = examples.about.as_dict()
+        images = f"{about.pop('examples')} of digest {str(about.pop('sha256'))[:16]}, {about}"
         return {"the original": digest_of_graph(graph), "the images": images, **told}
 
     def settings(self, examples: Examples) -> Dict[str, Any]:

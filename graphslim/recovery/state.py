@@ -103,8 +103,8 @@ class State:
         for name, value in self._purpose.items():
             if purpose.get(name) != value:
                 raise GraphslimError(
-                    f"was left by another repair: {name} was {purpose.get(name, 'not asked for')}, "
-                    f"and is {value} now",
+                    f"was left by another repair, with {name}: {purpose.get(name, 'none')}; now "
+                    f"with {value}",
                     path,
                     f"start it with the same files and options to go on; {_ANEW}",
                 )
