@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, List, Mapping, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Union
 
 from graphslim import graphdef, runtime
 from graphslim.checkpoint import prefix_of
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from graphslim.checkpoint import Trained
     from graphslim.checkpoint.soft import Summary
     from graphslim.measure.samples import Data
+    from graphslim.recovery.rounds import Gradual
+    from graphslim.recovery.state import StateLike
 
 Checkpointed = Union[str, "os.PathLike[str]", "Trained"]
 """A checkpoint's prefix, or what `open_checkpoint` gave."""
@@ -159,6 +161,72 @@ def plan(
         return plan_given(graph, removed)
     selection = Selection.of(seed=seed, **options)
     return make_plan(graph, selection, Samples(data, batch, progress))
+
+
+@takes(Selection)
+def prune_gradually(
+    graph: Graph,
+    *,
+    rounds: int = 3,
+    data: Data = None,
+    stages: Optional[Sequence[str]] = None,
+    steps: Optional[int] = None,
+    seconds: Optional[float] = None,
+    batch: Optional[int] = None,
+    seed: int = 0,
+    threads: int = 0,
+    state: StateLike = None,
+    progress: Tick = silent,
+    **options: Any,
+) -> Gradual:
+    """Removes channels in rounds: each is chosen on the network that was repaired after the last.
+
+    The share of the budget that stays shrinks by the same factor in each round. After a round the
+    result is checked against the network of the round before, and repaired with the original as
+    its teacher; see `repair`.
+
+    Args:
+        graph: the original; it is not changed, but for its blocks being found.
+        rounds: how many.
+        data: images or other inputs of the kind that the network is for, without labels.
+        stages, batch, threads: as for `repair`.
+        steps, seconds: the largest number of steps of distillation, and the longest time that it
+            takes, in all rounds together. A round gets four times what the one before got.
+        seed: as for `plan` and `repair`.
+        state: a file in which is kept what was done so far; see `repair`.
+        progress: told of what takes long; see `graphslim.support.progress`.
+        **options: those of `Selection`; a criterion and `ratio`, `macs`, `params` or `size`.
+
+    Returns:
+        the plan of all rounds together, in the channels of the original, and the repair. On the
+        images that no stage has seen, the repaired graph is never worse than the original without
+        the channels of that plan.
+
+    Raises:
+        PlanError: the selection cannot be walked in rounds, or makes no sense for this graph.
+        GraphslimError: as for `repair`.
+        VerifyError: a graph does not run, or cannot be trained.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+    from graphslim.measure.samples import Samples
+    from graphslim.planner import make_plan
+    from graphslim.recovery.rounds import prune_in_rounds
+    from graphslim.recovery.run import Wish
+
+    wish = Wish(seed=seed, threads=threads)
+    given: Dict[str, Any] = dict(stages=stages, steps=steps, seconds=seconds, batch=batch)
+    wish = wish._replace(**{name: value for name, value in given.items() if value is not None})
+    samples = Samples(data, wish.batch, progress)
+    return prune_in_rounds(
+        find_blocks(graph),
+        Selection.of(seed=seed, **options),
+        rounds,
+        lambda slim, selection: make_plan(find_blocks(slim), selection, samples),
+        wish,
+        data,
+        state,
+        progress,
+    )
 
 
 def soft_prune(

@@ -14,6 +14,7 @@ KEYWORDS: Dict[str, str] = {
         for name in (
             *("inputs", "outputs", "signature", "meta", "inference-meta", "averages"),
             *("seed", "data", "batch", "tolerance", "runs", "warmup", "for-tf"),
+            *("rounds", "state"),
         )
     },
     **{name: f"{name.replace('-', '_')}=True" for name in ("force", "fold", "allow-unconverged")},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Tuple
 
 from graphslim.channels.groups import analyse
 from graphslim.ir import Graph
@@ -196,6 +196,7 @@ class RemoveChannels(Pass):
     Attributes:
         selection: what goes, with a criterion.
         samples: inputs, for criteria that look at responses or gradients and for latency.
+        planned: what makes the plan.
     """
 
     name = "remove-channels"
@@ -206,9 +207,10 @@ class RemoveChannels(Pass):
 
     selection: Selection
     samples: Samples = RANDOM
+    planned: Callable[[Graph, Selection, Samples], Plan] = make_plan
 
     def run(self, graph: Graph) -> Outcome:
         """Plans and applies; the plan is in the outcome."""
-        plan = make_plan(graph, self.selection, self.samples)
+        plan = self.planned(graph, self.selection, self.samples)
         apply_in_place(graph, plan)
         return Outcome(plan.removed > 0, (f"channels removed: {plan.removed}",), plan)

@@ -46,7 +46,7 @@ def test_every_keyword_is_one_of_the_library() -> None:
     known = {
         name
         for function in (
-            *(gs.load, gs.plan, gs.strip, gs.optimize, open_checkpoint),
+            *(gs.load, gs.plan, gs.prune_gradually, gs.strip, gs.optimize, open_checkpoint),
             *(verify, bench),
         )
         for name in inspect.signature(function).parameters

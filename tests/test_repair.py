@@ -284,6 +284,31 @@ def test_layers_that_share_weights_are_fitted_together() -> None:
     assert structure(slim) == structure(fitted)
 
 
+@pytest.mark.tf
+def test_weights_that_are_read_in_two_ways_are_left() -> None:
+    graph = tiny(
+        """
+        x = input ?,3
+        v = f32[3,6]{random 2}
+        first = MatMul(x, v)
+        w = f32[6,8]{random 1}
+        inside = MatMul(first, w)
+        relu = Relu(inside)
+        back = MatMul(relu, w) transpose_b=true
+        again = MatMul(back, w)
+        gate = Relu(again)
+        u = f32[8,5]{random 3}
+        y = MatMul(gate, u)
+        """
+    )
+    groups = [group for group in analyse(graph).groups if group.prunable]
+    slim, fitted, layers = refitted(
+        graph, plan_given(graph, {group.id: [0, 2] for group in groups}), images(48, 3)
+    )
+    assert [layer.name for layer in layers] == ["y"]
+    assert structure(slim) == structure(fitted)
+
+
 # --- Weights.
 
 

@@ -14,7 +14,7 @@ import graphslim as gs
 from graphslim.errors import GraphslimError
 from graphslim.ir.verify import check
 from graphslim.measure.feeds import random_feeds
-from graphslim.recovery.run import is_better
+from graphslim.recovery.gate import is_better
 from graphslim.runtime import version
 from graphslim.testing import random_plan, round_trip
 
@@ -66,6 +66,43 @@ def repair_one(recipe: Recipe) -> None:
 )
 def test_random_networks_are_never_worse(recipe: Recipe) -> None:
     repair_one(recipe)
+
+
+def prune_one(recipe: Recipe) -> None:
+    graph = build(recipe, version().startswith("2"))
+    try:
+        data = inputs(graph)
+        plan, result = gs.prune_gradually(
+            graph, rounds=2, criterion="l1", ratio=0.4, multiple_of=1, data=data, steps=6, threads=1
+        )
+    except GraphslimError as error:
+        assert error.hint, error
+        assume(False)
+    plain = gs.apply(graph, plan)
+    assert structure(result.graph) == structure(plain)
+    check(round_trip(result.graph))
+    assert gs.verify(graph, plain, plan=plan, data=data).ok
+    same = result.after is result.before or not plan.removed
+    assert same or is_better(result.after, result.before)
+
+
+@given(recipes())
+@settings(
+    max_examples=4,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=EASY,
+)
+def test_random_networks_are_never_worse_in_rounds(recipe: Recipe) -> None:
+    prune_one(recipe)
+
+
+@pytest.mark.exhaustive
+@given(recipes())
+@settings(max_examples=50, deadline=None, suppress_health_check=EASY)
+def test_many_random_networks_are_never_worse_in_rounds(recipe: Recipe) -> None:
+    prune_one(recipe)
 
 
 @pytest.mark.exhaustive

@@ -68,7 +68,8 @@ def check_targets(
         first_option = option_at.setdefault(os.path.realpath(path), option)
         if first_option != option:
             raise EmitError(f"is {first_option} too", f"{option} {path}", "choose another name")
-        check_ending(path, *_ENDINGS[option])
+        if option in _ENDINGS:
+            check_ending(path, *_ENDINGS[option])
 
 
 def check_graph_target(output: str, model: str, reading: Reading) -> None:

@@ -122,9 +122,9 @@ def apply(
     MODEL computes on the images of --data, and judged on a quarter of them that was kept aside.
     """
     started = time.perf_counter()
-    check_repairing(repair, running)
+    check_repairing(repair, running, repairing.state)
     inputs = [*files_of(model, reading), plan_path, path_of(running.data)]
-    check_targets(output, {}, inputs, force)
+    check_targets(output, {"--state": repairing.state}, inputs, force)
     check_graph_target(output, model, reading)
     wanted = read_plan(plan_path)
     graph = find_blocks(reading.load(model))
@@ -142,7 +142,9 @@ def apply(
         repaired = repairing.run(running, graph, slim, wanted, force)
         slim, checked = repaired.graph, checked._replace(repaired=repaired)
     with console.told_first(placing((output, slim))):
-        return tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds)
+        status = tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds)
+    repairing.finish()
+    return status
 
 
 def print_plan(console: Console, plan: Plan) -> None:

@@ -12,7 +12,7 @@ import click
 from graphslim import report
 from graphslim.analysis.cautions import cautions
 from graphslim.analysis.cost import cost
-from graphslim.api import finders
+from graphslim.api import find_blocks, finders
 from graphslim.cli import console
 from graphslim.cli.choosing import Choosing, selection_options
 from graphslim.cli.console import print_times
@@ -26,7 +26,7 @@ from graphslim.cli.files import (
     tell_data,
 )
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
-from graphslim.cli.option_types import quiet_option
+from graphslim.cli.option_types import quiet_option, whole_number
 from graphslim.cli.options import Reading, Running, model_options, run_options
 from graphslim.cli.repair import (
     Repairing,
@@ -52,8 +52,11 @@ from graphslim.pipeline import (
     Timing,
     find_pass,
 )
-from graphslim.planner import RemoveChannels, cautions_of
+from graphslim.planner import RemoveChannels, cautions_of, make_plan
 from graphslim.plans import Plan, Selection
+from graphslim.recovery import State
+from graphslim.recovery.rounds import check_walkable
+from graphslim.rewrite import apply
 from graphslim.support.reading import read_bytes
 
 report_option = click.option(
@@ -84,6 +87,13 @@ report_option = click.option(
 @deploy_options
 @repair_option
 @repair_options
+@whole_number(
+    "--rounds",
+    1,
+    1,
+    "Go to the budget in N rounds: each chooses on the network that was repaired after the last. "
+    "With --repair.",
+)
 @click.option("--plan-out", metavar="P.json", help="Write down what was removed and why.")
 @report_option
 @click.option(
@@ -118,6 +128,7 @@ def prune(
     force: bool,
     quiet: bool,
     repair: bool,
+    rounds: int,
     choosing: Choosing,
     deploying: Deploying,
     repairing: Repairing,
@@ -132,19 +143,24 @@ def prune(
     --criterion and a budget, those that matter least. The result has to compute what the original
     does when it ignores those channels, which is checked; what becomes of the outputs is printed.
     With --repair the weights that stay are then fitted to what the original computes on the images
-    of --data, and judged on a quarter of them that was kept aside.
+    of --data, and judged on a quarter of them that was kept aside; with --rounds too, channels go
+    in several rounds with a repair after each.
     """
     started = time.perf_counter()
     check_report(report_out)
-    check_repairing(repair, running)
-    beside = {"--plan-out": plan_out, "--report": report_out}
+    check_repairing(repair, running, repairing.state)
+    beside = {"--plan-out": plan_out, "--report": report_out, "--state": repairing.state}
     inputs = [*files_of(model, reading), path_of(running.data), choosing.settings]
     check_targets(output, beside, inputs, force)
     check_graph_target(output, model, reading)
     selection = choosing.selection(running.seed)
+    gradual = check_rounds(rounds, repair, selection)
+    remember = _Remembered()
     with console.bar(console.err, quiet) as tick:
-        remove = _removal(selection, Samples(running.data, running.batch, tick))
+        remove = _removal(selection, Samples(running.data, running.batch, tick), remember)
         steps, last = _steps(remove, extra), deploying.steps() if optimize else []
+        if gradual:
+            steps, last = [], [*_others(extra), *last]
         known = _known(dump_after, Pipeline([*steps, *last]))
         # A repair changes the layers that the plan names, before they are folded into others.
         pipeline = Pipeline(steps if repair else [*steps, *last])
@@ -153,18 +169,27 @@ def prune(
         graph = reading.load(model)
         tell(cautions(graph))
         tell_data(graph, running.data, running.batch, check is not False)
+        if repair and not gradual:
+            remember.state = repairing.state_of_pruning(running, graph, selection)
         slim = graph.copy()
         results = pipeline.run(slim, observers)
     plan = next((outcome.plan for _, outcome in results if outcome.plan is not None), None)
+    repaired = None
+    if gradual:
+        plan, repaired = repairing.run_in_rounds(
+            running, find_blocks(graph), selection, rounds, quiet
+        )
+        slim = apply(graph, plan)
     seconds = time.perf_counter() - started
     _report(results if verbose else [], timing if time_passes else None, dump)
     if plan is not None:
         tell(cautions_of(graph, plan))
     chosen = plan if selection.criterion is not None else None
     checked = checking(check, running, graph, slim, chosen, output, quiet=quiet)
-    repaired = None
     if repair:
-        repaired = repairing.run(running, graph, slim, plan, quiet=quiet)
+        if repaired is None:
+            state = remember.state
+            repaired = repairing.run(running, graph, slim, plan, quiet=quiet, state=state)
         slim = repaired.graph.copy()
         results += Pipeline(last).run(slim, observers)
         if last:
@@ -185,7 +210,8 @@ def prune(
         unchanged = plan is not None and not plan.removed
         if not as_json and selection.criterion is None and unchanged:
             _tell_next(stored, model, output, running, reading)
-        return status
+    repairing.finish()
+    return status
 
 
 def _tell_passes(extra: Sequence[str], results: Sequence[Tuple[str, Outcome]]) -> None:
@@ -211,10 +237,42 @@ def _tell_next(stored: Graph, model: str, output: str, running: Running, reading
     console.echo(f"  {line}\n")
 
 
-def _removal(selection: Selection, samples: Samples) -> Pass:
+class _Remembered:
+    """Makes a plan; a command that goes on from a state takes the plan that was made before."""
+
+    state = State()
+
+    def __call__(self, graph: Graph, selection: Selection, samples: Samples) -> Plan:
+        text = self.state.get("plan")
+        if text is not None:
+            return Plan.from_json(text, "the state")
+        plan = make_plan(graph, selection, samples)
+        if self.state.path is not None:
+            self.state.put("plan", plan.to_json())
+        return plan
+
+
+def check_rounds(rounds: int, repair: bool, selection: Selection) -> bool:
+    """Whether channels go in rounds.
+
+    Raises:
+        GraphslimError: rounds are asked for without a repair.
+        PlanError: the selection cannot be walked in rounds.
+    """
+    if rounds == 1:
+        return False
+    if not repair:
+        raise GraphslimError(
+            "rounds repair the network in between", f"--rounds {rounds}", "add --repair and --data"
+        )
+    check_walkable(selection, rounds)
+    return True
+
+
+def _removal(selection: Selection, samples: Samples, planned: _Remembered) -> Pass:
     """The pass that removes what a selection says."""
     if selection.criterion is not None:
-        return RemoveChannels(selection, samples)
+        return RemoveChannels(selection, samples, planned)
     remove: Any = find_pass("remove-dead-channels")
     return cast(Pass, remove(selection))
 
@@ -223,10 +281,14 @@ def _steps(remove: Pass, extra: Sequence[str]) -> List[Any]:
     """The passes in order: what finds blocks, the removal, and the rest that was asked for."""
     asked = [(name, find_pass(name)) for name in extra]
     blocks = [name for name, cls in asked if issubclass(cls, FindBlocks)]
-    others = [name for name, cls in asked if not issubclass(cls, FindBlocks)]
     # A finder from a file registers itself when it is read, and would run twice.
     built_in = [name for name in finders() if name not in [cls.name for _, cls in asked]]
-    return [*built_in, *blocks, remove, *others]
+    return [*built_in, *blocks, remove, *_others(extra)]
+
+
+def _others(extra: Sequence[str]) -> List[str]:
+    """The passes that were asked for but those that find blocks."""
+    return [name for name in extra if not issubclass(find_pass(name), FindBlocks)]
 
 
 def _known(wanted: Sequence[str], pipeline: Pipeline) -> Sequence[str]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import NamedTuple, Optional, Tuple
 
 import click
+import numpy as np
 
 from graphslim import runtime
 from graphslim.analysis.cautions import cautions
+from graphslim.api import find_blocks
 from graphslim.cli import console
 from graphslim.cli.files import (
     check_graph_target,
@@ -30,13 +33,18 @@ from graphslim.cli.options import (
     run_options,
 )
 from graphslim.cli.results import checking, print_repair, tell
-from graphslim.errors import RuntimeUnavailable
+from graphslim.errors import GraphslimError, RuntimeUnavailable
 from graphslim.ir import Graph
-from graphslim.plans import Plan, read_plan
-from graphslim.recovery import STAGES, Repaired, require_images
+from graphslim.measure.samples import Samples
+from graphslim.planner import make_plan
+from graphslim.plans import Plan, Selection, read_plan
+from graphslim.recovery import STAGES, Repaired, State, require_images
 from graphslim.recovery import repair as repaired_by
 from graphslim.recovery.distillation import SECONDS, STEPS
+from graphslim.recovery.rounds import Gradual, prune_in_rounds, purpose_of
+from graphslim.recovery.run import Wish, opened
 from graphslim.recovery.shares import BATCH
+from graphslim.rewrite import apply
 
 
 class Repairing(NamedTuple):
@@ -45,6 +53,13 @@ class Repairing(NamedTuple):
     stages: Tuple[str, ...]
     steps: int
     seconds: float
+    state: Optional[str]
+
+    def wish(self, running: Running, force: bool = False) -> Wish:
+        """What the repair is to do."""
+        batch = running.batch if running.batch > 1 else BATCH
+        stages = self.stages or STAGES
+        return Wish(stages, self.steps, self.seconds, batch, running.seed, force=force)
 
     def run(
         self,
@@ -54,6 +69,7 @@ class Repairing(NamedTuple):
         plan: Optional[Plan],
         force: bool = False,
         quiet: bool = False,
+        state: Optional[State] = None,
     ) -> Repaired:
         """Repairs a graph on the images of the comparison, with a progress bar on stderr.
 
@@ -66,14 +82,48 @@ class Repairing(NamedTuple):
                 slim,
                 plan,
                 data=running.data,
-                stages=self.stages or STAGES,
-                steps=self.steps,
-                seconds=self.seconds,
-                batch=running.batch if running.batch > 1 else BATCH,
-                seed=running.seed,
-                force=force,
+                **self.wish(running, force)._asdict(),
+                state=state or self.state,
                 progress=tick,
             )
+
+    def run_in_rounds(
+        self, running: Running, graph: Graph, selection: Selection, rounds: int, quiet: bool
+    ) -> Gradual:
+        """Prunes in rounds and repairs after each, with a progress bar on stderr.
+
+        Raises:
+            GraphslimError: as for `prune_gradually`.
+        """
+        with console.bar(console.err, quiet) as tick:
+            samples = Samples(running.data, running.batch, tick)
+            return prune_in_rounds(
+                graph,
+                selection,
+                rounds,
+                lambda slim, chosen: make_plan(find_blocks(slim), chosen, samples),
+                self.wish(running),
+                running.data,
+                self.state,
+                tick,
+            )
+
+    def state_of_pruning(self, running: Running, graph: Graph, selection: Selection) -> State:
+        """What an earlier run of the same command has left of pruning at once and repairing.
+
+        Raises:
+            GraphslimError: the file is damaged, is no state, or is that of another repair.
+        """
+        if self.state is None:
+            return State()
+        wish = self.wish(running)
+        purpose = purpose_of(graph, selection, 1, wish, opened(graph, running.data, wish))
+        return State(self.state, purpose)
+
+    def finish(self) -> None:
+        """Removes the state, once the result is written."""
+        if self.state is not None and os.path.exists(self.state):
+            os.unlink(self.state)
 
 
 def repair_options(command: Command) -> Command:
@@ -96,6 +146,12 @@ def repair_options(command: Command) -> Command:
             metavar="S",
             help="Train for S seconds at most when repairing.",
         ),
+        click.option(
+            "--state",
+            metavar="FILE",
+            help="Keep what the repair has done in FILE; the same command goes on from there after "
+            "it was killed. FILE is removed once OUT is written.",
+        ),
     )
 
 
@@ -107,13 +163,15 @@ repair_option = click.option(
 )
 
 
-def check_repairing(wanted: bool, running: Running) -> None:
+def check_repairing(wanted: bool, running: Running, state: Optional[str] = None) -> None:
     """Refuses, before any work is done, a repair that cannot be made.
 
     Raises:
-        GraphslimError: no images are given.
+        GraphslimError: no images are given, or a state without a repair.
         RuntimeUnavailable: TensorFlow is not installed.
     """
+    if state is not None and not wanted:
+        raise GraphslimError("only a repair keeps a state", f"--state {state}", "add --repair")
     if wanted and running.data is None:
         require_images(running.data)
     if wanted and not runtime.available():
@@ -164,13 +222,19 @@ def repair(
     started = time.perf_counter()
     check_repairing(True, running)
     inputs = [*files_of(original, reading), *files_of(slim, reading), plan_path]
-    check_targets(output, {}, [*inputs, path_of(running.data)], force)
+    beside = {"--state": repairing.state}
+    check_targets(output, beside, [*inputs, path_of(running.data)], force)
     check_graph_target(output, slim, reading)
     plan = None if plan_path is None else read_plan(plan_path)
     graph, narrow = reading.load_pair(original, slim)
     tell(cautions(graph))
     tell_data(graph, running.data, running.batch, True)
-    if plan is not None:
+    if plan is not None and _is_trained(apply(graph, plan, force), narrow):
+        console.err.print(
+            f"{slim} holds other weights than the plan leaves, as after a repair or training: what "
+            "was checked is its structure"
+        )
+    elif plan is not None:
         checking(True, running, graph, narrow, plan, output, force, quiet=quiet)
     repaired = repairing.run(running, graph, narrow, plan, force, quiet)
     with console.told_first(placing((output, repaired.graph))):
@@ -178,10 +242,28 @@ def repair(
             seconds = round(time.perf_counter() - started, 3)
             tree = {"output": output, "repair": repaired.as_dict(), "seconds": seconds}
             console.print_json(tree)
-            return console.OK
-        print_repair(console.out, repaired)
-        console.out.print(f"Written to {output}")
+        else:
+            print_repair(console.out, repaired)
+            console.out.print(f"Written to {output}")
+    repairing.finish()
     return console.OK
+
+
+def _is_trained(plain: Graph, slim: Graph) -> bool:
+    """Whether a graph is what a plan leaves, but for the numbers of floating-point constants."""
+    if [(node.name, node.op) for node in plain] != [(node.name, node.op) for node in slim]:
+        return False
+    trained = False
+    for node in plain:
+        if plain.inputs_of(node) != slim.inputs_of(node):
+            return False
+        wanted, tensor = [graph[node.name].attrs.get("value") for graph in (plain, slim)]
+        if node.op != "Const" or np.array_equal(wanted.numbers(), tensor.numbers()):
+            continue
+        if wanted.shape != tensor.shape or not wanted.dtype.is_floating:
+            return False
+        trained = True
+    return trained
 
 
 def recorded(plan: Plan, repaired: Repaired) -> Plan:

@@ -222,7 +222,11 @@ class Examples:
 
     def __iter__(self) -> Iterator[Tuple[Dict[str, np.ndarray], int]]:
         """Yields for each run the arrays by input name, and how many examples they hold."""
-        for run in range(self.runs):
+        return self.starting(0)
+
+    def starting(self, first: int) -> Iterator[Tuple[Dict[str, np.ndarray], int]]:
+        """The runs from a later one on, as when iterated over."""
+        for run in range(first, self.runs):
             part = {}
             for name, column in self._columns.items():
                 size = self._sizes.get(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from graphslim.plans.budget import CostOf, check_possible, check_sizes, counted, meet, open_input
 from graphslim.plans.choose import choose, scores_beyond
+from graphslim.plans.compose import compose
 from graphslim.plans.fit import Fitted, fit
 from graphslim.plans.make import plan_dead, plan_given, plan_scored
 from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Layer, Plan, read_plan
@@ -34,6 +35,7 @@ __all__ = [
     "check_possible",
     "check_sizes",
     "choose",
+    "compose",
     "counted",
     "fit",
     "in_scope",

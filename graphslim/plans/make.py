@@ -48,7 +48,7 @@ def plan_dead(graph: Graph, selection: Optional[Selection] = None) -> Plan:
     removed = channels.completed(removed)
     folds = folds_of(constants_of(consumers, removed))
     settings = {"select": "dead", "dead_below": dead_below, **selection.settings()}
-    return _plan(graph, channels, removed, "dead", settings, folds)
+    return plan_removing(graph, channels, removed, "dead", settings, folds)
 
 
 @pause_gc()
@@ -82,7 +82,7 @@ def plan_scored(
     name = selection.criterion
     settings = {"select": "scores", **selection.settings()}
     folds = folds_of(constants_left(channels, values, DEAD_BELOW, removed))
-    plan = _plan(graph, channels, removed, name, settings, folds, scores.own)
+    plan = plan_removing(graph, channels, removed, name, settings, folds, scores.own)
     return plan._replace(achieved=achieved)
 
 
@@ -105,7 +105,9 @@ def plan_given(graph: Graph, removed: Mapping[str, Sequence[int]]) -> Plan:
             raise PlanError("no group of that name", name, "`graphslim inspect` lists them")
         check_removal(group, indices)
         mask[group.channels[list(indices)]] = True
-    return _plan(graph, channels, channels.completed(mask), "given", {"select": "given"}, [])
+    return plan_removing(
+        graph, channels, channels.completed(mask), "given", {"select": "given"}, []
+    )
 
 
 def check_removal(group: Group, indices: Sequence[int]) -> None:
@@ -130,7 +132,7 @@ def folds_of(constants: Sequence[Constant]) -> List[Fold]:
     ]
 
 
-def _plan(
+def plan_removing(
     graph: Graph,
     channels: Channels,
     removed: np.ndarray,
@@ -139,6 +141,17 @@ def _plan(
     folds: Sequence[Fold],
     scores: Optional[Mapping[str, np.ndarray]] = None,
 ) -> Plan:
+    """The plan that removes some channels, whatever they do.
+
+    Args:
+        graph: the graph.
+        channels: its channels.
+        removed: which of them go, with those that they own; bool of shape (channels.count,).
+        why: one word for why, for all groups.
+        settings: how they were chosen.
+        folds: what is put back.
+        scores: by group id, what the criterion said of each channel.
+    """
     blocks, removed = block_of(graph, channels), removed.copy()
 
     def planned(group: Group, gone: np.ndarray) -> GroupPlan:

@@ -138,6 +138,7 @@ def takes(declared: Type[Any]) -> Callable[[_Function], _Function]:
         options = [
             inspect.Parameter(known.spelled or name, inspect.Parameter.KEYWORD_ONLY, default=value)
             for name, value, known in options_of(declared)
+            if (known.spelled or name) not in signature.parameters
         ]
         names = {parameter.name for parameter in (*own, *options)}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from typing import Iterator, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -33,6 +33,16 @@ _TRIAL, _WARM_UP, _EVALUATIONS = 0.02, 0.05, 20
 _RISEN, _BACK_OFF, _FALLS = 2.0, 0.3, 4
 """Where the loss over the images for tuning is this many times the smallest, the best weights are
 taken again, with this share of the rate; so many times at most."""
+_KEPT = ("best", "curve", "steps", "rate", "_lowest", "_ticks", "_planned", "_falls", "_tried")
+"""What of a training has to be kept to go on with it, beside what moves in each step."""
+
+
+Save = Callable[[Callable[[], Dict[str, Any]]], None]
+"""Called with what gives the state of a training, which is a tree of numbers and arrays."""
+
+
+def unsaved(state: Callable[[], Dict[str, Any]]) -> None:
+    """Keeps no state."""
 
 
 class Point(NamedTuple):
@@ -91,6 +101,16 @@ class _Adam:
             step = (mean / first) / (np.sqrt(square / second) + 1e-12)
             weights[name] = weights[name] - np.float32(rate * self._sizes[name]) * step
 
+    def state(self) -> Dict[str, Any]:
+        """All that it has to know to go on."""
+        return dict(vars(self))
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on where another one was."""
+        vars(self).update(state)
+        for moments in (self._means, self._squares):
+            moments.update({name: np.array(array) for name, array in moments.items()})
+
 
 def _size(numbers: np.ndarray) -> float:
     """The root mean square of numbers; of zeros, a small number that lets them move."""
@@ -109,6 +129,8 @@ def distill(
     seed: int = 0,
     threads: int = 0,
     progress: Tick = silent,
+    begun: Optional[Mapping[str, Any]] = None,
+    save: Save = unsaved,
 ) -> Distilled:
     """Fits constants of a graph by gradients, so that it answers as the original does.
 
@@ -125,6 +147,9 @@ def distill(
         seed: of the order of the images.
         threads: threads within one op; 0 for as many as there are cores.
         progress: called after each step.
+        begun: what an earlier training of the same arguments handed to `save`; it is gone on with.
+        save: called after each step, and each rate that was tried, with a function that gives all
+            that has to be known to go on.
 
     Raises:
         VerifyError: TensorFlow cannot train the graph.
@@ -133,7 +158,9 @@ def distill(
     weights = {name: _float32(slim, name) for name in names}
     targets = targets_of(original, slim, features, shares.training)
     with Pupil(original, slim, names, targets, threads) as pupil:
-        training = _Training(pupil, shares, weights, steps, seconds, seed, progress)
+        training = _Training(pupil, shares, weights, steps, seconds, seed, progress, save)
+        if begun is not None:
+            training.restore(begun)
         interrupted = False
         try:
             training.run()
@@ -150,7 +177,7 @@ class _Training:
         best: the weights with the smallest loss over the images for tuning.
         curve: that loss.
         steps: the number of steps made, those of the trials of rates left out.
-        rate: the rate.
+        rate: the rate; 0 until it is chosen.
     """
 
     def __init__(
@@ -162,44 +189,71 @@ class _Training:
         seconds: float,
         seed: int,
         progress: Tick,
+        save: Save,
     ) -> None:
         self._pupil, self._tuning, self._progress = pupil, shares.tuning, progress
         self._seconds, self._started = seconds, time.perf_counter()
-        self._batches = _batches(shares.training, seed)
+        self._batches, self._save = _Batches(shares.training, seed), save
         self._planned, self._trial = steps, math.ceil(_TRIAL * steps)
         self._total = steps + self._trial * len(RATES)
+        self._start, self._tried = weights, []  # type: Arrays, List[float]
+        self._weights, self._adam, self._falls = dict(weights), _Adam(weights), 0
         self._ticks = 0
-        self.best, self.curve, self.steps, self.rate = dict(weights), [], 0, 0.0
-        self.curve.append(Point(0, 0.0, self._loss(weights)))
-        self._lowest = self.curve[0].loss
+        self.best, self.steps, self.rate = dict(weights), 0, 0.0
+        self.curve: List[Point] = []
+        self._lowest = math.inf
+
+    def state(self) -> Dict[str, Any]:
+        """All that it has to know to go on, but for the graphs, the images and the options."""
+        kept = {name: getattr(self, name) for name in _KEPT}
+        moving = {"weights": self._weights, "adam": self._adam.state()}
+        return {**kept, **moving, "batches": self._batches.state(), "elapsed": self._elapsed()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on where another one was."""
+        vars(self).update({name: state[name] for name in _KEPT})
+        self.curve, self._tried = list(self.curve), list(self._tried)
+        self._weights = dict(state["weights"])
+        self._adam.restore(state["adam"])
+        self._batches.restore(state["batches"])
+        self._started = time.perf_counter() - state["elapsed"]
 
     def run(self) -> None:
         """Trains until the steps, the time or the patience are used up."""
-        self._choose_rate()
-        weights, adam, falls = dict(self.best), _Adam(self.best), 0
+        if not self.curve:
+            self._measure(self._start)
+        if not self.rate:
+            self._choose_rate()
+            self._begin()
         while self.steps < self._planned:
-            self._step(adam, weights, self.rate * _schedule(self.steps / self._planned))
+            self._step(self._adam, self._weights, self.rate * _schedule(self.steps / self._planned))
             self.steps += 1
             every = math.ceil(self._planned / _EVALUATIONS)
             if self.steps % every == 0 or self.steps == self._planned:
-                loss = self._measure(weights)
+                loss = self._measure(self._weights)
                 self._plan()
                 if not loss <= _RISEN * self._lowest:
-                    if falls == _FALLS:
+                    if self._falls == _FALLS:
                         break
-                    weights, adam, falls = dict(self.best), _Adam(self.best), falls + 1
+                    self._begin()
+                    self._falls += 1
                     self.rate *= _BACK_OFF
+            self._save(self.state)
+
+    def _begin(self) -> None:
+        """Goes on from the best weights."""
+        self._weights, self._adam = dict(self.best), _Adam(self.best)
 
     def _choose_rate(self) -> None:
         """Takes the rate by which a few steps make the loss smallest."""
-        start, losses = dict(self.best), []
-        for rate in RATES:
-            weights, adam = dict(start), _Adam(start)
+        for rate in RATES[len(self._tried) :]:
+            weights, adam = dict(self._start), _Adam(self._start)
             for step in range(self._trial):
                 self._step(adam, weights, rate * (step + 1) / self._trial)
-            losses.append(self._measure(weights))
+            self._tried.append(self._measure(weights))
+            self._save(self.state)
         self._plan()
-        finite = [loss if math.isfinite(loss) else math.inf for loss in losses]
+        finite = [loss if math.isfinite(loss) else math.inf for loss in self._tried]
         self.rate = RATES[finite.index(min(finite))]
 
     def _elapsed(self) -> float:
@@ -227,7 +281,7 @@ class _Training:
     def _measure(self, weights: Arrays) -> float:
         """Adds a point to the curve, and keeps weights that are the best so far."""
         loss = self._loss(weights)
-        self.curve.append(Point(self.steps, self._elapsed(), loss))
+        self.curve.append(Point(self.steps, self._elapsed() if self.curve else 0.0, loss))
         if loss < self._lowest:
             self.best, self._lowest = dict(weights), loss
         return loss
@@ -252,8 +306,31 @@ def _schedule(done: float) -> float:
     return 0.5 + 0.5 * math.cos(math.pi * (done - _WARM_UP) / (1 - _WARM_UP))
 
 
-def _batches(examples: Examples, seed: int) -> Iterator[Tuple[Mapping[str, np.ndarray], int]]:
+class _Batches:
     """Runs of the examples, without end, in another order each time."""
-    rng = np.random.RandomState(seed)
-    while True:
-        yield from examples.drawn(rng)
+
+    def __init__(self, examples: Examples, seed: int) -> None:
+        self._examples, self._rng = examples, np.random.RandomState(seed)
+        self._begin(0)
+
+    def _begin(self, first: int) -> None:
+        """Begins a new order, at one of its runs."""
+        self._before, self._taken = self._rng.get_state(), first
+        self._runs = self._examples.drawn(self._rng).starting(first)
+
+    def __next__(self) -> Tuple[Mapping[str, np.ndarray], int]:
+        for run in self._runs:
+            self._taken += 1
+            return run
+        self._begin(0)
+        return next(self)
+
+    def state(self) -> Tuple[Any, ...]:
+        """The random state by which the order was made, and how many of its runs were taken."""
+        return self._before, self._taken
+
+    def restore(self, state: Tuple[Any, ...]) -> None:
+        """Goes on where another one was."""
+        before, taken = state
+        self._rng.set_state(before)
+        self._begin(taken)

@@ -8,7 +8,7 @@ original's own activations. It takes only the Gram matrix of what a layer reads;
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional
+from typing import Dict, List, NamedTuple, Optional, Set
 
 import numpy as np
 
@@ -132,11 +132,15 @@ def refit(
 def _layers(
     original: Graph, slim: Graph, plan: Plan, removal: Removal, runner: Graph
 ) -> List[_Layer]:
-    """The layers of a graph that lost input channels and can be fitted, in order."""
+    """The layers of a graph that lost input channels and can be fitted, in order.
+
+    Left out are weights that layers read in different ways, such as transposed in an autoencoder.
+    """
     channels = analyse(original)
     sums = {contraction.node: contraction for contraction in analyse(slim).contractions}
     folds = {fold.node: list(fold.indices) for fold in plan.folds}
     layers: Dict[str, _Layer] = {}
+    unalike: Set[str] = set()
     for contraction, twin in zip(channels.contractions, twins_of(channels, runner)):
         gone = removal.of(contraction.into)
         left = sums.get(contraction.node)
@@ -162,11 +166,12 @@ def _layers(
         )
         if where.shape != (len(full), int((~gone).sum()), full.shape[2]):
             continue
-        if constant in layers:
-            layers[constant].readers.append(reader)
-        else:
-            layers[constant] = layer
-    return list(layers.values())
+        other = layers.setdefault(constant, layer)
+        if other is not layer:
+            other.readers.append(reader)
+            if not np.array_equal(other.places, layer.places):
+                unalike.add(constant)
+    return [layer for constant, layer in layers.items() if constant not in unalike]
 
 
 def _constant(graph: Graph, contraction: Contraction) -> Optional[str]:

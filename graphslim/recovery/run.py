@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.analysis.cautions import Caution
 from graphslim.channels.groups import Removal, analyse
 from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
-from graphslim.measure.agreement import Agreement
-from graphslim.measure.fidelity import OutputDifference
 from graphslim.measure.sampled_scores import differentiable
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.verify import compare_on, runnable
 from graphslim.plans import Plan, fit
 from graphslim.recovery.distillation import SECONDS, STEPS, Point, distill
+from graphslim.recovery.gate import error_of, is_better
 from graphslim.recovery.least_squares import Fitted, refit
+from graphslim.recovery.result import Repaired, Stage
 from graphslim.recovery.shares import BATCH, Shares, share_out
+from graphslim.recovery.state import State, StateLike, digest_of_graph, digest_of_plan, state_of
 from graphslim.recovery.targets import features_of
 from graphslim.recovery.weights import weights_of
 from graphslim.runtime.pupil import ALONE
@@ -30,103 +30,6 @@ LEAST_SQUARES, DISTILLATION = STAGES = ("least-squares", "distillation")
 """The stages, in their order."""
 _PARTS = (1.0, 0.5, 0.25)
 """How far towards the fitted weights it is tried to go."""
-_FEW_IMAGES = 64
-
-
-class Stage(NamedTuple):
-    """What a stage of a repair came to.
-
-    Attributes:
-        name: `least-squares` or `distillation`.
-        kept: whether its result was kept.
-        after: its result compared with the original, on the images for the gate.
-        seconds: what it took.
-        layers: the layers that least squares fitted.
-        curve: the loss over the images for tuning, as distillation went on.
-        note: a sentence about how it went; empty if there is nothing to say.
-    """
-
-    name: str
-    kept: bool
-    after: Agreement
-    seconds: float
-    layers: Tuple[Fitted, ...] = ()
-    curve: Tuple[Point, ...] = ()
-    note: str = ""
-
-
-class Repaired(NamedTuple):
-    """The outcome of a repair.
-
-    Attributes:
-        graph: the repaired graph: the nodes and shapes of the graph that was given.
-        before: that graph compared with the original, on the images for the gate.
-        stages: what was done.
-        images: how many images there were for training, tuning and the gate.
-        left: by constant with weights that were left as they are, a clause that says why.
-        settings: seed, steps and seconds, and what the images are.
-    """
-
-    graph: Graph
-    before: Agreement
-    stages: Tuple[Stage, ...]
-    images: Tuple[int, int, int]
-    left: Mapping[str, str]
-    settings: Mapping[str, Any]
-
-    @property
-    def after(self) -> Agreement:
-        """The repaired graph compared with the original, on the images for the gate."""
-        return next((stage.after for stage in self.stages[::-1] if stage.kept), self.before)
-
-    def cautions(self) -> List[Caution]:
-        """What the images cannot tell."""
-        total = sum(self.images)
-        few = Caution(
-            f"{plural(total, 'image')} are few to repair a network by",
-            "some hundred typical ones, without labels, repair more and judge better",
-            "--data",
-        )
-        return [*([few] if total < _FEW_IMAGES else []), *self.before.cautions()]
-
-    def as_dict(self) -> Dict[str, Any]:
-        """A tree for `--json` and for the settings of plans."""
-        return {
-            **self.settings,
-            "images": dict(zip(("training", "tuning", "gate"), self.images)),
-            "before": losses(self.before),
-            "after": losses(self.after),
-            "stages": [
-                {
-                    "name": stage.name,
-                    "kept": stage.kept,
-                    "seconds": round(stage.seconds, 3),
-                    "after": losses(stage.after),
-                    "layers": [_finite(layer._asdict()) for layer in stage.layers],
-                    "curve": [_finite(point._asdict()) for point in stage.curve],
-                }
-                for stage in self.stages
-            ],
-            "left_as_they_are": dict(self.left),
-        }
-
-
-def _finite(tree: Mapping[str, Any]) -> Dict[str, Any]:
-    """A tree without numbers that are not finite, which JSON cannot hold: these are null."""
-    return {
-        key: None if isinstance(value, float) and not np.isfinite(value) else value
-        for key, value in tree.items()
-    }
-
-
-def losses(agreement: Agreement) -> Dict[str, Dict[str, Optional[float]]]:
-    """By output, the figures by which a repair is judged, for JSON."""
-    return {
-        output.name: {
-            key: output.as_dict()[key] for key in ("error", "relative", "agreement", "mean_iou")
-        }
-        for output in agreement.outputs
-    }
 
 
 def repair(
@@ -142,6 +45,7 @@ def repair(
     seed: int = 0,
     threads: int = 0,
     force: bool = False,
+    state: StateLike = None,
     progress: Tick = silent,
 ) -> Repaired:
     """Fits the weights of a graph that lost channels to what the whole graph computes.
@@ -164,34 +68,79 @@ def repair(
             without a limit of time, the same seed gives the same weights.
         threads: threads within one op; 0 for as many as there are cores.
         force: take a plan that was made for another checkpoint.
+        state: a file in which is kept what was done so far. A call with the same arguments goes on
+            from there, as if it had not been killed. The file stays; remove it once the result is
+            saved.
         progress: told of what takes long; see `graphslim.support.progress`.
 
     Raises:
-        GraphslimError: there are no images, or too few, or a stage is unknown.
+        GraphslimError: there are no images, or too few, a stage is unknown, or the state is damaged
+            or that of another repair.
         PlanError: the plan does not fit the original.
         VerifyError: a graph does not run, or cannot be trained.
         RuntimeUnavailable: TensorFlow is not there.
     """
+    wish = Wish(tuple(stages), steps, seconds, batch, seed, threads, force)
+    examples = opened(graph, data, wish)
+    kept = state_of(
+        state,
+        lambda: {
+            **wish.purpose(graph, examples),
+            "the pruned graph": digest_of_graph(slim),
+            "the plan": digest_of_plan(plan),
+        },
+    )
+    work = Work(graph, slim, plan, share_out(examples, seed, batch), wish, progress, kept)
+    work.run()
+    return work.result(wish.settings(examples))
+
+
+class Wish(NamedTuple):
+    """What a repair is to do; the attributes are the arguments of `repair`."""
+
+    stages: Tuple[str, ...] = STAGES
+    steps: int = STEPS
+    seconds: float = SECONDS
+    batch: int = BATCH
+    seed: int = 0
+    threads: int = 0
+    force: bool = False
+
+    def without(self, stage: str) -> Wish:
+        """The same, with a stage left out."""
+        return self._replace(stages=tuple([name for name in self.stages if name != stage]))
+
+    def purpose(self, graph: Graph, examples: Examples) -> Dict[str, Any]:
+        """What has to be the same where a state is gone on with; see `state`."""
+        told = {f"the option {name}": value for name, value in self._asdict().items()}
+        about = examples.about.as_dict()
+        images = f"{about.pop('examples')} of digest {str(about.pop('sha256'))[:16]}, {about}"
+        return {"the original": digest_of_graph(graph), "the images": images, **told}
+
+    def settings(self, examples: Examples) -> Dict[str, Any]:
+        """What is recorded of it."""
+        return {
+            "data": examples.about.as_dict(),
+            "seed": self.seed,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "batch": self.batch,
+        }
+
+
+def opened(graph: Graph, data: Data, wish: Wish) -> Examples:
+    """The images of a repair.
+
+    Raises:
+        GraphslimError: there are none, they do not fit, or a stage is unknown.
+    """
     require_images(data)
-    unknown = [name for name in stages if name not in STAGES]
+    unknown = [name for name in wish.stages if name not in STAGES]
     if unknown:
         raise GraphslimError(
             f"{unknown[0]!r} is no stage of a repair", "stages", f"there are: {', '.join(STAGES)}"
         )
-    examples = Examples(graph, Samples(data, batch), seed)
-    work = _Work(graph, slim, plan, share_out(examples, seed, batch), force, seed, progress)
-    if LEAST_SQUARES in stages and plan is not None:
-        work.least_squares(threads)
-    if DISTILLATION in stages:
-        work.distillation(steps, seconds, threads)
-    settings = {
-        "data": examples.about.as_dict(),
-        "seed": seed,
-        "steps": steps,
-        "seconds": seconds,
-        "batch": batch,
-    }
-    return work.result(settings)
+    return Examples(graph, Samples(data, wish.batch), wish.seed)
 
 
 def require_images(data: Data) -> None:
@@ -208,8 +157,28 @@ def require_images(data: Data) -> None:
         )
 
 
-class _Work:
-    """A repair as it goes on: the best graph so far, and how it compares with the original."""
+class Work:
+    """A repair as it goes on: the best graph so far, and how it compares with the original.
+
+    Args:
+        graph: the original.
+        slim: the graph without the channels of the plan.
+        plan: what was removed; None if that is not known.
+        shares: the images.
+        wish: what is to be done.
+        progress: told of what takes long.
+        state: where what is done is kept.
+        round_number: the number of the round; 0 where there are none.
+        last: the graph of the round before, and what was removed from it since. Least squares makes
+            up for that, around the weights as they are; by default for the plan.
+
+    Attributes:
+        slim: the best graph so far.
+        before: the graph that was given, compared with the original, on the images for the gate.
+        agreement: the same for the best graph so far.
+        stages: what was done.
+        interrupted: whether training was ended from the keyboard.
+    """
 
     def __init__(
         self,
@@ -217,54 +186,73 @@ class _Work:
         slim: Graph,
         plan: Optional[Plan],
         shares: Shares,
-        force: bool,
-        seed: int,
+        wish: Wish,
         progress: Tick,
+        state: State,
+        round_number: int = 0,
+        last: Optional[Tuple[Graph, Plan]] = None,
     ) -> None:
-        self._graph, self._shares, self._seed = graph, shares, seed
-        self._fitted = None if plan is None else fit(graph, plan, force)
+        self._graph, self._shares, self._wish, self._state = graph, shares, wish, state
+        self._removed = None if plan is None else fit(graph, plan, wish.force).removed
+        self._last = last or (None if plan is None else (graph, plan))
         self._runner = runnable(graph)
         self._weights = weights_of(slim)
-        self._progress = progress
-        self.slim, self._stages = slim, []  # type: Graph, List[Stage]
-        self._before = self._agreement = compare_on(graph, slim, shares.gate)
+        self._progress, self._round = progress, round_number
+        self._given = self.slim = slim
+        self.stages: List[Stage] = []
+        self.interrupted = False
+        self.before = self.agreement = compare_on(graph, slim, shares.gate)
+        self._resume()
+
+    def _resume(self) -> None:
+        """Takes over what the state holds of stages that are done."""
+        done = self._state.get("stages")
+        if done is not None:
+            self.slim = with_numbers(self.slim, done["weights"])
+            self.stages, self.interrupted = list(done["stages"]), done["interrupted"]
+            kept = [stage.after for stage in self.stages if stage.kept]
+            self.agreement = (kept or [self.before])[-1]
+
+    def run(self) -> None:
+        """The stages that are asked for, but those that were done before."""
+        done = [stage.name for stage in self.stages]
+        if LEAST_SQUARES in self._wish.stages and self._last and LEAST_SQUARES not in done:
+            self._least_squares(*self._last)
+        if DISTILLATION in self._wish.stages and DISTILLATION not in done:
+            self._distillation()
 
     def result(self, settings: Mapping[str, Any]) -> Repaired:
+        """The outcome."""
         shares = self._shares
         images = (shares.training.count, shares.tuning.count, shares.gate.count)
         left = self._weights.refused
-        return Repaired(self.slim, self._before, tuple(self._stages), images, left, settings)
+        return Repaired(self.slim, self.before, tuple(self.stages), images, left, settings)
 
-    def _removal(self) -> Removal:
-        assert self._fitted is not None
-        return Removal(analyse(self._graph), self._fitted.removed)
-
-    def least_squares(self, threads: int) -> None:
+    def _least_squares(self, whole: Graph, plan: Plan) -> None:
         """The first stage. Layers that got better may make the network worse: then less is done."""
         started = time.perf_counter()
-        fitted = self.slim.copy()
-        assert self._fitted is not None
+        fitted, removed = self.slim.copy(), fit(whole, plan, self._wish.force)
         layers = refit(
-            self._graph,
+            whole,
             fitted,
-            self._fitted.plan,
-            self._removal(),
-            self._runner,
+            removed.plan,
+            Removal(analyse(whole), removed.removed),
+            runnable(whole),
             self._shares,
-            seed=self._seed,
-            threads=threads,
+            seed=self._wish.seed,
+            threads=self._wish.threads,
             progress=self._progress,
         )
         tries = [fitted, *[_between(self.slim, fitted, part) for part in _PARTS[1:]]]
         tuning = self._shares.tuning
-        errors = [_error(compare_on(self._graph, attempt, tuning)) for attempt in tries]
+        errors = [error_of(compare_on(self._graph, attempt, tuning)) for attempt in tries]
         best = int(np.argmin(errors))
         note = "" if not best else f"of what was fitted {_PARTS[best]:g} was taken"
         self._judge(
             LEAST_SQUARES, tries[best], time.perf_counter() - started, tuple(layers), note=note
         )
 
-    def distillation(self, steps: int, seconds: float, threads: int) -> None:
+    def _distillation(self) -> None:
         """The second stage."""
         started = time.perf_counter()
         pupil = differentiable(runnable(self.slim))
@@ -276,25 +264,34 @@ class _Work:
                 ALONE,
             )
         teacher = differentiable(self._runner)
+        channels = analyse(self._graph)
+        begun = self._state.get("training")
         distilled = distill(
             teacher,
             pupil,
             names,
             []
-            if self._fitted is None
-            else features_of(analyse(self._graph), self._removal(), teacher, pupil),
+            if self._removed is None
+            else features_of(channels, Removal(channels, self._removed), teacher, pupil),
             self._shares,
-            steps=steps,
-            seconds=seconds,
-            seed=self._seed,
-            threads=threads,
+            steps=self._wish.steps,
+            seconds=self._wish.seconds,
+            seed=self._wish.seed,
+            threads=self._wish.threads,
             progress=self._progress,
+            begun=begun,
+            save=self._save,
         )
-        trained = _with_numbers(self.slim, distilled.weights)
+        self.interrupted = distilled.interrupted
+        trained = with_numbers(self.slim, distilled.weights)
         ended = ", ended from the keyboard" if distilled.interrupted else ""
         note = f"{plural(distilled.steps, 'step')}{ended}"
-        took = time.perf_counter() - started
+        took = time.perf_counter() - started + (begun["elapsed"] if begun else 0.0)
         self._judge(DISTILLATION, trained, took, (), distilled.curve, note)
+
+    def _save(self, training: Callable[[], Dict[str, Any]]) -> None:
+        if self._state.is_due():
+            self._state.put("training", training())
 
     def _judge(
         self,
@@ -307,38 +304,25 @@ class _Work:
     ) -> None:
         """The gate: a result that is no better on images that no stage has seen is thrown away."""
         agreement = compare_on(self._graph, result, self._shares.gate)
-        kept = is_better(agreement, self._agreement)
+        kept = is_better(agreement, self.agreement)
         if kept:
-            self.slim, self._agreement = result, agreement
-        self._stages.append(Stage(name, kept, agreement, seconds, layers, curve, note))
+            self.slim, self.agreement = result, agreement
+        self.stages.append(Stage(name, kept, agreement, seconds, layers, curve, note, self._round))
+        done = {
+            "weights": changed(self._given, self.slim),
+            "stages": tuple(self.stages),
+            "interrupted": self.interrupted,
+        }
+        self._state.put("stages", done, forget=["training"])
 
 
-def is_better(agreement: Agreement, before: Agreement) -> bool:
-    """Whether a graph is nearer to the original: in error, and not further in what it decides.
-
-    Both are means over the outputs, so that an output of a few numbers counts as much as a picture.
-    """
-    decides = [_mean([_decided(output) for output in each.outputs]) for each in (agreement, before)]
-    return _error(agreement) < _error(before) and decides[0] >= decides[1]
-
-
-def _error(agreement: Agreement) -> float:
-    """The mean over outputs of the error as a share of the variation, or of the range."""
-    errors = [
-        output.relative if output.error is None else output.error for output in agreement.outputs
-    ]
-    return _mean([error if np.isfinite(error) else np.inf for error in errors])
-
-
-def _decided(output: OutputDifference) -> float:
-    """The share of decisions that are as before, for pictures the mean IoU; 1 without any."""
-    if output.mean_iou is not None:
-        return output.mean_iou
-    return 1.0 if output.agreement is None else output.agreement
-
-
-def _mean(numbers: Sequence[float]) -> float:
-    return float(sum(numbers) / max(1, len(numbers)))
+def changed(first: Graph, second: Graph) -> Dict[str, np.ndarray]:
+    """By name, the numbers of constants that another graph of the same nodes has in their place."""
+    return {
+        node.name: second[node.name].attrs["value"].numbers()
+        for node in first
+        if node.op == "Const" and node.attrs["value"] is not second[node.name].attrs["value"]
+    }
 
 
 def _same_constant(first: Graph, second: Graph, name: str) -> bool:
@@ -350,7 +334,7 @@ def _same_constant(first: Graph, second: Graph, name: str) -> bool:
     )
 
 
-def _with_numbers(graph: Graph, numbers: Mapping[str, np.ndarray]) -> Graph:
+def with_numbers(graph: Graph, numbers: Mapping[str, np.ndarray]) -> Graph:
     """A graph with other numbers in some constants, rounded as these store them."""
     changed = graph.copy()
     for name, array in numbers.items():
@@ -361,8 +345,7 @@ def _with_numbers(graph: Graph, numbers: Mapping[str, np.ndarray]) -> Graph:
 def _between(first: Graph, second: Graph, part: float) -> Graph:
     """The first graph, with its constants moved by a share of the way to those of the second."""
     moved = {}
-    for node in first:
-        if node.op == "Const" and node.attrs["value"] is not second[node.name].attrs["value"]:
-            old, new = [graph[node.name].attrs["value"].numbers() for graph in (first, second)]
-            moved[node.name] = old + part * (new.astype(np.float64) - old)
-    return _with_numbers(first, moved)
+    for name, new in changed(first, second).items():
+        old = first[name].attrs["value"].numbers()
+        moved[name] = old + part * (new.astype(np.float64) - old)
+    return with_numbers(first, moved)

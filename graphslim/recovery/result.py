@@ -1,0 +1,116 @@
+"""What a repair came to: stages, the repaired graph, and how both compare with the original."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from graphslim.analysis.cautions import Caution
+from graphslim.ir import Graph
+from graphslim.measure.agreement import Agreement
+from graphslim.recovery.distillation import Point
+from graphslim.recovery.least_squares import Fitted
+from graphslim.support.text import plural
+
+_FEW_IMAGES = 64
+
+
+class Stage(NamedTuple):
+    """What a stage of a repair came to.
+
+    Attributes:
+        name: `least-squares` or `distillation`; of rounds also `removal`, what is left of the
+            network when the channels of a round have gone.
+        kept: whether its result was kept.
+        after: its result compared with the original, on the images for the gate.
+        seconds: what it took.
+        layers: the layers that least squares fitted.
+        curve: the loss over the images for tuning, as distillation went on.
+        note: a sentence about how it went; empty if there is nothing to say.
+        round: the number of the round that it belongs to; 0 where there are none.
+    """
+
+    name: str
+    kept: bool
+    after: Agreement
+    seconds: float
+    layers: Tuple[Fitted, ...] = ()
+    curve: Tuple[Point, ...] = ()
+    note: str = ""
+    round: int = 0
+
+
+class Repaired(NamedTuple):
+    """The outcome of a repair.
+
+    Attributes:
+        graph: the repaired graph: the nodes and shapes of the graph that was given.
+        before: that graph compared with the original, on the images for the gate.
+        stages: what was done.
+        images: how many images there were for training, tuning and the gate.
+        left: by constant with weights that were left as they are, a clause that says why.
+        settings: seed, steps and seconds, and what the images are.
+    """
+
+    graph: Graph
+    before: Agreement
+    stages: Tuple[Stage, ...]
+    images: Tuple[int, int, int]
+    left: Mapping[str, str]
+    settings: Mapping[str, Any]
+
+    @property
+    def after(self) -> Agreement:
+        """The repaired graph compared with the original, on the images for the gate."""
+        return next((stage.after for stage in self.stages[::-1] if stage.kept), self.before)
+
+    def cautions(self) -> List[Caution]:
+        """What the images cannot tell."""
+        total = sum(self.images)
+        few = Caution(
+            f"{plural(total, 'image')} are few to repair a network by",
+            "some hundred typical ones, without labels, repair more and judge better",
+            "--data",
+        )
+        return [*([few] if total < _FEW_IMAGES else []), *self.before.cautions()]
+
+    def as_dict(self) -> Dict[str, Any]:
+        """A tree for `--json` and for the settings of plans."""
+        return {
+            **self.settings,
+            "images": dict(zip(("training", "tuning", "gate"), self.images)),
+            "before": losses(self.before),
+            "after": losses(self.after),
+            "stages": [
+                {
+                    **({"round": stage.round} if stage.round else {}),
+                    "name": stage.name,
+                    "kept": stage.kept,
+                    "seconds": round(stage.seconds, 3),
+                    "after": losses(stage.after),
+                    "layers": [_finite(layer._asdict()) for layer in stage.layers],
+                    "curve": [_finite(point._asdict()) for point in stage.curve],
+                }
+                for stage in self.stages
+            ],
+            "left_as_they_are": dict(self.left),
+        }
+
+
+def _finite(tree: Mapping[str, Any]) -> Dict[str, Any]:
+    """A tree without numbers that are not finite, which JSON cannot hold: these are null."""
+    return {
+        key: None if isinstance(value, float) and not np.isfinite(value) else value
+        for key, value in tree.items()
+    }
+
+
+def losses(agreement: Agreement) -> Dict[str, Dict[str, Optional[float]]]:
+    """By output, the figures by which a repair is judged, for JSON."""
+    return {
+        output.name: {
+            key: output.as_dict()[key] for key in ("error", "relative", "agreement", "mean_iou")
+        }
+        for output in agreement.outputs
+    }
