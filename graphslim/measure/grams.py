@@ -7,7 +7,7 @@ that least squares has to know of the data, whatever the weights.
 
 from __future__ import annotations
 
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -89,16 +89,19 @@ def reader_of(graph: Graph, contraction: Contraction) -> Optional[Reader]:
 
 
 def in_portions(layers: Sequence[Sequence[Reader]]) -> Iterator[List[Sequence[Reader]]]:
-    """The readers of layers, so many layers at a time that their Gram matrices fit in memory."""
+    """The readers of layers, so many layers at a time that their Gram matrices fit in memory.
+
+    Layers may have readers in common.
+    """
     portion: List[Sequence[Reader]] = []
-    room = 0
+    needs: Dict[int, int] = {}
     for readers in layers:
-        need = sum([2 * 8 * reader.size**2 for reader in readers])
-        if portion and room + need > _ROOM:
+        own = {id(reader): 2 * 8 * reader.size**2 for reader in readers}
+        if portion and sum({**needs, **own}.values()) > _ROOM:
             yield portion
-            portion, room = [], 0
+            portion, needs = [], {}
         portion.append(readers)
-        room += need
+        needs.update(own)
     if portion:
         yield portion
 
