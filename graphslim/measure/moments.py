@@ -19,7 +19,7 @@ from graphslim.channels.visit import Contraction
 from graphslim.errors import PlanError
 from graphslim.ir import Graph, Port
 from graphslim.ir.query import behind
-from graphslim.measure.grams import EXAMPLES, Gram, Reader, grams_of, in_portions, reader_of
+from graphslim.measure.grams import EXAMPLES, Gram, Reader, chosen, grams_of, in_portions, reader_of
 from graphslim.measure.sampled_scores import (
     Place,
     check_loss_output,
@@ -39,8 +39,10 @@ from graphslim.scoring.registry import Criterion
 
 LONGEST_ROW = 6144
 """Layers that read longer rows are not fitted anew: their Gram matrices take 300 MB and more."""
-_SIGNS = 256
-"""Random signs that are drawn at least, over all examples."""
+_SIGNS = 64
+"""Random signs that are drawn at least for each output number, over all examples."""
+_POSITIONS = 256
+"""Output positions of a layer that are looked at in one example."""
 
 
 class _Layer(NamedTuple):
@@ -112,13 +114,14 @@ def measure_moments(
     examples = examples.drawn(np.random.RandomState(seed), EXAMPLES)
     needs = _needs(channels, groups, runner)
     scores: Dict[str, List[np.ndarray]] = {}
+    measured = _Measured(channels, runner, examples, needs, loss_output, seed)
     for portion in in_portions(
         [[reader for layer in need.layers for reader in layer.readers] for need in needs]
     ):
         parts = needs[len(scores) : len(scores) + len(portion)]
-        measured = _Measured(channels, runner, examples, parts, loss_output, seed)
+        grams = measured.grams(parts)
         for need in parts:
-            scores[need.group.id] = _scored(criterion, need.group, measured.moments(need))
+            scores[need.group.id] = _scored(criterion, need.group, measured.moments(need, grams))
             samples.tick(len(scores), len(needs), "what layers lose")
     refuse_alike(criterion, [row for rows in scores.values() for row in rows])
     return scores
@@ -170,7 +173,7 @@ def _needs(channels: Channels, groups: Sequence[Group], runner: Graph) -> List[_
 
 
 class _Measured:
-    """What is measured on sample inputs for some groups."""
+    """What is measured of a graph on sample inputs."""
 
     def __init__(
         self,
@@ -181,18 +184,18 @@ class _Measured:
         loss_output: Optional[str],
         seed: int,
     ) -> None:
-        self._channels, self._examples = channels, examples
+        self._channels, self._runner, self._examples = channels, runner, examples
+        self._seed, self._rng = seed, np.random.RandomState(seed)
         self._matrix = matrix_reader(channels.graph, channels)
-        layers = {id(layer): layer for need in needs for layer in need.layers}
-        readers = [reader for layer in layers.values() for reader in layer.readers]
-        self._nodes = {reader.contraction.node: _axis(runner, reader) for reader in readers}
+        self._nodes = {
+            reader.contraction.node: _axis(runner, reader)
+            for need in needs
+            for layer in need.layers
+            for reader in layer.readers
+        }
         self._places = {need.group.id: need.places for need in needs}
         self._sensitivities: Dict[str, np.ndarray] = {}
         self._losses = {need.group.id: np.zeros(len(need.group)) for need in needs}
-        grams = iter(grams_of(runner, readers, examples, seed) if readers else [])
-        self._grams = {
-            key: Gram.mean_of([next(grams) for _ in layer.readers]) for key, layer in layers.items()
-        }
         self._follow(differentiable(runner), loss_output, seed)
 
     def _follow(self, runner: Graph, loss_output: Optional[str], seed: int) -> None:
@@ -223,8 +226,10 @@ class _Measured:
         for name, axis in self._nodes.items():
             if name in gradients:
                 moved = np.moveaxis(gradients[name], axis, -1)
-                rows = moved.reshape(-1, moved.shape[-1]).astype(np.float32)
-                square = (rows.T @ rows).astype(np.float64)
+                rows = moved.reshape(-1, moved.shape[-1])
+                picked = chosen(len(rows), count * _POSITIONS, self._rng)
+                some = rows[picked].astype(np.float32)
+                square = (some.T @ some).astype(np.float64) * (len(rows) / max(1, len(picked)))
                 self._sensitivities[name] = self._sensitivities.get(name, 0.0) + square
         for group, places in self._places.items():
             for place in places:
@@ -235,7 +240,16 @@ class _Measured:
                         change = (response * gradient).sum(1)
                         self._losses[group][indices] += np.square(change).sum(0)
 
-    def moments(self, need: _Need) -> List[Moments]:
+    def grams(self, needs: Sequence[_Need]) -> Dict[int, Gram]:
+        """The Gram matrices of the layers that read some groups, by the layer's id."""
+        layers = {id(layer): layer for need in needs for layer in need.layers}
+        readers = [reader for layer in layers.values() for reader in layer.readers]
+        made = iter(grams_of(self._runner, readers, self._examples, self._seed) if readers else [])
+        return {
+            key: Gram.mean_of([next(made) for _ in layer.readers]) for key, layer in layers.items()
+        }
+
+    def moments(self, need: _Need, grams: Mapping[int, Gram]) -> List[Moments]:
         """The layers that read a group; what cannot be fitted is one of them, without inputs that
         depend on each other.
 
@@ -250,7 +264,7 @@ class _Measured:
         for layer in need.layers:
             weights = self._matrix(layer.contraction)
             assert weights is not None
-            gram = self._grams[id(layer)]
+            gram = grams[id(layer)]
             inside = index[self._channels.label[layer.contraction.into]]
             shown[inside[inside >= 0]] = True
             nothing = np.zeros((weights.shape[2], weights.shape[2]))

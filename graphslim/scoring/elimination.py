@@ -108,8 +108,12 @@ class _Layer(NamedTuple):
     def of(cls, reader: Moments, channels: int) -> _Layer:
         """A layer as it is before any channel goes."""
         size = max(1, len(reader.covariance))
-        ridge = DAMPING * float(np.trace(reader.covariance)) / size or 1.0
-        inverse = np.linalg.inv(reader.covariance + ridge * np.eye(len(reader.covariance)))
+        ridge = DAMPING * float(np.trace(reader.covariance)) / size
+        ridge, one = ridge if ridge > 0 else 1.0, np.eye(len(reader.covariance))
+        while not _is_positive(reader.covariance + ridge / 2 * one):
+            # Of inputs that hardly vary, rounding errors are what is left.
+            ridge *= 10
+        inverse = np.linalg.inv(reader.covariance + ridge * one)
         weights = reader.weights @ _root(reader.sensitivity)
         power = float((weights * (reader.covariance @ weights)).sum())
         order = np.argsort(reader.channel, kind="stable")
@@ -157,10 +161,16 @@ class _Layer(NamedTuple):
         )
 
 
+def _is_positive(square: np.ndarray) -> bool:
+    try:
+        np.linalg.cholesky(square)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
 def _root(square: np.ndarray) -> np.ndarray:
-    """A matrix whose product with its own transpose is a matrix without negative eigenvalues."""
-    size = float(np.trace(square)) / max(1, len(square))
-    if not size:
-        return np.zeros_like(square)
-    root: np.ndarray = np.linalg.cholesky(square + 1e-9 * size * np.eye(len(square)))
+    """A matrix whose product with its own transpose is a given one, but for rounding."""
+    values, vectors = np.linalg.eigh(square)
+    root: np.ndarray = vectors * np.sqrt(np.maximum(values, 0))
     return root
