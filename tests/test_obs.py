@@ -49,13 +49,12 @@ def brute(readers: Sequence[Moments], gone: Sequence[int]) -> float:
 
 def greedy(channels: int, readers: Sequence[Moments]) -> List[float]:
     """The costs by elimination, each from least squares."""
-    costs, gone, before, highest = np.zeros(channels), [], 0.0, 0.0  # type: ignore[var-annotated]
+    costs, gone = np.zeros(channels), []  # type: ignore[var-annotated]
     while len(gone) < channels:
         left = [channel for channel in range(channels) if channel not in gone]
         errors = [brute(readers, [*gone, channel]) for channel in left]
         gone.append(left[int(np.argmin(errors))])
-        highest = max(highest, min(errors) - before)
-        costs[gone[-1]], before = highest, min(errors)
+        costs[gone[-1]] = min(errors)
     return list(costs)
 
 
@@ -87,7 +86,7 @@ def test_twins_among_many_channels_are_cheap_once() -> None:
     costs = elimination_costs(160, [reader])
     first = np.argsort(costs, kind="stable")[:80]
     assert sorted((first % 80).tolist()) == list(range(80))
-    assert costs[first].max() < 0.1 * np.sort(costs)[80:].mean()
+    assert costs[first].max() < 0.01 * costs.max()
 
 
 def test_many_channels_go_nearly_as_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +96,7 @@ def test_many_channels_go_nearly_as_one_by_one(monkeypatch: pytest.MonkeyPatch) 
     exact = elimination_costs(130, [reader])
     orders = [set(np.argsort(costs)[:65].tolist()) for costs in (quick, exact)]
     assert len(orders[0] & orders[1]) > 55
-    assert np.sort(quick)[:65].sum() < 1.1 * np.sort(exact)[:65].sum()
+    assert np.sort(quick)[64] < 1.1 * np.sort(exact)[64]
 
 
 def test_channels_that_are_dead_cost_nothing() -> None:
@@ -224,7 +223,8 @@ def test_what_cannot_be_fitted_counts_as_it_is() -> None:
     parts = np.einsum("eac,ebc->ceab", x @ w, x @ u)
     wanted = np.square(parts).sum((1, 2, 3)) / np.square(parts.sum(0)).sum()
     name = next(iter(groups(graph)))
-    np.testing.assert_allclose(scored(graph, x, name), wanted, rtol=0.5)
+    scores = scored(graph, x, name)
+    np.testing.assert_allclose(np.sort(scores), np.cumsum(np.sort(wanted)), rtol=0.3)
 
 
 @pytest.mark.tf

@@ -44,7 +44,7 @@ class Moments(NamedTuple):
 
 
 def elimination_costs(channels: int, readers: Sequence[Moments]) -> np.ndarray:
-    """What each channel of a group costs when it goes as the next, the cheapest always first.
+    """What is lost when each channel of a group goes and all that are cheaper have gone before.
 
     Every time one is gone, what is left is fitted anew; so two channels that say the same are cheap
     once. Of up to 63 channels left the cheapest goes, one by one. Of more than that some go before
@@ -55,18 +55,18 @@ def elimination_costs(channels: int, readers: Sequence[Moments]) -> np.ndarray:
         readers: the layers that read them.
 
     Returns:
-        costs, the largest so far in the order of elimination, so that they rank the channels in
-        that order; float64 of shape (channels,), 0 and more.
+        the costs so far, which rank the channels in the order of elimination; float64 of shape
+        (channels,), 0 and more.
     """
     layers = [_Layer.of(reader, channels) for reader in readers]
     floor = _NOISE * sum([layer.power for layer in layers])
     left, costs = np.arange(channels), np.zeros(channels)
-    highest = 0.0
+    total = 0.0
     while len(left):
         number = max(1, len(left) // _AT_ONCE)
         for channel, cost in _cheapest(layers, left, number):
-            highest = max(highest, cost if cost > floor else 0.0)
-            costs[channel] = highest
+            total += cost if cost > floor else 0.0
+            costs[channel] = total
             left = left[left != channel]
         layers = [layer.fitted(left) for layer in layers]
     return costs

@@ -27,7 +27,7 @@ class Criterion(NamedTuple):
         roles: for `weights`, which bindings it scores.
         redundant: whether a larger score means more redundant rather than more worth keeping.
         comparable: whether the scores of different groups compare as they are.
-        additive: whether they are losses that add up over channels; see `criterion`.
+        additive: whether they are losses that add up over groups; see `criterion`.
         aggregate: how the scores of a group's bindings become one, where nobody says.
         as_stored: whether the function takes weights of any floating type; see `criterion`.
     """
@@ -88,9 +88,9 @@ def criterion(
         as_stored: for kind `weights`, whether the function takes an array of any floating type, and
             gives something else than a number wherever a weight is not finite: it is then called
             with the weights as they are stored, which need no copy.
-        additive: scores are losses that add up over the channels that go, of all groups. For a
-            budget of multiply-accumulates or parameters they are then ranked by what a channel
-            loses for each of these that it saves.
+        additive: scores are losses of the network that add up over groups. For a budget of
+            multiply-accumulates, parameters, bytes or time they are divided by how much of that
+            one channel of the group saves, and ranked so.
 
     A function with a parameter named `random` gets a seeded `numpy.random.RandomState` by it.
 
