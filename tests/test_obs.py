@@ -6,13 +6,16 @@ from typing import List, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from random_nets import Recipe, build, recipes
 from tiny import groups, tiny
 
 import graphslim as gs
-from graphslim.errors import PlanError
+from graphslim.errors import GraphslimError, PlanError
 from graphslim.measure.moments import measure_moments
 from graphslim.measure.samples import Samples
 from graphslim.plans import Selection, per_saving
+from graphslim.runtime import version
 from graphslim.scoring import elimination
 from graphslim.scoring.elimination import Moments, elimination_costs
 from graphslim.scoring.registry import find_criterion
@@ -277,3 +280,30 @@ def test_bad_loss_outputs_and_flat_networks_are_told() -> None:
         gs.plan(tiny(NET), criterion="obs", ratio=0.5, multiple_of=1, data=flat, loss_output="x")
     with pytest.raises(PlanError, match="the graph has no 'nowhere'"):
         gs.plan(tiny(NET), criterion="obs", ratio=0.5, multiple_of=1, loss_output="nowhere")
+
+
+@pytest.mark.tf
+@given(recipes())
+@settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    phases=[Phase.generate],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+def test_random_networks_are_planned_or_refused_in_a_line(recipe: Recipe) -> None:
+    graph = build(recipe, version().startswith("2"))
+    try:
+        plan = gs.plan(graph, criterion="obs", ratio=0.4, multiple_of=1)
+    except GraphslimError as error:
+        assert "\n" not in str(error)
+        return
+    gs.verify(graph, gs.apply(graph, plan), plan=plan)
+
+
+def test_covariances_that_are_rounding_errors_are_no_trouble() -> None:
+    rng = np.random.RandomState(5)
+    noise = rng.normal(size=(6, 6)) * 1e-9
+    reader = random_layer(rng, 6)._replace(covariance=noise + noise.T)
+    costs = elimination_costs(6, [reader])
+    assert np.isfinite(costs).all() and (costs >= 0).all()

@@ -110,7 +110,7 @@ class _Layer(NamedTuple):
         size = max(1, len(reader.covariance))
         ridge = DAMPING * float(np.trace(reader.covariance)) / size
         ridge, one = ridge if ridge > 0 else 1.0, np.eye(len(reader.covariance))
-        while not _is_positive(reader.covariance + ridge / 2 * one):
+        while np.isfinite(ridge) and not _is_positive(reader.covariance + ridge / 2 * one):
             # Of inputs that hardly vary, rounding errors are what is left.
             ridge *= 10
         inverse = np.linalg.inv(reader.covariance + ridge * one)
