@@ -9,6 +9,7 @@ from graphslim.channels.groups import analyse
 from graphslim.ir import Graph
 from graphslim.measure.bench import Bench, Spread, bench
 from graphslim.measure.latency import Setting, table_of
+from graphslim.measure.moments import measure_moments
 from graphslim.measure.promise import WITHIN, Predictor, noise_of, quiet_enough, reach
 from graphslim.measure.sampled_scores import measure
 from graphslim.measure.samples import Examples, Samples, caution
@@ -19,6 +20,7 @@ from graphslim.plans import (
     Selection,
     check_possible,
     in_scope,
+    per_saving,
     plan_dead,
     plan_scored,
     scores_beyond,
@@ -61,7 +63,8 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
     check_aggregate(selection.aggregate or criterion.aggregate)
     sampled = None
     if criterion.kind != "weights":
-        sampled = measure(
+        look = measure_moments if criterion.kind == "moments" else measure
+        sampled = look(
             graph,
             channels,
             groups,
@@ -80,6 +83,10 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
             seed=selection.seed,
             sampled=sampled,
         )
+        if criterion.additive:
+            scores = scores._replace(
+                rank=per_saving(graph, channels, groups, scores.rank, selection)
+            )
         plan = None
         if selection.latency is None:
             plan = plan_scored(graph, selection, scores)

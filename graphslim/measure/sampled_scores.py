@@ -68,12 +68,7 @@ def measure(
     """
     samples = data if isinstance(data, Samples) else Samples(data)
     runner = runnable(graph)
-    if loss_output is not None:
-        port = Port.parse(loss_output)
-        if port.node not in graph or port.node not in runner or port.port < 0:
-            raise PlanError(
-                f"the graph has no {loss_output!r}", "--loss-output", "`graphslim inspect` helps"
-            )
+    check_loss_output(graph, runner, loss_output)
     places = places_of(channels, groups, runner)
     examples = Examples(graph, samples, seed)
     totals = _Totals(groups, places, criterion)
@@ -83,7 +78,7 @@ def measure(
     with Session(runner, optimize=False) as session:
         slopes: List[Optional[str]] = [None] * len(ports)
         if criterion.kind == "gradients":
-            slopes = _gradients(session, runner, examples, loss_output, ports)
+            slopes = gradients_of(session, runner, examples, loss_output, ports)
         fetches = ports + [slope for slope in slopes if slope is not None]
         for feeds, count in examples:
             values = iter(session.run(feeds, fetches))
@@ -96,18 +91,46 @@ def measure(
     return totals.averages()
 
 
-def _gradients(
+def check_loss_output(graph: Graph, runner: Graph, loss_output: Optional[str]) -> None:
+    """Refuses a tensor for the loss that is not there.
+
+    Raises:
+        PlanError: the graph, or what is run of it, has no such tensor.
+    """
+    if loss_output is not None:
+        port = Port.parse(loss_output)
+        if port.node not in graph or port.node not in runner or port.port < 0:
+            raise PlanError(
+                f"the graph has no {loss_output!r}", "--loss-output", "`graphslim inspect` helps"
+            )
+
+
+def gradients_of(
     session: Session,
     graph: Graph,
     examples: Examples,
     loss_output: Optional[str],
     ports: Sequence[str],
+    signs: Optional[int] = None,
 ) -> List[Optional[str]]:
-    """Adds the gradients of the loss to the session's graph: a name per port, None for zero."""
+    """Adds gradients of the loss to the session's graph: a name per port, None for zero.
+
+    Args:
+        session: the session.
+        graph: what it runs.
+        examples: the inputs over which the outputs are measured.
+        loss_output: as for `measure`.
+        ports: the tensors with regard to which the gradients are.
+        signs: a seed; the gradients are then those of the sum of the outputs' numbers with random
+            signs, each output divided by the root of what its squares come to in an example.
+
+    Raises:
+        PlanError: no gradient leads to any of the ports.
+    """
     logits = dict.fromkeys([str(logits_of(graph, port)) for port in graph.outputs])
     names = [loss_output] if loss_output is not None else list(logits)
-    weights = _loss(session, examples, names, loss_output is not None)
-    slopes = session.gradients(weights, ports)
+    weights = _loss(session, examples, names, loss_output is not None, signs is not None)
+    slopes = session.gradients(weights, ports, signs)
     if weights and any(slope is not None for slope in slopes):
         return slopes
     raise PlanError(
@@ -118,9 +141,16 @@ def _gradients(
 
 
 def _loss(
-    session: Session, examples: Examples, names: Sequence[str], is_loss: bool
+    session: Session,
+    examples: Examples,
+    names: Sequence[str],
+    is_loss: bool,
+    per_example: bool = False,
 ) -> Dict[str, Optional[float]]:
-    """By tensor that enters the loss its factor, or None if the tensor is the loss itself."""
+    """By tensor that enters the loss its factor, or None if the tensor is the loss itself.
+
+    The factor makes the squares of a tensor's numbers 1 in the mean, or their sum in an example.
+    """
     squares, sizes = np.zeros(len(names)), np.zeros(len(names))
     single = is_loss
     for feeds, count in examples:
@@ -129,7 +159,7 @@ def _loss(
             if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
                 continue
             squares[index] += np.square(array.astype(np.float64)).sum()
-            sizes[index] += array.size
+            sizes[index] += count if per_example else array.size
             single = single and array.size <= count
     if single and sizes.all():
         return {names[0]: None}
@@ -198,14 +228,23 @@ class _Totals:
             name: [total / max(1, self._examples) for total in totals]
             for name, totals in self._totals.items()
         }
-        rows = [row[~np.isnan(row)] for shown in averages.values() for row in shown]
-        if any(len(row) > 1 for row in rows) and len(np.unique(np.concatenate(rows))) == 1:
-            raise PlanError(
-                f"{self._criterion.name} tells no channel from another on these inputs",
-                "--criterion",
-                "choose another one; apoz works behind activations that give exact zeros, as ReLU",
-            )
+        refuse_alike(self._criterion, [row for shown in averages.values() for row in shown])
         return averages
+
+
+def refuse_alike(criterion: Criterion, scores: Sequence[np.ndarray]) -> None:
+    """Refuses scores that are the same for every channel of every group, NaN left out.
+
+    Raises:
+        PlanError: they are.
+    """
+    rows = [row[~np.isnan(row)] for row in scores]
+    if any(len(row) > 1 for row in rows) and len(np.unique(np.concatenate(rows))) == 1:
+        raise PlanError(
+            f"{criterion.name} tells no channel from another on these inputs",
+            "--criterion",
+            "choose another one; apoz works behind activations that give exact zeros, as ReLU",
+        )
 
 
 # --- The tensors in which channels are scored.

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from graphslim.plans.budget import CostOf, check_possible, check_sizes, counted, meet, open_input
+from graphslim.plans.budget import (
+    CostOf,
+    check_possible,
+    check_sizes,
+    counted,
+    meet,
+    open_input,
+    per_saving,
+)
 from graphslim.plans.choose import choose, scores_beyond
 from graphslim.plans.compose import compose
 from graphslim.plans.fit import Fitted, fit
@@ -41,6 +49,7 @@ __all__ = [
     "in_scope",
     "meet",
     "open_input",
+    "per_saving",
     "plan_dead",
     "plan_given",
     "plan_scored",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -194,6 +194,40 @@ def counted(graph: Graph, groups: Sequence[Group], what: str) -> CostOf:
     if not before:
         raise PlanError("the network has none", f"--{what}", "choose another budget")
     return lambda removed: float(getattr(cost_without(graph, removed, what), what)) / before
+
+
+def per_saving(
+    graph: Graph,
+    channels: Channels,
+    groups: Sequence[Group],
+    scores: Mapping[str, np.ndarray],
+    selection: Selection,
+) -> Dict[str, np.ndarray]:
+    """Losses by what they save of a budget: multiply-accumulates, or parameters where it is bytes.
+
+    Args:
+        graph: the graph.
+        channels: its channels.
+        groups: its groups.
+        scores: by group id the loss for each channel, float64 of shape (n,).
+        selection: the selection; where it counts channels, a loss stays as it is.
+
+    Returns:
+        by group id the losses, divided by what the group's first channel saves.
+    """
+    counts = {"macs": "macs", "latency": "macs", "params": "params", "size": "params"}
+    what = counts.get(selection.budget[0] if selection.budget else "")
+    if what is None:
+        return dict(scores)
+    ranks = {}
+    before = getattr(cost(graph), what)
+    for group in groups:
+        if group.id in scores:
+            removed = np.zeros(channels.count, bool)
+            removed[group.channels[:1]] = True
+            left = getattr(cost_without(graph, channels.completed(removed), what), what)
+            ranks[group.id] = scores[group.id] * (before / max(1, before - left))
+    return ranks
 
 
 class _Search:

@@ -90,8 +90,8 @@ class Selection:
     loss_output: Optional[str] = option(
         None,
         NAME,
-        "For criteria by gradients (taylor): the tensor whose gradients are taken.  [default: the "
-        "outputs]",
+        "For criteria by gradients (taylor, obs): the tensor whose gradients are taken.  [default: "
+        "the outputs]",
         "NAME",
     )
     threads: int = option(

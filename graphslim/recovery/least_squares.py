@@ -3,7 +3,7 @@
 A layer that lost input channels gives other sums. On the activations of the original, the weights
 of the channels that stay can take over what is linear in these: a ridge regression around the
 weights as they are (Hoerl and Kennard 1970), of all layers at once, since each is fitted to the
-original's own activations. It takes only the Gram matrix of what a layer reads; see `grams`.
+original's own activations. It takes only the Gram matrix of what a layer reads: `measure.grams`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from graphslim.channels.groups import Removal, analyse
 from graphslim.channels.visit import Contraction
 from graphslim.ir import Graph
 from graphslim.ir.query import behind
+from graphslim.measure.grams import Gram, Reader, grams_of, in_portions, reader_of
 from graphslim.measure.sampled_scores import twins_of
 from graphslim.plans.plan import Plan
-from graphslim.recovery.grams import Gram, Reader, grams_of, in_portions, reader_of
 from graphslim.recovery.shares import Shares
 from graphslim.rewrite.fold import absorb_shift
 from graphslim.support.progress import Tick, silent
@@ -93,8 +93,9 @@ def refit(
 ) -> List[Fitted]:
     """Fits the weights of layers that lost input channels, and the offsets behind them.
 
-    Left out are layers without a constant of their own for weights, and ops whose rows `grams` does
-    not know. A depthwise convolution loses whole channels, and has nothing to make up for.
+    Left out are layers without a constant of their own for weights, and ops whose rows are not
+    known (`reader_of`). A depthwise convolution loses whole channels, and has nothing to make up
+    for.
 
     Args:
         original: the graph as it was.

@@ -15,7 +15,7 @@ from graphslim.support.garbage import pause_gc
 
 INSTALL = "pip install 'graphslim[tf]'"
 
-GRADIENT_ERRORS = (AttributeError, LookupError, TypeError, ValueError)
+GRADIENT_ERRORS = (AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 """What TensorFlow raises where it has no gradient; AttributeError for loops of TensorFlow 1."""
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"

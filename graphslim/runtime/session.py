@@ -106,7 +106,10 @@ class Session:
         return once
 
     def gradients(
-        self, loss: Mapping[str, Optional[float]], ports: Sequence[str]
+        self,
+        loss: Mapping[str, Optional[float]],
+        ports: Sequence[str],
+        signs: Optional[int] = None,
     ) -> List[Optional[str]]:
         """Adds to the graph the gradients of a loss with regard to the values at ports.
 
@@ -114,6 +117,8 @@ class Session:
             loss: by tensor that has a share in it: a factor, by which half the sum of its squares
                 counts, or None to take the sum of its elements as they are.
             ports: tensors (`node` or `node:port`).
+            signs: a seed; instead of their squares the elements are then summed up with random
+                signs, other ones in each run, and times the root of the factor.
 
         Returns:
             for each port the name of the gradient, for `run`; None where the loss does not depend
@@ -126,11 +131,15 @@ class Session:
         holder = self._session.graph
         with holder.as_default():
             try:
-                terms = []
+                terms: List[Any] = []
                 for name, factor in loss.items():
                     value = tf.cast(_tensor(holder, name), tf.float32)
-                    half = value if factor is None else 0.5 * factor * tf.square(value)
-                    terms.append(tf.reduce_sum(half))
+                    if signs is not None:
+                        drawn = tf.random.uniform(tf.shape(value), -1, 1, seed=signs + len(terms))
+                        term = (factor or 1.0) ** 0.5 * tf.sign(drawn) * value
+                    else:
+                        term = value if factor is None else 0.5 * factor * tf.square(value)
+                    terms.append(tf.reduce_sum(term))
                 given = [_tensor(holder, port) for port in ports]
                 gradients = tf.gradients(tf.add_n(terms), given) if terms else [None] * len(given)
                 # A gradient by rows that were gathered is spread over the whole tensor.

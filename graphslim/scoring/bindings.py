@@ -23,6 +23,7 @@ import numpy as np
 from graphslim.analysis.values import Values
 from graphslim.channels.facts import Fact, channel_axis
 from graphslim.channels.groups import Channels, Group
+from graphslim.channels.visit import Contraction
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, is_float_cast
 from graphslim.ir.families import BIASES, NORM_INPUTS, RESHAPES, SUMS, NormInputs
@@ -80,6 +81,23 @@ def held(
             yield from _followers(read, group)
 
 
+def matrix_reader(graph: Graph, channels: Channels) -> Callable[[Contraction], Optional[Array]]:
+    """A function from a sum over channels to its weights, of shape (taps, inputs, outputs).
+
+    They are in the type in which they are stored; None where they are not constant. It raises
+    PlanError where they are not finite.
+    """
+    read = _Reader(graph, channels)
+
+    def matrix(contraction: Contraction) -> Optional[Array]:
+        if contraction.weights == contraction.data:
+            return None
+        numbers = read.numbers(graph.data_inputs(contraction.node)[contraction.weights])
+        return None if numbers is None else contraction.matrix(numbers)
+
+    return matrix
+
+
 def _filters(read: _Reader, roles: Sequence[str]) -> Iterator[Held]:
     """The weights of every contraction, by the channels that they make or read."""
     seen: Set[Tuple[Port, str, int]] = set()
@@ -132,6 +150,13 @@ class _Reader:
         """Whether the numbers at a port can be read, and there are any."""
         numbers = self._numbers(port)
         return numbers is not None and numbers.size > 0
+
+    def numbers(self, port: Port) -> Optional[Array]:
+        """The numbers at a port, checked; None where they cannot be read, or there are none."""
+        if not self.is_constant(port):
+            return None
+        self._check(port)
+        return self._numbers(port)
 
     def along(self, port: Port, axis: int) -> Callable[..., Array]:
         """Reads what stands at a port, one row for each position along an axis."""

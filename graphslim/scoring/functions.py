@@ -9,10 +9,11 @@ groups compare.
 from __future__ import annotations
 
 import functools
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import numpy as np
 
+from graphslim.scoring.elimination import Moments, elimination_costs
 from graphslim.scoring.registry import criterion
 from graphslim.scoring.scores import without_noise
 
@@ -162,3 +163,26 @@ def taylor(responses: np.ndarray, gradients: np.ndarray) -> np.ndarray:
     """
     score: np.ndarray = np.abs((responses * gradients).mean(axis=1)).mean(axis=0)
     return score
+
+
+# --- A criterion from second moments of what layers read.
+
+
+@criterion("obs", kind="moments", comparable=True, additive=True)
+def obs(channels: int, readers: Sequence[Moments]) -> np.ndarray:
+    """The error that is left when a channel goes and all other weights are fitted anew.
+
+    The optimal brain surgeon (Hassibi and Stork 1993) for channels, eliminated one after the other
+    as in ExactOBS (Frantar et al. 2022, arXiv 2208.11580) and ZipLM (Kurtic et al. 2023, arXiv
+    2302.04089). An error of a layer counts by what becomes of it at the outputs of the network: a
+    score is the rise of their squared error, as a share of their mean square. It chooses what a
+    repair can make up for.
+
+    Args:
+        channels: the number of channels.
+        readers: the layers that read them.
+
+    Returns:
+        float64 of shape (channels,), 0 and more, in the order in which they go.
+    """
+    return elimination_costs(channels, readers)

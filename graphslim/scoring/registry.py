@@ -11,7 +11,7 @@ from graphslim.errors import GraphslimError, PlanError
 from graphslim.support.importing import definition, import_named, load_plugins
 from graphslim.support.text import meant
 
-KINDS = ("weights", "responses", "gradients")
+KINDS = ("weights", "responses", "gradients", "moments")
 ROLES = ("producer", "consumer", "follower", "scale")
 _OPTION = "--criterion"
 
@@ -23,10 +23,11 @@ class Criterion(NamedTuple):
         name: what it is called on the command line and in plans.
         function: from numbers to scores, float64 of shape (channels,); see `criterion`.
         source: what it computes and where it is from: the first paragraph of its docstring.
-        kind: what the function gets: `weights`, `responses` or `gradients`.
+        kind: what the function gets: `weights`, `responses`, `gradients` or `moments`.
         roles: for `weights`, which bindings it scores.
         redundant: whether a larger score means more redundant rather than more worth keeping.
         comparable: whether the scores of different groups compare as they are.
+        additive: whether they are losses that add up over groups; see `criterion`.
         aggregate: how the scores of a group's bindings become one, where nobody says.
         as_stored: whether the function takes weights of any floating type; see `criterion`.
     """
@@ -40,6 +41,7 @@ class Criterion(NamedTuple):
     comparable: bool = False
     aggregate: str = "mean"
     as_stored: bool = False
+    additive: bool = False
 
     @property
     def takes_random(self) -> bool:
@@ -64,6 +66,7 @@ def criterion(
     comparable: bool = False,
     aggregate: str = "mean",
     as_stored: bool = False,
+    additive: bool = False,
 ) -> Callable[[F], F]:
     """Decorator that makes a function a criterion; the function itself stays as it is.
 
@@ -75,6 +78,8 @@ def criterion(
         kind: what the function gets. `weights`: one array of shape (channels, k), float64, what
             one layer holds for each of its channels. `responses`: one of shape (examples,
             positions, channels). `gradients`: two of that shape, responses and gradients.
+            `moments`: the number of channels of a group, and a list of the layers that read them,
+            each a `graphslim.scoring.elimination.Moments`.
         redundant: larger scores mean more redundant, as a share from 0 to 1.
         comparable: scores of different groups compare as they are; without it, they are divided
             by their mean over the group for a ranking over the whole network.
@@ -83,6 +88,9 @@ def criterion(
         as_stored: for kind `weights`, whether the function takes an array of any floating type, and
             gives something else than a number wherever a weight is not finite: it is then called
             with the weights as they are stored, which need no copy.
+        additive: scores are losses of the network that add up over groups. For a budget of
+            multiply-accumulates, parameters, bytes or time they are divided by how much of that
+            one channel of the group saves, and ranked so.
 
     A function with a parameter named `random` gets a seeded `numpy.random.RandomState` by it.
 
@@ -95,7 +103,9 @@ def criterion(
             if name in _CRITERIA:
                 raise PlanError("a criterion of that name is registered already", name)
             made = _made(name, function, roles, kind, redundant, comparable)
-            _CRITERIA[name] = made._replace(aggregate=aggregate, as_stored=as_stored)
+            _CRITERIA[name] = made._replace(
+                aggregate=aggregate, as_stored=as_stored, additive=additive
+            )
         return function
 
     return registered

@@ -7,7 +7,7 @@ that least squares has to know of the data, whatever the weights.
 
 from __future__ import annotations
 
-from typing import Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -89,16 +89,19 @@ def reader_of(graph: Graph, contraction: Contraction) -> Optional[Reader]:
 
 
 def in_portions(layers: Sequence[Sequence[Reader]]) -> Iterator[List[Sequence[Reader]]]:
-    """The readers of layers, so many layers at a time that their Gram matrices fit in memory."""
+    """The readers of layers, so many layers at a time that their Gram matrices fit in memory.
+
+    Layers may have readers in common.
+    """
     portion: List[Sequence[Reader]] = []
-    room = 0
+    needs: Dict[int, int] = {}
     for readers in layers:
-        need = sum([2 * 8 * reader.size**2 for reader in readers])
-        if portion and room + need > _ROOM:
+        own = {id(reader): 2 * 8 * reader.size**2 for reader in readers}
+        if portion and sum({**needs, **own}.values()) > _ROOM:
             yield portion
-            portion, room = [], 0
+            portion, needs = [], {}
         portion.append(readers)
-        room += need
+        needs.update(own)
     if portion:
         yield portion
 
@@ -172,12 +175,12 @@ def _rows(
     node, axis = graph[reader.contraction.node], reader.contraction.axis
     if not reader.kernel:
         vectors = np.moveaxis(data, axis, -1).reshape(-1, data.shape[axis])
-        picked: np.ndarray = vectors[_chosen(len(vectors), most, rng)]
+        picked: np.ndarray = vectors[chosen(len(vectors), most, rng)]
         return picked.astype(np.float32)
     height, width = spatial_axes(node)
     data = np.moveaxis(data, channel_axis(node), -1).astype(np.float32)
     sizes = (made[0], made[height], made[width])
-    example, down, across = np.unravel_index(_chosen(int(np.prod(sizes)), most, rng), sizes)
+    example, down, across = np.unravel_index(chosen(int(np.prod(sizes)), most, rng), sizes)
     taps = np.zeros((len(example), *reader.kernel, data.shape[-1]), np.float32)
     places = [
         _places(node, at, place, reader.kernel, data.shape[1:3], sizes[1:])
@@ -193,7 +196,7 @@ def _rows(
     return taps.reshape(len(example), -1)
 
 
-def _chosen(count: int, most: int, rng: np.random.RandomState) -> np.ndarray:
+def chosen(count: int, most: int, rng: np.random.RandomState) -> np.ndarray:
     """Positions out of `count`, `most` at most, in order."""
     if count <= most:
         return np.arange(count)
