@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from graphslim.plans.budget import CostOf, check_possible, check_sizes, counted, meet, open_input
-from graphslim.plans.choose import choose, scores_beyond
+from graphslim.plans.choose import Ranking, choose, ranking, scores_beyond
 from graphslim.plans.fit import Fitted, fit
-from graphslim.plans.make import plan_dead, plan_given, plan_scored
+from graphslim.plans.make import model_of, plan_dead, plan_given, plan_scored
 from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Layer, Plan, read_plan
 from graphslim.plans.select import (
     BUDGETS,
@@ -29,6 +29,7 @@ __all__ = [
     "GroupSettings",
     "Layer",
     "Plan",
+    "Ranking",
     "Selection",
     "block_of",
     "check_possible",
@@ -38,10 +39,12 @@ __all__ = [
     "fit",
     "in_scope",
     "meet",
+    "model_of",
     "open_input",
     "plan_dead",
     "plan_given",
     "plan_scored",
+    "ranking",
     "read_plan",
     "read_settings",
     "scores_beyond",

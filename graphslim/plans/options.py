@@ -56,6 +56,7 @@ FLAG = Kind(lambda value: isinstance(value, bool), "true or false")
 NAME = Kind(lambda value: True)
 GLOBS = Kind(lambda value: True)
 SETTINGS = Kind(lambda value: True)
+CURVES = Kind(lambda value: True)
 
 
 def one_of(choices: Iterable[str], refused: str = "") -> Kind:
