@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from graphslim.api import find_blocks as find_blocks
     from graphslim.api import load as load
     from graphslim.api import plan as plan
+    from graphslim.api import sensitivity as sensitivity
     from graphslim.api import soft_prune as soft_prune
     from graphslim.api import strip as strip
     from graphslim.api import summary as summary
@@ -92,7 +93,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "analysis.cost": "Cost cost",
     "analysis.values": "Values",
-    "api": "find_blocks load plan soft_prune strip summary",
+    "api": "find_blocks load plan sensitivity soft_prune strip summary",
     "channels.facts": "Fact channel_axis",
     "channels.groups": "Channels Group analyse",
     "channels.rules": "ValueVisit",

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Tuple
 
-import numpy as np
-
-from graphslim.analysis.cost import cost
 from graphslim.channels.groups import analyse
 from graphslim.ir import Graph
 from graphslim.measure.bench import Bench, Spread, bench
@@ -21,16 +18,12 @@ from graphslim.plans import (
     Plan,
     Selection,
     check_possible,
-    counted,
     in_scope,
     model_of,
     plan_dead,
-    plan_given,
     plan_scored,
-    ranking,
     scores_beyond,
 )
-from graphslim.plans.allocate import Step, allocate, predicted
 from graphslim.plans.curves import Curves, check_fits
 from graphslim.plans.select import MEASURED_BY
 from graphslim.rewrite import apply, apply_in_place
@@ -39,10 +32,8 @@ from graphslim.scoring import Scores, check_aggregate, find_criterion, score
 from graphslim.support.garbage import pause_gc
 from graphslim.support.progress import Tick, silent
 from graphslim.support.text import percent, plural
-from graphslim.sweep import Evaluator, Setting, Sweep, sweep
+from graphslim.sweep import Conditions, Sweep, losses_of, sweep, within_loss
 
-FURTHER = 3.0
-"""How much more than the limit the curves may predict for a plan that is tried."""
 RANDOM = Samples()
 """Random inputs, where no others are given."""
 
@@ -72,7 +63,7 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
     if selection.latency is not None:
         plan = _by_latency(graph, selection, scores, samples)
     elif selection.max_loss is not None:
-        plan = _by_loss(graph, selection, scores, samples)
+        plan = within_loss(graph, selection, scores, samples)
     else:
         with pause_gc():
             plan = plan_scored(graph, selection, scores)
@@ -80,7 +71,7 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
     if plan.removed == 0 and selection.threshold is not None and scores.own:
         circumstances["scores"] = scores_beyond(scores.own, selection)
     if selection.allocate is not None and selection.max_loss is None:
-        circumstances["loss"] = _losses(graph, selection, samples, plan)
+        circumstances["loss"] = losses_of(graph, selection, samples, plan)
     return plan._replace(settings={**plan.settings, **circumstances})
 
 
@@ -102,6 +93,9 @@ def scores_of(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
     with pause_gc():
         channels = analyse(graph)
         groups = in_scope(graph, channels, selection)
+        if selection.allocate is not None:
+            sizes = {group.id: len(group) for group in channels.groups}
+            check_fits(selection.allocate, sizes, model_of(graph)["sha256"])
         check_possible(graph, channels, groups, selection)
     check_aggregate(selection.aggregate or criterion.aggregate)
     sampled = None
@@ -158,6 +152,9 @@ def cautions_of(graph: Graph, plan: Plan) -> List[str]:
         texts.append(str(caution(graph, None)))
     if "scores" in plan.settings:
         texts.append(_range_of(plan.settings))
+    loss = plan.settings.get("loss", {})
+    if loss.get("repaired"):
+        texts.append("the losses were measured with layers fitted by least squares: add --repair")
     latency = plan.settings.get("latency", {})
     if latency.get("noise", 0) > WITHIN:
         texts.append(
@@ -228,7 +225,7 @@ def _by_latency(graph: Graph, selection: Selection, scores: Scores, samples: Sam
 def sensitivity(
     graph: Graph,
     selection: Selection,
-    setting: Setting,
+    conditions: Conditions,
     how: Sweep,
     progress: Tick = silent,
 ) -> Curves:
@@ -238,7 +235,7 @@ def sensitivity(
         graph: the graph; for scope `blocks`, or names of blocks, its blocks must have been found.
         selection: which groups, in which steps, and by which criterion their channels go; no
             budget.
-        setting: how losses are measured.
+        conditions: how losses are measured.
         how: what is measured, by whom, and where it is kept.
         progress: called after each measurement.
 
@@ -250,105 +247,8 @@ def sensitivity(
     """
     # Something has to be asked for where there is a criterion, and decides nothing here.
     selection = replace(selection, max_loss=1.0, criterion=selection.criterion or MEASURED_BY)
-    scores = scores_of(graph, selection, Samples(setting.data, setting.batch))
-    return _swept(graph, selection, scores, setting, how, progress)[0]
-
-
-def _swept(
-    graph: Graph,
-    selection: Selection,
-    scores: Scores,
-    setting: Setting,
-    how: Sweep,
-    progress: Tick,
-) -> Tuple[Curves, Evaluator]:
-    channels = analyse(graph)
-    order = ranking(graph, channels, in_scope(graph, channels, selection), scores, selection)
-    return sweep(graph, order, str(selection.criterion), setting, how, progress)
-
-
-def _setting(selection: Selection, samples: Samples) -> Setting:
-    """How losses are measured where a plan is made."""
-    about = None if selection.allocate is None else selection.allocate.about
-    batch = samples.batch if samples.batch > 1 else Setting(None).batch
-    setting = Setting(samples.data, batch=batch, seed=selection.seed)
-    return setting if about is None else setting._replace(metric=about.metric)
-
-
-def _losses(
-    graph: Graph, selection: Selection, samples: Samples, plan: Plan
-) -> Dict[str, Any]:
-    """What a plan by curves is predicted to lose; and what it loses, where images are given."""
-    assert selection.allocate is not None
-    about = selection.allocate.about
-    gone = {group.id: len(group.removed) for group in plan.groups}
-    losses: Dict[str, Any] = {"metric": about.metric, "predicted": predicted(selection.allocate, gone)}
-    if samples.data is None or about.labels or about.repaired:
-        return losses
-    evaluator = Evaluator(graph, _setting(selection, samples), {})
-    losses["measured"], losses["images"] = evaluator.on_gate(plan)
-    return losses
-
-
-def _by_loss(graph: Graph, selection: Selection, scores: Scores, samples: Samples) -> Plan:
-    """The narrowest plan on the way that the curves show whose loss is within a limit.
-
-    The limit is held on the images that single groups were measured on; the loss on images that
-    nothing looked at stands beside it.
-    """
-    assert selection.max_loss is not None
-    limit, setting = selection.max_loss, _setting(selection, samples)
-    curves, channels = selection.allocate, analyse(graph)
-    order = ranking(graph, channels, in_scope(graph, channels, selection), scores, selection)
-    if curves is None:
-        # Where one group alone loses too much, more of it does not come into question.
-        how = Sweep(stop_at=2 * limit)
-        curves, evaluator = sweep(
-            graph, order, str(selection.criterion), setting, how, samples.tick
-        )
-    else:
-        sizes = {group.id: len(group) for group in channels.groups}
-        check_fits(curves, sizes, model_of(graph)["sha256"])
-        evaluator = Evaluator(graph, setting, {})
-    what = "params" if cost(graph).macs is None else "macs"
-    left_of = counted(graph, order.groups, what)
-    steps = allocate(order, curves, left_of, lambda step: step.loss > FURTHER * limit)
-
-    def plan_of(step: Step) -> Plan:
-        removed = {
-            group.id: np.sort(order.order_of(index)[:count]).tolist()
-            for index, (group, count) in enumerate(zip(order.groups, step.counts))
-            if count
-        }
-        return plan_given(graph, removed, fold=True, scores=scores.own)
-
-    # The losses of more and more steps rise but for noise: the last one within the limit.
-    low, high, best = 0, len(steps), plan_of(steps[0])
-    loss = evaluator.loss_of(best) if best.removed else 0.0
-    while high - low > 1:
-        middle = (low + high) // 2
-        plan = plan_of(steps[middle])
-        tried = evaluator.loss_of(plan)
-        samples.tick(high - low, len(steps), "loss of the whole network")
-        if tried <= limit:
-            low, best, loss = middle, plan, tried
-        else:
-            high = middle
-    on_gate, images = evaluator.on_gate(best) if best.removed else (0.0, 0)
-    losses = {
-        "metric": setting.metric,
-        "predicted": steps[low].loss,
-        "measured": on_gate,
-        "images": images,
-        "chosen_by": loss,
-    }
-    reason = None
-    if not best.removed:
-        reason = "the first step of any group loses more"
-    settings = {"select": "scores", **selection.settings(), "loss": losses}
-    return best._replace(
-        settings=settings, achieved=Achieved("max_loss", limit, round(on_gate, 6), reason)
-    )
+    scores = scores_of(graph, selection, Samples(conditions.data, conditions.batch))
+    return sweep(graph, selection, scores, conditions, how, progress)[0]
 
 
 @dataclass(frozen=True)

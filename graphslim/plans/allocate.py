@@ -120,7 +120,9 @@ def between(
     if len(steps) < 2:
         return list(steps)
     before, after = steps[-2:]
-    (index,) = [at for at, pair in enumerate(zip(before.counts, after.counts)) if len(set(pair)) > 1]
+    (index,) = [
+        at for at, pair in enumerate(zip(before.counts, after.counts)) if len(set(pair)) > 1
+    ]
     ladders, squares = _ladders(order, curves), curves.about.adds_in_squares
     ways = []
     for count in ladders[index].counts.tolist():

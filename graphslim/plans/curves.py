@@ -23,6 +23,8 @@ FORMAT, VERSION = "graphslim-sensitivity", 1
 _OURS = "give a file that `graphslim sensitivity` wrote"
 SQUARES = ("error",)
 """Metrics whose squares add up over groups: the errors of two groups are hardly correlated."""
+_KINDS = {"repaired": bool, "seed": int, "images": int}
+"""The types of fields of `About` that are no texts."""
 _MATTERS = ("sha256", "criterion", "metric", "repaired", "seed", "data", "labels")
 """Fields of `About` that change what is measured."""
 
@@ -175,22 +177,22 @@ def _about(tree: Any, path: str) -> About:
         raise PlanError("holds no curves", path, _OURS)
     if tree.get("version") != VERSION:
         raise PlanError(f"has the version {tree.get('version')!r}", path, "measure again")
-    fields = {name: tree.get(name) for name in About._fields}
-    for name, kind in About.__annotations__.items():
-        wanted = {"str": str, "bool": bool, "int": int}[getattr(kind, "__forward_arg__", kind)]
-        if type(fields[name]) is not wanted:
-            raise PlanError(f"its {name} is {fields[name]!r}", f"{path}, line 1", _OURS)
-    return About(**fields)  # type: ignore[arg-type]
+    fields: List[Any] = [tree.get(name) for name in About._fields]
+    for name, value in zip(About._fields, fields):
+        if type(value) is not _KINDS.get(name, str):
+            raise PlanError(f"its {name} is {value!r}", f"{path}, line 1", _OURS)
+    return About(*fields)
 
 
 def _loss(tree: Any, where: str) -> Loss:
-    if not isinstance(tree, dict):
-        raise PlanError("holds no measurement", where, _OURS)
-    group, channels, removed, loss, seconds = [tree.get(name) for name in Loss._fields]
+    fields: List[Any] = [
+        tree.get(name) if isinstance(tree, dict) else None for name in Loss._fields
+    ]
+    group, channels, removed, loss, seconds = fields
     fits = isinstance(group, str) and is_count(channels) and is_count(removed)
     if not fits or removed >= channels or not is_finite(loss) or not is_finite(seconds):
         raise PlanError("holds no measurement", where, _OURS)
-    return Loss(str(group), channels, removed, float(loss), float(seconds))
+    return Loss(group, channels, removed, float(loss), float(seconds))
 
 
 def curves_of(given: Any) -> Optional[Curves]:
@@ -314,7 +316,9 @@ def check_fits(curves: Curves, sizes: Mapping[str, int], sha256: str) -> None:
         raise PlanError(f"is of another model, {curves.about.model}", where, "measure this one")
     for group, curve in curves.by_group().items():
         if group not in sizes:
-            raise PlanError(f"has a curve of {group!r}, which is no group", where, meant(group, sizes))
+            raise PlanError(
+                f"has a curve of {group!r}, which is no group", where, meant(group, sizes)
+            )
         if sizes[group] != curve.channels:
             raise PlanError(
                 f"{group} has {sizes[group]} channels, and the curve is of {curve.channels}", where

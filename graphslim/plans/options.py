@@ -12,6 +12,7 @@ from typing import (
     Iterator,
     NamedTuple,
     Optional,
+    Sequence,
     Tuple,
     Type,
     TypeVar,
@@ -130,8 +131,15 @@ def flag_of(keyword: str) -> str:
     return "--" + keyword.replace("_", "-")
 
 
-def takes(declared: Type[Any]) -> Callable[[_Function], _Function]:
-    """Gives a function with `**options` the signature that names each option of a dataclass."""
+def takes(
+    declared: Type[Any], names: Optional[Sequence[str]] = None
+) -> Callable[[_Function], _Function]:
+    """Gives a function with `**options` the signature that names each option of a dataclass.
+
+    Args:
+        declared: the dataclass.
+        names: the fields whose options the function takes; by default all.
+    """
 
     def described(function: _Function) -> _Function:
         signature = inspect.signature(function)
@@ -139,16 +147,17 @@ def takes(declared: Type[Any]) -> Callable[[_Function], _Function]:
         options = [
             inspect.Parameter(known.spelled or name, inspect.Parameter.KEYWORD_ONLY, default=value)
             for name, value, known in options_of(declared)
+            if names is None or name in names
         ]
-        names = {parameter.name for parameter in (*own, *options)}
+        keywords_known = {parameter.name for parameter in (*own, *options)}
 
         @functools.wraps(function)
         def call(*positional: Any, **keywords: Any) -> Any:
             for name in keywords:
-                if name not in names:
+                if name not in keywords_known:
                     raise TypeError(
                         f"{function.__name__}() got an unexpected keyword argument {name!r}; "
-                        f"{meant(name, names)}"
+                        f"{meant(name, keywords_known)}"
                     )
             return function(*positional, **keywords)
 

@@ -41,6 +41,12 @@ ROUNDINGS = ("kept", "removed")
 RANKS = ("global", "local")
 BUDGETS = ("threshold", "ratio", "macs", "params", "size", "latency", "max_loss")
 
+RANKED = (
+    *("criterion", "aggregate", "loss_output", "scope", "only", "exclude", "by_name"),
+    *("multiple_of", "rounding", "min_channels", "max_ratio"),
+)
+"""Options that say which channels of which groups go, and in which steps, but not how many."""
+
 
 @declares_options
 @dataclass(frozen=True)
@@ -237,7 +243,6 @@ class Selection:
                 f"--criterion {self.criterion}",
                 f"add one of: {', '.join(map(flag_of, BUDGETS))}",
             )
-
 
     def _check_allocated(self, given: Sequence[str]) -> None:
         """Refuses curves that were measured by another criterion, or where nothing needs them.

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from graphslim.sweep.evaluate import IMAGES, Evaluator, Setting
-from graphslim.sweep.metric import NAMES, find_metric
+from graphslim.sweep.evaluate import IMAGES, Conditions, Evaluator
+from graphslim.sweep.metric import NAMES, find_metric, read_labels
+from graphslim.sweep.plan import losses_of, within_loss
 from graphslim.sweep.run import RATIOS, Sweep, sweep
+from graphslim.sweep.workers import threads_for
 
 __all__ = [
     "IMAGES",
     "NAMES",
     "RATIOS",
     "Evaluator",
-    "Setting",
+    "Conditions",
     "Sweep",
     "find_metric",
+    "losses_of",
+    "read_labels",
     "sweep",
+    "threads_for",
+    "within_loss",
 ]

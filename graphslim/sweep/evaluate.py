@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import time
-from typing import Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -28,11 +28,11 @@ from graphslim.sweep.metric import Metric, check_loss, find_metric
 IMAGES = 256
 """Images that a loss is measured on, at most."""
 
-Orders = Mapping[str, Sequence[int]]
-"""By group id, the group's channels in the order in which they go, by their index in it."""
+Orders = Mapping[str, np.ndarray]
+"""By group id, the channels in the order in which they go, by their index; int64 of shape (n,)."""
 
 
-class Setting(NamedTuple):
+class Conditions(NamedTuple):
     """How losses are measured.
 
     Attributes:
@@ -74,7 +74,7 @@ class Evaluator:
 
     Args:
         graph: the graph.
-        setting: how losses are measured.
+        conditions: how losses are measured.
         orders: by group id, the channels in the order in which they go.
 
     Attributes:
@@ -86,27 +86,27 @@ class Evaluator:
         VerifyError: the graph does not run.
     """
 
-    def __init__(self, graph: Graph, setting: Setting, orders: Orders) -> None:
-        if setting.data is None:
+    def __init__(self, graph: Graph, conditions: Conditions, orders: Orders) -> None:
+        if conditions.data is None:
             raise GraphslimError(
                 "is needed to measure what the network loses: images of the kind that it is for",
                 "--data",
                 "give a folder of some hundred, without labels",
             )
-        self._graph, self._setting, self._orders = graph, setting, orders
-        self.examples = Examples(graph, Samples(setting.data, setting.batch), setting.seed)
-        self._shares: Shares = share_out(self.examples, setting.seed, setting.batch)
-        learned, tuned, self._gate = split(self.examples.units, setting.seed)
-        self._judge = self._judging(tuned if setting.repaired else learned)
+        self._graph, self._setting, self._orders = graph, conditions, orders
+        self.examples = Examples(graph, Samples(conditions.data, conditions.batch), conditions.seed)
+        self._shares: Shares = share_out(self.examples, conditions.seed, conditions.batch)
+        learned, tuned, self._gate = split(self.examples.units, conditions.seed)
+        self._judge = self._judging(tuned if conditions.repaired else learned)
         self.count = self._judge.reference.count
 
     def _judging(self, units: np.ndarray) -> _Judge:
         """What judges on some of the images, evenly spread over them."""
-        setting, at_once = self._setting, self.examples.at_once
-        most = max(1, setting.images // at_once)
+        conditions, at_once = self._setting, self.examples.at_once
+        most = max(1, conditions.images // at_once)
         if len(units) > most:
             units = units[np.linspace(0, len(units) - 1, most).astype(np.int64)]
-        labels = setting.labels
+        labels = conditions.labels
         if labels is not None:
             if len(labels) != self.examples.count:
                 raise GraphslimError(
@@ -116,10 +116,10 @@ class Evaluator:
                 )
             labels = labels[(units[:, None] * at_once + np.arange(at_once)).ravel()]
         reference = Reference(
-            self._graph, self.examples.part(units, setting.batch), setting.threads
+            self._graph, self.examples.part(units, conditions.batch), conditions.threads
         )
         labels = None if labels is None else labels[: reference.count]
-        return _Judge(reference, find_metric(setting.metric, labels))
+        return _Judge(reference, find_metric(conditions.metric, labels))
 
     def measure(self, group: str, removed: int) -> Loss:
         """What the network loses if so many channels of a group go.
@@ -129,9 +129,10 @@ class Evaluator:
         """
         started = time.perf_counter()
         order = self._orders[group]
-        plan = plan_given(self._graph, {group: sorted(order[:removed])}, fold=True)
+        plan = plan_given(self._graph, {group: np.sort(order[:removed]).tolist()}, fold=True)
         what = f"{group} without {removed} of {len(order)} channels"
-        loss = check_loss(self._judge.loss(self._slim(plan)), what)
+        # Digits that depend on the number of threads would only be noise.
+        loss = float(f"{check_loss(self._judge.loss(self._slim(plan)), what):.6g}")
         return Loss(group, len(order), removed, loss, round(time.perf_counter() - started, 3))
 
     def loss_of(self, plan: Plan) -> float:
@@ -178,21 +179,21 @@ class Job(NamedTuple):
         model: the graph, serialised.
         name: the graph's name.
         inputs, outputs: the names of its inputs and outputs.
-        setting, orders: those of `Evaluator`.
+        conditions, orders: those of `Evaluator`.
     """
 
     model: bytes
     name: str
     inputs: Tuple[str, ...]
     outputs: Tuple[str, ...]
-    setting: Setting
-    orders: Mapping[str, Tuple[int, ...]]
+    conditions: Conditions
+    orders: Orders
 
     @classmethod
-    def of(cls, graph: Graph, setting: Setting, orders: Orders) -> Job:
+    def of(cls, graph: Graph, conditions: Conditions, orders: Orders) -> Job:
+        """The job that measures what an `Evaluator` of the same would."""
         outputs = tuple([str(port) for port in graph.outputs])
-        plain = {group: tuple([int(index) for index in order]) for group, order in orders.items()}
-        return cls(serialize(graph), graph.name, tuple(graph.inputs), outputs, setting, plain)
+        return cls(serialize(graph), graph.name, tuple(graph.inputs), outputs, conditions, orders)
 
     @property
     def key(self) -> str:
@@ -208,11 +209,20 @@ class Job(NamedTuple):
         load_plugins()
         graph = parse(self.model, self.name, False, self.inputs, self.outputs)
         settle(graph, self.inputs, self.outputs, None)
-        return Evaluator(graph, self.setting, self.orders)
+        return Evaluator(graph, self.conditions, self.orders)
 
 
+_JOBS: Dict[str, Job] = {}
+"""By its key, the job that this process was told of last."""
 _EVALUATORS: Dict[str, Evaluator] = {}
-"""By the key of a job, what this process has loaded for it; the last job's alone."""
+"""By the key of that job, what was loaded for it."""
+
+
+def tell(key: str, job: Job) -> None:
+    """Lets this process know a job by its key, and forget the last."""
+    _JOBS.clear()
+    _EVALUATORS.clear()
+    _JOBS[key] = job
 
 
 def work(key: str, job: Optional[Job], group: str, removed: int) -> Optional[Loss]:
@@ -226,9 +236,10 @@ def work(key: str, job: Optional[Job], group: str, removed: int) -> Optional[Los
     Returns:
         the loss; None where the process does not know the job, and has to be told.
     """
-    if key not in _EVALUATORS:
+    if key not in _JOBS:
         if job is None:
             return None
-        _EVALUATORS.clear()
-        _EVALUATORS[key] = job.evaluator()
+        tell(key, job)
+    if key not in _EVALUATORS:
+        _EVALUATORS[key] = _JOBS[key].evaluator()
     return _EVALUATORS[key].measure(group, removed)

@@ -13,6 +13,7 @@ from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
 from graphslim.measure.reference import Reference
 from graphslim.support.importing import import_named
+from graphslim.support.reading import read_arrays
 from graphslim.support.text import is_finite, meant
 
 Outputs = Mapping[str, np.ndarray]
@@ -80,6 +81,9 @@ class Metric(NamedTuple):
             return self._called(outputs, self.labels)
         values = np.asarray(next(iter(outputs.values())))
         classes = values.argmax(-1) if values.ndim > self.labels.ndim else values
+        # Networks of convolutions alone give an axis of one position or two beside the classes.
+        if classes.size == self.labels.size:
+            classes = classes.reshape(self.labels.shape)
         if classes.shape != self.labels.shape:
             raise GraphslimError(
                 f"have the shape {list(self.labels.shape)}, and the classes {list(classes.shape)}",
@@ -149,3 +153,21 @@ def check_loss(loss: float, what: str) -> float:
     if not math.isfinite(loss):
         raise GraphslimError("the loss is not finite", what, "give real data with --data")
     return loss
+
+
+def read_labels(labels: Any) -> Optional[np.ndarray]:
+    """Labels from the path of an .npy or of an .npz with one array, or as they are.
+
+    Raises:
+        GraphslimError: the file cannot be read, or holds several arrays.
+    """
+    if labels is None:
+        return None
+    if not isinstance(labels, (str, os.PathLike)):
+        return np.asarray(labels)
+    arrays = read_arrays(os.fspath(labels))
+    if len(arrays) != 1:
+        raise GraphslimError(
+            f"holds {len(arrays)} arrays", os.fspath(labels), "give an .npy with one label each"
+        )
+    return next(iter(arrays.values()))

@@ -1,7 +1,7 @@
 """Sensitivity: what a network loses as each group alone loses more and more of its channels.
 
-Li et al. (2017, arXiv 1608.08710) prune each layer alone at several ratios and look at the accuracy;
-here the loss is measured against the original's own outputs, so that no labels are needed.
+Li et al. (2017, arXiv 1608.08710) prune each layer alone at several ratios and look at the
+accuracy; here the loss is measured against the original's own outputs, without labels.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 from concurrent.futures import Executor
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
 
+from graphslim.channels.groups import analyse
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.measure.feeds import digest_of
-from graphslim.plans import Ranking, model_of
+from graphslim.plans import Ranking, Selection, in_scope, model_of, ranking
 from graphslim.plans.curves import About, Curves, Journal, Loss
+from graphslim.scoring import Scores
 from graphslim.support.progress import Tick, silent
 from graphslim.support.text import is_share
-from graphslim.sweep.evaluate import Evaluator, Job, Setting
+from graphslim.sweep.evaluate import Conditions, Evaluator, Job
 from graphslim.sweep.workers import Chain, Pool, measure_all
 
 RATIOS = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
@@ -41,19 +43,19 @@ class Sweep(NamedTuple):
 
 def sweep(
     graph: Graph,
-    order: Ranking,
-    criterion: str,
-    setting: Setting,
+    selection: Selection,
+    scores: Scores,
+    conditions: Conditions,
     how: Sweep,
     progress: Tick = silent,
 ) -> Tuple[Curves, Evaluator]:
-    """Measures the curves of the groups of a ranking.
+    """Measures the curves of the groups in scope.
 
     Args:
         graph: the graph.
-        order: the groups, the order of their channels, and their rules.
-        criterion: the name of the criterion that the order is by.
-        setting: how losses are measured.
+        selection: which groups, and their rules.
+        scores: theirs, by which their channels go.
+        conditions: how losses are measured.
         how: what is measured.
         progress: called after each measurement.
 
@@ -68,18 +70,19 @@ def sweep(
     for ratio in how.ratios:
         if not is_share(ratio) or not 0 < ratio < 1:
             raise PlanError(f"{ratio} is no share between 0 and 1", "--ratios")
+    order = ranked(graph, selection, scores)
     orders = {group.id: order.order_of(index) for index, group in enumerate(order.groups)}
-    evaluator = Evaluator(graph, setting, orders)
+    evaluator = Evaluator(graph, conditions, orders)
     model = model_of(graph)
     about = About(
         model["name"],
         model["sha256"],
-        criterion=criterion,
-        metric=setting.metric,
-        repaired=setting.repaired,
-        seed=setting.seed,
+        criterion=str(selection.criterion),
+        metric=conditions.metric,
+        repaired=conditions.repaired,
+        seed=conditions.seed,
         data=str(evaluator.examples.about.as_dict()["sha256"]),
-        labels="" if setting.labels is None else digest_of([("labels", setting.labels)]),
+        labels="" if conditions.labels is None else digest_of([("labels", conditions.labels)]),
         images=evaluator.count,
     )
     wanted = _chains(order, how.ratios)
@@ -101,17 +104,23 @@ def sweep(
         done = total - sum([len(counts) for _, counts in chains])
         progress(done, total, "sensitivity")
         if isinstance(how.workers, str):
-            with Pool(how.workers) as pool:
-                job = Job.of(graph, setting, orders)
+            job = Job.of(graph, conditions, orders)
+            with Pool(how.workers, job) as pool:
                 measure_all(job, chains, pool.executor, on_loss, pool.restart)
         elif how.workers is not None:
-            measure_all(Job.of(graph, setting, orders), chains, how.workers, on_loss)
+            measure_all(Job.of(graph, conditions, orders), chains, how.workers, on_loss)
         else:
             for group, counts in chains:
                 for count in counts:
                     if not on_loss(evaluator.measure(group, count)):
                         break
         return journal.curves, evaluator
+
+
+def ranked(graph: Graph, selection: Selection, scores: Scores) -> Ranking:
+    """The groups in scope, with the order of their channels and their rules."""
+    channels = analyse(graph)
+    return ranking(graph, channels, in_scope(graph, channels, selection), scores, selection)
 
 
 def _chains(order: Ranking, ratios: Sequence[float]) -> List[Chain]:
@@ -122,9 +131,7 @@ def _chains(order: Ranking, ratios: Sequence[float]) -> List[Chain]:
     ]
 
 
-def _rest(
-    chain: Chain, known: Dict[Tuple[str, int], Any], stop_at: Optional[float]
-) -> Chain:
+def _rest(chain: Chain, known: Dict[Tuple[str, int], Any], stop_at: Optional[float]) -> Chain:
     """What is left to measure of a chain."""
     group, counts = chain
     rest = []
