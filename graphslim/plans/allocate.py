@@ -1,17 +1,15 @@
 """How much each group gives, by what the network was measured to lose: the least loss for a cost.
 
-Groups give channels in steps, each time the group that loses least for what the step saves. Steps
-go from corner to corner of the lower convex hull of a group's curve, since between two corners no
-width is better than a mix of both (Fox 1966: marginal analysis, optimal at every cost that it
-stops at if costs are sums over groups). Costs of networks are not quite: a convolution costs the
-product of the widths on its two sides, so that what a step saves is computed anew as the other
-groups get narrower. It can only shrink, so a heap with the savings of earlier steps gives the best
-step after few recomputations (Minoux 1978).
+Losses of groups are taken to add up (errors in squares), and so are their savings, near a choice:
+that is a knapsack, which a dynamic programme solves over a grid of savings, whatever the shapes of
+the curves. A greedy walk along convex hulls is as good where steps are small, and was several times
+worse on small networks and mild budgets. Savings do not quite add up, since a convolution costs the
+product of the widths on its two sides: they are counted around the choice that was found, and the
+knapsack is packed again, until nothing changes.
 """
 
 from __future__ import annotations
 
-import heapq
 from typing import Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -19,8 +17,15 @@ import numpy as np
 from graphslim.plans.choose import Ranking
 from graphslim.plans.curves import Curve, Curves, combined
 
-_NOTHING = 1e-12
-"""A step that saves a smaller share of the cost saves nothing."""
+_GRID = 2000
+"""Steps of the grid of savings."""
+_POINTS = 5
+"""Widths of each group at which savings are counted; between them they are interpolated."""
+_PACKED = 8
+"""How often the knapsack is packed at most."""
+
+LeftOf = Callable[[np.ndarray], float]
+"""From what goes, bool per channel, to the share of a cost that remains."""
 
 
 class Step(NamedTuple):
@@ -43,97 +48,139 @@ class _Ladder(NamedTuple):
     Attributes:
         counts: how many channels go, ascending; int64 of shape (n,).
         penalties: what is predicted to be lost, in the terms that add up; float64 of shape (n,).
-        corners: indices of the corners of the lower convex hull, the first one 0.
     """
 
     counts: np.ndarray
     penalties: np.ndarray
-    corners: np.ndarray
 
 
-def allocate(
-    order: Ranking,
-    curves: Curves,
-    left_of: Callable[[np.ndarray], float],
-    enough: Callable[[Step], bool],
-) -> List[Step]:
-    """The way from the whole network to the narrowest one that the curves speak of, or to enough.
+class Allocation:
+    """Choices by curves.
 
-    Groups without a curve give nothing, and none more than what was measured at most.
+    Groups without a curve give nothing, and none more than was measured.
 
     Args:
         order: the groups, with their rules, and the order of their channels.
         curves: what was measured.
-        left_of: what a removal leaves of the cost, as a share of the whole.
-        enough: whether the way may end at a step.
+        left_of: the share of a cost that remains, such as of the multiply-accumulates.
 
-    Returns:
-        the steps: the first as the settings fix it, each of them one group further on. The last one
-        is the first that is enough, if any is.
+    Attributes:
+        whole: the choice in which nothing goes but what the settings fix.
+        narrowest: the choice in which all goes that was measured.
     """
-    ladders = _ladders(order, curves)
-    squares = curves.about.adds_in_squares
-    at = [0] * len(ladders)
 
-    def step() -> Step:
-        counts = [int(ladder.counts[place]) for ladder, place in zip(ladders, at)]
-        penalties = [float(ladder.penalties[place]) for ladder, place in zip(ladders, at)]
-        return Step(tuple(counts), left_of(order.mask(counts)), _loss(penalties, squares))
+    def __init__(self, order: Ranking, curves: Curves, left_of: LeftOf) -> None:
+        self._order, self._left_of = order, left_of
+        self._squares = curves.about.adds_in_squares
+        self._ladders = _ladders(order, curves)
+        self.whole, self.narrowest = [
+            self._step([int(ladder.counts[place]) for ladder in self._ladders]) for place in (0, -1)
+        ]
 
-    def price(index: int, left: float) -> Optional[Tuple[float, int]]:
-        """What the next step of a group loses for what it saves; None if it saves nothing."""
-        ladder, place = ladders[index], at[index]
-        at[index] = _next_corner(ladder, place)
-        saved = left - step().left
-        lost = float(ladder.penalties[at[index]] - ladder.penalties[place])
-        at[index] = place
-        return (lost / saved, index) if saved > _NOTHING else None
+    def within(self, target: float) -> Optional[Step]:
+        """The choice that loses least of those that leave a share of the cost at most.
 
-    steps = [step()]
-    movable = [index for index, ladder in enumerate(ladders) if len(ladder.corners) > 1]
-    heap = [priced for priced in (price(index, steps[0].left) for index in movable) if priced]
-    heapq.heapify(heap)
-    while heap and not enough(steps[-1]):
-        _, index = heapq.heappop(heap)
-        now = price(index, steps[-1].left)
-        if now is not None and heap and now > heap[0]:
-            heapq.heappush(heap, now)
-            continue
-        if now is None:
-            continue
-        at[index] = _next_corner(ladders[index], at[index])
-        steps.append(step())
-        if _next_corner(ladders[index], at[index]) > at[index]:
-            following = price(index, steps[-1].left)
-            if following is not None:
-                heapq.heappush(heap, following)
-    return steps
+        Returns:
+            the choice; None if what was measured does not reach so far.
+        """
+        if self.narrowest.left > target:
+            return None
+        best, now, packed = self.narrowest, self.whole, {self.whole.counts}
+        if self.whole.left <= target:
+            return self.whole
+        for _ in range(_PACKED):
+            now = self._step(self._packed(now, target))
+            if now.left <= target and now.loss <= best.loss:
+                best = now
+            if now.counts in packed:
+                break
+            packed.add(now.counts)
+        return self._settled(min([now, best], key=lambda step: step.left > target), target)
 
+    def _settled(self, step: Step, target: float) -> Step:
+        """A choice within the target, of whose groups none can be wider by a step."""
+        while step.left > target:
+            ways = [way for way in self._ways(step.counts, 1) if way.left < step.left]
+            step = min(ways, key=lambda way: (way.loss - step.loss) / (step.left - way.left))
+        while True:
+            ways = [way for way in self._ways(step.counts, -1) if way.left <= target]
+            ways = [way for way in ways if way.loss < step.loss]
+            if not ways:
+                return step
+            step = min(ways, key=lambda way: way.loss)
 
-def between(
-    order: Ranking,
-    curves: Curves,
-    left_of: Callable[[np.ndarray], float],
-    steps: Sequence[Step],
-) -> List[Step]:
-    """The last two of some steps, and all widths between them of the group that moves."""
-    if len(steps) < 2:
-        return list(steps)
-    before, after = steps[-2:]
-    (index,) = [
-        at for at, pair in enumerate(zip(before.counts, after.counts)) if len(set(pair)) > 1
-    ]
-    ladders, squares = _ladders(order, curves), curves.about.adds_in_squares
-    ways = []
-    for count in ladders[index].counts.tolist():
-        if before.counts[index] <= count <= after.counts[index]:
-            counts = (*before.counts[:index], count, *before.counts[index + 1 :])
-            penalties = [
-                float(np.interp(gone, ladder.counts, ladder.penalties))
-                for gone, ladder in zip(counts, ladders)
+    def _ways(self, counts: Sequence[int], by: int) -> List[Step]:
+        """The choices in which a group is narrower by a step, or wider."""
+        ways = []
+        for index, ladder in enumerate(self._ladders):
+            place = int(np.searchsorted(ladder.counts, counts[index])) + by
+            if 0 <= place < len(ladder.counts):
+                changed = [*counts[:index], int(ladder.counts[place]), *counts[index + 1 :]]
+                ways.append(self._step(changed))
+        return ways
+
+    def _step(self, counts: Sequence[int]) -> Step:
+        penalties = [
+            float(np.interp(count, ladder.counts, ladder.penalties))
+            for count, ladder in zip(counts, self._ladders)
+        ]
+        left = self._left_of(self._order.mask(counts))
+        return Step(tuple(counts), left, _loss(penalties, self._squares))
+
+    def _packed(self, around: Step, target: float) -> List[int]:
+        """The least penalties whose savings, as counted around a choice, reach a target."""
+        savings = [self._savings(around, index) for index in range(len(self._ladders))]
+        whole = around.left + sum(
+            [
+                float(np.interp(count, ladder.counts, saved))
+                for count, ladder, saved in zip(around.counts, self._ladders, savings)
             ]
-            ways.append(Step(counts, left_of(order.mask(counts)), _loss(penalties, squares)))
-    return ways
+        )
+        unit = max(whole - target, 1e-12) / _GRID
+        least = np.full(_GRID + 1, np.inf)
+        least[0] = 0.0
+        taken = []
+        for ladder, saved in zip(self._ladders, savings):
+            steps = np.clip((saved / unit + 1e-9).astype(np.int64), 0, _GRID)
+            best, choice = np.full(_GRID + 1, np.inf), np.zeros(_GRID + 1, np.int64)
+            for place, (step, penalty) in enumerate(zip(steps.tolist(), ladder.penalties)):
+                # By `step` further on the grid; what would be beyond its end counts as its end.
+                reached = np.full(_GRID + 1, np.inf)
+                reached[step:] = least[: _GRID + 1 - step]
+                reached[_GRID] = least[_GRID - step :].min()
+                reached += penalty
+                better = reached < best
+                best[better], choice[better] = reached[better], place
+            taken.append((steps, choice, least))
+            least = best
+        return self._unpacked(taken)
+
+    def _unpacked(self, taken: Sequence[Tuple[np.ndarray, np.ndarray, np.ndarray]]) -> List[int]:
+        """The choice that was packed, group by group from the last one back."""
+        counts: List[int] = []
+        at = _GRID
+        for ladder, (steps, choice, before) in zip(self._ladders[::-1], taken[::-1]):
+            place = int(choice[at])
+            counts.append(int(ladder.counts[place]))
+            step = int(steps[place])
+            if at < _GRID:
+                at -= step
+            else:
+                at = _GRID - step + int(np.argmin(before[_GRID - step :]))
+        return counts[::-1]
+
+    def _savings(self, around: Step, index: int) -> np.ndarray:
+        """What the widths of a group save, the others being as they are; float64 of shape (n,)."""
+        ladder = self._ladders[index]
+        places = np.unique(np.linspace(0, len(ladder.counts) - 1, _POINTS).astype(np.int64))
+        left = [
+            self._left_of(
+                self._order.mask([*around.counts[:index], count, *around.counts[index + 1 :]])
+            )
+            for count in ladder.counts[places].tolist()
+        ]
+        saved = np.maximum.accumulate(left[0] - np.array(left))
+        return np.interp(ladder.counts, ladder.counts[places], saved)
 
 
 def _ladders(order: Ranking, curves: Curves) -> List[_Ladder]:
@@ -148,7 +195,7 @@ def _ladders(order: Ranking, curves: Curves) -> List[_Ladder]:
                 break
             counts.append(following)
         penalties = np.zeros(len(counts)) if curve is None else _penalties(curve, counts, squares)
-        ladders.append(_Ladder(np.array(counts), penalties, _corners(counts, penalties)))
+        ladders.append(_Ladder(np.array(counts), penalties))
     return ladders
 
 
@@ -157,26 +204,6 @@ def _penalties(curve: Curve, counts: Sequence[int], squares: bool) -> np.ndarray
     # Noise of the measurement alone makes a network better that loses more.
     losses = np.maximum.accumulate(np.maximum(curve.losses, 0.0))
     return np.interp(counts, curve.removed, losses**2 if squares else losses)
-
-
-def _corners(counts: Sequence[int], penalties: np.ndarray) -> np.ndarray:
-    """The corners of the lower convex hull of a curve, from left to right."""
-    corners: List[int] = []
-    for place, (count, penalty) in enumerate(zip(counts, penalties)):
-        while len(corners) > 1:
-            first, last = corners[-2:]
-            slope = (penalty - penalties[first]) * (counts[last] - counts[first])
-            if (penalties[last] - penalties[first]) * (count - counts[first]) < slope:
-                break
-            corners.pop()
-        corners.append(place)
-    return np.array(corners)
-
-
-def _next_corner(ladder: _Ladder, place: int) -> int:
-    """The corner behind a place; the place itself if it is the last one."""
-    behind = ladder.corners[ladder.corners > place]
-    return int(behind[0]) if len(behind) else place
 
 
 def _loss(penalties: Sequence[float], squares: bool) -> float:

@@ -13,7 +13,7 @@ from graphslim.channels.groups import Channels, Group, analyse
 from graphslim.errors import PlanError
 from graphslim.graphdef import serialize
 from graphslim.ir import DType, Graph, Port
-from graphslim.plans.allocate import allocate, between
+from graphslim.plans.allocate import Allocation
 from graphslim.plans.choose import Ranking, ranking
 from graphslim.plans.curves import Curves
 from graphslim.plans.plan import Achieved
@@ -256,20 +256,15 @@ class _Search:
             self._seen.append(left)
             return left
 
-        steps = allocate(
-            self.order, curves, left_of, lambda step: step.left <= self.target + self.tolerance
-        )
-        if steps[-1].left > self.target + self.tolerance:
+        allocation = Allocation(self.order, curves, left_of)
+        step = allocation.within(self.target + self.tolerance / 4)
+        if step is None:
             raise PlanError(
-                f"what was measured leaves {steps[-1].left:.3g} at least",
+                f"what was measured leaves {allocation.narrowest.left:.3g} at least",
                 where,
                 "measure larger --ratios, without --stop-at, or more groups",
             )
-        nearest = min(
-            between(self.order, curves, left_of, steps),
-            key=lambda step: abs(step.left - self.target),
-        )
-        return Choice(list(nearest.counts), nearest.left)
+        return Choice(list(step.counts), step.left)
 
     def _refined(self, choice: Choice, near: float) -> Choice:
         """Lets single groups lose or get back channels while that brings the result nearer.

@@ -11,7 +11,7 @@ from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.measure.samples import Samples
 from graphslim.plans import Achieved, Plan, Selection, counted, plan_given
-from graphslim.plans.allocate import Step, allocate, predicted
+from graphslim.plans.allocate import Allocation, Step, predicted
 from graphslim.recovery.shares import BATCH
 from graphslim.scoring import Scores
 from graphslim.sweep.evaluate import Conditions, Evaluator
@@ -19,6 +19,8 @@ from graphslim.sweep.run import Sweep, ranked, sweep
 
 FURTHER = 3.0
 """How much more than the limit the curves may predict for a plan that is tried."""
+TRIALS = 10
+"""Plans that are tried at most: the cost is known to a thousandth of what may go then."""
 
 
 def _setting(selection: Selection, samples: Samples) -> Conditions:
@@ -60,7 +62,7 @@ def losses_of(graph: Graph, selection: Selection, samples: Samples, plan: Plan) 
 
 
 def within_loss(graph: Graph, selection: Selection, scores: Scores, samples: Samples) -> Plan:
-    """The narrowest plan on the way that the curves show whose loss is within a limit.
+    """The narrowest plan by the curves whose loss is within a limit.
 
     The limit is held on the images that single groups were measured on; the loss on images that
     nothing looked at stands beside it.
@@ -75,8 +77,7 @@ def within_loss(graph: Graph, selection: Selection, scores: Scores, samples: Sam
     else:
         evaluator = Evaluator(graph, conditions, {})
     what = "params" if cost(graph).macs is None else "macs"
-    left_of = counted(graph, order.groups, what)
-    steps = allocate(order, curves, left_of, lambda step: step.loss > FURTHER * limit)
+    allocation = Allocation(order, curves, counted(graph, order.groups, what))
 
     def plan_of(step: Step) -> Plan:
         removed = {
@@ -86,30 +87,32 @@ def within_loss(graph: Graph, selection: Selection, scores: Scores, samples: Sam
         }
         return plan_given(graph, removed, fold=True, scores=scores.own)
 
-    # The losses of more and more steps rise but for noise: the last one within the limit.
-    low, high, best = 0, len(steps), plan_of(steps[0])
-    loss = evaluator.loss_of(best) if best.removed else 0.0
-    while high - low > 1:
-        middle = (low + high) // 2
-        plan = plan_of(steps[middle])
-        tried = evaluator.loss_of(plan)
-        samples.tick(high - low, len(steps), "loss of the whole network")
-        if tried <= limit:
-            low, best, loss = middle, plan, tried
+    # The losses of narrower and narrower networks rise but for noise.
+    step, loss = allocation.whole, 0.0
+    low, high = allocation.narrowest.left, allocation.whole.left
+    for trial in range(TRIALS):
+        target = (low + high) / 2
+        tried = allocation.within(target)
+        assert tried is not None
+        lost = evaluator.loss_of(plan_of(tried)) if tried.loss <= FURTHER * limit else np.inf
+        samples.tick(trial + 1, TRIALS, "loss of the whole network")
+        if lost <= limit:
+            step, loss, high = tried, lost, tried.left
         else:
-            high = middle
+            low = target
+    best = plan_of(step)
     on_gate, images = evaluator.on_gate(best) if best.removed else (0.0, 0)
     losses = {
         "metric": conditions.metric,
         "repaired": conditions.repaired,
-        "predicted": steps[low].loss,
+        "predicted": step.loss,
         "measured": on_gate,
         "images": images,
         "chosen_by": loss,
     }
     reason = None
     if not best.removed:
-        reason = "the first step of any group loses more"
+        reason = "every plan that was tried loses more"
     settings = {"select": "scores", **selection.settings(), "loss": losses}
     return best._replace(
         settings=settings, achieved=Achieved("max_loss", limit, round(on_gate, 6), reason)
