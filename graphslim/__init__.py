@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from graphslim.plans import Plan as Plan
     from graphslim.plans import Selection as Selection
     from graphslim.plans import plan_dead as plan_dead
+    from graphslim.plans.curves import Curves as Curves
     from graphslim.recovery import Repaired as Repaired
     from graphslim.recovery import repair as repair
     from graphslim.rewrite import Affine as Affine
@@ -114,6 +115,7 @@ _PUBLIC = {
     "pipeline": "CheckInvariants Dump FindBlocks Outcome Pass Pipeline Timing register",
     "pipeline.presets": "optimize",
     "plans": "DEAD_BELOW GroupSettings Plan Selection plan_dead",
+    "plans.curves": "Curves",
     "recovery": "Repaired repair",
     "rewrite": "Affine affine apply apply_in_place fold_conditionals zero_consumers",
     "rewrite.save": "save",

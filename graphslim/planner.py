@@ -34,6 +34,8 @@ from graphslim.support.progress import Tick, silent
 from graphslim.support.text import percent, plural
 from graphslim.sweep import Conditions, Sweep, losses_of, sweep, within_loss
 
+BEYOND = 1.5
+"""A loss that is so many times the limit causes a caution."""
 RANDOM = Samples()
 """Random inputs, where no others are given."""
 
@@ -152,9 +154,14 @@ def cautions_of(graph: Graph, plan: Plan) -> List[str]:
         texts.append(str(caution(graph, None)))
     if "scores" in plan.settings:
         texts.append(_range_of(plan.settings))
-    loss = plan.settings.get("loss", {})
+    loss, limit = plan.settings.get("loss", {}), plan.settings.get("budget", {}).get("max_loss")
     if loss.get("repaired"):
         texts.append("the losses were measured with layers fitted by least squares: add --repair")
+    if limit is not None and loss["measured"] > BEYOND * limit:
+        texts.append(
+            f"the loss is {loss['measured']:.3g} on images that nothing looked at, where "
+            f"{limit:g} was asked for: the images are too few, or of too many kinds, to choose by"
+        )
     latency = plan.settings.get("latency", {})
     if latency.get("noise", 0) > WITHIN:
         texts.append(

@@ -68,8 +68,8 @@ class Selection:
     criterion: Optional[str] = option(
         None,
         NAME,
-        "Remove the channels that a criterion scores lowest: a name (see `graphslim criteria`), "
-        "module:function or file.py:function. One of the next six says how many.",
+        "Remove the channels that a criterion scores lowest, as many as an option such as --macs "
+        "says: a name (see `graphslim criteria`), module:function or file.py:function.",
         "C",
     )
     threshold: Optional[float] = option(

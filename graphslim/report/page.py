@@ -112,7 +112,7 @@ def _budget(report: Report) -> str:
     quantity = _ASKED.get(outcome.what)
     subject = f"of the {quantity} remain" if quantity else "of the channels in scope go"
     if outcome.what not in _ASKED and outcome.what != "ratio":
-        subject = outcome.what
+        subject = outcome.what.replace("_", " ")
     asked, achieved = f"{100 * outcome.asked:.4g} %", f"{100 * outcome.achieved:.4g} %"
     reason = f"<br>{escape(outcome.reason)}" if outcome.reason else ""
     return (
