@@ -139,7 +139,7 @@ def test_a_metric_of_ones_own(tmp_path: Path) -> None:
     assert all(loss > 0 for loss in losses(curves).values())
     with pytest.raises(GraphslimError, match="wrong: gives nan, no finite number"):
         measured(tiny(NET), metric=f"{path}:wrong")
-    with pytest.raises(GraphslimError, match="broken: raises KeyError: 'none'"):
+    with pytest.raises(GraphslimError, match="broken: the function raises KeyError: 'none'"):
         measured(tiny(NET), metric=f"{path}:broken")
     with pytest.raises(GraphslimError, match="there is no function 'none'"):
         measured(tiny(NET), metric=f"{path}:none")

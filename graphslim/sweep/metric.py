@@ -98,7 +98,7 @@ class Metric(NamedTuple):
             loss = self.function(*values)
         except Exception as error:  # a user's function may raise anything
             raise GraphslimError(
-                f"raises {type(error).__name__}: {error}", f"{_OPTION} {self.name}"
+                f"the function raises {type(error).__name__}: {error}", f"{_OPTION} {self.name}"
             ) from error
         if not is_finite(loss):
             raise GraphslimError(
