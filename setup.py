@@ -40,9 +40,12 @@ EXTRAS_REQUIRE = {
         f"tensorflow-cpu>=2.15; python_version >= '3.10' and {CPU_WHEELS}",
         f"tensorflow>=2.15; python_version >= '3.10' and {NO_CPU_WHEELS}",
     ],
+    # Shares measurements out over machines; the last that Python 3.7 takes is 2022.2.
+    "dask": ["distributed>=2022.2"],
     # Draws the charts of `prune --report`; 3.4 is the first with `stairs`.
     "report": ["matplotlib>=3.4"],
     "test": [
+        "distributed>=2022.2",
         "hypothesis>=6.0",
         # Holds the plan's schema against another implementation of JSON schema than ours.
         "jsonschema>=3.2",

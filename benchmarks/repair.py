@@ -54,22 +54,23 @@ def measure(path: Path, criterion: str, macs: float, images: int, seconds: float
         (second.graph, ended - middle),
     ):
         compared = gs.verify(graph, each, data={name: test.images}, batch=AT_ONCE)
-        accuracy = _accuracy(each, name, test)
+        right = accuracy(each, name, test)
         columns.append(
-            {"accuracy": accuracy, "error": compared.outputs[0].error or 0.0, "seconds": took}
+            {"accuracy": right, "error": compared.outputs[0].error or 0.0, "seconds": took}
         )
     return {
         "network": path.stem,
         "criterion": criterion,
         "macs": (plan.macs[1] or 0) / (plan.macs[0] or 1),
-        "original": _accuracy(graph, name, test),
+        "original": accuracy(graph, name, test),
         "steps": second.stages[0].note,
         "columns": columns,
         "gigabytes": peak_megabytes() / 1024,
     }
 
 
-def _accuracy(graph: Any, name: str, test: fashion.Labelled) -> float:
+def accuracy(graph: Any, name: str, test: fashion.Labelled) -> float:
+    """The share of images whose largest logit is that of their label."""
     from graphslim.runtime import Session
 
     right = 0

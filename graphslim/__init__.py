@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from graphslim.api import load as load
     from graphslim.api import plan as plan
     from graphslim.api import prune_gradually as prune_gradually
+    from graphslim.api import sensitivity as sensitivity
     from graphslim.api import soft_prune as soft_prune
     from graphslim.api import strip as strip
     from graphslim.api import summary as summary
@@ -78,6 +79,7 @@ if TYPE_CHECKING:
     from graphslim.plans import Plan as Plan
     from graphslim.plans import Selection as Selection
     from graphslim.plans import plan_dead as plan_dead
+    from graphslim.plans.curves import Curves as Curves
     from graphslim.recovery import Repaired as Repaired
     from graphslim.recovery import repair as repair
     from graphslim.rewrite import Affine as Affine
@@ -93,7 +95,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "analysis.cost": "Cost cost",
     "analysis.values": "Values",
-    "api": "find_blocks load plan prune_gradually soft_prune strip summary",
+    "api": "find_blocks load plan prune_gradually sensitivity soft_prune strip summary",
     "channels.facts": "Fact channel_axis",
     "channels.groups": "Channels Group analyse",
     "channels.rules": "ValueVisit",
@@ -114,6 +116,7 @@ _PUBLIC = {
     "pipeline": "CheckInvariants Dump FindBlocks Outcome Pass Pipeline Timing register",
     "pipeline.presets": "optimize",
     "plans": "DEAD_BELOW GroupSettings Plan Selection plan_dead",
+    "plans.curves": "Curves",
     "recovery": "Repaired repair",
     "rewrite": "Affine affine apply apply_in_place fold_conditionals zero_consumers",
     "rewrite.save": "save",

@@ -13,6 +13,7 @@ from graphslim.ir import Block, Graph
 from graphslim.pipeline import FindBlocks, Pipeline, passes
 from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_given
 from graphslim.plans.options import takes
+from graphslim.plans.select import RANKED
 from graphslim.support.garbage import pause_gc
 from graphslim.support.progress import Tick, silent
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from graphslim.checkpoint import Trained
     from graphslim.checkpoint.soft import Summary
     from graphslim.measure.samples import Data
+    from graphslim.plans.curves import Curves
     from graphslim.recovery.rounds import Gradual
     from graphslim.recovery.state import StateLike
 
@@ -227,6 +229,74 @@ def prune_gradually(
         state,
         progress,
     )
+
+
+@takes(Selection, RANKED)
+def sensitivity(
+    graph: Graph,
+    *,
+    data: Data,
+    ratios: Optional[Sequence[float]] = None,
+    metric: str = "error",
+    labels: Any = None,
+    repaired: bool = False,
+    stop_at: Optional[float] = None,
+    images: Optional[int] = None,
+    path: Any = None,
+    executor: Any = None,
+    seed: int = 0,
+    batch: int = 0,
+    progress: Tick = silent,
+    **options: Any,
+) -> Curves:
+    """What the network loses as each group alone loses more and more of its channels.
+
+    Args:
+        graph: the graph; it is not changed, but for its blocks being found.
+        data: images or other inputs of the kind that the network is for; see `plan`. A quarter of
+            them is never looked at, so that a plan by the curves can be judged on it.
+        ratios: the shares of each group's channels that are removed; by default eighths.
+        metric: what a loss is: `error`, `agreement`, `iou`, `accuracy`, or `file.py:function`; see
+            `graphslim.sweep.metric`.
+        labels: for `accuracy`, or for a function of outputs and labels: an array with one label
+            for each example along the first axis, or the path of an .npy.
+        repaired: fit the layers that read the channels by least squares before measuring.
+        stop_at: a loss beyond which larger shares of the same group are not measured.
+        images: images that a loss is measured on, at most; by default 256.
+        path: a file that grows by a line with each measurement. If it is there, the measurements
+            that it holds are not made again.
+        executor: a `concurrent.futures.Executor` that makes the measurements, a number of
+            processes, or `dask://HOST:PORT`; by default this process makes them.
+        seed: of the shares of the images, and of the criterion.
+        batch: examples per run, where the graph leaves that open; 0 for 32.
+        progress: told of each measurement; see `graphslim.support.progress`.
+        **options: those of `Selection` that say which groups, in which steps, and by which
+            criterion their channels go.
+
+    Returns:
+        the curves, for `plan(..., allocate=...)`.
+
+    Raises:
+        PlanError: the selection makes no sense for this graph, or the file is of something else.
+        GraphslimError: images or labels do not fit, or a measurement failed.
+        VerifyError: the graph does not run.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+    from graphslim.planner import sensitivity as measured
+    from graphslim.sweep import IMAGES, RATIOS, Conditions, Sweep, read_labels, threads_for
+
+    find_blocks(graph)
+    conditions = Conditions(
+        data, metric, read_labels(labels), repaired, images or IMAGES, seed=seed
+    )
+    if batch:
+        conditions = conditions._replace(batch=batch)
+    workers = str(executor) if isinstance(executor, int) else executor
+    if workers is not None:
+        conditions = conditions._replace(threads=threads_for(workers))
+    target = None if path is None else os.fspath(path)
+    how = Sweep(tuple(ratios or RATIOS), stop_at, target, workers)
+    return measured(graph, Selection.of(seed=seed, **options), conditions, how, progress)
 
 
 def soft_prune(

@@ -15,12 +15,14 @@ KEYWORDS: Dict[str, str] = {
             *("inputs", "outputs", "signature", "meta", "inference-meta", "averages"),
             *("seed", "data", "batch", "tolerance", "runs", "warmup", "for-tf"),
             *("rounds", "state"),
+            *("labels", "metric", "ratios", "stop-at"),
         )
     },
     **{name: f"{name.replace('-', '_')}=True" for name in ("force", "fold", "allow-unconverged")},
     "input-shape": "input_shapes",
     "tag": "tags",
     "no-meta": "write_meta=False",
+    "workers": "executor",
 }
 """What the library calls the options of the command line; those that it has not are left out.
 

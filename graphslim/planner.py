@@ -20,17 +20,24 @@ from graphslim.plans import (
     Selection,
     check_possible,
     in_scope,
+    model_of,
     per_saving,
     plan_dead,
     plan_scored,
     scores_beyond,
 )
+from graphslim.plans.curves import Curves, check_fits
+from graphslim.plans.select import MEASURED_BY
 from graphslim.rewrite import apply, apply_in_place
 from graphslim.runtime import run_as_shipped
 from graphslim.scoring import Scores, check_aggregate, find_criterion, score
 from graphslim.support.garbage import pause_gc
+from graphslim.support.progress import Tick, silent
 from graphslim.support.text import percent, plural
+from graphslim.sweep import Conditions, Sweep, losses_of, sweep, within_loss
 
+BEYOND = 1.5
+"""A loss that is so many times the limit causes a caution."""
 RANDOM = Samples()
 """Random inputs, where no others are given."""
 
@@ -56,9 +63,43 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
     if selection.latency is not None:
         # Before scores may load TensorFlow: what is timed has to be what will run.
         run_as_shipped()
+    scores = scores_of(graph, selection, samples)
+    if selection.latency is not None:
+        plan = _by_latency(graph, selection, scores, samples)
+    elif selection.max_loss is not None:
+        plan = within_loss(graph, selection, scores, samples)
+    else:
+        with pause_gc():
+            plan = plan_scored(graph, selection, scores)
+    circumstances = _circumstances(graph, selection, scores, samples)
+    if plan.removed == 0 and selection.threshold is not None and scores.own:
+        circumstances["scores"] = scores_beyond(scores.own, selection)
+    if selection.allocate is not None and selection.max_loss is None:
+        circumstances["loss"] = losses_of(graph, selection, samples, plan)
+    return plan._replace(settings={**plan.settings, **circumstances})
+
+
+def scores_of(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> Scores:
+    """The scores of the groups in scope by a selection's criterion.
+
+    Args:
+        graph: the graph; for scope `blocks`, or names of blocks, its blocks must have been found.
+        selection: the selection, with a criterion.
+        samples: inputs, for criteria that look at responses or gradients.
+
+    Raises:
+        PlanError: the selection makes no sense for this graph, or its budget cannot be met.
+        GraphslimError: sample inputs do not fit, or the graph does not run where it has to.
+        RuntimeUnavailable: the graph has to run, and TensorFlow is not there.
+    """
+    assert selection.criterion is not None
+    criterion = find_criterion(selection.criterion)
     with pause_gc():
         channels = analyse(graph)
         groups = in_scope(graph, channels, selection)
+        if selection.allocate is not None:
+            sizes = {group.id: len(group) for group in channels.groups}
+            check_fits(selection.allocate, sizes, model_of(graph)["sha256"])
         check_possible(graph, channels, groups, selection)
     check_aggregate(selection.aggregate or criterion.aggregate)
     sampled = None
@@ -83,19 +124,9 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
             seed=selection.seed,
             sampled=sampled,
         )
-        if criterion.additive:
-            scores = scores._replace(
-                rank=per_saving(graph, channels, groups, scores.rank, selection)
-            )
-        plan = None
-        if selection.latency is None:
-            plan = plan_scored(graph, selection, scores)
-    if plan is None:
-        plan = _by_latency(graph, selection, scores, samples)
-    circumstances = _circumstances(graph, selection, scores, samples)
-    if plan.removed == 0 and selection.threshold is not None and scores.own:
-        circumstances["scores"] = scores_beyond(scores.own, selection)
-    return plan._replace(settings={**plan.settings, **circumstances})
+        if not criterion.additive:
+            return scores
+        return scores._replace(rank=per_saving(graph, channels, groups, scores.rank, selection))
 
 
 def _circumstances(
@@ -129,6 +160,14 @@ def cautions_of(graph: Graph, plan: Plan) -> List[str]:
         texts.append(str(caution(graph, None)))
     if "scores" in plan.settings:
         texts.append(_range_of(plan.settings))
+    loss, limit = plan.settings.get("loss", {}), plan.settings.get("budget", {}).get("max_loss")
+    if loss.get("repaired"):
+        texts.append("the losses were measured with layers fitted by least squares: add --repair")
+    if limit is not None and loss["measured"] > BEYOND * limit:
+        texts.append(
+            f"the loss is {loss['measured']:.3g} on images that nothing looked at, where "
+            f"{limit:g} was asked for: the images are too few, or of too many kinds, to choose by"
+        )
     latency = plan.settings.get("latency", {})
     if latency.get("noise", 0) > WITHIN:
         texts.append(
@@ -191,6 +230,38 @@ def _by_latency(graph: Graph, selection: Selection, scores: Scores, samples: Sam
             "latency", selection.latency, round(promise.measured.median, 6), promise.reason
         ),
     )
+
+
+# --- By what the network was measured to lose.
+
+
+def sensitivity(
+    graph: Graph,
+    selection: Selection,
+    conditions: Conditions,
+    how: Sweep,
+    progress: Tick = silent,
+) -> Curves:
+    """What the network loses as each group alone loses more and more of its channels.
+
+    Args:
+        graph: the graph; for scope `blocks`, or names of blocks, its blocks must have been found.
+        selection: which groups, in which steps, and by which criterion their channels go; no
+            budget.
+        conditions: how losses are measured.
+        how: what is measured, by whom, and where it is kept.
+        progress: called after each measurement.
+
+    Raises:
+        PlanError: the selection makes no sense, or the file is of something else.
+        GraphslimError: images or labels do not fit, or a measurement failed.
+        VerifyError: the graph does not run.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+    # Something has to be asked for where there is a criterion, and decides nothing here.
+    selection = replace(selection, max_loss=1.0, criterion=selection.criterion or MEASURED_BY)
+    scores = scores_of(graph, selection, Samples(conditions.data, conditions.batch))
+    return sweep(graph, selection, scores, conditions, how, progress)[0]
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ LAYERS: Tuple[Tuple[str, ...], ...] = (
     ("pipeline",),
     ("measure",),
     ("recovery",),
-    ("checkpoint",),
+    ("checkpoint", "sweep"),
     ("planner",),
     ("report",),
     ("api", "testing"),

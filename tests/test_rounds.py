@@ -15,7 +15,6 @@ from tiny import constant, tiny
 import graphslim as gs
 from graphslim.errors import PlanError, VerifyError
 from graphslim.recovery import rounds
-from graphslim.recovery.gate import is_better
 from graphslim.recovery.run import Work
 
 pytestmark = pytest.mark.tf
@@ -77,7 +76,7 @@ def test_one_plan_says_what_all_rounds_removed() -> None:
 def test_never_worse_than_removal_at_once() -> None:
     graph = tiny(NET)
     _, repaired = pruned(graph, macs=0.5)
-    assert is_better(repaired.after, repaired.before)
+    assert repaired.after.is_better_than(repaired.before)
 
 
 def test_what_is_worse_than_removal_at_once_is_thrown_away(monkeypatch: Any) -> None:

@@ -135,6 +135,7 @@ COMMANDS = {
     "plan-diff": ("plan:plan_diff", "Compare two plans."),
     "prune": ("prune:prune", "Remove channels; write the smaller graph."),
     "repair": ("repair:repair", "Fit what is left of a network to the original, by images."),
+    "sensitivity": ("sensitivity:sensitivity", "Measure what each group's channels are worth."),
     "soft-prune": ("checkpoint:soft_prune", "Set channels of a checkpoint to zero, to train on."),
     "strip": ("checkpoint:strip", "Cut a plan's channels from a checkpoint; write the .pb too."),
     "summary": ("checkpoint:summary", "Count filters that should be zero and are not."),

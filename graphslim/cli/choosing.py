@@ -22,6 +22,7 @@ from graphslim.plans.options import (
     flag_of,
     options_of,
 )
+from graphslim.plans.select import RANKED
 from graphslim.scoring import find_criterion
 
 _TYPES: Mapping[Any, click.ParamType] = {
@@ -85,6 +86,18 @@ def selection_options(command: Command) -> Command:
         ),
         *[_declared(*declared) for declared in options_of(Selection)],
     )
+
+
+def ranking_options(command: Command) -> Command:
+    """The options of a selection without a budget; the command gets them as `choosing`, a dict."""
+    known = {name: declared for name, *declared in options_of(Selection) if name in RANKED}
+    keywords = [option.spelled or name for name, (_, option) in known.items()]
+
+    @functools.wraps(command)
+    def call(**given: Any) -> Any:
+        return command(choosing={name: given.pop(name) for name in keywords}, **given)
+
+    return combined(call, *[_declared(name, *declared) for name, declared in known.items()])
 
 
 def _declared(name: str, default: Any, known: Option) -> Command:

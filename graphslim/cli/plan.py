@@ -156,8 +156,7 @@ def print_plan(console: Console, plan: Plan) -> None:
         for name, (before, after) in (("parameters", plan.params), ("MACs", plan.macs))
     ]
     print_table(console, "Whole network", ("", ">before", ">after", ">change"), totals)
-    if plan.achieved is not None:
-        print_achieved(console, plan.achieved)
+    print_achieved(console, plan)
     console.print(f"{plural(plan.removed, 'channel')} to go")
 
 

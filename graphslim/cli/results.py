@@ -17,7 +17,6 @@ from graphslim.graphdef.inline import endless_call
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement, columns_of, rows_of, surgery_verdict, verdict
 from graphslim.plans import Plan
-from graphslim.plans.plan import Achieved
 from graphslim.recovery import Repaired, Stage
 from graphslim.report.data import Pair, Part, find_parts
 from graphslim.support.text import count, plural, share
@@ -223,8 +222,8 @@ def print_pruning(
         print_channels(console, plan)
         _print_parts(console, before, after)
     _print_totals(console, before, after)
-    if plan is not None and plan.achieved is not None:
-        print_achieved(console, plan.achieved)
+    if plan is not None:
+        print_achieved(console, plan)
     removed = 0 if plan is None else plan.removed
     folded = (
         "" if plan is None or not plan.folds else f", {plural(_folded(plan), 'constant')} folded"
@@ -292,12 +291,22 @@ def _print_totals(console: Console, before: Graph, after: Graph) -> None:
     print_table(console, "Whole network", ("", ">before", ">after", ">change"), totals)
 
 
-def print_achieved(console: Console, achieved: Achieved) -> None:
-    """Prints the budget that was asked for and what was achieved."""
-    console.print(
-        f"{achieved.what}: asked for {achieved.asked:.4g}, achieved {achieved.achieved:.4g}"
-        + (f" ({achieved.reason})" if achieved.reason else "")
-    )
+def print_achieved(console: Console, plan: Plan) -> None:
+    """Prints the budget that was asked for and what was achieved, and losses, where there are."""
+    achieved, loss = plan.achieved, plan.settings.get("loss")
+    if achieved is not None:
+        what = achieved.what.replace("_", " ")
+        console.print(
+            f"{what}: asked for {achieved.asked:.4g}, achieved {achieved.achieved:.4g}"
+            + (f" ({achieved.reason})" if achieved.reason else "")
+        )
+    if loss is not None:
+        parts = [] if loss["predicted"] is None else [f"{loss['predicted']:.3g} predicted"]
+        if loss.get("images"):
+            images = plural(loss["images"], "image")
+            parts.append(f"{loss['measured']:.3g} measured on {images} that nothing looked at")
+        fitted = " after least squares" if loss["repaired"] else ""
+        console.print(f"loss ({loss['metric']}){fitted}: {', '.join(parts) or 'not known'}")
 
 
 def print_repair(console: Console, repaired: Repaired) -> None:

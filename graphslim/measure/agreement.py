@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -66,6 +66,30 @@ class Agreement(NamedTuple):
         return max(self.outputs, key=lambda output: _or_infinite(_loss(output)))
 
     @property
+    def error(self) -> float:
+        """The mean over outputs of the error as a share of the variation, or of the range."""
+        errors = [
+            output.relative if output.error is None else output.error for output in self.outputs
+        ]
+        return _mean([_or_infinite(error) for error in errors])
+
+    @property
+    def decided(self) -> float:
+        """The share of decisions that are as before, for pictures the mean IoU; 1 without any."""
+        shares = [
+            output.agreement if output.mean_iou is None else output.mean_iou
+            for output in self.outputs
+        ]
+        return _mean([1.0 if share is None else share for share in shares])
+
+    def is_better_than(self, other: Agreement) -> bool:
+        """Whether a graph is nearer to the original: in error, and no further in its decisions.
+
+        Both are means over the outputs: an output of a few numbers counts as much as a picture.
+        """
+        return self.error < other.error and self.decided >= other.decided
+
+    @property
     def far(self) -> bool:
         """Whether an output lost so much that its user has to be warned."""
         return any(
@@ -116,6 +140,10 @@ class Agreement(NamedTuple):
 
 def _or_infinite(number: float) -> float:
     return np.inf if np.isnan(number) else number
+
+
+def _mean(numbers: Sequence[float]) -> float:
+    return float(sum(numbers) / max(1, len(numbers)))
 
 
 def _loss(output: OutputDifference) -> float:

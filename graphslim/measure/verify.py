@@ -211,7 +211,7 @@ def _compare(
     outputs, graphs = parts[0].outputs, [runnable(part) for part in parts]
     about = runs.about if isinstance(runs, Examples) else None
     number = runs.runs if isinstance(runs, Examples) else len(runs)
-    measures = [[_measures(graphs, port, number) for port in outputs] for _ in references]
+    measures = [measures_of(graphs, outputs, number) for _ in references]
     sources = [measure.source for measure in measures[0]]
     fetches = [str(port) for port in (*outputs, *filter(None, sources))]
     examples = 0
@@ -245,17 +245,27 @@ def _compare(
     ]
 
 
-def _measures(graphs: Sequence[Graph], output: Port, runs: int) -> Measures:
-    """Measures for an output; of classes at what they are chosen from, if all graphs have that."""
-    decision = decision_of(graphs[0], output)
-    if decision is not None and decision.source is not None:
-        source = decision.source
-        shapes = [
-            analyse(graph).fact(source).shape if source.node in graph else None for graph in graphs
-        ]
-        if shapes[0] is None or any(shape != shapes[0] for shape in shapes):
-            decision = decision._replace(source=None)
-    return Measures(str(output), runs, decision)
+def measures_of(graphs: Sequence[Graph], outputs: Sequence[Port], runs: int) -> List[Measures]:
+    """Measures for the outputs; of classes at what they are chosen from, if all graphs have that.
+
+    Args:
+        graphs: those that are compared, the first one the original.
+        outputs: the outputs.
+        runs: how many runs there will be.
+    """
+    measures = []
+    for output in outputs:
+        decision = decision_of(graphs[0], output)
+        if decision is not None and decision.source is not None:
+            source = decision.source
+            shapes = [
+                analyse(graph).fact(source).shape if source.node in graph else None
+                for graph in graphs
+            ]
+            if shapes[0] is None or any(shape != shapes[0] for shape in shapes):
+                decision = decision._replace(source=None)
+        measures.append(Measures(str(output), runs, decision))
+    return measures
 
 
 def runnable(graph: Graph) -> Graph:

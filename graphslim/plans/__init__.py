@@ -11,10 +11,10 @@ from graphslim.plans.budget import (
     open_input,
     per_saving,
 )
-from graphslim.plans.choose import choose, scores_beyond
+from graphslim.plans.choose import Ranking, choose, ranking, scores_beyond
 from graphslim.plans.compose import compose
 from graphslim.plans.fit import Fitted, fit
-from graphslim.plans.make import plan_dead, plan_given, plan_scored
+from graphslim.plans.make import model_of, plan_dead, plan_given, plan_scored
 from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Layer, Plan, read_plan
 from graphslim.plans.select import (
     BUDGETS,
@@ -38,6 +38,7 @@ __all__ = [
     "GroupSettings",
     "Layer",
     "Plan",
+    "Ranking",
     "Selection",
     "block_of",
     "check_possible",
@@ -48,11 +49,13 @@ __all__ = [
     "fit",
     "in_scope",
     "meet",
+    "model_of",
     "open_input",
     "per_saving",
     "plan_dead",
     "plan_given",
     "plan_scored",
+    "ranking",
     "read_plan",
     "read_settings",
     "scores_beyond",

@@ -13,7 +13,9 @@ from graphslim.channels.groups import Channels, Group, analyse
 from graphslim.errors import PlanError
 from graphslim.graphdef import serialize
 from graphslim.ir import DType, Graph, Port
+from graphslim.plans.allocate import Allocation
 from graphslim.plans.choose import Ranking, ranking
+from graphslim.plans.curves import Curves
 from graphslim.plans.plan import Achieved
 from graphslim.plans.select import Selection, rules_of
 
@@ -29,6 +31,7 @@ WORDS = {
     "params": "parameters",
     "size": "size",
     "latency": "latency",
+    "max_loss": "loss",
 }
 
 CostOf = Callable[[np.ndarray], float]
@@ -75,7 +78,10 @@ def meet(
     what, asked = selection.budget
     search = _begun(graph, channels, groups, scores, selection, cost_of)
     order = search.order
-    choice = search.run(first=int(asked * order.total + 0.5) if what == "ratio" else None)
+    if selection.allocate is not None:
+        choice = search.allocated(selection.allocate, f"--{what} {asked:g}")
+    else:
+        choice = search.run(first=int(asked * order.total + 0.5) if what == "ratio" else None)
     achieved = 1 - choice.left if what == "ratio" else choice.left
     reason = None
     if abs(choice.left - search.target) > search.tolerance:
@@ -97,7 +103,7 @@ def check_possible(
     Raises:
         PlanError: what it counts is not known, or too much is left when all goes that may.
     """
-    if selection.budget is None or selection.budget[0] == "threshold":
+    if selection.budget is None or selection.budget[0] in ("threshold", "max_loss"):
         return
     if selection.latency is not None:
         check_sizes(graph, f"--latency {selection.latency:g}")
@@ -271,6 +277,28 @@ class _Search:
         if self._gap(nearest) > near:
             nearest = min(nearest, self._refined(sides[1], near), key=self._gap)
         return nearest
+
+    def allocated(self, curves: Curves, where: str) -> Choice:
+        """The choice that loses least, by what was measured, of those that reach the target.
+
+        Raises:
+            PlanError: what was measured does not reach so far.
+        """
+
+        def left_of(removed: np.ndarray) -> float:
+            left = self._left_of(removed)
+            self._seen.append(left)
+            return left
+
+        allocation = Allocation(self.order, curves, left_of)
+        step = allocation.within(self.target + self.tolerance / 4)
+        if step is None:
+            raise PlanError(
+                f"what was measured leaves {allocation.narrowest.left:.3g} at least",
+                where,
+                "measure larger --ratios, without --stop-at, or more groups",
+            )
+        return Choice(list(step.counts), step.left)
 
     def _refined(self, choice: Choice, near: float) -> Choice:
         """Lets single groups lose or get back channels while that brings the result nearer.

@@ -59,7 +59,7 @@ class Ranking:
             ranks = np.concatenate([self._rank[index] for index in free])
             self._queue = np.repeat(free, self._sizes[free])[np.argsort(ranks, kind="stable")]
 
-    def _order(self, index: int) -> np.ndarray:
+    def order_of(self, index: int) -> np.ndarray:
         """The channels of a group in the order in which they go, by their index in it."""
         if index not in self._orders:
             self._orders[index] = np.argsort(self._rank[index], kind="stable")
@@ -94,8 +94,13 @@ class Ranking:
         removed = np.zeros(self._channels.count, bool)
         for index, (group, count) in enumerate(zip(self.groups, counts)):
             if count:
-                removed[group.channels[self._order(index)[:count]]] = True
+                removed[group.channels[self.order_of(index)[:count]]] = True
         return self._channels.completed(removed)
+
+    def allowed(self, index: int, ratio: float) -> int:
+        """How many channels of a group go where `ratio` of them should, as its rule allows."""
+        size = int(self._sizes[index])
+        return self._rules[index].allowed(size, int(ratio * size + 0.5))
 
     def next_count(self, index: int, count: int, more: bool) -> Optional[int]:
         """The next larger (or smaller) number of channels of a group that may go, if any."""
@@ -114,7 +119,7 @@ class Ranking:
         for index, count in enumerate(counts):
             place = count if more else count - 1
             if 0 <= place < self._sizes[index]:
-                rank = self._rank[index][self._order(index)[place]]
+                rank = self._rank[index][self.order_of(index)[place]]
                 turns.append((rank if more else -rank, index))
         return [index for _, index in sorted(turns)]
 

@@ -86,12 +86,20 @@ def plan_scored(
     return plan._replace(achieved=achieved)
 
 
-def plan_given(graph: Graph, removed: Mapping[str, Sequence[int]]) -> Plan:
-    """A plan that removes the given channels, nothing folded.
+def plan_given(
+    graph: Graph,
+    removed: Mapping[str, Sequence[int]],
+    fold: bool = False,
+    scores: Optional[Mapping[str, np.ndarray]] = None,
+) -> Plan:
+    """A plan that removes the given channels.
 
     Args:
         graph: the graph.
         removed: by group id, the indices of the channels that go.
+        fold: whether known constants that they leave behind are folded, as where a criterion
+            chooses; without it nothing is.
+        scores: by group id, the scores by which the channels were chosen; float64 of shape (n,).
 
     Raises:
         PlanError: a group is not there, is pinned, or would lose every channel.
@@ -105,9 +113,12 @@ def plan_given(graph: Graph, removed: Mapping[str, Sequence[int]]) -> Plan:
             raise PlanError("no group of that name", name, "`graphslim inspect` lists them")
         check_removal(group, indices)
         mask[group.channels[list(indices)]] = True
-    return plan_removing(
-        graph, channels, channels.completed(mask), "given", {"select": "given"}, []
-    )
+    mask = channels.completed(mask)
+    folds: List[Fold] = []
+    if fold:
+        values = Values(graph, channels, DEAD_BELOW, at_once=False)
+        folds = folds_of(constants_left(channels, values, DEAD_BELOW, mask))
+    return plan_removing(graph, channels, mask, "given", {"select": "given"}, folds, scores)
 
 
 def check_removal(group: Group, indices: Sequence[int]) -> None:

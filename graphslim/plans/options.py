@@ -12,6 +12,7 @@ from typing import (
     Iterator,
     NamedTuple,
     Optional,
+    Sequence,
     Tuple,
     Type,
     TypeVar,
@@ -56,6 +57,7 @@ FLAG = Kind(lambda value: isinstance(value, bool), "true or false")
 NAME = Kind(lambda value: True)
 GLOBS = Kind(lambda value: True)
 SETTINGS = Kind(lambda value: True)
+CURVES = Kind(lambda value: True)
 
 
 def one_of(choices: Iterable[str], refused: str = "") -> Kind:
@@ -129,8 +131,15 @@ def flag_of(keyword: str) -> str:
     return "--" + keyword.replace("_", "-")
 
 
-def takes(declared: Type[Any]) -> Callable[[_Function], _Function]:
-    """Gives a function with `**options` the signature that names each option of a dataclass."""
+def takes(
+    declared: Type[Any], names: Optional[Sequence[str]] = None
+) -> Callable[[_Function], _Function]:
+    """Gives a function with `**options` the signature that names each option of a dataclass.
+
+    Args:
+        declared: the dataclass.
+        names: the fields whose options the function takes; by default all.
+    """
 
     def described(function: _Function) -> _Function:
         signature = inspect.signature(function)
@@ -139,16 +148,17 @@ def takes(declared: Type[Any]) -> Callable[[_Function], _Function]:
             inspect.Parameter(known.spelled or name, inspect.Parameter.KEYWORD_ONLY, default=value)
             for name, value, known in options_of(declared)
             if (known.spelled or name) not in signature.parameters
+            and (names is None or name in names)
         ]
-        names = {parameter.name for parameter in (*own, *options)}
+        keywords_known = {parameter.name for parameter in (*own, *options)}
 
         @functools.wraps(function)
         def call(*positional: Any, **keywords: Any) -> Any:
             for name in keywords:
-                if name not in names:
+                if name not in keywords_known:
                     raise TypeError(
                         f"{function.__name__}() got an unexpected keyword argument {name!r}; "
-                        f"{meant(name, names)}"
+                        f"{meant(name, keywords_known)}"
                     )
             return function(*positional, **keywords)
 

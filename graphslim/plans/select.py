@@ -11,9 +11,11 @@ import numpy as np
 from graphslim.channels.groups import Channels, Group
 from graphslim.errors import PlanError
 from graphslim.ir import Block, Graph
+from graphslim.plans.curves import Curves, curves_of
 from graphslim.plans.options import (
     ANY_COUNT,
     COUNT,
+    CURVES,
     GLOBS,
     MAGNITUDE,
     NAME,
@@ -32,10 +34,18 @@ from graphslim.scoring import AGGREGATES
 
 DEAD_BELOW = 1e-9
 """Weights of smaller magnitude count as zero by default: the threshold of the published method."""
+MEASURED_BY = "taylor"
+"""The criterion by which a sensitivity is measured, where nobody names another."""
 SCOPES = ("blocks", "all")
 ROUNDINGS = ("kept", "removed")
 RANKS = ("global", "local")
-BUDGETS = ("threshold", "ratio", "macs", "params", "size", "latency")
+BUDGETS = ("threshold", "ratio", "macs", "params", "size", "latency", "max_loss")
+
+RANKED = (
+    *("criterion", "aggregate", "loss_output", "scope", "only", "exclude", "by_name"),
+    *("multiple_of", "rounding", "min_channels", "max_ratio"),
+)
+"""Options that say which channels of which groups go, and in which steps, but not how many."""
 
 
 @declares_options
@@ -58,8 +68,8 @@ class Selection:
     criterion: Optional[str] = option(
         None,
         NAME,
-        "Remove the channels that a criterion scores lowest: a name (see `graphslim criteria`), "
-        "module:function or file.py:function. One of the next six says how many.",
+        "Remove the channels that a criterion scores lowest, as many as an option such as --macs "
+        "says: a name (see `graphslim criteria`), module:function or file.py:function.",
         "C",
     )
     threshold: Optional[float] = option(
@@ -75,6 +85,20 @@ class Selection:
     size: Optional[float] = option(None, PART, "Keep this share of the bytes of the file.", "R")
     latency: Optional[float] = option(
         None, PART, "Keep this share of the time, measured on this machine.", "R"
+    )
+    max_loss: Optional[float] = option(
+        None,
+        MAGNITUDE,
+        "As narrow as the network gets while it loses at most L, measured on --data; see "
+        "`graphslim sensitivity`.",
+        "L",
+    )
+    allocate: Optional[Curves] = option(
+        None,
+        CURVES,
+        "How much each group loses is chosen by the curves that `graphslim sensitivity` measured, "
+        "so that the network loses least for the budget.",
+        "S.jsonl",
     )
     rank: str = option(
         "global",
@@ -145,6 +169,11 @@ class Selection:
         """
         for name in ("only", "exclude"):
             options[name] = tuple(options.get(name, ()))
+        curves = options["allocate"] = curves_of(options.get("allocate"))
+        if options.get("criterion") is None and curves is not None:
+            options["criterion"] = curves.about.criterion
+        elif options.get("criterion") is None and options.get("max_loss") is not None:
+            options["criterion"] = MEASURED_BY
         return cls(**options, by_name=by_name(settings), seed=seed)
 
     @property
@@ -184,6 +213,8 @@ class Selection:
                 seed=self.seed,
                 budget=dict([self.budget]) if self.budget else {},
             )
+        if self.allocate is not None:
+            recorded["allocate"] = self.allocate.about._asdict()
         if self.by_name:
             recorded["by_name"] = [[glob, given.as_dict()] for glob, given in self.by_name]
         return recorded
@@ -200,6 +231,8 @@ class Selection:
         options = " and ".join([flag_of(name) for name in given])
         if len(given) > 1:
             raise PlanError("only one thing can be reached at a time", options, "choose one")
+        if self.allocate is not None:
+            self._check_allocated(given)
         if self.criterion is None and (given or by_group):
             raise PlanError(
                 "needs a criterion", options or "--settings", "add one, such as --criterion l1"
@@ -209,6 +242,27 @@ class Selection:
                 "says what goes first, but not how much",
                 f"--criterion {self.criterion}",
                 f"add one of: {', '.join(map(flag_of, BUDGETS))}",
+            )
+
+    def _check_allocated(self, given: Sequence[str]) -> None:
+        """Refuses curves that were measured by another criterion, or where nothing needs them.
+
+        Raises:
+            PlanError: the curves do not go with the other options.
+        """
+        assert self.allocate is not None
+        measured = self.allocate.about.criterion
+        if not given or given == ["threshold"]:
+            raise PlanError(
+                "says what a group loses, but not how much is to go",
+                "--allocate",
+                "add one of: --macs, --params, --size, --ratio, --latency, --max-loss",
+            )
+        if self.criterion not in (None, measured):
+            raise PlanError(
+                f"was measured by {measured}",
+                "--allocate",
+                f"leave --criterion out, or measure by {self.criterion}",
             )
 
 

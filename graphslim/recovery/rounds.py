@@ -32,7 +32,6 @@ from graphslim.plans import (
 )
 from graphslim.plans.compose import origins_of
 from graphslim.plans.select import rules_of
-from graphslim.recovery.gate import is_better
 from graphslim.recovery.result import Repaired, Stage
 from graphslim.recovery.run import (
     DISTILLATION,
@@ -185,7 +184,7 @@ class _Walk:
         plain = apply(self._graph, plan)
         at_once = Work(self._graph, plain, plan, self._shares, self._wish, silent, State())
         kept = [stage.after for stage in self._stages if stage.kept]
-        if kept and not is_better(kept[-1], at_once.before):
+        if kept and not kept[-1].is_better_than(at_once.before):
             self.slim = plain
             note = "what the rounds gave was no better than the removal of all at once"
             self._stages.append(Stage(REMOVAL, True, at_once.before, 0.0, note=note))

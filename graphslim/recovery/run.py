@@ -15,7 +15,6 @@ from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.verify import compare_on, runnable
 from graphslim.plans import Plan, fit
 from graphslim.recovery.distillation import SECONDS, STEPS, Point, distill
-from graphslim.recovery.gate import error_of, is_better
 from graphslim.recovery.least_squares import Fitted, refit
 from graphslim.recovery.result import Repaired, Stage
 from graphslim.recovery.shares import BATCH, Shares, share_out
@@ -245,7 +244,7 @@ class Work:
         )
         tries = [fitted, *[_between(self.slim, fitted, part) for part in _PARTS[1:]]]
         tuning = self._shares.tuning
-        errors = [error_of(compare_on(self._graph, attempt, tuning)) for attempt in tries]
+        errors = [compare_on(self._graph, attempt, tuning).error for attempt in tries]
         best = int(np.argmin(errors))
         note = "" if not best else f"of what was fitted {_PARTS[best]:g} was taken"
         self._judge(
@@ -304,7 +303,7 @@ class Work:
     ) -> None:
         """The gate: a result that is no better on images that no stage has seen is thrown away."""
         agreement = compare_on(self._graph, result, self._shares.gate)
-        kept = is_better(agreement, self.agreement)
+        kept = agreement.is_better_than(self.agreement)
         if kept:
             self.slim, self.agreement = result, agreement
         self.stages.append(Stage(name, kept, agreement, seconds, layers, curve, note, self._round))

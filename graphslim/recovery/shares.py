@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Tuple
 
 import numpy as np
 
@@ -51,9 +51,13 @@ def share_out(examples: Examples, seed: int = 0, batch: int = BATCH) -> Shares:
             examples.about.where,
             "give some hundred typical images, without labels",
         )
+    # In the order of the folder, since files are read fastest as they lie.
+    return Shares(*[examples.part(part, batch) for part in split(units, seed)])
+
+
+def split(units: int, seed: int = 0) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which of so many units are for training, for tuning and for the gate; ascending, int64."""
     order = np.random.RandomState(seed).permutation(units)
     gate, tuning = max(1, round(GATE * units)), max(1, round(TUNING * units))
-    parts = np.split(order, [gate, gate + tuning])
-    # In the order of the folder, since files are read fastest as they lie.
-    judged, tuned, learned = [examples.part(np.sort(part), batch) for part in parts]
-    return Shares(learned, tuned, judged)
+    judged, tuned, learned = np.split(order, [gate, gate + tuning])
+    return np.sort(learned), np.sort(tuned), np.sort(judged)

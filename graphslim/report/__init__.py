@@ -3,5 +3,6 @@
 from graphslim.report.charts import require_library
 from graphslim.report.data import Report, collect
 from graphslim.report.page import render
+from graphslim.report.sensitivity import render_curves
 
-__all__ = ["Report", "collect", "render", "require_library"]
+__all__ = ["Report", "collect", "render", "render_curves", "require_library"]

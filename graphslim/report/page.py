@@ -47,15 +47,20 @@ def render(report: Report, tick: Tick = silent) -> str:
         _scores(report, names, tick),
     ]
     body += [_outputs(report), _walls(report), _settings(report)]
-    name = report.model.get("name", "graph")
+    return fill(f"{report.model.get('name', 'graph')}: what was pruned", body)
+
+
+def fill(title: str, body: Iterable[str]) -> str:
+    """A page of parts of HTML, with the style sheet of all pages."""
     return Template((_FOLDER / "template.html").read_text(encoding="utf-8")).substitute(
-        title=escape(f"{name}: what was pruned"),
+        title=escape(title),
         style=(_FOLDER / "style.css").read_text(encoding="utf-8"),
         body="\n".join(body),
     )
 
 
-def _section(title: str, lead: str, *content: str) -> str:
+def section(title: str, lead: str, *content: str) -> str:
+    """A part of a page: a heading, a sentence that says what is seen, and the rest."""
     return f'<section><h2>{title}</h2><p class="soft">{lead}</p>{"".join(content)}</section>'
 
 
@@ -107,7 +112,7 @@ def _budget(report: Report) -> str:
     quantity = _ASKED.get(outcome.what)
     subject = f"of the {quantity} remain" if quantity else "of the channels in scope go"
     if outcome.what not in _ASKED and outcome.what != "ratio":
-        subject = outcome.what
+        subject = outcome.what.replace("_", " ")
     asked, achieved = f"{100 * outcome.asked:.4g} %", f"{100 * outcome.achieved:.4g} %"
     reason = f"<br>{escape(outcome.reason)}" if outcome.reason else ""
     return (
@@ -166,13 +171,13 @@ def _network(report: Report, names: Names) -> str:
         "as the square root of the layer's width, and coloured by the share that stays."
     )
     legend = _legend(("kept", "stays"), ("gone", "removed"), ("wall", "may not be removed"))
-    return _section("The network", lead, legend, network(report.parts, names))
+    return section("The network", lead, legend, network(report.parts, names))
 
 
 def _costs(report: Report, names: Names) -> str:
     lead = "By block, and by layer where there is none; the costliest first."
     legend = _legend(("kept", "after"), ("gone", "saved"))
-    return _section("What it costs", lead, legend, costs(report.parts, names))
+    return section("What it costs", lead, legend, costs(report.parts, names))
 
 
 def _scores(report: Report, names: Names, tick: Tick) -> str:
@@ -181,7 +186,7 @@ def _scores(report: Report, names: Names, tick: Tick) -> str:
         reasons = sorted({group.why for group in report.groups})
         dead = "they are dead: no output needs them" if reasons == ["dead"] else "they were given"
         lead = f"No criterion scored the channels that went; {dead}."
-        return _section("What went", lead if reasons else "Nothing went.")
+        return section("What went", lead if reasons else "Nothing went.")
     lead = (
         f"How <code>{escape(scored[0].why)}</code> scored the channels of each group that loses "
         "some: the number of channels, over their score (on a logarithmic axis where few are far "
@@ -196,7 +201,7 @@ def _scores(report: Report, names: Names, tick: Tick) -> str:
     hidden = "".join(figures[_SHOWN:])
     more = f'<details class="charted"><summary>and {len(figures) - _SHOWN} more groups</summary>'
     more += f'<div class="charts">{hidden}</div></details>'
-    return _section("Scores, and the cut", lead, legend, shown, more if hidden else "")
+    return section("Scores, and the cut", lead, legend, shown, more if hidden else "")
 
 
 def _figure(group: GroupPlan, names: Names) -> str:
@@ -215,7 +220,7 @@ def _figure(group: GroupPlan, names: Names) -> str:
 def _outputs(report: Report) -> str:
     agreements = [outputs for outputs in (report.change, report.surgery) if outputs is not None]
     if not agreements:
-        return _section("What became of the outputs?", "They were not compared.")
+        return section("What became of the outputs?", "They were not compared.")
     inputs = agreements[0].inputs
     lead = (
         f"Over {inputs}. The error is a root mean square, as a share of what the original's output "
@@ -231,7 +236,7 @@ def _outputs(report: Report) -> str:
             "to zero, which the pruned one has to equal within the dashed line."
         )
     cards = "".join([_agreement(outputs, outputs is report.surgery) for outputs in agreements])
-    return _section("What became of the outputs?", lead, f'<div class="two">{cards}</div>')
+    return section("What became of the outputs?", lead, f'<div class="two">{cards}</div>')
 
 
 def _agreement(agreement: Agreement, is_check: bool) -> str:
@@ -258,7 +263,7 @@ def _agreement(agreement: Agreement, is_check: bool) -> str:
 def _walls(report: Report) -> str:
     total, prunable = report.channels
     if not report.walls:
-        return _section("What could not be pruned", "Nothing: every group is prunable.")
+        return section("What could not be pruned", "Nothing: every group is prunable.")
     head = (
         '<thead><tr><th>because</th><th class="number">channels</th><th>where</th>'
         "<th>what you can do</th></tr></thead>"
@@ -266,7 +271,7 @@ def _walls(report: Report) -> str:
     rows = "".join([_wall(wall) for wall in report.walls])
     lead = f"{total - prunable:,} of {total:,} channels stay whatever is asked for."
     table = f'<div class="table"><table class="walls">{head}<tbody>{rows}</tbody></table></div>'
-    return _section("What could not be pruned, and why", lead, table)
+    return section("What could not be pruned, and why", lead, table)
 
 
 def _wall(wall: Wall) -> str:
@@ -292,7 +297,7 @@ def _settings(report: Report) -> str:
     ]
     text = "".join([f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in rows])
     lead = "The same model and the same settings give the same plan."
-    return _section("How it was asked for", lead, f"<dl>{text}</dl>")
+    return section("How it was asked for", lead, f"<dl>{text}</dl>")
 
 
 def _setting_text(value: object) -> str:

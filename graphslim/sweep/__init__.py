@@ -1,0 +1,24 @@
+"""Sensitivity: what a network loses as single groups lose channels; see `sweep.run`."""
+
+from __future__ import annotations
+
+from graphslim.sweep.evaluate import IMAGES, Conditions, Evaluator
+from graphslim.sweep.metric import NAMES, find_metric, read_labels
+from graphslim.sweep.plan import losses_of, within_loss
+from graphslim.sweep.run import RATIOS, Sweep, sweep
+from graphslim.sweep.workers import threads_for
+
+__all__ = [
+    "IMAGES",
+    "NAMES",
+    "RATIOS",
+    "Evaluator",
+    "Conditions",
+    "Sweep",
+    "find_metric",
+    "losses_of",
+    "read_labels",
+    "sweep",
+    "threads_for",
+    "within_loss",
+]

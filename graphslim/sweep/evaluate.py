@@ -1,0 +1,245 @@
+"""One measurement: channels of a group go, and what the network loses is measured on images."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import time
+from typing import Dict, Mapping, NamedTuple, Optional, Tuple
+
+import numpy as np
+
+from graphslim.channels.groups import Removal, analyse
+from graphslim.errors import GraphslimError
+from graphslim.graphdef import parse, serialize
+from graphslim.graphdef.signature import settle
+from graphslim.ir import Graph
+from graphslim.measure.reference import Reference
+from graphslim.measure.samples import Data, Examples, Samples
+from graphslim.measure.verify import runnable
+from graphslim.plans import Plan, fit, plan_given
+from graphslim.plans.curves import Loss
+from graphslim.recovery.least_squares import refit
+from graphslim.recovery.shares import BATCH, Shares, share_out, split
+from graphslim.rewrite import apply
+from graphslim.support.importing import load_plugins
+from graphslim.sweep.metric import Metric, check_loss, find_metric
+
+IMAGES = 256
+"""Images that a loss is measured on, at most."""
+
+Orders = Mapping[str, np.ndarray]
+"""By group id, the channels in the order in which they go, by their index; int64 of shape (n,)."""
+
+
+class Conditions(NamedTuple):
+    """How losses are measured.
+
+    Attributes:
+        data: the images; see `graphslim.measure.samples`.
+        metric: the name of a metric; see `metric.find_metric`.
+        labels: one for each example along the first axis, for metrics that need them.
+        repaired: whether least squares fits the layers that read the channels first.
+        images: images that a loss is measured on, at most.
+        batch: examples per run, where the graph leaves that open.
+        seed: of the shares of the images.
+        threads: threads within one op; 0 for as many as there are cores.
+    """
+
+    data: Data
+    metric: str = "error"
+    labels: Optional[np.ndarray] = None
+    repaired: bool = False
+    images: int = IMAGES
+    batch: int = BATCH
+    seed: int = 0
+    threads: int = 0
+
+
+class _Judge(NamedTuple):
+    """Some of the images, what the original answers to them, and their labels."""
+
+    reference: Reference
+    metric: Metric
+
+    def loss(self, changed: Graph) -> float:
+        return self.metric.loss(self.reference, changed)
+
+
+class Evaluator:
+    """Measures what a graph loses.
+
+    Losses are measured on the images that a repair would train on; with `repaired`, on those that
+    it would be tuned by. A quarter of the images, the gate, is not looked at until `on_gate`.
+
+    Args:
+        graph: the graph.
+        conditions: how losses are measured.
+        orders: by group id, the channels in the order in which they go.
+
+    Attributes:
+        examples: all images.
+        count: how many of them a loss is measured on.
+
+    Raises:
+        GraphslimError: there are too few images, or these or the labels do not fit.
+        VerifyError: the graph does not run.
+    """
+
+    def __init__(self, graph: Graph, conditions: Conditions, orders: Orders) -> None:
+        if conditions.data is None:
+            raise GraphslimError(
+                "is needed to measure what the network loses: images of the kind that it is for",
+                "--data",
+                "give a folder of some hundred, without labels",
+            )
+        self._graph, self._setting, self._orders = graph, conditions, orders
+        self.examples = Examples(graph, Samples(conditions.data, conditions.batch), conditions.seed)
+        self._shares: Shares = share_out(self.examples, conditions.seed, conditions.batch)
+        learned, tuned, self._gate = split(self.examples.units, conditions.seed)
+        self._judge = self._judging(tuned if conditions.repaired else learned)
+        self.count = self._judge.reference.count
+
+    def _judging(self, units: np.ndarray) -> _Judge:
+        """What judges on some of the images, evenly spread over them."""
+        conditions, at_once = self._setting, self.examples.at_once
+        most = max(1, conditions.images // at_once)
+        if len(units) > most:
+            units = units[np.linspace(0, len(units) - 1, most).astype(np.int64)]
+        labels = conditions.labels
+        if labels is not None:
+            if len(labels) != self.examples.count:
+                raise GraphslimError(
+                    f"are {len(labels)}, and the examples {self.examples.count}",
+                    "--labels",
+                    "give one label for each, in the order of the examples",
+                )
+            labels = labels[(units[:, None] * at_once + np.arange(at_once)).ravel()]
+        reference = Reference(
+            self._graph, self.examples.part(units, conditions.batch), conditions.threads
+        )
+        labels = None if labels is None else labels[: reference.count]
+        return _Judge(reference, find_metric(conditions.metric, labels))
+
+    def measure(self, group: str, removed: int) -> Loss:
+        """What the network loses if so many channels of a group go.
+
+        Raises:
+            GraphslimError: the loss is not finite, or the metric cannot be computed.
+        """
+        started = time.perf_counter()
+        order = self._orders[group]
+        plan = plan_given(self._graph, {group: np.sort(order[:removed]).tolist()}, fold=True)
+        what = f"{group} without {removed} of {len(order)} channels"
+        # Digits that depend on the number of threads would only be noise.
+        loss = float(f"{check_loss(self._judge.loss(self._slim(plan)), what):.6g}")
+        return Loss(group, len(order), removed, loss, round(time.perf_counter() - started, 3))
+
+    def loss_of(self, plan: Plan) -> float:
+        """What the network loses by a plan, on the images that single groups are measured on.
+
+        Raises:
+            GraphslimError: the loss is not finite, or the metric cannot be computed.
+        """
+        return check_loss(self._judge.loss(self._slim(plan)), "the plan")
+
+    def on_gate(self, plan: Plan) -> Tuple[float, int]:
+        """What the network loses by a plan on images that nothing looked at, and their number.
+
+        Raises:
+            GraphslimError: the loss is not finite, or the metric cannot be computed.
+        """
+        judge = self._judging(self._gate)
+        return check_loss(judge.loss(self._slim(plan)), "the plan"), judge.reference.count
+
+    def _slim(self, plan: Plan) -> Graph:
+        slim = apply(self._graph, plan)
+        if self._setting.repaired:
+            removal = Removal(analyse(self._graph), fit(self._graph, plan).removed)
+            refit(
+                self._graph,
+                slim,
+                plan,
+                removal,
+                runnable(self._graph),
+                self._shares,
+                seed=self._setting.seed,
+                threads=self._setting.threads,
+            )
+        return slim
+
+
+# --- In another process.
+
+
+class Job(NamedTuple):
+    """All that a process needs to know to measure losses; it can be pickled.
+
+    Attributes:
+        model: the graph, serialised.
+        name: the graph's name.
+        inputs, outputs: the names of its inputs and outputs.
+        conditions, orders: those of `Evaluator`.
+    """
+
+    model: bytes
+    name: str
+    inputs: Tuple[str, ...]
+    outputs: Tuple[str, ...]
+    conditions: Conditions
+    orders: Orders
+
+    @classmethod
+    def of(cls, graph: Graph, conditions: Conditions, orders: Orders) -> Job:
+        """The job that measures what an `Evaluator` of the same would."""
+        outputs = tuple([str(port) for port in graph.outputs])
+        return cls(serialize(graph), graph.name, tuple(graph.inputs), outputs, conditions, orders)
+
+    @property
+    def key(self) -> str:
+        """A digest by which a process knows the job again."""
+        return hashlib.sha256(pickle.dumps(self, 4)).hexdigest()
+
+    def evaluator(self) -> Evaluator:
+        """The evaluator of the job.
+
+        Raises:
+            GraphslimError: the graph or the images cannot be read here.
+        """
+        load_plugins()
+        graph = parse(self.model, self.name, False, self.inputs, self.outputs)
+        settle(graph, self.inputs, self.outputs, None)
+        return Evaluator(graph, self.conditions, self.orders)
+
+
+_JOBS: Dict[str, Job] = {}
+"""By its key, the job that this process was told of last."""
+_EVALUATORS: Dict[str, Evaluator] = {}
+"""By the key of that job, what was loaded for it."""
+
+
+def tell(key: str, job: Job) -> None:
+    """Lets this process know a job by its key, and forget the last."""
+    _JOBS.clear()
+    _EVALUATORS.clear()
+    _JOBS[key] = job
+
+
+def work(key: str, job: Optional[Job], group: str, removed: int) -> Optional[Loss]:
+    """A measurement in a process that keeps what a job needs from call to call.
+
+    Args:
+        key: the key of the job.
+        job: the job; None where the process is likely to know it.
+        group, removed: see `Evaluator.measure`.
+
+    Returns:
+        the loss; None where the process does not know the job, and has to be told.
+    """
+    if key not in _JOBS:
+        if job is None:
+            return None
+        tell(key, job)
+    if key not in _EVALUATORS:
+        _EVALUATORS[key] = _JOBS[key].evaluator()
+    return _EVALUATORS[key].measure(group, removed)

@@ -1,0 +1,173 @@
+"""What a network loses, as one number: error, decisions, accuracy, or a function of the user's."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import os
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
+
+import numpy as np
+
+from graphslim.errors import GraphslimError
+from graphslim.ir import Graph
+from graphslim.measure.reference import Reference
+from graphslim.support.importing import import_named
+from graphslim.support.reading import read_arrays
+from graphslim.support.text import is_finite, meant
+
+Outputs = Mapping[str, np.ndarray]
+"""By the name of each output, its values over all examples."""
+_OPTION = "--metric"
+_FORM = "write package.module:function or file.py:function"
+
+NAMES: Dict[str, str] = {
+    "error": "the error as a share of what the output varies by",
+    "agreement": "the share of decisions that are others (top-1 agreement)",
+    "iou": "what the mean intersection over union of pictures lacks to 1",
+    "accuracy": "the share of examples that are right no more, by --labels",
+}
+"""By name, what a metric counts."""
+
+
+class Metric(NamedTuple):
+    """A measure of what a network lost.
+
+    Attributes:
+        name: what it is called, in files too.
+        labels: for metrics that need them, one for each example that is judged, along the first
+            axis; else None.
+        function: the user's; None for those that are built in.
+    """
+
+    name: str
+    labels: Optional[np.ndarray] = None
+    function: Optional[Callable[..., Any]] = None
+
+    def loss(self, reference: Reference, changed: Graph) -> float:
+        """What a changed graph lost, compared with a reference's; about 0 for no loss.
+
+        Raises:
+            GraphslimError: the outputs are no decisions, the labels do not fit, or the user's
+                function raises an exception or gives no finite number.
+            VerifyError: the changed graph does not run.
+        """
+        if self.function is None and self.name != "accuracy":
+            agreement = reference.compare(changed)
+            if self.name == "error":
+                return agreement.error
+            shares = [
+                output.mean_iou if self.name == "iou" else output.agreement
+                for output in agreement.outputs
+            ]
+            known = [share for share in shares if share is not None]
+            if not known:
+                kind = "picture of classes" if self.name == "iou" else "decision (softmax, ArgMax)"
+                raise GraphslimError(
+                    f"no output is a {kind}",
+                    f"{_OPTION} {self.name}",
+                    "use error, accuracy with --labels, or a function of your own",
+                )
+            return 1 - sum(known) / len(known)
+        outputs = reference.outputs_of(changed)
+        if self.labels is not None:
+            return self._scored(outputs) - self._scored(reference.outputs)
+        return self._called(reference.outputs, outputs)
+
+    def _scored(self, outputs: Outputs) -> float:
+        """The loss of outputs by the labels."""
+        assert self.labels is not None
+        if self.function is not None:
+            return self._called(outputs, self.labels)
+        values = np.asarray(next(iter(outputs.values())))
+        classes = values.argmax(-1) if values.ndim > self.labels.ndim else values
+        # Networks of convolutions alone give an axis of one position or two beside the classes.
+        if classes.size == self.labels.size:
+            classes = classes.reshape(self.labels.shape)
+        if classes.shape != self.labels.shape:
+            raise GraphslimError(
+                f"have the shape {list(self.labels.shape)}, and the classes {list(classes.shape)}",
+                "--labels",
+                "give the number of a class for each example",
+            )
+        return float((classes != self.labels).mean())
+
+    def _called(self, *values: Any) -> float:
+        assert self.function is not None
+        try:
+            loss = self.function(*values)
+        except Exception as error:  # a user's function may raise anything
+            raise GraphslimError(
+                f"the function raises {type(error).__name__}: {error}", f"{_OPTION} {self.name}"
+            ) from error
+        if not is_finite(loss):
+            raise GraphslimError(
+                f"gives {loss!r}, no finite number",
+                f"{_OPTION} {self.name}",
+                "it gets the outputs by name, of the original and of the candidate (or, with "
+                "--labels, of one network and the labels), and gives a loss",
+            )
+        return float(loss)
+
+
+def find_metric(name: str, labels: Optional[np.ndarray] = None) -> Metric:
+    """The metric of a name, or of `package.module:function` or `file.py:function`.
+
+    Raises:
+        GraphslimError: there is no such metric, or labels are missing or too many.
+    """
+    function = _imported(name) if ":" in name else None
+    if function is None and name not in NAMES:
+        raise GraphslimError(f"no metric {name!r}", _OPTION, meant(name, NAMES))
+    if name == "accuracy" and labels is None:
+        raise GraphslimError("needs --labels", f"{_OPTION} {name}", "or choose another metric")
+    if labels is not None and function is None and name != "accuracy":
+        raise GraphslimError(
+            f"the metric {name!r} needs none", "--labels", "add --metric accuracy, or leave it out"
+        )
+    return Metric(name, labels, function)
+
+
+def _imported(name: str) -> Callable[..., Any]:
+    place, _, attribute = name.rpartition(":")
+    if place.endswith(".py") and not os.path.isfile(place):
+        raise GraphslimError(f"no such file: {place}", _OPTION, _FORM)
+    try:
+        module = import_named(place, attribute)
+    except Exception as error:  # a user's file may raise anything
+        raise GraphslimError(
+            f"{place} cannot be imported: {type(error).__name__}: {error}", _OPTION, _FORM
+        ) from error
+    function = getattr(module, attribute, None)
+    if not inspect.isfunction(function):
+        raise GraphslimError(f"there is no function {attribute!r} in {place}", _OPTION)
+    return function
+
+
+def check_loss(loss: float, what: str) -> float:
+    """A loss that is a number.
+
+    Raises:
+        GraphslimError: the loss is NaN or infinite.
+    """
+    if not math.isfinite(loss):
+        raise GraphslimError("the loss is not finite", what, "give real data with --data")
+    return loss
+
+
+def read_labels(labels: Any) -> Optional[np.ndarray]:
+    """Labels from the path of an .npy or of an .npz with one array, or as they are.
+
+    Raises:
+        GraphslimError: the file cannot be read, or holds several arrays.
+    """
+    if labels is None:
+        return None
+    if not isinstance(labels, (str, os.PathLike)):
+        return np.asarray(labels)
+    arrays = read_arrays(os.fspath(labels))
+    if len(arrays) != 1:
+        raise GraphslimError(
+            f"holds {len(arrays)} arrays", os.fspath(labels), "give an .npy with one label each"
+        )
+    return next(iter(arrays.values()))

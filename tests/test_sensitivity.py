@@ -1,0 +1,496 @@
+"""Sensitivity: losses as they are, on images that stay apart, by whatever measures them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import Executor, Future
+from pathlib import Path
+from typing import Any, Dict, List
+
+import numpy as np
+import pytest
+from command import Run
+from fake_jobs import FakeJob
+from tiny import tiny
+
+import graphslim as gs
+from graphslim.errors import GraphslimError, PlanError
+from graphslim.plans.curves import Curves, Loss, read_curves
+from graphslim.sweep import Evaluator
+from graphslim.sweep import evaluate as evaluating
+from graphslim.sweep.workers import Pool, check_workers, measure_all
+
+pytestmark = pytest.mark.tf
+
+NET = """
+    x = input ?,6,6,3
+    w = f32[3,3,3,8]{random 1}
+    b = f32[8]{0.1 -0.2 0.3 0 0.1 0.2 -0.1 0.4}
+    conv = Conv2D(x, w)
+    biased = BiasAdd(conv, b)
+    relu = Relu(biased)
+    v = f32[1,1,8,6]{random 2}
+    next = Conv2D(relu, v)
+    gate = Relu(next)
+    u = f32[1,1,6,5]{random 3}
+    y = Conv2D(gate, u)
+"""
+CLASSES = (
+    NET
+    + """
+    axes = i32[2]{1 2}
+    mean = Mean(y, axes)
+    classes = Softmax(mean)
+"""
+)
+
+
+def images(count: int = 64, seed: int = 3) -> np.ndarray:
+    rng = np.random.RandomState(seed)
+    return rng.uniform(-1, 1, (count, 6, 6, 3)).astype(np.float32)
+
+
+def measured(graph: gs.Graph, **options: Any) -> Curves:
+    given = {"criterion": "l1", "multiple_of": 1, "ratios": (0.25, 0.5), **options}
+    return gs.sensitivity(graph, data={"x": images()}, **given)
+
+
+def losses(curves: Curves) -> Dict[Any, float]:
+    return {(loss.group, loss.removed): loss.loss for loss in curves.losses}
+
+
+def test_a_loss_is_the_error_of_the_network_without_the_channels() -> None:
+    graph = tiny(NET)
+    curves = measured(graph)
+    assert sorted(curve.removed.tolist() for curve in curves.by_group().values()) == [
+        [0, 2, 3],
+        [0, 2, 4],
+    ]
+    # 64 images, of which the gate has 16, tuning 8, and the losses are measured on the others.
+    assert curves.about.images == 40
+    learned, _, _ = evaluating.split(64, 0)
+    for loss in curves.losses:
+        plan = gs.plan(
+            graph,
+            criterion="l1",
+            ratio=loss.removed / loss.channels,
+            only=[loss.group],
+            multiple_of=1,
+        )
+        change = gs.verify(graph, gs.apply(graph, plan), data={"x": images()[learned]}, batch=8)
+        assert loss.loss == pytest.approx(change.outputs[0].error, rel=1e-4)
+
+
+def test_the_gate_is_looked_at_by_nothing() -> None:
+    graph = tiny(NET)
+    before = measured(graph)
+    _, _, judged = evaluating.split(64, 0)
+    changed = images()
+    changed[judged] = 9.0
+    curves = gs.sensitivity(
+        graph, data={"x": changed}, criterion="l1", multiple_of=1, ratios=(0.25, 0.5)
+    )
+    assert losses(curves) == losses(before)
+
+
+def test_repaired_losses_are_smaller() -> None:
+    plain, repaired = measured(tiny(NET)), measured(tiny(NET), repaired=True)
+    assert repaired.about.repaired
+    pairs = zip(losses(plain).values(), losses(repaired).values())
+    assert all(after < before for before, after in pairs)
+
+
+def test_metrics() -> None:
+    graph = tiny(CLASSES)
+    answers = gs.verify(graph, graph, data={"x": images()})
+    assert answers.outputs[0].agreement == 1
+    shares = losses(measured(graph, metric="agreement"))
+    assert all(
+        0 <= share < 1 and share * 40 == pytest.approx(round(share * 40), abs=1e-3)
+        for share in shares.values()
+    )
+    labels = np.arange(64) % 5
+    right = losses(measured(graph, metric="accuracy", labels=labels))
+    assert all(
+        abs(loss) * 40 == pytest.approx(round(abs(loss) * 40), abs=1e-3) for loss in right.values()
+    )
+
+
+def test_a_metric_of_ones_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import numpy as np\n"
+        "def largest(original, candidate):\n"
+        "    return float(np.abs(original['y'] - candidate['y']).max())\n"
+        "def wrong(original, candidate):\n"
+        "    return float('nan')\n"
+        "def broken(original, candidate):\n"
+        "    raise KeyError('none')\n"
+        "def by_labels(outputs, labels):\n"
+        "    return float(outputs['y'].shape[0] != labels.shape[0])\n"
+    )
+    curves = measured(tiny(NET), metric=f"{path}:largest")
+    assert all(loss > 0 for loss in losses(curves).values())
+    with pytest.raises(GraphslimError, match="wrong: gives nan, no finite number"):
+        measured(tiny(NET), metric=f"{path}:wrong")
+    with pytest.raises(GraphslimError, match="broken: the function raises KeyError: 'none'"):
+        measured(tiny(NET), metric=f"{path}:broken")
+    with pytest.raises(GraphslimError, match="there is no function 'none'"):
+        measured(tiny(NET), metric=f"{path}:none")
+    by_labels = measured(tiny(NET), metric=f"{path}:by_labels", labels=np.zeros(64))
+    assert set(losses(by_labels).values()) == {0.0}
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({"metric": "speed"}, "no metric 'speed'"),
+        ({"metric": "accuracy"}, "needs labels"),
+        ({"labels": np.zeros(64)}, "the metric 'error' needs none"),
+        ({"metric": "accuracy", "labels": np.zeros(3)}, "are 3, and the examples 64"),
+        ({"metric": "agreement"}, r"no output is a decision \(softmax, ArgMax\)"),
+        ({"metric": "iou"}, "no output is a picture of classes"),
+        ({"ratios": (0.5, 1.5)}, "1.5 is no share between 0 and 1"),
+        ({"executor": "many"}, "'many' is no number of processes"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(options: Dict[str, Any], told: str) -> None:
+    with pytest.raises(GraphslimError, match=told):
+        measured(tiny(NET), **options)
+
+
+def test_no_images_and_too_few(tmp_path: Path) -> None:
+    with pytest.raises(GraphslimError, match="is needed to measure what the network loses"):
+        gs.sensitivity(tiny(NET), data=None, criterion="l1")
+    with pytest.raises(GraphslimError, match="holds 2 examples"):
+        gs.sensitivity(tiny(NET), data={"x": images(2)}, criterion="l1")
+
+
+# --- The file, and runs that end early.
+
+
+def test_what_is_known_is_not_measured_again(tmp_path: Path, monkeypatch: Any) -> None:
+    path, calls = str(tmp_path / "s.jsonl"), []  # type: str, List[Any]
+    measure = Evaluator.measure
+
+    def counted(self: Evaluator, group: str, removed: int) -> Any:
+        calls.append((group, removed))
+        return measure(self, group, removed)
+
+    monkeypatch.setattr(Evaluator, "measure", counted)
+    first = measured(tiny(NET), path=path)
+    assert len(calls) == len(first.losses) == 4
+    assert losses(measured(tiny(NET), path=path)) == losses(first) and len(calls) == 4
+    more = measured(tiny(NET), path=path, ratios=(0.25, 0.5, 0.75))
+    assert len(calls) == 6 == len(more.losses)
+    with pytest.raises(PlanError, match="its criterion is 'l1', not 'l2'"):
+        measured(tiny(NET), path=path, criterion="l2")
+
+
+def test_a_group_that_loses_too_much_is_not_followed() -> None:
+    every = measured(tiny(NET), ratios=(0.25, 0.5, 0.75))
+    limit = sorted(losses(every).values())[0]
+    few = measured(tiny(NET), ratios=(0.25, 0.5, 0.75), stop_at=limit)
+    assert len(few.losses) < len(every.losses)
+    assert losses(few).items() <= losses(every).items()
+
+
+KILLED = """
+import os, sys
+sys.path[:0] = {paths!r}
+import graphslim as gs
+from graphslim.runtime import tensorflow
+tensorflow()
+for line in sys.stdin:
+    # A copy of this process, in which TensorFlow is loaded and has run nothing yet.
+    child = os.fork()
+    if not child:
+        import numpy as np
+        graph = gs.load({model!r})
+        gs.sensitivity(graph, data={data!r}, criterion="l1", multiple_of=1, path={path!r})
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_run_that_is_killed_ten_times_ends_with_the_same_file(tmp_path: Path) -> None:
+    graph, path = tiny(NET), str(tmp_path / "s.jsonl")
+    gs.save(graph, str(tmp_path / "model.pb"))
+    np.save(str(tmp_path / "data.npy"), images())
+    loaded = gs.load(str(tmp_path / "model.pb"))
+    whole = gs.sensitivity(loaded, data=str(tmp_path / "data.npy"), criterion="l1", multiple_of=1)
+    script = KILLED.format(
+        paths=[str(Path(gs.__file__).parents[1])],
+        model=str(tmp_path / "model.pb"),
+        data=str(tmp_path / "data.npy"),
+        path=path,
+    )
+    rng, killed = np.random.RandomState(0), 0
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        universal_newlines=True,
+    ) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for _ in range(40):
+            process.stdin.write("go\n")
+            process.stdin.flush()
+            child = int(process.stdout.readline())
+            if killed < 10:
+                time.sleep(rng.uniform(0.05, 0.4))
+                os.kill(child, signal.SIGKILL)
+            status = int(process.stdout.readline())
+            killed += status == signal.SIGKILL
+            if not status:
+                break
+        process.stdin.close()
+    assert not status and killed
+    resumed = read_curves(path)
+    assert resumed.about == whole.about and losses(resumed) == losses(whole)
+    lines = Path(path).read_text().splitlines()
+    assert len(lines) == 1 + len(whole.losses)
+
+
+# --- Other processes.
+
+
+class _Lossy(Executor):
+    """Runs tasks here, and loses each of the first few."""
+
+    def __init__(self, lost: int) -> None:
+        self.lost, self.tasks = lost, []  # type: int, List[Any]
+
+    def submit(self, function: Any, *args: Any, **kwargs: Any) -> Any:
+        future: Any = Future()
+        self.tasks.append(args)
+        if self.lost:
+            self.lost -= 1
+            future.set_exception(EOFError("gone"))
+            return future
+        try:
+            future.set_result(function(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+def test_any_executor_measures_and_is_told_the_job_once(monkeypatch: Any) -> None:
+    monkeypatch.setattr(evaluating, "_EVALUATORS", {})
+    executor = _Lossy(0)
+    curves = measured(tiny(NET), executor=executor)
+    assert losses(curves) == losses(measured(tiny(NET)))
+    assert sum(job is not None for _, job, _, _ in executor.tasks) == 1
+    assert len(executor.tasks) == len(curves.losses) + 2
+
+
+def test_a_lost_measurement_is_tried_again_three_times(monkeypatch: Any) -> None:
+    monkeypatch.setattr(evaluating, "_EVALUATORS", {})
+    assert losses(measured(tiny(NET), executor=_Lossy(2))) == losses(measured(tiny(NET)))
+    with pytest.raises(GraphslimError, match="its process was lost 3 times"):
+        measured(tiny(NET), executor=_Lossy(100))
+
+
+def test_an_error_of_a_measurement_is_told_as_it_is(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(evaluating, "_EVALUATORS", {})
+    path = tmp_path / "mine.py"
+    path.write_text("def wrong(original, candidate):\n    return None\n")
+    with pytest.raises(GraphslimError, match="wrong: gives None, no finite number"):
+        measured(tiny(NET), executor=_Lossy(0), metric=f"{path}:wrong")
+
+
+def test_two_processes_write_the_same_file(tmp_path: Path) -> None:
+    alone = measured(tiny(NET), path=str(tmp_path / "a.jsonl"))
+    shared = measured(tiny(NET), path=str(tmp_path / "b.jsonl"), executor=2)
+    assert losses(shared) == losses(alone) and shared.about == alone.about
+
+
+CHAINS = [(f"group{number}", (1, 2, 3)) for number in range(6)]
+
+
+def shared_out(job: Any, executor: Executor, **options: Any) -> Dict[Any, float]:
+    """The losses of `CHAINS`, measured by an executor."""
+    measured: List[Loss] = []
+
+    def on_loss(loss: Loss) -> bool:
+        measured.append(loss)
+        return True
+
+    measure_all(job, CHAINS, executor, on_loss, **options)
+    assert len(measured) == 18
+    return {(loss.group, loss.removed): loss.loss for loss in measured}
+
+
+def test_a_pool_that_loses_a_process_is_made_again() -> None:
+    job: Any = FakeJob(0.05)
+    alone = shared_out(job, _Lossy(0))
+    with Pool("2", job) as pool:
+        pool.executor.submit(os._exit, 1)
+        assert shared_out(job, pool.executor, restart=pool.restart) == alone
+
+
+def test_a_cluster_that_loses_a_worker_measures_the_same() -> None:
+    """A real scheduler with two processes on this machine, one of which is killed at work."""
+    distributed = pytest.importorskip("distributed")
+    job: Any = FakeJob(0.1)
+    alone = shared_out(job, _Lossy(0))
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(host="127.0.0.1", silence_logs=50, **options) as cluster:
+        address = cluster.scheduler_address.replace("tcp://", "dask://")
+        nanny = next(iter(cluster.workers.values()))
+        timer = threading.Timer(0.25, os.kill, (nanny.pid, signal.SIGKILL))
+        with Pool(address, job) as pool:
+            timer.start()
+            assert shared_out(job, pool.executor) == alone
+        timer.join()
+
+
+@pytest.mark.exhaustive
+def test_a_cluster_that_loses_a_worker_writes_the_same_curves() -> None:
+    distributed = pytest.importorskip("distributed")
+    alone = measured(tiny(NET), ratios=(0.25, 0.5, 0.75))
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(host="127.0.0.1", silence_logs=50, **options) as cluster:
+        address = cluster.scheduler_address.replace("tcp://", "dask://")
+        killed: List[int] = []
+
+        def kill_once(done: int, total: int, step: str) -> None:
+            if done == 1 and not killed:
+                nanny = next(iter(cluster.workers.values()))
+                killed.append(nanny.pid)
+                os.kill(nanny.pid, signal.SIGKILL)
+
+        curves = measured(tiny(NET), ratios=(0.25, 0.5, 0.75), executor=address, progress=kill_once)
+    assert killed and losses(curves) == losses(alone)
+
+
+def test_a_scheduler_that_does_not_answer(monkeypatch: Any) -> None:
+    pytest.importorskip("distributed")
+    from graphslim.sweep import workers
+
+    monkeypatch.setattr(workers, "PATIENCE", 1)
+    with pytest.raises(GraphslimError, match="no scheduler answers"):
+        measured(tiny(NET), executor="dask://127.0.0.1:9")
+
+
+def test_workers_by_text() -> None:
+    for good in (None, "1", "16", "dask://host:8786", _Lossy(0)):
+        check_workers(good)
+    for bad in ("0", "-1", "two", "", "http://host"):
+        with pytest.raises(GraphslimError):
+            check_workers(bad)
+
+
+# --- Plans by it.
+
+
+@pytest.mark.parametrize("limit", [0.2, 0.5])
+def test_a_plan_within_a_loss(limit: float) -> None:
+    graph = tiny(NET)
+    plan = gs.plan(graph, max_loss=limit, criterion="l1", multiple_of=1, data={"x": images(200)})
+    loss = plan.settings["loss"]
+    assert plan.removed and loss["chosen_by"] <= limit and loss["images"] == 50
+    assert plan.achieved is not None and plan.achieved.what == "max_loss"
+    gate = images(200)[evaluating.split(200, 0)[2]]
+    change = gs.verify(graph, gs.apply(graph, plan), data={"x": gate}, batch=50)
+    assert loss["measured"] == pytest.approx(change.outputs[0].error, rel=1e-3)
+    wider = gs.plan(
+        graph, max_loss=limit / 2, criterion="l1", multiple_of=1, data={"x": images(200)}
+    )
+    assert wider.removed <= plan.removed
+
+
+def test_a_loss_that_nothing_is_within() -> None:
+    plan = gs.plan(tiny(NET), max_loss=1e-6, criterion="l1", multiple_of=1, data={"x": images()})
+    assert not plan.removed and plan.achieved is not None
+    assert plan.achieved.reason == "every plan that was tried loses more"
+
+
+def test_a_plan_within_a_loss_needs_images() -> None:
+    with pytest.raises(GraphslimError, match="is needed to measure what the network loses"):
+        gs.plan(tiny(NET), max_loss=0.1, criterion="l1")
+
+
+def test_the_loss_of_a_plan_by_curves_is_measured() -> None:
+    graph = tiny(NET)
+    curves = measured(graph, ratios=(0.125, 0.25, 0.5, 0.75))
+    plan = gs.plan(graph, allocate=curves, macs=0.6, multiple_of=1, data={"x": images()})
+    loss = plan.settings["loss"]
+    assert loss["predicted"] / 2 < loss["measured"] < 2 * loss["predicted"]
+
+
+# --- The command.
+
+
+@pytest.fixture
+def run(tmp_path: Path, capsys: Any, monkeypatch: Any) -> Run:
+    """The command line, in a folder that holds a model and inputs."""
+    run = Run(tmp_path, capsys, monkeypatch)
+    gs.save(tiny(NET), "model.pb")
+    np.save("data.npy", images())
+    return run
+
+
+MEASURE = "sensitivity model.pb --data data.npy --criterion l1 --multiple-of 1 --ratios 0.25,0.5"
+
+
+def test_the_command_measures_shows_and_draws(run: Run) -> None:
+    told = run(f"{MEASURE} -o s.jsonl --report page.html").out
+    assert "on 40 images, channels go by l1" in told and "4 measurements of 2 groups" in told
+    assert "Written to s.jsonl" in told
+    again = run("sensitivity s.jsonl --show").out
+    assert again in told
+    tree = run("sensitivity s.jsonl --show --json").json
+    assert [group["removed"] for group in tree["groups"]] == [[2, 4], [2, 3]]
+    page = Path("page.html").read_text()
+    assert page.count("<polyline") == 2 and "model.pb: what its channels are worth" in page
+    run("prune model.pb -o slim.pb --allocate s.jsonl --macs 0.7 --multiple-of 1 --plan-out p.json")
+    run("sensitivity s.jsonl --show --report page.html --plan p.json")
+    assert "<circle" in Path("page.html").read_text()
+
+
+def test_files_are_joined(run: Run) -> None:
+    run(f"{MEASURE} -o a.jsonl --only conv*")
+    run(f"{MEASURE} -o b.jsonl --exclude conv*")
+    run("sensitivity a.jsonl b.jsonl --merge -o c.jsonl")
+    whole = run(f"{MEASURE} -o d.jsonl --json").json
+    joined = json.loads(run("sensitivity c.jsonl --show --json").out)
+    assert {group["id"]: group["losses"] for group in joined["groups"]} == {
+        group["id"]: group["losses"] for group in whole["groups"]
+    }
+
+
+def test_prune_within_a_loss_says_what_was_measured(run: Run) -> None:
+    told = run("prune model.pb -o slim.pb --max-loss 0.3 --multiple-of 1 --data data.npy")
+    assert "max_loss: asked for 0.3" in told.out
+
+
+@pytest.mark.parametrize(
+    "line, told",
+    [
+        (f"{MEASURE}", "-o: is missing"),
+        (f"{MEASURE} -o data.npy", "is the input itself"),
+        (f"{MEASURE} -o model.pb", "is the input itself"),
+        (f"{MEASURE} -o s.jsonl --metric speed", "no metric 'speed'"),
+        (f"{MEASURE} -o s.jsonl --workers none", "'none' is no number of processes"),
+        (f"{MEASURE} -o s.jsonl --ratios a,b", "is no list of shares"),
+        ("sensitivity model.pb --show", "not a text file"),
+        ("sensitivity model.pb data.npy -o s.jsonl", "2 files are given"),
+        ("sensitivity model.pb --show --merge -o s.jsonl", "excludes --show"),
+        ("sensitivity model.pb -o s.jsonl", "is needed to measure what the network loses"),
+        ("prune model.pb -o s.pb --allocate s.jsonl --macs 0.5", "no such file"),
+    ],
+)
+def test_what_the_command_refuses(run: Run, line: str, told: str) -> None:
+    before = run.files()
+    assert told in run(line, status=2).err
+    assert run.files() == before
