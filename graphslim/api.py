@@ -151,12 +151,13 @@ def plan(
         RuntimeUnavailable: the graph has to run, and TensorFlow is not there.
     """
     # Reading and inspecting a graph take none of this.
+    from graphslim.channels.groups import with_norms
     from graphslim.measure.samples import Samples
     from graphslim.planner import make_plan
 
     find_blocks(graph)
     if removed is not None:
-        return plan_given(graph, removed)
+        return plan_given(with_norms(graph, options.get("through_norms")), removed)
     selection = Selection.of(seed=seed, **options)
     return make_plan(graph, selection, Samples(data, batch, progress))
 

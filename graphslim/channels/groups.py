@@ -182,13 +182,13 @@ class Channels(Labels):
     """The result of the walk: facts, channels and groups. Get one with `analyse`.
 
     Attributes:
-        contractions: as the walk found them.
+        contractions, statistics: as the walk found them.
     """
 
     def __init__(self, graph: Graph) -> None:
         walk = Walk(graph)
         super().__init__(walk)
-        self.contractions = walk.contractions
+        self.contractions, self.statistics = walk.contractions, walk.statistics
         self._counts = [
             *[_Count(size.param, size.element, "shape", size.ids) for size in self.resizes],
             *[_Count(index.param, 0, "index", index.ids) for index in self.renumbers],
@@ -362,6 +362,20 @@ def analyse(graph: Graph) -> Channels:
     """
     load_plugins()
     return graph.memo("channels", Channels)
+
+
+def with_norms(graph: Graph, through: Optional[bool]) -> Graph:
+    """A graph whose channels may or may not go through norms: the graph, or a twin kept with it.
+
+    Args:
+        graph: the graph.
+        through: what is wanted; None for what holds for the graph.
+    """
+    if through is None or through == graph.through_norms:
+        return graph
+    twin = graph.memo("other norms", lambda graph: graph.copy())
+    twin.through_norms, twin.blocks = through, list(graph.blocks)
+    return twin
 
 
 class Removal(NamedTuple):

@@ -58,6 +58,13 @@ def fitting(trained: Trained, plan: Plan, folds: bool = False) -> Fitting:
     Raises:
         PlanError: the plan does not fit, or cuts one variable in two ways.
     """
+    if plan.through_norms:
+        raise PlanError(
+            "takes channels through norms, and in a checkpoint channels that are zero go on to "
+            "count in the norms",
+            "the plan",
+            "make it without --through-norms, or prune the frozen graph",
+        )
     fitted = fit(trained.graph, plan if folds else plan._replace(folds=()), force=True)
     channels = analyse(trained.graph)
     removed = removal_of(channels, fitted.plan)

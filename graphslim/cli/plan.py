@@ -68,6 +68,7 @@ def plan(
     selection = choosing.selection(seed)
     with console.bar(console.err, quiet) as tick:
         graph = find_blocks(reading.load(model))
+        graph.through_norms = bool(selection.through_norms)
         tell(cautions(graph))
         tell_data(graph, data, batch, is_sampled(selection))
         made = make_plan(graph, selection, Samples(data, batch, tick))
@@ -130,6 +131,7 @@ def apply(
     graph = find_blocks(reading.load(model))
     tell(cautions(graph))
     tell_data(graph, running.data, running.batch, check is not False)
+    graph.through_norms = wanted.through_norms
     fitted = fit(graph, wanted, force)
     for note in fitted.notes:
         console.err.print(note)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from dataclasses import replace
 from typing import Any, List, Optional, Sequence, Tuple, cast
 
 import click
@@ -142,6 +143,8 @@ def prune(
     check_targets(output, beside, inputs, force)
     check_graph_target(output, model, reading)
     selection = choosing.selection(running.seed)
+    if repair and selection.through_norms is None:
+        selection = replace(selection, through_norms=True)
     with console.bar(console.err, quiet) as tick:
         remove = _removal(selection, Samples(running.data, running.batch, tick))
         steps, last = _steps(remove, extra), deploying.steps() if optimize else []
@@ -151,6 +154,7 @@ def prune(
         timing, dump = Timing(), Dump(os.path.dirname(output), known)
         observers: List[Observer] = [timing, dump] + ([CheckInvariants()] if verify_each else [])
         graph = reading.load(model)
+        graph.through_norms = bool(selection.through_norms)
         tell(cautions(graph))
         tell_data(graph, running.data, running.batch, check is not False)
         slim = graph.copy()

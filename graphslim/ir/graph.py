@@ -67,6 +67,8 @@ class Graph:
         signature: under `inputs` and `outputs`, those by the names that a SavedModel's signature
             has for them; empty for any other model.
         input_shapes: sizes of inputs that the file leaves open, by name.
+        through_norms: whether channels that a norm weighs against each other may go, so that the
+            norm runs over those that stay; analyses go by it, and the file does not hold it.
         blocks: what the `find-...` passes recognised, by the names of then.
         origin: what the graph was read from, for the emitter alone.
         variables: names of constants that stand for variables of a checkpoint.
@@ -80,6 +82,7 @@ class Graph:
         self._inputs: List[str] = FixedList()
         self._outputs: List[Port] = FixedList()
         self._input_shapes: Dict[str, Tuple[Optional[int], ...]] = FixedDict()
+        self._through_norms = False
         self.signature: Dict[str, Dict[str, str]] = {}
         self.blocks: List[Block] = []
         self.origin: Any = None
@@ -140,6 +143,17 @@ class Graph:
     def input_shapes(self, shapes: Mapping[str, Tuple[Optional[int], ...]]) -> None:
         self._input_shapes = FixedDict(shapes)
         self._changed()
+
+    @property
+    def through_norms(self) -> bool:
+        """Whether channels that a norm weighs against each other may go."""
+        return self._through_norms
+
+    @through_norms.setter
+    def through_norms(self, allowed: bool) -> None:
+        if allowed != self._through_norms:
+            self._through_norms = allowed
+            self._changed()
 
     def __getitem__(self, name: str) -> Node:
         try:
@@ -346,6 +360,7 @@ class Graph:
         twin = Graph(self.name)
         twin._inputs, twin._outputs = self._inputs, self._outputs
         twin._input_shapes, twin.signature = self._input_shapes, dict(self.signature)
+        twin._through_norms = self._through_norms
         twin.blocks, twin.origin, twin.gone = list(self.blocks), self.origin, set(self.gone)
         twin.variables = self.variables
         twin._nodes = {name: node.copy() for name, node in self._nodes.items()}

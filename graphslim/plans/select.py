@@ -14,6 +14,7 @@ from graphslim.ir import Block, Graph
 from graphslim.plans.options import (
     ANY_COUNT,
     COUNT,
+    FLAG,
     GLOBS,
     MAGNITUDE,
     NAME,
@@ -132,6 +133,12 @@ class Selection:
     min_channels: int = option(1, COUNT, "Keep at least N channels per group.", "N")
     max_ratio: float = option(
         1.0, SHARE, "The largest share of a group's channels that may go.", "R"
+    )
+    through_norms: Optional[bool] = option(
+        None,
+        FLAG,
+        "Let channels go through layer, group, RMS and L2 norms, which then run over those that "
+        "stay.  [default: with --repair]",
     )
     seed: int = 0
 

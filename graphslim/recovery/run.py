@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 from graphslim.analysis.cautions import Caution
-from graphslim.channels.groups import Removal, analyse
+from graphslim.channels.groups import Removal, analyse, with_norms
 from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement
@@ -221,6 +221,8 @@ class _Work:
         seed: int,
         progress: Tick,
     ) -> None:
+        if plan is not None:
+            graph = with_norms(graph, plan.through_norms)
         self._graph, self._shares, self._seed = graph, shares, seed
         self._fitted = None if plan is None else fit(graph, plan, force)
         self._runner = runnable(graph)
