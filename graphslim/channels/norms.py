@@ -12,14 +12,9 @@ from typing import FrozenSet, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
-from graphslim.ir import IDENTITIES, Graph, Node, Port
-from graphslim.ir.families import MEASURES, QUOTIENTS, RECIPROCALS, RESHAPES, SUMS
+from graphslim.ir import Graph, Node, Port
+from graphslim.ir.families import CASTS, MEASURES, QUOTIENTS, RECIPROCALS, RESTATES, SUMS
 from graphslim.ir.query import behind, constant_nodes, uses_behind
-
-_SAME = IDENTITIES | {"Cast"}
-"""Ops that hand the numbers of a tensor on."""
-_CARRIED = _SAME | RESHAPES
-"""Ops that hand on a statistic, which has one number for all channels."""
 
 
 class _Moment(NamedTuple):
@@ -68,10 +63,10 @@ class _Norms:
         if node.op != "Mean":
             return False
         data, squared = self._source(node), False
-        for reader, slot in self._readers(Port(node.name), _CARRIED | {"Neg"}):
+        for reader, slot in self._readers(Port(node.name), RESTATES | {"Neg"}):
             others = [port for at, port in enumerate(self._sources(reader)) if at != slot]
             if reader.op == "SquaredDifference" and others == [data]:
-                behind_it = [later for later, _ in self._readers(Port(reader.name), _SAME)]
+                behind_it = [later for later, _ in self._readers(Port(reader.name), CASTS)]
                 if not behind_it or not all(
                     [self._is_moment_about(each, node) for each in behind_it]
                 ):
@@ -90,7 +85,7 @@ class _Norms:
                 )
             elif reader.op not in ("Mul", "RealDiv") or not self._is_scale(others, data):
                 return False
-        return squared and not self._is_output(node, _CARRIED | {"Neg"})
+        return squared and not self._is_output(node, RESTATES | {"Neg"})
 
     # --- What a second moment is made of.
 
@@ -130,7 +125,7 @@ class _Norms:
             return None
         sides = (sources,) if node.op == "Sub" else (sources, sources[::-1])
         for data, other in sides:
-            negated = self._graph[behind(self._graph, other, _CARRIED).node].op == "Neg"
+            negated = self._graph[behind(self._graph, other, RESTATES).node].op == "Neg"
             mean = self._statistic(other)
             if mean is not None and negated == (node.op != "Sub") and self._source(mean) == data:
                 return mean if mean.op == "Mean" else None
@@ -153,14 +148,14 @@ class _Norms:
 
     def _squares_of(self, node: Node) -> Iterator[Node]:
         """The reductions of the square of what an op gives."""
-        for square, _ in self._readers(Port(node.name), _SAME):
+        for square, _ in self._readers(Port(node.name), CASTS):
             if self._is_square(square):
-                yield from [later for later, _ in self._readers(Port(square.name), _SAME)]
+                yield from [later for later, _ in self._readers(Port(square.name), CASTS)]
 
     def _moments_less(self, square: Node, mean: Node) -> List[Node]:
         """The means of squares that the square of a mean is taken away from: E[x^2] - E[x]^2."""
         moments = []
-        for reader, slot in self._readers(Port(square.name), _CARRIED):
+        for reader, slot in self._readers(Port(square.name), RESTATES):
             moment = self._statistic(self._sources(reader)[0]) if reader.op == "Sub" else None
             if moment is None or slot != 1 or not self._is_less_square(reader, moment):
                 return []
@@ -169,7 +164,7 @@ class _Norms:
 
     def _is_less_square(self, node: Node, moment: Node) -> bool:
         """Whether a Sub takes the square of the mean away from the mean of the squares."""
-        square = self._graph[behind(self._graph, self._sources(node)[1], _CARRIED).node]
+        square = self._graph[behind(self._graph, self._sources(node)[1], RESTATES).node]
         known = self._moment(moment)
         if not self._is_square(square) or square.op == "Pow" or known is None or known.centre:
             return False
@@ -212,7 +207,7 @@ class _Norms:
         others = [port for at, port in enumerate(sources) if at != slot]
         if op in MEASURES:
             return "ends"
-        if op in _CARRIED and slot == 0:
+        if op in RESTATES and slot == 0:
             return "goes on"
         if op in SUMS | {"Maximum"} and self._number(others[0]) is not None:
             return "goes on"
@@ -259,7 +254,7 @@ class _Norms:
             varying = [each for each in sources if each.node not in self._constants]
             if node.op == "Sub":
                 varying = varying[:1]
-            known = _CARRIED | SUMS | RECIPROCALS | {"Mul", "Maximum", "Sqrt", "Sub", "RealDiv"}
+            known = RESTATES | SUMS | RECIPROCALS | {"Mul", "Maximum", "Sqrt", "Sub", "RealDiv"}
             if node.op not in known or len(varying) != 1:
                 return False
             (port,) = varying
@@ -274,7 +269,7 @@ class _Norms:
 
     def _sources(self, node: Node) -> List[Port]:
         """Where the inputs of a node come from, behind what hands them on."""
-        return [behind(self._graph, port, _SAME) for port in self._graph.data_inputs(node)]
+        return [behind(self._graph, port, CASTS) for port in self._graph.data_inputs(node)]
 
     def _readers(self, port: Port, through: FrozenSet[str]) -> List[Tuple[Node, int]]:
         """Who reads a port, behind what hands it on, but for shapes."""
@@ -284,7 +279,7 @@ class _Norms:
 
     def _statistic(self, port: Port) -> Optional[Node]:
         """The reduction that a port comes from."""
-        node = self._graph[behind(self._graph, port, _CARRIED | {"Neg"}).node]
+        node = self._graph[behind(self._graph, port, RESTATES | {"Neg"}).node]
         return node if node.op in ("Mean", "Sum") else None
 
     def _is_output(self, node: Node, through: FrozenSet[str]) -> bool:
@@ -302,7 +297,7 @@ class _Norms:
 
     def _number(self, port: Port) -> Optional[float]:
         """The number that a port holds, if it is one constant number; else None."""
-        node = self._graph[behind(self._graph, port, _CARRIED).node]
+        node = self._graph[behind(self._graph, port, RESTATES).node]
         if node.op != "Const" or node.attrs["value"].size != 1:
             return None
         return float(np.ravel(node.attrs["value"].numbers())[0])
