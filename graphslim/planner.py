@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Dict, List, Mapping, Tuple
 
-from graphslim.channels.groups import analyse, with_norms
+from graphslim.channels.groups import analyse, as_asked
 from graphslim.ir import Graph
 from graphslim.measure.bench import Bench, Spread, bench
 from graphslim.measure.latency import Setting, table_of
@@ -46,7 +46,7 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
         GraphslimError: sample inputs do not fit, or the graph does not run where it has to.
         RuntimeUnavailable: the graph has to run, and TensorFlow is not there.
     """
-    graph = with_norms(graph, selection.through_norms)
+    graph = as_asked(graph, selection)
     if selection.criterion is None:
         return plan_dead(graph, selection)
     criterion = find_criterion(selection.criterion)

@@ -280,6 +280,11 @@ class OpVisit:
         if ids is not None:
             self._walk.statistics.append(Statistic(self.node.name, axis, ids, keeps))
 
+    def note_heads(self, ids: Ids) -> None:
+        """Notes an axis of attention heads: one along which two tensors are multiplied in pairs."""
+        if ids is not None and "whole_heads" in self._walk.graph.asked:
+            self._walk.heads.append(ids)
+
     def fresh(self, size: int) -> np.ndarray:
         """New ids that belong to no parameter; int64 of shape (size,)."""
         ids: np.ndarray = self._walk.fresh(size)

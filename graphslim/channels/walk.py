@@ -81,6 +81,7 @@ class Walk:
         pins: channels that may not go.
         marks: ids with the role that they have for a parameter, and the node that says so.
         contractions, statistics, joints: as the rules noted them.
+        heads: ids of axes of attention heads, where whole ones are asked for.
         sizes: the numbers that count channels.
         computed: the weights that are computed from constants.
         ranges: the ranges in which ids were given out.
@@ -96,6 +97,7 @@ class Walk:
         self.marks: List[Tuple[np.ndarray, str, str]] = []
         self.contractions: List[Contraction] = []
         self.statistics: List[Statistic] = []
+        self.heads: List[np.ndarray] = []
         self.joints: List[Joint] = []
         self.sizes = Sizes(graph)
         self.computed = ComputedWeights(graph, self.facts)
@@ -289,8 +291,8 @@ class Walk:
         """All that a visit may add to."""
         sizes = self.sizes
         repeated = self.ties, self.pins, self.contractions, self.marks, sizes.resizes
-        singles = self.joints, self.statistics, self.axes, sizes.renumbers, sizes.awaited
-        return (*repeated, *singles)
+        singles = self.joints, self.statistics, self.heads, self.axes
+        return (*repeated, *singles, sizes.renumbers, sizes.awaited)
 
     def _audit(
         self, op: OpVisit, reading: Reading, outs: Sequence[Fact], said: Sequence[Sequence[Any]]

@@ -38,6 +38,7 @@ from graphslim.support.text import exact, plural
     is_flag=True,
     help="Show the groups that there are where channels go through norms, as for `prune`.",
 )
+@click.option("--whole-heads", is_flag=True, help="The same for whole attention heads.")
 @click.option("--explain", metavar="NODE", help="Show why a node is in no recognised block.")
 @model_options
 def inspect(
@@ -45,6 +46,7 @@ def inspect(
     why_not: bool,
     groups: bool,
     through_norms: bool,
+    whole_heads: bool,
     explain: Optional[str],
     reading: Reading,
     as_json: bool,
@@ -53,7 +55,8 @@ def inspect(
     """Show a model: its inputs and outputs, blocks, channel groups and cost."""
     started = time.perf_counter()
     graph = find_blocks(reading.load(model))
-    graph.through_norms = through_norms
+    given = {"through_norms": through_norms, "whole_heads": whole_heads}
+    graph.asked = frozenset([name for name, on in given.items() if on])
     if explain is not None:
         check_node(graph, explain, "--explain")
     if verbose:

@@ -14,6 +14,7 @@ from graphslim import report
 from graphslim.analysis.cautions import cautions
 from graphslim.analysis.cost import cost
 from graphslim.api import finders
+from graphslim.channels.groups import asked_of
 from graphslim.cli import console
 from graphslim.cli.choosing import Choosing, selection_options
 from graphslim.cli.console import print_times
@@ -154,7 +155,7 @@ def prune(
         timing, dump = Timing(), Dump(os.path.dirname(output), known)
         observers: List[Observer] = [timing, dump] + ([CheckInvariants()] if verify_each else [])
         graph = reading.load(model)
-        graph.through_norms = bool(selection.through_norms)
+        graph.asked = asked_of(graph, selection)
         tell(cautions(graph))
         tell_data(graph, running.data, running.batch, check is not False)
         slim = graph.copy()

@@ -49,6 +49,8 @@ class Use(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index
 
 
+ASKED = ("through_norms", "whole_heads")
+"""What may be asked of the analyses of a graph."""
 _use: Any = tuple.__new__
 """Makes a `Use`, in half the time that calling the class takes."""
 
@@ -67,8 +69,9 @@ class Graph:
         signature: under `inputs` and `outputs`, those by the names that a SavedModel's signature
             has for them; empty for any other model.
         input_shapes: sizes of inputs that the file leaves open, by name.
-        through_norms: whether channels that a norm weighs against each other may go, so that the
-            norm runs over those that stay; analyses go by it, and the file does not hold it.
+        asked: what is asked of analyses, of `ASKED`; the file does not hold it. `through_norms`:
+            channels that a norm weighs against each other may go, and the norm runs over those that
+            stay. `whole_heads`: of attention heads whole ones go, and no channels within them.
         blocks: what the `find-...` passes recognised, by the names of then.
         origin: what the graph was read from, for the emitter alone.
         variables: names of constants that stand for variables of a checkpoint.
@@ -82,7 +85,7 @@ class Graph:
         self._inputs: List[str] = FixedList()
         self._outputs: List[Port] = FixedList()
         self._input_shapes: Dict[str, Tuple[Optional[int], ...]] = FixedDict()
-        self._through_norms = False
+        self._asked: FrozenSet[str] = frozenset()
         self.signature: Dict[str, Dict[str, str]] = {}
         self.blocks: List[Block] = []
         self.origin: Any = None
@@ -145,15 +148,25 @@ class Graph:
         self._changed()
 
     @property
+    def asked(self) -> FrozenSet[str]:
+        """What is asked of analyses, of `ASKED`."""
+        return self._asked
+
+    @asked.setter
+    def asked(self, names: Iterable[str]) -> None:
+        wanted = frozenset(names)
+        if wanted != self._asked:
+            self._asked = wanted
+            self._changed()
+
+    @property
     def through_norms(self) -> bool:
         """Whether channels that a norm weighs against each other may go."""
-        return self._through_norms
+        return "through_norms" in self._asked
 
     @through_norms.setter
     def through_norms(self, allowed: bool) -> None:
-        if allowed != self._through_norms:
-            self._through_norms = allowed
-            self._changed()
+        self.asked = self._asked - {"through_norms"} | ({"through_norms"} if allowed else set())
 
     def __getitem__(self, name: str) -> Node:
         try:
@@ -360,7 +373,7 @@ class Graph:
         twin = Graph(self.name)
         twin._inputs, twin._outputs = self._inputs, self._outputs
         twin._input_shapes, twin.signature = self._input_shapes, dict(self.signature)
-        twin._through_norms = self._through_norms
+        twin._asked = self._asked
         twin.blocks, twin.origin, twin.gone = list(self.blocks), self.origin, set(self.gone)
         twin.variables = self.variables
         twin._nodes = {name: node.copy() for name, node in self._nodes.items()}

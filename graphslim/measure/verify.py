@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 from graphslim.analysis.cautions import random_node, tolerance_of
-from graphslim.channels.groups import Removal, analyse, with_norms
+from graphslim.channels.groups import Removal, analyse, as_asked
 from graphslim.errors import GraphslimError, VerifyError
 from graphslim.ir import Graph, Port
 from graphslim.layout import needs_nhwc, to_nhwc
@@ -180,7 +180,7 @@ def _entries(
     unknown = set(unknown_ops(reference))
     if not unknown:
         return {}
-    channels = analyse(first if plan is None else with_norms(first, plan.through_norms))
+    channels = analyse(first if plan is None else as_asked(first, plan))
     removal = None if plan is None else Removal(channels, fit(first, plan, force).removed)
     entries = {}
     for port in known_part(reference).outputs:

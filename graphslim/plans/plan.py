@@ -208,6 +208,11 @@ class Plan(NamedTuple):
         """Whether its channels may go through norms, which then run over those that stay."""
         return self.settings.get("through_norms") is True
 
+    @property
+    def whole_heads(self) -> bool:
+        """Whether it was made for whole attention heads to go."""
+        return self.settings.get("whole_heads") is True
+
     def to_json(self) -> str:
         """The plan as text; the same plan always gives the same text.
 

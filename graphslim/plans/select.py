@@ -140,6 +140,12 @@ class Selection:
         "Let channels go through layer, group, RMS and L2 norms, which then run over those that "
         "stay.  [default: with --repair]",
     )
+    whole_heads: Optional[bool] = option(
+        None,
+        FLAG,
+        "Of attention heads, let whole ones go, and no channels within them.  [default: the larger "
+        "number of the two is thinned out]",
+    )
     seed: int = 0
 
     @classmethod

@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 from graphslim.analysis.cautions import Caution
-from graphslim.channels.groups import Removal, analyse, with_norms
+from graphslim.channels.groups import Removal, analyse, as_asked
 from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement
@@ -222,7 +222,7 @@ class _Work:
         progress: Tick,
     ) -> None:
         if plan is not None:
-            graph = with_norms(graph, plan.through_norms)
+            graph = as_asked(graph, plan)
         self._graph, self._shares, self._seed = graph, shares, seed
         self._fitted = None if plan is None else fit(graph, plan, force)
         self._runner = runnable(graph)

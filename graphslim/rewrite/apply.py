@@ -8,7 +8,7 @@ import numpy as np
 
 from graphslim.analysis.statements import is_stated, restate
 from graphslim.analysis.values import Values
-from graphslim.channels.groups import Channels, Copies, Removal, analyse, copies_needed, with_norms
+from graphslim.channels.groups import Channels, Copies, Removal, analyse, as_asked, copies_needed
 from graphslim.channels.visit import Contraction
 from graphslim.errors import PlanError
 from graphslim.ir import Attrs, Graph, Node, Port, Shape
@@ -32,23 +32,23 @@ def apply(graph: Graph, plan: Plan, force: bool = False) -> Graph:
     Raises:
         PlanError: the plan is of another model, or would leave the graph inconsistent.
     """
-    slim, known = graph.copy(), with_norms(graph, plan.through_norms)
+    slim, known = graph.copy(), as_asked(graph, plan)
     _apply(slim, analyse(known), fit(known, plan, force))
     return slim
 
 
 def apply_in_place(graph: Graph, plan: Plan, force: bool = False) -> None:
     """Carries out a plan on the graph itself; else like `apply`. For passes."""
-    known = with_norms(graph, plan.through_norms)
+    known = as_asked(graph, plan)
     _apply(graph, analyse(known), fit(known, plan, force))
 
 
 def _apply(graph: Graph, channels: Channels, fitted: Fitted) -> None:
-    allowed, graph.through_norms = graph.through_norms, channels.graph.through_norms
+    asked, graph.asked = graph.asked, channels.graph.asked
     try:
         _carry_out(graph, channels, fitted)
     finally:
-        graph.through_norms = allowed
+        graph.asked = asked
 
 
 def _carry_out(graph: Graph, channels: Channels, fitted: Fitted) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Iterator, Tuple
 import numpy as np
 
 from graphslim.analysis.values import Values
-from graphslim.channels.groups import Channels, Removal, analyse, with_norms
+from graphslim.channels.groups import Channels, Removal, analyse, as_asked
 from graphslim.channels.visit import Contraction, Statistic
 from graphslim.ir import IDENTITIES, Attrs, DType, Graph, Node, Port, Tensor
 from graphslim.plans.fit import fit
@@ -29,7 +29,7 @@ def zero_consumers(graph: Graph, plan: Plan, force: bool = False) -> Graph:
     Raises:
         PlanError: as for `apply`.
     """
-    graph = with_norms(graph, plan.through_norms)
+    graph = as_asked(graph, plan)
     fitted, old = fit(graph, plan, force), analyse(graph)
     removal = Removal(old, fitted.removed)
     masked = graph.copy()
