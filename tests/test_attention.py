@@ -182,18 +182,8 @@ class _Numpy:
 def test_command_line(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
     run = Run(tmp_path, capsys, monkeypatch)
     gs.save(vit(size=6), "vit.pb")
-    words = [
-        "vit.pb",
-        "--criterion",
-        "l1",
-        "--ratio",
-        "0.5",
-        "--rank",
-        "local",
-        "--multiple-of",
-        "1",
-        "--through-norms",
-    ]
+    words = ["vit.pb", "--criterion", "l1", "--ratio", "0.5", "--rank", "local", "--through-norms"]
+    words += ["--multiple-of", "1"]
     run("plan", *words, "--whole-heads", "-o", "plan.json")
     plan = read_plan("plan.json")
     assert plan.whole_heads and plan.through_norms
