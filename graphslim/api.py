@@ -155,12 +155,13 @@ def plan(
         RuntimeUnavailable: the graph has to run, and TensorFlow is not there.
     """
     # Reading and inspecting a graph take none of this.
+    from graphslim.channels.groups import as_asked
     from graphslim.measure.samples import Samples
     from graphslim.planner import make_plan
 
     find_blocks(graph)
     if removed is not None:
-        return plan_given(graph, removed)
+        return plan_given(as_asked(graph, Selection.of(**options)), removed)
     selection = Selection.of(seed=seed, **options)
     return make_plan(graph, selection, Samples(data, batch, progress))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, List, Mapping, Tuple
 
-from graphslim.channels.groups import analyse
+from graphslim.channels.groups import analyse, as_asked
 from graphslim.ir import Graph
 from graphslim.measure.bench import Bench, Spread, bench
 from graphslim.measure.latency import Setting, table_of
@@ -55,6 +55,7 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
         GraphslimError: sample inputs do not fit, or the graph does not run where it has to.
         RuntimeUnavailable: the graph has to run, and TensorFlow is not there.
     """
+    graph = as_asked(graph, selection)
     if selection.criterion is None:
         return plan_dead(graph, selection)
     criterion = find_criterion(selection.criterion)
@@ -260,6 +261,7 @@ def sensitivity(
     """
     # Something has to be asked for where there is a criterion, and decides nothing here.
     selection = replace(selection, max_loss=1.0, criterion=selection.criterion or MEASURED_BY)
+    graph = as_asked(graph, selection)
     scores = scores_of(graph, selection, Samples(conditions.data, conditions.batch))
     return sweep(graph, selection, scores, conditions, how, progress)[0]
 

@@ -83,6 +83,8 @@ def find_dead(channels: Channels, consumers: List[Consumer], allowed: np.ndarray
     """
     owned = channels.owned()
     needed = channels.pinned() | ~(allowed | owned)
+    for statistic in channels.statistics:  # a zero counts in a mean
+        needed[channels.label[statistic.ids]] = True
     while True:
         before = np.count_nonzero(needed)
         for consumer in reversed(consumers):  # against the flow, so that few rounds do

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from graphslim.channels.joints import first_of, resolved
 from graphslim.channels.pieces import Edges, Pieces, ranges
 from graphslim.channels.walk import ParamAxis, Walk, fact_at
 from graphslim.ir import Graph, Port, Use
+from graphslim.ir.graph import ASKED
 from graphslim.ir.query import behind
 from graphslim.support.garbage import pause_gc
 from graphslim.support.importing import load_plugins
@@ -182,13 +183,14 @@ class Channels(Labels):
     """The result of the walk: facts, channels and groups. Get one with `analyse`.
 
     Attributes:
-        contractions: as the walk found them.
+        contractions, statistics, heads: as the walk found them.
     """
 
     def __init__(self, graph: Graph) -> None:
         walk = Walk(graph)
         super().__init__(walk)
-        self.contractions = walk.contractions
+        self.contractions, self.statistics = walk.contractions, walk.statistics
+        self.heads = walk.heads
         self._counts = [
             *[_Count(size.param, size.element, "shape", size.ids) for size in self.resizes],
             *[_Count(index.param, 0, "index", index.ids) for index in self.renumbers],
@@ -362,6 +364,29 @@ def analyse(graph: Graph) -> Channels:
     """
     load_plugins()
     return graph.memo("channels", Channels)
+
+
+def as_asked(graph: Graph, asked: Any) -> Graph:
+    """A graph to be analysed as a selection or a plan asks: itself, or a twin kept with it.
+
+    Args:
+        graph: the graph.
+        asked: what has attributes of the names in `ASKED`; None for what holds for the graph.
+    """
+    wanted = asked_of(graph, asked)
+    if wanted == graph.asked:
+        return graph
+    twin = graph.memo(f"asked {sorted(wanted)}", lambda graph: graph.copy())
+    twin.asked, twin.blocks = wanted, list(graph.blocks)
+    return twin
+
+
+def asked_of(graph: Graph, asked: Any) -> FrozenSet[str]:
+    """What a selection or a plan asks of the analyses of a graph; see `as_asked`."""
+    given = {name: getattr(asked, name) for name in ASKED}
+    return frozenset(
+        [name for name, on in given.items() if (name in graph.asked if on is None else on)]
+    )
 
 
 class Removal(NamedTuple):

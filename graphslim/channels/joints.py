@@ -199,6 +199,9 @@ class _State:
         Data comes before constants, which follow it. Returns whether there was a choice.
         """
         stays, chosen = self._pin_of >= 0, False
+        heads = np.zeros(len(self._pin_of), bool)
+        for axis in self._walk.heads:
+            heads[self._label[axis]] = True
         for joint in sorted(self._joints, key=self._of_constant):
             if joint.preferred is None:
                 continue
@@ -206,7 +209,13 @@ class _State:
             if np.count_nonzero(free) > 1:
                 chosen, best = True, joint.preferred
                 worth = [share * (self._units(joint, at) > 1) for at, share in enumerate(free)]
-                if worth[best] < max(worth):
+                whole = [
+                    ids is not None and bool(heads[self._label[ids]].all()) and free[at] > 0
+                    for at, ids in enumerate(joint.factors)
+                ]
+                if any(whole):
+                    best = whole.index(True)
+                elif worth[best] < max(worth):
                     best = int(np.argmax(worth))
                 for at, ids in enumerate(joint.factors):
                     if ids is not None and at != best:

@@ -100,6 +100,15 @@ class AcrossChannels(Reason):
     )
 
 
+class InNorm(Reason):
+    """They are normalised over, and may go once that is allowed."""
+
+    advice = (
+        "--through-norms lets them go: the norm then runs over the channels that stay, which "
+        "changes its mean and length a little"
+    )
+
+
 class OtherAxis(Reason):
     """The axis is used as space, as batch or for other channels."""
 

@@ -17,6 +17,7 @@ from graphslim.channels.facts import (
     fact,
     fits,
 )
+from graphslim.channels.norms import is_statistic
 from graphslim.channels.origins import FIRST, Counted, origin_of
 from graphslim.channels.reasons import ComputedSize, OpenSize
 from graphslim.errors import AnalysisError
@@ -62,6 +63,22 @@ class Contraction(NamedTuple):
     uniform: bool
 
 
+class Statistic(NamedTuple):
+    """A norm over channels, or a reduction that is part of one: it runs over those that stay.
+
+    Attributes:
+        node: the op; its first input is what is reduced.
+        axis: the axis of that input.
+        ids: of the axis, int64 of shape (n,).
+        keeps: whether the op gives the axis again, as a whole norm in one op does.
+    """
+
+    node: str
+    axis: int
+    ids: np.ndarray
+    keeps: bool
+
+
 class Resize(NamedTuple):
     """A number that counts channels: it is `sign` times how many of `ids` there are.
 
@@ -102,6 +119,7 @@ class OpVisit:
       joined, as the op moves the positions.
     - They are the same channels as others, so that one goes only if the other does: `tie`.
     - They are summed over: `contract`, or `sum_over` where there are no weights.
+    - They are normalised over, and may go all the same: `normalise`.
     - They may not go: `pin`, with a reason for the user.
 
     What a rule forgets is pinned. Where an input holds numbers, such as a shape or a position, use
@@ -237,6 +255,35 @@ class OpVisit:
                 matrix=lambda _: np.ones((1, len(ids), 1)),
                 uniform=False,
             )
+
+    @property
+    def through_norms(self) -> bool:
+        """Whether channels may go that a norm weighs against each other."""
+        allowed: bool = self._graph.through_norms
+        return allowed
+
+    def is_statistic(self) -> bool:
+        """Whether this is a reduction in a norm, as far as that is recognised."""
+        rank = self[0].rank
+        if rank is None or self.is_constant(0):
+            return False
+        return is_statistic(self._graph, self.node, rank)
+
+    def normalise(self, axis: int, keeps: bool = False) -> None:
+        """Notes that this op, a norm or a part of one, runs over the channels that stay.
+
+        Args:
+            axis: of its first input.
+            keeps: whether its output has the axis too.
+        """
+        ids = self[0].channels(axis)
+        if ids is not None:
+            self._walk.statistics.append(Statistic(self.node.name, axis, ids, keeps))
+
+    def note_heads(self, ids: Ids) -> None:
+        """Notes an axis of attention heads: one along which two tensors are multiplied in pairs."""
+        if ids is not None and "whole_heads" in self._walk.graph.asked:
+            self._walk.heads.append(ids)
 
     def fresh(self, size: int) -> np.ndarray:
         """New ids that belong to no parameter; int64 of shape (size,)."""

@@ -33,7 +33,7 @@ from graphslim.channels.pieces import Ranges
 from graphslim.channels.reasons import IsInput, IsOutput, Reason, WeightsMade, WeightsMadeInRun
 from graphslim.channels.rules import CHANNEL_RULES, guarded, is_built_in, stated, wall
 from graphslim.channels.sizes import Sizes
-from graphslim.channels.visit import Contraction, OpVisit, Pin, Resize
+from graphslim.channels.visit import Contraction, OpVisit, Pin, Resize, Statistic
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Use
 from graphslim.ir.families import BROADCASTING, MEASURES
@@ -80,7 +80,8 @@ class Walk:
         ties: pairs of id arrays that are one channel, position by position.
         pins: channels that may not go.
         marks: ids with the role that they have for a parameter, and the node that says so.
-        contractions, joints: as the rules noted them.
+        contractions, statistics, joints: as the rules noted them.
+        heads: ids of axes of attention heads, where whole ones are asked for.
         sizes: the numbers that count channels.
         computed: the weights that are computed from constants.
         ranges: the ranges in which ids were given out.
@@ -95,6 +96,8 @@ class Walk:
         self.pins: List[Pin] = []
         self.marks: List[Tuple[np.ndarray, str, str]] = []
         self.contractions: List[Contraction] = []
+        self.statistics: List[Statistic] = []
+        self.heads: List[np.ndarray] = []
         self.joints: List[Joint] = []
         self.sizes = Sizes(graph)
         self.computed = ComputedWeights(graph, self.facts)
@@ -288,7 +291,8 @@ class Walk:
         """All that a visit may add to."""
         sizes = self.sizes
         repeated = self.ties, self.pins, self.contractions, self.marks, sizes.resizes
-        return (*repeated, self.joints, self.axes, sizes.renumbers, sizes.awaited)
+        singles = self.joints, self.statistics, self.heads, self.axes
+        return (*repeated, *singles, sizes.renumbers, sizes.awaited)
 
     def _audit(
         self, op: OpVisit, reading: Reading, outs: Sequence[Fact], said: Sequence[Sequence[Any]]
@@ -301,7 +305,7 @@ class Walk:
             outs: what it gives: their ids are carried on.
             said: the notes that it left, as `_notes` has them.
         """
-        ties, pins, contractions, _, _, joints = said[:6]
+        ties, pins, contractions, _, _, joints, statistics = said[:7]
         given = {id(ids): ids for out in outs for ids in out.ids if ids is not None}
         made = {**given, **{id(first): first for first, _ in ties}}
         if not made.keys() <= reading.places.keys():
@@ -310,7 +314,7 @@ class Walk:
         unseen = [ids for ids in reading.arrays if id(ids) not in given and len(ids)]
         if not unseen or op.node.op in MEASURES:
             return
-        seen = [*given.values(), *[pin.ids for pin in pins]]
+        seen = [*given.values(), *[noted.ids for noted in (*pins, *statistics)]]
         seen += [ids for summed in contractions for ids in (summed.into, summed.out)]
         seen += [ids for joint in joints for ids in (joint.flat, *joint.factors)]
         among = _Among(self.ranges, seen)

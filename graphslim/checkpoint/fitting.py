@@ -12,7 +12,7 @@ from typing import Collection, Dict, List, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
 
-from graphslim.channels.groups import Channels, Removal, analyse, copies_needed
+from graphslim.channels.groups import Channels, Removal, analyse, as_asked, copies_needed
 from graphslim.checkpoint.model import Trained
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor
@@ -58,8 +58,16 @@ def fitting(trained: Trained, plan: Plan, folds: bool = False) -> Fitting:
     Raises:
         PlanError: the plan does not fit, or cuts one variable in two ways.
     """
-    fitted = fit(trained.graph, plan if folds else plan._replace(folds=()), force=True)
-    channels = analyse(trained.graph)
+    if plan.through_norms:
+        raise PlanError(
+            "takes channels through norms, and in a checkpoint channels that are zero go on to "
+            "count in the norms",
+            "the plan",
+            "make it without --through-norms, or prune the frozen graph",
+        )
+    graph = as_asked(trained.graph, plan)
+    fitted = fit(graph, plan if folds else plan._replace(folds=()), force=True)
+    channels = analyse(graph)
     removed = removal_of(channels, fitted.plan)
     _refuse_copies(trained, channels, removed)
     by_id = {group.id: group for group in channels.groups}

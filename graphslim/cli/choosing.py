@@ -14,6 +14,7 @@ from graphslim.plans import Selection
 from graphslim.plans.options import (
     ANY_COUNT,
     COUNT,
+    FLAG,
     MAGNITUDE,
     NUMBER,
     PART,
@@ -103,6 +104,9 @@ def ranking_options(command: Command) -> Command:
 def _declared(name: str, default: Any, known: Option) -> Command:
     """The option of the command line for an option of a selection."""
     choices, several = known.kind.choices, isinstance(default, tuple)
+    if known.kind is FLAG:
+        flag = flag_of(known.spelled or name)
+        return click.option(f"{flag}/--no{flag[1:]}", default=default, help=known.text)
     repeated = several and known.spelled is None
     return click.option(
         flag_of(known.spelled or name),

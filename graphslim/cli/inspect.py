@@ -33,12 +33,20 @@ from graphslim.support.text import exact, plural
     "--why-not", is_flag=True, help="Show what cannot be pruned, and which op forbids it."
 )
 @click.option("--groups", is_flag=True, help="Show every group of channels, and what it touches.")
+@click.option(
+    "--through-norms",
+    is_flag=True,
+    help="Show the groups that there are where channels go through norms, as for `prune`.",
+)
+@click.option("--whole-heads", is_flag=True, help="The same for whole attention heads.")
 @click.option("--explain", metavar="NODE", help="Show why a node is in no recognised block.")
 @model_options
 def inspect(
     model: str,
     why_not: bool,
     groups: bool,
+    through_norms: bool,
+    whole_heads: bool,
     explain: Optional[str],
     reading: Reading,
     as_json: bool,
@@ -47,6 +55,8 @@ def inspect(
     """Show a model: its inputs and outputs, blocks, channel groups and cost."""
     started = time.perf_counter()
     graph = find_blocks(reading.load(model))
+    given = {"through_norms": through_norms, "whole_heads": whole_heads}
+    graph.asked = frozenset([name for name, on in given.items() if on])
     if explain is not None:
         check_node(graph, explain, "--explain")
     if verbose:

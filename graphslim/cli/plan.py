@@ -10,6 +10,7 @@ import click
 
 from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
+from graphslim.channels.groups import asked_of
 from graphslim.cli import console
 from graphslim.cli.choosing import Choosing, selection_options
 from graphslim.cli.console import Console, print_table
@@ -68,6 +69,7 @@ def plan(
     selection = choosing.selection(seed)
     with console.bar(console.err, quiet) as tick:
         graph = find_blocks(reading.load(model))
+        graph.asked = asked_of(graph, selection)
         tell(cautions(graph))
         tell_data(graph, data, batch, is_sampled(selection))
         made = make_plan(graph, selection, Samples(data, batch, tick))
@@ -130,6 +132,7 @@ def apply(
     graph = find_blocks(reading.load(model))
     tell(cautions(graph))
     tell_data(graph, running.data, running.batch, check is not False)
+    graph.asked = asked_of(graph, wanted)
     fitted = fit(graph, wanted, force)
     for note in fitted.notes:
         console.err.print(note)

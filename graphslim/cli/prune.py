@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from dataclasses import replace
 from typing import Any, List, Optional, Sequence, Tuple, cast
 
 import click
@@ -13,6 +14,7 @@ from graphslim import report
 from graphslim.analysis.cautions import cautions
 from graphslim.analysis.cost import cost
 from graphslim.api import find_blocks, finders
+from graphslim.channels.groups import asked_of
 from graphslim.cli import console
 from graphslim.cli.choosing import Choosing, selection_options
 from graphslim.cli.console import print_times
@@ -154,6 +156,8 @@ def prune(
     check_targets(output, beside, inputs, force)
     check_graph_target(output, model, reading)
     selection = choosing.selection(running.seed)
+    if repair and selection.through_norms is None:
+        selection = replace(selection, through_norms=True)
     gradual = check_rounds(rounds, repair, selection)
     remember = _Remembered()
     with console.bar(console.err, quiet) as tick:
@@ -167,6 +171,7 @@ def prune(
         timing, dump = Timing(), Dump(os.path.dirname(output), known)
         observers: List[Observer] = [timing, dump] + ([CheckInvariants()] if verify_each else [])
         graph = reading.load(model)
+        graph.asked = asked_of(graph, selection)
         tell(cautions(graph))
         tell_data(graph, running.data, running.batch, check is not False)
         if repair and not gradual:

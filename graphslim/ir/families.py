@@ -18,6 +18,8 @@ IDENTITIES = _ops(
     "Identity StopGradient PreventGradient CheckNumerics Snapshot GuaranteeConst DeepCopy"
 )
 """Ops whose first output is their first input, unchanged."""
+CASTS = IDENTITIES | {"Cast"}
+"""Ops that hand on the numbers of a tensor, perhaps in another element type."""
 FAKE_QUANTIZERS = _ops(
     "FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars FakeQuantWithMinMaxVarsPerChannel",
     "QuantizeAndDequantize QuantizeAndDequantizeV2 QuantizeAndDequantizeV3",
@@ -161,6 +163,8 @@ FUSED_ACTIVATIONS = _ops(
 
 RESHAPES = _ops("Reshape Squeeze ExpandDims")
 """Ops that give the same elements another shape."""
+RESTATES = CASTS | RESHAPES
+"""Ops that hand on the numbers of a tensor, perhaps in another shape or element type."""
 REPEATS = _ops("Tile BroadcastTo")
 """Ops that repeat the elements of a tensor."""
 PADS = _ops("Pad PadV2 MirrorPad")

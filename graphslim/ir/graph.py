@@ -49,6 +49,8 @@ class Use(NamedTuple):
     index: int  # type: ignore[assignment]  # hides tuple.index
 
 
+ASKED = ("through_norms", "whole_heads")
+"""What may be asked of the analyses of a graph."""
 _use: Any = tuple.__new__
 """Makes a `Use`, in half the time that calling the class takes."""
 
@@ -67,6 +69,9 @@ class Graph:
         signature: under `inputs` and `outputs`, those by the names that a SavedModel's signature
             has for them; empty for any other model.
         input_shapes: sizes of inputs that the file leaves open, by name.
+        asked: what is asked of analyses, of `ASKED`; the file does not hold it. `through_norms`:
+            channels that a norm weighs against each other may go, and the norm runs over those that
+            stay. `whole_heads`: of attention heads whole ones go, and no channels within them.
         blocks: what the `find-...` passes recognised, by the names of then.
         origin: what the graph was read from, for the emitter alone.
         variables: names of constants that stand for variables of a checkpoint.
@@ -80,6 +85,7 @@ class Graph:
         self._inputs: List[str] = FixedList()
         self._outputs: List[Port] = FixedList()
         self._input_shapes: Dict[str, Tuple[Optional[int], ...]] = FixedDict()
+        self._asked: FrozenSet[str] = frozenset()
         self.signature: Dict[str, Dict[str, str]] = {}
         self.blocks: List[Block] = []
         self.origin: Any = None
@@ -140,6 +146,27 @@ class Graph:
     def input_shapes(self, shapes: Mapping[str, Tuple[Optional[int], ...]]) -> None:
         self._input_shapes = FixedDict(shapes)
         self._changed()
+
+    @property
+    def asked(self) -> FrozenSet[str]:
+        """What is asked of analyses, of `ASKED`."""
+        return self._asked
+
+    @asked.setter
+    def asked(self, names: Iterable[str]) -> None:
+        wanted = frozenset(names)
+        if wanted != self._asked:
+            self._asked = wanted
+            self._changed()
+
+    @property
+    def through_norms(self) -> bool:
+        """Whether channels that a norm weighs against each other may go."""
+        return "through_norms" in self._asked
+
+    @through_norms.setter
+    def through_norms(self, allowed: bool) -> None:
+        self.asked = self._asked - {"through_norms"} | ({"through_norms"} if allowed else set())
 
     def __getitem__(self, name: str) -> Node:
         try:
@@ -346,6 +373,7 @@ class Graph:
         twin = Graph(self.name)
         twin._inputs, twin._outputs = self._inputs, self._outputs
         twin._input_shapes, twin.signature = self._input_shapes, dict(self.signature)
+        twin._asked = self._asked
         twin.blocks, twin.origin, twin.gone = list(self.blocks), self.origin, set(self.gone)
         twin.variables = self.variables
         twin._nodes = {name: node.copy() for name, node in self._nodes.items()}

@@ -11,6 +11,10 @@ from graphslim.measure.fidelity import OutputDifference
 from graphslim.support.text import percent, plural
 
 _KINDS = {"random": "random input", "images": "image", "files": "file"}
+MASKED = "masked original"
+"""The original, which is made to ignore the channels that a plan removes."""
+OVER_THE_REST = f"{MASKED}, its norms over the channels that stay"
+"""The same, for a plan that takes channels through norms."""
 FAR_ERROR = 0.1
 """An error beyond this share of an output's variation causes a caution."""
 FAR_DECISIONS = 0.02
@@ -25,7 +29,7 @@ class Agreement(NamedTuple):
     Attributes:
         outputs: the differences, one for each output.
         tolerance: the largest difference allowed, as a share of each output's range.
-        against: the first graph: `original`, or `masked original` for a given plan.
+        against: the first graph: `original`, or for a given plan `MASKED` or `OVER_THE_REST`.
         nhwc_twins: whether the graphs were turned from NCHW to NHWC to run on a CPU.
         examples: the number of examples.
         random: whether the inputs were random.
@@ -183,10 +187,11 @@ def surgery_verdict(surgery: Agreement) -> str:
         else f"within {surgery.worst.relative:.2g} of the range of {surgery.worst.name}; "
         f"{surgery.tolerance:g} is allowed"
     )
+    others = ", and takes its norms over the others," if surgery.against == OVER_THE_REST else ","
     start = f"Up to {', '.join(surgery.unknown_ops)}, nothing" if surgery.narrowed else "Nothing"
     return (
-        f"{start} else changed: where the original is made to ignore the removed channels, it "
-        f"computes what the result computes ({how})"
+        f"{start} else changed: where the original is made to ignore the removed "
+        f"channels{others} it computes what the result computes ({how})"
     )
 
 

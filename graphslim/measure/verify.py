@@ -8,11 +8,11 @@ from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tup
 import numpy as np
 
 from graphslim.analysis.cautions import random_node, tolerance_of
-from graphslim.channels.groups import Removal, analyse
+from graphslim.channels.groups import Removal, analyse, as_asked
 from graphslim.errors import GraphslimError, VerifyError
 from graphslim.ir import Graph, Port
 from graphslim.layout import needs_nhwc, to_nhwc
-from graphslim.measure.agreement import Agreement
+from graphslim.measure.agreement import MASKED, OVER_THE_REST, Agreement
 from graphslim.measure.fidelity import Measures, decision_of
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.plans import Plan, fit
@@ -44,7 +44,8 @@ def verify(
         first: the original.
         second: the graph that should compute the same.
         plan: if given, the original is run with the weights that read the plan's channels set to
-            zero (mask equivalence), which is what a graph pruned by any plan has to compute.
+            zero (mask equivalence), which is what a graph pruned by any plan has to compute; norms
+            that a plan goes through are taken over the channels that stay.
         data: sample inputs, as for `plan`, all of which are used: a path (.npz, .npy, an image or
             a folder of images), `Images`, or arrays by input name. Without them, and without
             `feeds`, random ones are made up.
@@ -71,7 +72,7 @@ def verify(
         raise GraphslimError("the inputs are given twice", "data and feeds", "leave one out")
     _same_signature(first, second)
     _refuse_random(first)
-    against = "original" if plan is None else "masked original"
+    against = "original" if plan is None else _masked(plan)
     reference = first if plan is None else zero_consumers(first, plan, force)
     runs: Runs
     if feeds is None:
@@ -106,11 +107,16 @@ def check(
     """
     _same_signature(first, second)
     _refuse_random(first)
-    references = {"masked original": zero_consumers(first, plan, force), "original": first}
+    references = {_masked(plan): zero_consumers(first, plan, force), "original": first}
     runs = Examples(first, Samples(data, batch=batch, tick=progress), seed)
-    entries = _entries(first, references["masked original"], plan, force)
+    entries = _entries(first, references[_masked(plan)], plan, force)
     surgery, change = _compare(references, second, runs, tolerance, entries)
     return surgery, change
+
+
+def _masked(plan: Plan) -> str:
+    """What the masked original is called."""
+    return OVER_THE_REST if plan.through_norms else MASKED
 
 
 def compare_on(first: Graph, second: Graph, examples: Examples) -> Agreement:
@@ -174,7 +180,7 @@ def _entries(
     unknown = set(unknown_ops(reference))
     if not unknown:
         return {}
-    channels = analyse(first)
+    channels = analyse(first if plan is None else as_asked(first, plan))
     removal = None if plan is None else Removal(channels, fit(first, plan, force).removed)
     entries = {}
     for port in known_part(reference).outputs:

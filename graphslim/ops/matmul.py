@@ -161,6 +161,9 @@ def multiply(op: OpVisit, terms: Sequence[Labels], result: Labels) -> Fact:
     weights %= len(terms)
     merged = [_merged(op, places[label]) for label in result]
     _sum_over(op, terms, result, places, weights)
+    if len(terms) == 2 and not op.is_constant(weights):
+        for label, (_, ids) in zip(result, merged):
+            op.note_heads(ids if len(places[label]) == 2 else None)
     if len(terms) == 2 and op.is_constant(weights):
         for axis, label in enumerate(terms[weights]):
             alone = label in result and len(places[label]) == 1

@@ -7,6 +7,7 @@ from typing import Any, List, Optional, Sequence
 import numpy as np
 
 from graphslim.channels.facts import UNKNOWN, Fact, axes_of, channel_axis
+from graphslim.channels.reasons import InNorm
 from graphslim.channels.rules import VALUE_RULES, ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
 from graphslim.ir import Attrs, Node
@@ -36,6 +37,8 @@ def fused_batch_norm(op: OpVisit) -> List[Fact]:
         vector = op[index].channels(0)
         if vector is not None and len(vector):
             op.tie(op[0].channels(axis), vector)
+    if op.node.attrs.get("is_training", True):
+        _normalise_batch(op, axis)
     if len(op) > 5:
         result = broadcast(op, [result, op[5]])
     if op.node.op == "_FusedBatchNormEx":
@@ -45,6 +48,21 @@ def fused_batch_norm(op: OpVisit) -> List[Fact]:
             "TensorFlow's remapping",
         )
     return [result, *[op[1]] * 4, UNKNOWN]
+
+
+def _normalise_batch(op: OpVisit, channel: int) -> None:
+    """In training all other axes are normalised over: a layer norm in one op has channels there."""
+    rank = op[0].rank or 0
+    others = [axis for axis in range(rank) if axis != channel % rank]
+    others = [axis for axis in others if op[0].channels(axis) is not None]
+    # Mean and variance that are read elsewhere are more than a part of the norm.
+    passes = bool(others) and op.through_norms and not any(map(op.is_read, (1, 2)))
+    for axis in others:
+        if passes:
+            op.normalise(axis, keeps=True)
+        else:
+            why = InNorm("it is normalised over channels (a batch norm in training)")
+            op.pin(op[0].channels(axis), why)
 
 
 @value_rule(*FUSED_NORMS)

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Optional
 import numpy as np
 
 from graphslim.channels.facts import UNKNOWN, Fact, fact, integers, laid_out
-from graphslim.channels.reasons import AcrossChannels, OpenSize
+from graphslim.channels.reasons import AcrossChannels, InNorm, OpenSize
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
 from graphslim.ir.families import DIVISIONS, QUOTIENTS, RECIPROCALS, REPEATS, RESHAPES, SUMS
@@ -32,7 +32,8 @@ def reduction(op: OpVisit) -> Fact:
     """Reducing over space keeps the channels; over the channels themselves it pins them.
 
     A Sum is an exception: it is a contraction with ones. A Mean is none, since it divides by how
-    many channels there are, nor is a sum that the channels are then divided by.
+    many channels there are, nor is a sum that the channels are then divided by. Where channels may
+    go through norms, the statistics of a norm run over those that stay.
     """
     data, keep = op[0], bool(op.node.attrs.get("keep_dims"))
     if data.shape is None:
@@ -43,13 +44,17 @@ def reduction(op: OpVisit) -> Fact:
         return UNKNOWN
     gone = {axis % len(data.shape) for axis in axes}
     weighs = _normalises(op)
+    is_normed = any(data.ids[axis] is not None for axis in gone) and op.is_statistic()
     for axis in gone:
-        if op.node.op == "Sum" and weighs is None:
+        if is_normed and op.through_norms:
+            op.normalise(axis)
+        elif op.node.op == "Sum" and weighs is None:
             op.sum_over(0, axis)
         else:
             article = "an" if op.node.op[0] in "AE" else "a"
-            plain = AcrossChannels(f"it is reduced by {article} {op.node.op} over channels")
-            op.pin(data.channels(axis), weighs or plain)
+            plain = f"it is reduced by {article} {op.node.op} over channels"
+            reason = InNorm if is_normed else AcrossChannels
+            op.pin(data.channels(axis), reason(weighs or plain))
     axes_left = [axis for axis in range(len(data.shape)) if keep or axis not in gone]
     return Fact(
         tuple([1 if axis in gone else data.shape[axis] for axis in axes_left]),
@@ -64,17 +69,17 @@ def _normalises(op: OpVisit) -> Optional[str]:
     meets = {node.op for node in readers if source in op.sources(node)}
     before = op.maker(0).op
     if kind == "Mean" and meets & {"Sub", "SquaredDifference"}:
-        return AcrossChannels("it is normalised over channels (layer norm)")
+        return "it is normalised over channels (layer norm)"
     if kind in ("Mean", "Sum") and before == "SquaredDifference":
-        return AcrossChannels("it is normalised over channels (layer norm)")
+        return "it is normalised over channels (layer norm)"
     if kind == "Max" and "Sub" in meets or kind == "Sum" and meets & QUOTIENTS:
-        return AcrossChannels("it is divided by a sum over channels (softmax)")
+        return "it is divided by a sum over channels (softmax)"
     if before in ("Square", "Mul", "Pow") and kind in ("Mean", "Sum"):
         onward = {later.op for node in readers for later in (node, *op.readers(node))}
         if onward & {"Rsqrt", "Sqrt"}:
-            return AcrossChannels("it is divided by its length over channels (L2 or RMS norm)")
+            return "it is divided by its length over channels (L2 or RMS norm)"
     if kind == "Sum" and _is_divisor(op):
-        return AcrossChannels("something is divided by its sum over channels")
+        return "something is divided by its sum over channels"
     return None
 
 

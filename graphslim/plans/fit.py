@@ -15,7 +15,7 @@ import numpy as np
 from graphslim.analysis.cost import cost, cost_without
 from graphslim.analysis.values import Values
 from graphslim.channels.facts import per_channel
-from graphslim.channels.groups import Channels, Removal, analyse
+from graphslim.channels.groups import Channels, Removal, analyse, as_asked
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.plans.layers import Pairs, layers_of, pair
@@ -38,7 +38,8 @@ class Fitted(NamedTuple):
     Attributes:
         plan: the plan, or what became of it; its groups, bindings and folds are the graph's.
         notes: what was matched how, line by line; empty where the plan is of these very bytes.
-        removed: which channels of the graph go, bool per channel label; see `removal_of`.
+        removed: which channels of the graph go, bool per channel label; see `removal_of`. Labels
+            are those of the graph as the plan asks (`channels.groups.as_asked`).
     """
 
     plan: Plan
@@ -58,6 +59,7 @@ def fit(graph: Graph, plan: Plan, force: bool = False) -> Fitted:
     Raises:
         PlanError: the plan is of another model, or does not fit, and why.
     """
+    graph = as_asked(graph, plan)
     made = last_made(graph)
     if plan.model is model_of(graph) and made and plan.groups is made["groups"]:
         return Fitted(plan, (), made["removed"].copy())

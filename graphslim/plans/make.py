@@ -10,7 +10,7 @@ import numpy as np
 from graphslim.analysis.cost import Cost, cost, cost_without
 from graphslim.analysis.dead import Constant, constants_left, constants_of, consumers_of, find_dead
 from graphslim.analysis.values import Values
-from graphslim.channels.groups import Channels, Group, analyse
+from graphslim.channels.groups import Channels, Group, analyse, as_asked
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.plans.budget import CostOf, meet
@@ -36,6 +36,7 @@ def plan_dead(graph: Graph, selection: Optional[Selection] = None) -> Plan:
         PlanError: the selection makes no sense for this graph.
     """
     selection = selection or Selection()
+    graph = as_asked(graph, selection)
     channels = analyse(graph)
     groups = in_scope(graph, channels, selection)
     dead_below = selection.dead_below
@@ -183,6 +184,10 @@ def plan_removing(
     after = cost_without(graph, removed)
     # Kept with the graph as it is, so that whoever applies the plan to it need not check it.
     last_made(graph).update(groups=groups, removed=removed)
+    if channels.statistics:
+        settings = {**settings, "through_norms": True}
+    if channels.heads:
+        settings = {**settings, "whole_heads": True}
     return Plan(
         model_of(graph),
         settings,

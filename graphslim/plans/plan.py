@@ -203,6 +203,16 @@ class Plan(NamedTuple):
         """How many channels go."""
         return sum([len(group.removed) for group in self.groups])
 
+    @property
+    def through_norms(self) -> bool:
+        """Whether its channels may go through norms, which then run over those that stay."""
+        return self.settings.get("through_norms") is True
+
+    @property
+    def whole_heads(self) -> bool:
+        """Whether it was made for whole attention heads to go."""
+        return self.settings.get("whole_heads") is True
+
     def to_json(self) -> str:
         """The plan as text; the same plan always gives the same text.
 

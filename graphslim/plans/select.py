@@ -16,6 +16,7 @@ from graphslim.plans.options import (
     ANY_COUNT,
     COUNT,
     CURVES,
+    FLAG,
     GLOBS,
     MAGNITUDE,
     NAME,
@@ -43,7 +44,7 @@ BUDGETS = ("threshold", "ratio", "macs", "params", "size", "latency", "max_loss"
 
 RANKED = (
     *("criterion", "aggregate", "loss_output", "scope", "only", "exclude", "by_name"),
-    *("multiple_of", "rounding", "min_channels", "max_ratio"),
+    *("through_norms", "whole_heads", "multiple_of", "rounding", "min_channels", "max_ratio"),
 )
 """Options that say which channels of which groups go, and in which steps, but not how many."""
 
@@ -156,6 +157,18 @@ class Selection:
     min_channels: int = option(1, COUNT, "Keep at least N channels per group.", "N")
     max_ratio: float = option(
         1.0, SHARE, "The largest share of a group's channels that may go.", "R"
+    )
+    through_norms: Optional[bool] = option(
+        None,
+        FLAG,
+        "Let channels go through layer, group, RMS and L2 norms, which then run over those that "
+        "stay.  [default: with --repair]",
+    )
+    whole_heads: Optional[bool] = option(
+        None,
+        FLAG,
+        "Of attention heads, let whole ones go, and no channels within them.  [default: the larger "
+        "number of the two is thinned out]",
     )
     seed: int = 0
 

@@ -15,7 +15,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Set
 
 import numpy as np
 
-from graphslim.channels.groups import Removal, analyse
+from graphslim.channels.groups import Removal, analyse, as_asked
 from graphslim.errors import PlanError, VerifyError
 from graphslim.ir import Graph
 from graphslim.measure.samples import Data, Examples
@@ -99,6 +99,7 @@ def prune_in_rounds(
         GraphslimError: as for `repair`.
     """
     check_walkable(selection, rounds)
+    graph = as_asked(graph, selection)
     channels = analyse(graph)
     # The last round is hardest: what it cannot reach is told before the first one is repaired.
     check_possible(graph, channels, in_scope(graph, channels, selection), selection)

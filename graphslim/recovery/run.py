@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 
 import numpy as np
 
-from graphslim.channels.groups import Removal, analyse
+from graphslim.channels.groups import Removal, analyse, as_asked
 from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
 from graphslim.measure.sampled_scores import differentiable
@@ -191,6 +191,8 @@ class Work:
         round_number: int = 0,
         last: Optional[Tuple[Graph, Plan]] = None,
     ) -> None:
+        if plan is not None:
+            graph = as_asked(graph, plan)
         self._graph, self._shares, self._wish, self._state = graph, shares, wish, state
         self._removed = None if plan is None else fit(graph, plan, wish.force).removed
         self._last = last or (None if plan is None else (graph, plan))

@@ -8,7 +8,7 @@ import numpy as np
 
 from graphslim.analysis.statements import is_stated, restate
 from graphslim.analysis.values import Values
-from graphslim.channels.groups import Channels, Copies, Removal, analyse, copies_needed
+from graphslim.channels.groups import Channels, Copies, Removal, analyse, as_asked, copies_needed
 from graphslim.channels.visit import Contraction
 from graphslim.errors import PlanError
 from graphslim.ir import Attrs, Graph, Node, Port, Shape
@@ -32,17 +32,26 @@ def apply(graph: Graph, plan: Plan, force: bool = False) -> Graph:
     Raises:
         PlanError: the plan is of another model, or would leave the graph inconsistent.
     """
-    slim = graph.copy()
-    _apply(slim, analyse(graph), fit(graph, plan, force))
+    slim, known = graph.copy(), as_asked(graph, plan)
+    _apply(slim, analyse(known), fit(known, plan, force))
     return slim
 
 
 def apply_in_place(graph: Graph, plan: Plan, force: bool = False) -> None:
     """Carries out a plan on the graph itself; else like `apply`. For passes."""
-    _apply(graph, analyse(graph), fit(graph, plan, force))
+    known = as_asked(graph, plan)
+    _apply(graph, analyse(known), fit(known, plan, force))
 
 
 def _apply(graph: Graph, channels: Channels, fitted: Fitted) -> None:
+    asked, graph.asked = graph.asked, channels.graph.asked
+    try:
+        _carry_out(graph, channels, fitted)
+    finally:
+        graph.asked = asked
+
+
+def _carry_out(graph: Graph, channels: Channels, fitted: Fitted) -> None:
     removal = Removal(channels, fitted.removed)
     if fitted.plan.folds:
         order = graph.order()

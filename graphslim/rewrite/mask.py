@@ -1,4 +1,7 @@
-"""The reference of mask equivalence: a graph at full width that does without a plan's channels."""
+"""The reference of mask equivalence: a graph at full width that does without a plan's channels.
+
+Norms that a plan's channels go through are taken over the channels that stay.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,9 @@ from typing import Any, Iterator, Tuple
 import numpy as np
 
 from graphslim.analysis.values import Values
-from graphslim.channels.groups import Channels, Removal, analyse
-from graphslim.channels.visit import Contraction
-from graphslim.ir import IDENTITIES, Attrs, Graph, Node, Port, Tensor
+from graphslim.channels.groups import Channels, Removal, analyse, as_asked
+from graphslim.channels.visit import Contraction, Statistic
+from graphslim.ir import IDENTITIES, Attrs, DType, Graph, Node, Port, Tensor
 from graphslim.plans.fit import fit
 from graphslim.plans.plan import Plan
 from graphslim.rewrite.apply import carry_over, fold_constants
@@ -20,11 +23,13 @@ def zero_consumers(graph: Graph, plan: Plan, force: bool = False) -> Graph:
 
     It computes what the pruned graph must: the reference of the mask equivalence test. The plan's
     folds are added as they are to the pruned graph. Where the weights are no constant of their
-    own, the channels themselves are multiplied by zero before they are read.
+    own, the channels themselves are multiplied by zero before they are read. Norms over channels,
+    which only a plan that goes through norms touches, get the channels that stay alone.
 
     Raises:
         PlanError: as for `apply`.
     """
+    graph = as_asked(graph, plan)
     fitted, old = fit(graph, plan, force), analyse(graph)
     removal = Removal(old, fitted.removed)
     masked = graph.copy()
@@ -37,6 +42,10 @@ def zero_consumers(graph: Graph, plan: Plan, force: bool = False) -> Graph:
         dead = removal.of(contraction.into)
         if dead.any() and not _reads_none(values, channels, contraction, dead):
             _mask_data(masked, channels, contraction, dead)
+    for statistic in channels.statistics:
+        dead = removal.of(statistic.ids)
+        if dead.any():
+            _normalise_rest(masked, channels, statistic, dead)
     return masked
 
 
@@ -98,3 +107,38 @@ def _mask_data(
     masked = Node(graph.fresh_name(f"{contraction.node}/masked"), "Mul", Attrs({"T": dtype}))
     graph.add(masked, [source, Port(mask.name)])
     graph.rewire(contraction.node, contraction.data, Port(masked.name))
+
+
+def _normalise_rest(
+    graph: Graph, channels: Channels, statistic: Statistic, dead: np.ndarray
+) -> None:
+    """Lets a norm, or a reduction in one, see only the channels that stay.
+
+    What a norm in one op gives is put back at its old places; nothing reads the others.
+    """
+    name = statistic.node
+    kept = np.flatnonzero(~dead)
+    source = graph.data_inputs(name)[0]
+    rest = _gather(graph, f"{name}/rest", source, kept, statistic)
+    if statistic.keeps:
+        places = np.where(dead, 0, np.cumsum(~dead) - 1)
+        spread = _gather(graph, f"{name}/spread", Port(name), places, statistic)
+        for use in graph.uses_of(Port(name)):
+            if use.node != spread.node:
+                graph.rewire(use.node, use.index, spread)
+    graph.rewire(name, 0, rest)
+
+
+def _gather(
+    graph: Graph, wish: str, source: Port, places: np.ndarray, statistic: Statistic
+) -> Port:
+    """Positions of a tensor along the axis of a norm."""
+    dtype = graph[statistic.node].attrs["T"]
+    numbers = [
+        graph.add_constant(f"{wish}/{what}", Tensor.from_numbers(np.asarray(value), DType.int32))
+        for what, value in (("places", places), ("axis", statistic.axis))
+    ]
+    attrs = {"Tparams": dtype, "Tindices": DType.int32, "Taxis": DType.int32, "batch_dims": 0}
+    node = Node(graph.fresh_name(wish), "GatherV2", Attrs(attrs))
+    graph.add(node, [source, *[Port(number.name) for number in numbers]])
+    return Port(node.name)

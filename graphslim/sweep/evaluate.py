@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 import time
-from typing import Dict, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, FrozenSet, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
@@ -179,6 +179,7 @@ class Job(NamedTuple):
         model: the graph, serialised.
         name: the graph's name.
         inputs, outputs: the names of its inputs and outputs.
+        asked: how it is analysed; see `Graph`.
         conditions, orders: those of `Evaluator`.
     """
 
@@ -186,6 +187,7 @@ class Job(NamedTuple):
     name: str
     inputs: Tuple[str, ...]
     outputs: Tuple[str, ...]
+    asked: FrozenSet[str]
     conditions: Conditions
     orders: Orders
 
@@ -193,7 +195,8 @@ class Job(NamedTuple):
     def of(cls, graph: Graph, conditions: Conditions, orders: Orders) -> Job:
         """The job that measures what an `Evaluator` of the same would."""
         outputs = tuple([str(port) for port in graph.outputs])
-        return cls(serialize(graph), graph.name, tuple(graph.inputs), outputs, conditions, orders)
+        inputs, data = tuple(graph.inputs), serialize(graph)
+        return cls(data, graph.name, inputs, outputs, graph.asked, conditions, orders)
 
     @property
     def key(self) -> str:
@@ -209,6 +212,7 @@ class Job(NamedTuple):
         load_plugins()
         graph = parse(self.model, self.name, False, self.inputs, self.outputs)
         settle(graph, self.inputs, self.outputs, None)
+        graph.asked = self.asked
         return Evaluator(graph, self.conditions, self.orders)
 
 

@@ -1,0 +1,197 @@
+"""Transformers: channels of all heads alike, whole heads, and the hidden size through its norms."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Callable, Dict, List
+
+import numpy as np
+import pytest
+from attention_nets import HEADS, HIDDEN, INNER, TIME, bert, vit
+from command import Run
+
+import graphslim as gs
+from graphslim.channels.groups import Group, analyse
+from graphslim.plans import read_plan
+from graphslim.runtime import Session
+from graphslim.testing import assert_mask_equivalent, random_plan
+
+pytestmark = pytest.mark.tf
+NETS = {"bert": bert, "vit": vit}
+Build = Callable[..., gs.Graph]
+
+
+@pytest.fixture(params=sorted(NETS))
+def build(request: Any) -> Build:
+    return NETS[request.param]
+
+
+def inputs_for(graph: gs.Graph) -> Dict[str, np.ndarray]:
+    rng = np.random.RandomState(3)
+    if graph.name == "bert.pb":
+        return {"input": rng.randint(0, 11, (2, TIME)).astype(np.int32)}
+    return {"input": rng.normal(size=(2, 4, 4, 3)).astype(np.float32)}
+
+
+def free(graph: gs.Graph) -> Dict[str, int]:
+    return {group.id: len(group) for group in analyse(graph).groups if group.prunable}
+
+
+def attending(graph: gs.Graph, group: Group) -> Dict[str, int]:
+    """Of the weights in attention that a group touches, how many positions are its own."""
+    found: Dict[str, int] = {}
+    for binding in analyse(graph).bindings(group):
+        if binding.role in ("producer", "consumer") and binding.param.endswith("/w"):
+            found[binding.param.split("/")[-2]] = len(binding.positions)
+    return found
+
+
+# ------------------------------------------------------------------ what may go
+
+
+def test_channels_per_head(build: Build) -> None:
+    """Q and k lose the same, v what the product behind it does; each head loses as many."""
+    graph = build(size=6)
+    width = HEADS * 6
+    groups = [group for group in analyse(graph).groups if "layer0" in group.id]
+    found = [each for each in (attending(graph, one) for one in groups if one.prunable) if each]
+    if graph.name == "vit.pb":
+        assert {"qkv": 3 * width, "out": width} in found
+        assert free(graph)["layer0/qkv/product"] == 6
+    else:
+        assert {"q": width, "k": width} in found and {"v": width, "out": width} in found
+        assert free(graph)["layer0/q/product"] == free(graph)["layer0/v/product"] == 6
+
+
+@pytest.mark.parametrize("size", [3, 6])
+def test_whole_heads(build: Build, size: int) -> None:
+    """A head goes with all its columns of q, k and v, and its rows of the product behind."""
+    graph = build(size=size)
+    graph.asked = frozenset({"whole_heads"})
+    name = "layer0/qkv/product" if graph.name == "vit.pb" else "layer0/q/product"
+    (group,) = [one for one in analyse(graph).groups if one.id == name]
+    width = HEADS * size
+    assert len(group) == HEADS and group.prunable
+    expected = (
+        {"qkv": 3 * width} if graph.name == "vit.pb" else {"q": width, "k": width, "v": width}
+    )
+    assert attending(graph, group) == {**expected, "out": width}
+    plan = gs.plan(graph, removed={name: [1, 2]})
+    assert plan.whole_heads
+    gone = {cut.param: cut.removed for planned in plan.groups for cut in planned.cuts}
+    assert gone["layer0/out/w"] == tuple(range(size, 3 * size))
+
+
+def test_hidden_size_goes_through_its_norms(build: Build) -> None:
+    graph = build()
+    assert HIDDEN not in free(graph).values()
+    graph.through_norms = True
+    assert list(free(graph).values()).count(HIDDEN) == 1
+    assert list(free(graph).values()).count(INNER) == 2
+    assert not [group for group in analyse(graph).groups if not group.prunable and len(group) > 3]
+
+
+# ------------------------------------------------------------------ what the result computes
+
+
+@pytest.mark.parametrize("asked", [(), ("through_norms",), ("through_norms", "whole_heads")])
+@pytest.mark.parametrize(("size", "batch"), [(6, 2), (3, None), (4, None)])
+def test_mask_equivalence(build: Build, asked: Any, size: int, batch: Any) -> None:
+    graph = build(size=size, batch=batch)
+    graph.asked = frozenset(asked)
+    assert_mask_equivalent(graph, random_plan(graph), inputs_for(graph), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_result_is_what_numpy_says(build: Build, whole: bool) -> None:
+    """An implementation of its own, that leaves heads, channels and hidden channels out."""
+    size = 6
+    graph = build(size=size)
+    graph.asked = frozenset({"through_norms", *(["whole_heads"] if whole else [])})
+    plan = random_plan(graph)
+    slim = gs.apply(graph, plan)
+    with Session(slim, optimize=False) as session:
+        (result,) = session.run(inputs_for(graph))
+    wanted = _Numpy(graph, plan, size).run(inputs_for(graph)["input"])
+    assert np.abs(result - wanted).max() <= 1e-4 * np.ptp(wanted)
+
+
+class _Numpy:
+    """A transformer of `attention_nets`, whose weights for what a plan removes are zero."""
+
+    def __init__(self, graph: gs.Graph, plan: gs.Plan, size: int) -> None:
+        self.is_bert, self.size = graph.name == "bert.pb", size
+        self.values = {
+            node.name: np.array(node.attrs["value"].numbers(), np.float64)
+            for node in graph
+            if node.op == "Const" and node.attrs["value"].dtype.is_floating
+        }
+        first = "words" if self.is_bert else "patches/w"
+        self.stays = np.ones(HIDDEN)
+        for cut in (cut for group in plan.groups for cut in group.cuts):
+            if cut.param == first:
+                self.stays[list(cut.removed)] = 0
+            elif cut.role in ("producer", "follower", "consumer") and "/norm" not in cut.param:
+                # What is zero in q, k or v adds nothing; a bias goes with its channel.
+                index = (slice(None),) * cut.axis + (list(cut.removed),)
+                self.values[cut.param][index] = 0
+
+    def dense(self, x: np.ndarray, name: str) -> np.ndarray:
+        return x @ self.values[f"{name}/w"] + self.values[f"{name}/b"]
+
+    def norm(self, x: np.ndarray, name: str) -> np.ndarray:
+        rest = x[..., self.stays > 0]
+        mean, variance = rest.mean(-1, keepdims=True), rest.var(-1, keepdims=True)
+        normed = (x - mean) / np.sqrt(variance + 1e-3) * self.values[f"{name}/gamma"]
+        return (normed + self.values[f"{name}/beta"]) * self.stays
+
+    def attention(self, x: np.ndarray, name: str) -> np.ndarray:
+        names = [f"{name}/{each}" for each in (["q", "k", "v"] if self.is_bert else ["qkv"])]
+        joined = np.concatenate([self.dense(x, each) for each in names], -1)
+        split = joined.reshape(*x.shape[:2], 3, HEADS, self.size)
+        q, k, v = np.moveaxis(split.transpose(0, 3, 1, 2, 4), 3, 0)
+        scores = np.exp(q @ k.swapaxes(2, 3) * self.size**-0.5)
+        mixed = scores / scores.sum(-1, keepdims=True) @ v
+        return self.dense(mixed.transpose(0, 2, 1, 3).reshape(*x.shape[:2], -1), f"{name}/out")
+
+    def inner(self, x: np.ndarray, name: str) -> np.ndarray:
+        return self.dense(np.maximum(self.dense(x, f"{name}/up"), 0), f"{name}/down")
+
+    def run(self, given: np.ndarray) -> np.ndarray:
+        if self.is_bert:
+            x = self.norm(self.values["words"][given] + self.values["places"], "first")
+        else:
+            patches = given.reshape(-1, 2, 2, 2, 2, 3).transpose(0, 1, 3, 2, 4, 5)
+            filters = self.values["patches/w"].reshape(-1, HIDDEN)
+            x = patches.reshape(-1, 4, 12) @ filters + self.values["places"]
+        for layer in ("layer0", "layer1"):
+            if self.is_bert:
+                x = self.norm(x + self.attention(x, layer), f"{layer}/norm1")
+                x = self.norm(x + self.inner(x, layer), f"{layer}/norm2")
+            else:
+                x = x + self.attention(self.norm(x, f"{layer}/norm1"), layer)
+                x = x + self.inner(self.norm(x, f"{layer}/norm2"), layer)
+        if not self.is_bert:
+            x = self.norm(x, "last").mean(1, keepdims=True)
+        return self.dense(x, "classes")
+
+
+# ------------------------------------------------------------------ the command line
+
+
+def test_command_line(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:
+    run = Run(tmp_path, capsys, monkeypatch)
+    gs.save(vit(size=6), "vit.pb")
+    words = ["vit.pb", "--criterion", "l1", "--ratio", "0.5", "--rank", "local", "--through-norms"]
+    words += ["--multiple-of", "1"]
+    run("plan", *words, "--whole-heads", "-o", "plan.json")
+    plan = read_plan("plan.json")
+    assert plan.whole_heads and plan.through_norms
+    kept = {group.id: group.channels - len(group.removed) for group in plan.groups}
+    assert kept["layer0/qkv/product"] == HEADS // 2 and kept["patches"] == HIDDEN // 2
+    run("apply", "vit.pb", "plan.json", "-o", "slim.pb")
+    run("verify", "vit.pb", "slim.pb", "--plan", "plan.json")
+    run("prune", *words, "--whole-heads", "-o", "again.pb")
+    assert Path("again.pb").read_bytes() == Path("slim.pb").read_bytes()
+    groups: List[Any] = run("inspect", "vit.pb", "--whole-heads", "--json").json["groups"]
+    assert {one["channels"] for one in groups if "qkv" in one["id"]} == {HEADS}
