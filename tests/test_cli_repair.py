@@ -13,6 +13,7 @@ from tiny import tiny
 
 import graphslim as gs
 from graphslim.cli import repair as command
+from graphslim.errors import GraphslimError
 
 pytestmark = pytest.mark.tf
 
@@ -107,3 +108,18 @@ def test_a_repair_is_told_without_a_check_too(run: Run) -> None:
     told = run(f"prune model.pb -o slim.pb {CHOICE} --repair {QUICK} --no-verify")
     assert "judged on 12 that were kept aside" in told.out
     assert "Nothing else changed" not in told.out and "--no-verify was given" in told.out
+
+
+def test_what_images_cannot_teach_is_said_before_a_plan_is_made(run: Run, monkeypatch: Any) -> None:
+    def planned(*_: object) -> None:
+        raise GraphslimError("a plan is made", "here")
+
+    monkeypatch.setattr("graphslim.planner.make_plan", planned)
+    line = f"prune model.pb -o slim.pb {CHOICE} --repair"
+    np.save("data.npy", np.ones((20, 6, 6, 3), np.float32))
+    told = run(line, status=2)
+    assert "20 images are few to repair a network by" in told.err
+    assert "hardly differ from input to input" in told.err and "a plan is made" in told.err
+    np.save("data.npy", np.ones((3, 6, 6, 3), np.float32))
+    told = run(line, status=2)
+    assert "a repair needs 4 at least" in told.err and "a plan is made" not in told.err

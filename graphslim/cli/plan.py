@@ -24,7 +24,13 @@ from graphslim.cli.files import (
 )
 from graphslim.cli.option_types import quiet_option
 from graphslim.cli.options import Reading, Running, model_options, run_options, sample_options
-from graphslim.cli.repair import Repairing, check_repairing, repair_option, repair_options
+from graphslim.cli.repair import (
+    Repairing,
+    check_repairing,
+    repair_option,
+    repair_options,
+    tell_beforehand,
+)
 from graphslim.cli.results import checking, print_achieved, print_channels, tell, tell_result
 from graphslim.graphdef.kinds import check_ending
 from graphslim.measure.images import Images
@@ -129,7 +135,8 @@ def apply(
     wanted = read_plan(plan_path)
     graph = find_blocks(reading.load(model))
     tell(cautions(graph))
-    tell_data(graph, running.data, running.batch, check is not False)
+    tell_data(graph, running.data, running.batch, repair or check is not False)
+    tell_beforehand(repair, graph, running)
     fitted = fit(graph, wanted, force)
     for note in fitted.notes:
         console.err.print(note)

@@ -34,6 +34,7 @@ from graphslim.cli.repair import (
     recorded,
     repair_option,
     repair_options,
+    tell_beforehand,
 )
 from graphslim.cli.results import checking, tell, tell_result
 from graphslim.errors import GraphslimError
@@ -152,7 +153,8 @@ def prune(
         observers: List[Observer] = [timing, dump] + ([CheckInvariants()] if verify_each else [])
         graph = reading.load(model)
         tell(cautions(graph))
-        tell_data(graph, running.data, running.batch, check is not False)
+        tell_data(graph, running.data, running.batch, repair or check is not False)
+        tell_beforehand(repair, graph, running)
         slim = graph.copy()
         results = pipeline.run(slim, observers)
     plan = next((outcome.plan for _, outcome in results if outcome.plan is not None), None)

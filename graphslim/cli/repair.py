@@ -33,7 +33,7 @@ from graphslim.cli.results import checking, print_repair, tell
 from graphslim.errors import RuntimeUnavailable
 from graphslim.ir import Graph
 from graphslim.plans import Plan, read_plan
-from graphslim.recovery import STAGES, Repaired, require_images
+from graphslim.recovery import STAGES, Repaired, cautions_beforehand, require_images
 from graphslim.recovery import repair as repaired_by
 from graphslim.recovery.distillation import SECONDS, STEPS
 from graphslim.recovery.shares import BATCH
@@ -122,6 +122,17 @@ def check_repairing(wanted: bool, running: Running) -> None:
         )
 
 
+def tell_beforehand(wanted: bool, graph: Graph, running: Running) -> None:
+    """Says, before a plan is made or a network trained, what the images of a repair cannot teach.
+
+    Raises:
+        GraphslimError: there are too few of them.
+    """
+    if wanted:
+        batch = running.batch if running.batch > 1 else BATCH
+        tell(cautions_beforehand(graph, running.data, batch))
+
+
 @click.command()
 @click.argument("original")
 @click.argument("slim")
@@ -170,6 +181,7 @@ def repair(
     graph, narrow = reading.load_pair(original, slim)
     tell(cautions(graph))
     tell_data(graph, running.data, running.batch, True)
+    tell_beforehand(True, graph, running)
     if plan is not None:
         checking(True, running, graph, narrow, plan, output, force, quiet=quiet)
     repaired = repairing.run(running, graph, narrow, plan, force, quiet)

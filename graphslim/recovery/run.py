@@ -13,10 +13,12 @@ from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement
 from graphslim.measure.fidelity import OutputDifference
+from graphslim.measure.norm_statistics import cautions_about
 from graphslim.measure.sampled_scores import differentiable
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.verify import compare_on, runnable
 from graphslim.plans import Plan, fit
+from graphslim.recovery.beforehand import few
 from graphslim.recovery.distillation import SECONDS, STEPS, Point, distill
 from graphslim.recovery.least_squares import Fitted, refit
 from graphslim.recovery.shares import BATCH, Shares, share_out
@@ -30,7 +32,6 @@ LEAST_SQUARES, DISTILLATION = STAGES = ("least-squares", "distillation")
 """The stages, in their order."""
 _PARTS = (1.0, 0.5, 0.25)
 """How far towards the fitted weights it is tried to go."""
-_FEW_IMAGES = 64
 
 
 class Stage(NamedTuple):
@@ -65,6 +66,7 @@ class Repaired(NamedTuple):
         images: how many images there were for training, tuning and the gate.
         left: by constant with weights that were left as they are, a clause that says why.
         settings: seed, steps and seconds, and what the images are.
+        unlike: cautions about images that are not like those of training.
     """
 
     graph: Graph
@@ -73,6 +75,7 @@ class Repaired(NamedTuple):
     images: Tuple[int, int, int]
     left: Mapping[str, str]
     settings: Mapping[str, Any]
+    unlike: Tuple[Caution, ...] = ()
 
     @property
     def after(self) -> Agreement:
@@ -81,13 +84,7 @@ class Repaired(NamedTuple):
 
     def cautions(self) -> List[Caution]:
         """What the images cannot tell."""
-        total = sum(self.images)
-        few = Caution(
-            f"{plural(total, 'image')} are few to repair a network by",
-            "some hundred typical ones, without labels, repair more and judge better",
-            "--data",
-        )
-        return [*([few] if total < _FEW_IMAGES else []), *self.before.cautions()]
+        return [*few(sum(self.images)), *self.unlike, *self.before.cautions()]
 
     def as_dict(self) -> Dict[str, Any]:
         """A tree for `--json` and for the settings of plans."""
@@ -108,6 +105,7 @@ class Repaired(NamedTuple):
                 for stage in self.stages
             ],
             "left_as_they_are": dict(self.left),
+            "cautions": [str(caution) for caution in self.cautions()],
         }
 
 
@@ -191,7 +189,7 @@ def repair(
         "seconds": seconds,
         "batch": batch,
     }
-    return work.result(settings)
+    return work.result(settings)._replace(unlike=tuple(cautions_about(graph, examples)))
 
 
 def require_images(data: Data) -> None:
