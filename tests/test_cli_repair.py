@@ -123,3 +123,12 @@ def test_what_images_cannot_teach_is_said_before_a_plan_is_made(run: Run, monkey
     np.save("data.npy", np.ones((3, 6, 6, 3), np.float32))
     told = run(line, status=2)
     assert "a repair needs 4 at least" in told.err and "a plan is made" not in told.err
+
+
+def test_the_plan_is_found_again(run: Run) -> None:
+    run(f"prune model.pb -o slim.pb {CHOICE} --plan-out plan.json")
+    line = f"repair model.pb slim.pb --data data.npy --stage least-squares {QUICK} -o"
+    told = run(f"{line} found.pb")
+    assert "plan: found again: 3 channels of 1 group went" in told.err
+    run(f"{line} given.pb --plan plan.json")
+    assert Path("found.pb").read_bytes() == Path("given.pb").read_bytes()

@@ -30,13 +30,15 @@ from graphslim.cli.options import (
     run_options,
 )
 from graphslim.cli.results import checking, print_repair, tell
-from graphslim.errors import RuntimeUnavailable
+from graphslim.errors import GraphslimError, RuntimeUnavailable
 from graphslim.ir import Graph
 from graphslim.plans import Plan, read_plan
 from graphslim.recovery import STAGES, Repaired, cautions_beforehand, require_images
 from graphslim.recovery import repair as repaired_by
 from graphslim.recovery.distillation import SECONDS, STEPS
 from graphslim.recovery.shares import BATCH
+from graphslim.rewrite import recover_plan
+from graphslim.support.text import plural
 
 
 class Repairing(NamedTuple):
@@ -141,7 +143,8 @@ def tell_beforehand(wanted: bool, graph: Graph, running: Running) -> None:
     "--plan",
     "plan_path",
     metavar="P.json",
-    help="The plan that SLIM was pruned by. Without it SLIM is only trained, on the outputs alone.",
+    help="The plan that SLIM was pruned by.  [default: found again from the weights of both files; "
+    "where they were changed since, SLIM is only trained, on the outputs alone]",
 )
 @repair_options
 @click.option(
@@ -182,6 +185,8 @@ def repair(
     tell(cautions(graph))
     tell_data(graph, running.data, running.batch, True)
     tell_beforehand(True, graph, running)
+    if plan is None:
+        plan = _recovered(graph, narrow)
     if plan is not None:
         checking(True, running, graph, narrow, plan, output, force, quiet=quiet)
     repaired = repairing.run(running, graph, narrow, plan, force, quiet)
@@ -194,6 +199,18 @@ def repair(
         print_repair(console.out, repaired)
         console.out.print(f"Written to {output}")
     return console.OK
+
+
+def _recovered(graph: Graph, slim: Graph) -> Optional[Plan]:
+    """The plan by which a graph was narrowed, if its weights still show it; says so on stderr."""
+    try:
+        plan = recover_plan(graph, slim)
+    except GraphslimError as error:
+        tell([f"{error}; it is trained on the outputs alone"])
+        return None
+    groups = plural(len(plan.groups), "group")
+    console.err.print(f"plan: found again: {plural(plan.removed, 'channel')} of {groups} went")
+    return plan
 
 
 def recorded(plan: Plan, repaired: Repaired) -> Plan:
