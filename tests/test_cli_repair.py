@@ -132,3 +132,26 @@ def test_the_plan_is_found_again(run: Run) -> None:
     assert "plan: found again: 3 channels of 1 group went" in told.err
     run(f"{line} given.pb --plan plan.json")
     assert Path("found.pb").read_bytes() == Path("given.pb").read_bytes()
+
+
+def test_pages_show_what_the_repair_brought_back(run: Run) -> None:
+    pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
+    run(
+        f"prune model.pb -o slim.pb {CHOICE} --repair {QUICK} --plan-out p.json --report prune.html"
+    )
+    run("apply model.pb p.json -o plain.pb --report plain.html")
+    run(f"apply model.pb p.json -o a.pb --data data.npy --repair {QUICK} --report apply.html")
+    run(f"repair model.pb plain.pb --data data.npy -o b.pb {QUICK} --report repair.html")
+    for name in ("prune", "apply", "repair"):
+        page = Path(f"{name}.html").read_text()
+        assert "What the repair brought back" in page
+        assert page.count("<td>least-squares</td>") == page.count("<td>distillation</td>") == 1
+        assert 'aria-label="distillation: loss' in page and "12 that no stage looked at" in page
+    assert "What the repair brought back" not in Path("plain.html").read_text()
+
+
+def test_a_page_needs_the_plan(run: Run) -> None:
+    pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
+    run(f"prune model.pb -o slim.pb {CHOICE} --repair {QUICK}")
+    told = run("repair model.pb slim.pb --data data.npy -o b.pb --report r.html", status=2)
+    assert "needs the plan, which is not found again" in told.err and "b.pb" not in run.files()

@@ -29,10 +29,11 @@ from graphslim.cli.options import (
     packed,
     run_options,
 )
-from graphslim.cli.results import checking, print_repair, tell
+from graphslim.cli.page import check_report, draw_report, report_option
+from graphslim.cli.results import Checked, checking, print_repair, tell
 from graphslim.errors import GraphslimError, RuntimeUnavailable
 from graphslim.ir import Graph
-from graphslim.plans import Plan, read_plan
+from graphslim.plans import Plan, fit, read_plan
 from graphslim.recovery import STAGES, Repaired, cautions_beforehand, require_images
 from graphslim.recovery import repair as repaired_by
 from graphslim.recovery.distillation import SECONDS, STEPS
@@ -147,6 +148,7 @@ def tell_beforehand(wanted: bool, graph: Graph, running: Running) -> None:
     "where they were changed since, SLIM is only trained, on the outputs alone]",
 )
 @repair_options
+@report_option
 @click.option(
     "--force",
     is_flag=True,
@@ -160,6 +162,7 @@ def repair(
     slim: str,
     output: str,
     plan_path: Optional[str],
+    report_out: Optional[str],
     force: bool,
     quiet: bool,
     repairing: Repairing,
@@ -176,9 +179,10 @@ def repair(
     written.
     """
     started = time.perf_counter()
+    check_report(report_out)
     check_repairing(True, running)
     inputs = [*files_of(original, reading), *files_of(slim, reading), plan_path]
-    check_targets(output, {}, [*inputs, path_of(running.data)], force)
+    check_targets(output, {"--report": report_out}, [*inputs, path_of(running.data)], force)
     check_graph_target(output, slim, reading)
     plan = None if plan_path is None else read_plan(plan_path)
     graph, narrow = reading.load_pair(original, slim)
@@ -187,13 +191,25 @@ def repair(
     tell_beforehand(True, graph, running)
     if plan is None:
         plan = _recovered(graph, narrow)
+    if plan is None and report_out is not None:
+        raise GraphslimError(
+            "needs the plan, which is not found again from the weights",
+            "--report",
+            "give it with --plan",
+        )
+    checked = Checked()
     if plan is not None:
-        checking(True, running, graph, narrow, plan, output, force, quiet=quiet)
+        checked = checking(True, running, graph, narrow, plan, output, force, quiet=quiet)
     repaired = repairing.run(running, graph, narrow, plan, force, quiet)
-    with console.told_first(placing((output, repaired.graph))):
+    page, seconds = None, time.perf_counter() - started
+    if report_out is not None and plan is not None:
+        checked = checked._replace(repaired=repaired)
+        page = draw_report(
+            graph, repaired.graph, fit(graph, plan, force).plan, checked, output, seconds, quiet
+        )
+    with console.told_first(placing((output, repaired.graph), (report_out, page))):
         if as_json:
-            seconds = round(time.perf_counter() - started, 3)
-            tree = {"output": output, "repair": repaired.as_dict(), "seconds": seconds}
+            tree = {"output": output, "repair": repaired.as_dict(), "seconds": round(seconds, 3)}
             console.print_json(tree)
             return console.OK
         print_repair(console.out, repaired)
