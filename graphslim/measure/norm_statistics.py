@@ -278,8 +278,8 @@ def _range_of(arrays: Sequence[np.ndarray]) -> Optional[Tuple[float, float]]:
     """The narrowest usual range that holds all numbers; None if none does."""
     low = min([float(array.min()) for array in arrays])
     high = max([float(array.max()) for array in arrays])
-    holding = [ends for ends in _RANGES if ends[0] <= low and high <= ends[1]]
-    return min(holding, key=lambda ends: ends[1] - ends[0], default=None)
+    holding = [(end[1] - end[0], end) for end in _RANGES if end[0] <= low and high <= end[1]]
+    return min(holding)[1] if holding else None
 
 
 def _furthest(graph: Graph, norms: Sequence[Norm], runs: Runs) -> Likeness:

@@ -246,8 +246,10 @@ def _read(files: Tuple[Tuple[str, int, int], ...], decoded: bool) -> Files:
             raise GraphslimError(f"not an image that Pillow reads: {reason}", path, "mend the data")
         such = path if len(broken) == 1 else f"such as {path}"
         cautions = [f"{len(broken)} of {len(files)} images could not be read: {such} ({reason})"]
-    middle = tuple(np.median(sizes, axis=0).astype(int).tolist()) if sizes else (0, 0)
-    return Files(tuple(paths), len(set(sizes)), digest.hexdigest(), tuple(cautions), middle)
+    width, height = np.median(sizes, axis=0).astype(int).tolist() if sizes else (0, 0)
+    return Files(
+        tuple(paths), len(set(sizes)), digest.hexdigest(), tuple(cautions), (width, height)
+    )
 
 
 def _content(path: str) -> bytes:

@@ -270,7 +270,7 @@ def _repair(repaired: Repaired) -> str:
     warned = f'<div class="verdict">{"".join(cautions)}</div>' if cautions else ""
     shown = f'<div class="two">{"".join(cards)}</div>' if cards else ""
     return _section(
-        "What the repair brought back", lead, f'<div class="card">{table}</div>', shown, warned
+        "What the repair brought back", lead, f'<div class="card gap">{table}</div>', shown, warned
     )
 
 
