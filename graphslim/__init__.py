@@ -87,6 +87,7 @@ if TYPE_CHECKING:
     from graphslim.rewrite import apply as apply
     from graphslim.rewrite import apply_in_place as apply_in_place
     from graphslim.rewrite import fold_conditionals as fold_conditionals
+    from graphslim.rewrite import recover_plan as recover_plan
     from graphslim.rewrite import zero_consumers as zero_consumers
     from graphslim.rewrite.save import save as save
     from graphslim.scoring import criteria as criteria
@@ -118,7 +119,7 @@ _PUBLIC = {
     "plans": "DEAD_BELOW GroupSettings Plan Selection plan_dead",
     "plans.curves": "Curves",
     "recovery": "Repaired repair",
-    "rewrite": "Affine affine apply apply_in_place fold_conditionals zero_consumers",
+    "rewrite": ("Affine affine apply apply_in_place fold_conditionals recover_plan zero_consumers"),
     "rewrite.save": "save",
     "scoring": "criteria criterion",
 }

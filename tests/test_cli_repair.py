@@ -13,6 +13,7 @@ from tiny import tiny
 
 import graphslim as gs
 from graphslim.cli import repair as command
+from graphslim.errors import GraphslimError
 
 pytestmark = pytest.mark.tf
 
@@ -107,3 +108,50 @@ def test_a_repair_is_told_without_a_check_too(run: Run) -> None:
     told = run(f"prune model.pb -o slim.pb {CHOICE} --repair {QUICK} --no-verify")
     assert "judged on 12 that were kept aside" in told.out
     assert "Nothing else changed" not in told.out and "--no-verify was given" in told.out
+
+
+def test_what_images_cannot_teach_is_said_before_a_plan_is_made(run: Run, monkeypatch: Any) -> None:
+    def planned(*_: object) -> None:
+        raise GraphslimError("a plan is made", "here")
+
+    monkeypatch.setattr("graphslim.planner.make_plan", planned)
+    line = f"prune model.pb -o slim.pb {CHOICE} --repair"
+    np.save("data.npy", np.ones((20, 6, 6, 3), np.float32))
+    told = run(line, status=2)
+    assert "20 images are few to repair a network by" in told.err
+    assert "hardly differ from input to input" in told.err and "a plan is made" in told.err
+    np.save("data.npy", np.ones((3, 6, 6, 3), np.float32))
+    told = run(line, status=2)
+    assert "a repair needs 4 at least" in told.err and "a plan is made" not in told.err
+
+
+def test_the_plan_is_found_again(run: Run) -> None:
+    run(f"prune model.pb -o slim.pb {CHOICE} --plan-out plan.json")
+    line = f"repair model.pb slim.pb --data data.npy --stage least-squares {QUICK} -o"
+    told = run(f"{line} found.pb")
+    assert "plan: found again: 3 channels of 1 group went" in told.err
+    run(f"{line} given.pb --plan plan.json")
+    assert Path("found.pb").read_bytes() == Path("given.pb").read_bytes()
+
+
+def test_pages_show_what_the_repair_brought_back(run: Run) -> None:
+    pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
+    run(
+        f"prune model.pb -o slim.pb {CHOICE} --repair {QUICK} --plan-out p.json --report prune.html"
+    )
+    run("apply model.pb p.json -o plain.pb --report plain.html")
+    run(f"apply model.pb p.json -o a.pb --data data.npy --repair {QUICK} --report apply.html")
+    run(f"repair model.pb plain.pb --data data.npy -o b.pb {QUICK} --report repair.html")
+    for name in ("prune", "apply", "repair"):
+        page = Path(f"{name}.html").read_text()
+        assert "What the repair brought back" in page
+        assert page.count("<td>least-squares</td>") == page.count("<td>distillation</td>") == 1
+        assert 'aria-label="distillation: loss' in page and "12 that no stage looked at" in page
+    assert "What the repair brought back" not in Path("plain.html").read_text()
+
+
+def test_a_page_needs_the_plan(run: Run) -> None:
+    pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
+    run(f"prune model.pb -o slim.pb {CHOICE} --repair {QUICK}")
+    told = run("repair model.pb slim.pb --data data.npy -o b.pb --report r.html", status=2)
+    assert "needs the plan, which is not found again" in told.err and "b.pb" not in run.files()

@@ -117,7 +117,7 @@ def test_images_are_turned_upright(tmp_path: Path, image: Any) -> None:
 
 
 def test_how_many_images_are_used(tmp_path: Path) -> None:
-    folder = str(images(tmp_path / "many", 104, (2, 2)))
+    folder = str(images(tmp_path / "many", 104, (8, 6)))
     examples = Examples(fed(dtype="uint8"), Samples(folder, batch=40))
     assert (examples.count, examples.runs) == (104, 3)
     assert [count for _, count in examples] == [40, 40, 24]

@@ -8,7 +8,7 @@ from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple, Unio
 
 import click
 
-from graphslim import checkpoint
+from graphslim import checkpoint, runtime
 from graphslim.analysis.probe import switches
 from graphslim.cli import console
 from graphslim.cli.options import Reading
@@ -18,6 +18,7 @@ from graphslim.graphdef.emit import encoded
 from graphslim.graphdef.kinds import check_ending, check_graph_ending
 from graphslim.ir import Graph
 from graphslim.measure.images import Images
+from graphslim.measure.norm_statistics import cautions_about
 from graphslim.measure.samples import Examples, Samples, switch_line
 from graphslim.plans import Plan
 from graphslim.rewrite.save import check_consistent
@@ -143,7 +144,7 @@ def path_of(data: Optional[Images]) -> Optional[str]:
 
 
 def tell_data(graph: Graph, data: Optional[Images], batch: int = 1, runs: bool = True) -> None:
-    """Prints on stderr the inputs that a graph is run on, and where they come from.
+    """Prints on stderr the inputs that a graph is run on, and how they differ from training's.
 
     Args:
         graph: the graph.
@@ -155,7 +156,10 @@ def tell_data(graph: Graph, data: Optional[Images], batch: int = 1, runs: bool =
         GraphslimError: the data cannot be read, or do not fit the graph.
     """
     if data is not None:
-        lines = Examples(graph, Samples(data, batch=batch)).about.lines()
+        examples = Examples(graph, Samples(data, batch=batch))
+        lines = examples.about.lines()
+        if runs and runtime.available():
+            lines += [f"caution: {caution}" for caution in cautions_about(graph, examples)]
     else:
         lines = [switch_line(name, value) for name, value in switches(graph).items()]
     for line in lines if runs or data is not None else ():

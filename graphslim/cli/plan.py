@@ -25,7 +25,14 @@ from graphslim.cli.files import (
 )
 from graphslim.cli.option_types import quiet_option
 from graphslim.cli.options import Reading, Running, model_options, run_options, sample_options
-from graphslim.cli.repair import Repairing, check_repairing, repair_option, repair_options
+from graphslim.cli.page import check_report, draw_report, report_option
+from graphslim.cli.repair import (
+    Repairing,
+    check_repairing,
+    repair_option,
+    repair_options,
+    tell_beforehand,
+)
 from graphslim.cli.results import checking, print_achieved, print_channels, tell, tell_result
 from graphslim.graphdef.kinds import check_ending
 from graphslim.measure.images import Images
@@ -97,6 +104,7 @@ def plan(
 )
 @repair_option
 @repair_options
+@report_option
 @click.option(
     "--force",
     is_flag=True,
@@ -110,6 +118,7 @@ def apply(
     output: str,
     check: Optional[bool],
     force: bool,
+    report_out: Optional[str],
     repair: bool,
     repairing: Repairing,
     running: Running,
@@ -124,14 +133,16 @@ def apply(
     MODEL computes on the images of --data, and judged on a quarter of them that was kept aside.
     """
     started = time.perf_counter()
+    check_report(report_out)
     check_repairing(repair, running, repairing.state)
     inputs = [*files_of(model, reading), plan_path, path_of(running.data)]
-    check_targets(output, {"--state": repairing.state}, inputs, force)
+    check_targets(output, {"--state": repairing.state, "--report": report_out}, inputs, force)
     check_graph_target(output, model, reading)
     wanted = read_plan(plan_path)
     graph = find_blocks(reading.load(model))
     tell(cautions(graph))
-    tell_data(graph, running.data, running.batch, check is not False)
+    tell_data(graph, running.data, running.batch, repair or check is not False)
+    tell_beforehand(repair, graph, running)
     graph.asked = asked_of(graph, wanted)
     fitted = fit(graph, wanted, force)
     for note in fitted.notes:
@@ -144,7 +155,10 @@ def apply(
     if repair:
         repaired = repairing.run(running, graph, slim, wanted, force)
         slim, checked = repaired.graph, checked._replace(repaired=repaired)
-    with console.told_first(placing((output, slim))):
+    page = None
+    if report_out is not None:
+        page = draw_report(graph, slim, fitted.plan, checked, output, seconds)
+    with console.told_first(placing((output, slim), (report_out, page))):
         status = tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds)
     repairing.finish()
     return status

@@ -10,7 +10,6 @@ from typing import Any, List, Optional, Sequence, Tuple, cast
 
 import click
 
-from graphslim import report
 from graphslim.analysis.cautions import cautions
 from graphslim.analysis.cost import cost
 from graphslim.api import find_blocks, finders
@@ -30,18 +29,19 @@ from graphslim.cli.files import (
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
 from graphslim.cli.option_types import quiet_option, whole_number
 from graphslim.cli.options import Reading, Running, model_options, run_options
+from graphslim.cli.page import check_report, draw_report, report_option
 from graphslim.cli.repair import (
     Repairing,
     check_repairing,
     recorded,
     repair_option,
     repair_options,
+    tell_beforehand,
 )
 from graphslim.cli.results import checking, tell, tell_result
 from graphslim.errors import GraphslimError
 from graphslim.graphdef.emit import encoded
 from graphslim.ir import Graph
-from graphslim.measure.agreement import Agreement
 from graphslim.measure.samples import Samples
 from graphslim.pipeline import (
     CheckInvariants,
@@ -60,13 +60,6 @@ from graphslim.recovery import State
 from graphslim.recovery.rounds import check_walkable
 from graphslim.rewrite import apply
 from graphslim.support.reading import read_bytes
-
-report_option = click.option(
-    "--report",
-    "report_out",
-    metavar="R.html",
-    help="Write a page to look at: the network, its cost, the scores and the cut, the outputs.",
-)
 
 
 @click.command()
@@ -173,7 +166,8 @@ def prune(
         graph = reading.load(model)
         graph.asked = asked_of(graph, selection)
         tell(cautions(graph))
-        tell_data(graph, running.data, running.batch, check is not False)
+        tell_data(graph, running.data, running.batch, repair or check is not False)
+        tell_beforehand(repair, graph, running)
         if repair and not gradual:
             remember.state = repairing.state_of_pruning(running, graph, selection)
         slim = graph.copy()
@@ -206,8 +200,7 @@ def prune(
     tell_rounding(rounding(deploying, running, slim, stored, checked))
     page = None
     if report_out is not None and plan is not None:
-        compared = (checked.outcome, checked.agreement)
-        page = draw_report(graph, slim, plan, *compared, output, seconds, quiet)
+        page = draw_report(graph, slim, plan, checked, output, seconds, quiet)
     with console.told_first(placing((output, stored), (report_out, page), (plan_out, plan))):
         if not as_json:
             _tell_passes(extra, results)
@@ -314,29 +307,3 @@ def _report(results: Sequence[Tuple[str, Outcome]], timing: Optional[Timing], du
         print_times(console.err, timing.seconds)
     for path in dump.written:
         console.err.print(f"dumped {path}")
-
-
-def check_report(path: Optional[str]) -> None:
-    """Refuses, before any work is done, a page that could not be drawn.
-
-    Raises:
-        GraphslimError: matplotlib is not installed.
-    """
-    if path is not None:
-        report.require_library()
-
-
-def draw_report(
-    before: Graph,
-    after: Graph,
-    plan: Plan,
-    change: Optional[Agreement],
-    surgery: Optional[Agreement],
-    output: str,
-    seconds: float,
-    quiet: bool = False,
-) -> str:
-    """The page as text, with a progress bar on stderr; see `report.collect`."""
-    data = report.collect(before, after, plan, change, surgery, output=output, seconds=seconds)
-    with console.bar(console.err, quiet) as tick:
-        return report.render(data, tick)

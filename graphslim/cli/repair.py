@@ -32,19 +32,21 @@ from graphslim.cli.options import (
     packed,
     run_options,
 )
-from graphslim.cli.results import checking, print_repair, tell
+from graphslim.cli.page import check_report, draw_report, report_option
+from graphslim.cli.results import Checked, checking, print_repair, tell
 from graphslim.errors import GraphslimError, RuntimeUnavailable
 from graphslim.ir import Graph
 from graphslim.measure.samples import Samples
 from graphslim.planner import make_plan
-from graphslim.plans import Plan, Selection, read_plan
-from graphslim.recovery import STAGES, Repaired, State, require_images
+from graphslim.plans import Plan, Selection, fit, read_plan
+from graphslim.recovery import STAGES, Repaired, State, cautions_beforehand, require_images
 from graphslim.recovery import repair as repaired_by
 from graphslim.recovery.distillation import SECONDS, STEPS
 from graphslim.recovery.rounds import Gradual, prune_in_rounds, purpose_of
 from graphslim.recovery.run import Wish, opened
 from graphslim.recovery.shares import BATCH
-from graphslim.rewrite import apply
+from graphslim.rewrite import apply, recover_plan
+from graphslim.support.text import plural
 
 
 class Repairing(NamedTuple):
@@ -180,6 +182,17 @@ def check_repairing(wanted: bool, running: Running, state: Optional[str] = None)
         )
 
 
+def tell_beforehand(wanted: bool, graph: Graph, running: Running) -> None:
+    """Says, before a plan is made or a network trained, what the images of a repair cannot teach.
+
+    Raises:
+        GraphslimError: there are too few of them.
+    """
+    if wanted:
+        batch = running.batch if running.batch > 1 else BATCH
+        tell(cautions_beforehand(graph, running.data, batch))
+
+
 @click.command()
 @click.argument("original")
 @click.argument("slim")
@@ -188,9 +201,11 @@ def check_repairing(wanted: bool, running: Running, state: Optional[str] = None)
     "--plan",
     "plan_path",
     metavar="P.json",
-    help="The plan that SLIM was pruned by. Without it SLIM is only trained, on the outputs alone.",
+    help="The plan that SLIM was pruned by.  [default: found again from the weights of both files; "
+    "where they were changed since, SLIM is only trained, on the outputs alone]",
 )
 @repair_options
+@report_option
 @click.option(
     "--force",
     is_flag=True,
@@ -204,6 +219,7 @@ def repair(
     slim: str,
     output: str,
     plan_path: Optional[str],
+    report_out: Optional[str],
     force: bool,
     quiet: bool,
     repairing: Repairing,
@@ -220,27 +236,43 @@ def repair(
     written.
     """
     started = time.perf_counter()
+    check_report(report_out)
     check_repairing(True, running)
     inputs = [*files_of(original, reading), *files_of(slim, reading), plan_path]
-    beside = {"--state": repairing.state}
+    beside = {"--state": repairing.state, "--report": report_out}
     check_targets(output, beside, [*inputs, path_of(running.data)], force)
     check_graph_target(output, slim, reading)
     plan = None if plan_path is None else read_plan(plan_path)
     graph, narrow = reading.load_pair(original, slim)
     tell(cautions(graph))
     tell_data(graph, running.data, running.batch, True)
+    tell_beforehand(True, graph, running)
+    if plan is None:
+        plan = _recovered(graph, narrow)
+    if plan is None and report_out is not None:
+        raise GraphslimError(
+            "needs the plan, which is not found again from the weights",
+            "--report",
+            "give it with --plan",
+        )
+    checked = Checked()
     if plan is not None and _is_trained(apply(graph, plan, force), narrow):
         console.err.print(
             f"{slim} holds other weights than the plan leaves, as after a repair or training: what "
             "was checked is its structure"
         )
     elif plan is not None:
-        checking(True, running, graph, narrow, plan, output, force, quiet=quiet)
+        checked = checking(True, running, graph, narrow, plan, output, force, quiet=quiet)
     repaired = repairing.run(running, graph, narrow, plan, force, quiet)
-    with console.told_first(placing((output, repaired.graph))):
+    page, seconds = None, time.perf_counter() - started
+    if report_out is not None and plan is not None:
+        checked = checked._replace(repaired=repaired)
+        page = draw_report(
+            graph, repaired.graph, fit(graph, plan, force).plan, checked, output, seconds, quiet
+        )
+    with console.told_first(placing((output, repaired.graph), (report_out, page))):
         if as_json:
-            seconds = round(time.perf_counter() - started, 3)
-            tree = {"output": output, "repair": repaired.as_dict(), "seconds": seconds}
+            tree = {"output": output, "repair": repaired.as_dict(), "seconds": round(seconds, 3)}
             console.print_json(tree)
         else:
             print_repair(console.out, repaired)
@@ -264,6 +296,18 @@ def _is_trained(plain: Graph, slim: Graph) -> bool:
             return False
         trained = True
     return trained
+
+
+def _recovered(graph: Graph, slim: Graph) -> Optional[Plan]:
+    """The plan by which a graph was narrowed, if its weights still show it; says so on stderr."""
+    try:
+        plan = recover_plan(graph, slim)
+    except GraphslimError as error:
+        tell([f"{error}; it is trained on the outputs alone"])
+        return None
+    groups = plural(len(plan.groups), "group")
+    console.err.print(f"plan: found again: {plural(plan.removed, 'channel')} of {groups} went")
+    return plan
 
 
 def recorded(plan: Plan, repaired: Repaired) -> Plan:

@@ -17,7 +17,7 @@ from graphslim.graphdef.inline import endless_call
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement, columns_of, rows_of, surgery_verdict, verdict
 from graphslim.plans import Plan
-from graphslim.recovery import Repaired, Stage
+from graphslim.recovery import Repaired
 from graphslim.report.data import Pair, Part, find_parts
 from graphslim.support.text import count, plural, share
 
@@ -323,7 +323,7 @@ def print_repair(console: Console, repaired: Repaired) -> None:
     )
     steps = [("as removed", "", repaired.before)]
     for stage in repaired.stages:
-        steps.append((_named(stage), "kept" if stage.kept else "thrown away", stage.after))
+        steps.append((stage.title, "kept" if stage.kept else "thrown away", stage.after))
     rows: List[Sequence[str]] = []
     for name, became, agreement in steps:
         rows += [(name, *row, became) for row in rows_of(agreement)]
@@ -332,7 +332,7 @@ def print_repair(console: Console, repaired: Repaired) -> None:
     print_table(console, title, ("stage", first, *others, "result"), rows)
     for stage in repaired.stages:
         note = f": {stage.note}" if stage.note else ""
-        console.print(f"{_named(stage)} took {stage.seconds:.0f} s{note}")
+        console.print(f"{stage.title} took {stage.seconds:.0f} s{note}")
     if repaired.left:
         name, why = next(iter(repaired.left.items()))
         more = f", and {len(repaired.left) - 1} more" if len(repaired.left) > 1 else ""
@@ -342,8 +342,3 @@ def print_repair(console: Console, repaired: Repaired) -> None:
     console.print(f"{said}, on the images kept aside: {text}.", style=style)
     for caution in repaired.cautions():
         console.print(f"Caution: {caution}")
-
-
-def _named(stage: Stage) -> str:
-    """What a table calls a stage."""
-    return f"round {stage.round}: {stage.name}" if stage.round else stage.name

@@ -26,6 +26,8 @@ _DECODED = {
 """By decoding op, the endings of the names of files that it decodes."""
 _FINER = 2
 """A JPEG may be decoded at a fraction of its size, but not below this many times the target's."""
+_ENLARGED, _STRETCHED = 4, 2
+"""By how much the area, or the ratio of the sides, of images may be off before it is said."""
 _REASONS = {
     "UnidentifiedImageError": "no known image format",
     "DecompressionBombError": "more pixels than Pillow takes for sound",
@@ -41,12 +43,14 @@ class Files(NamedTuple):
         sizes: the number of different sizes of images; 0 if none is known.
         sha256: the SHA-256 over the contents of these files, in order.
         cautions: the files that were left out, and why, one line each.
+        middle: the median width and height of the images; (0, 0) if none is known.
     """
 
     paths: Tuple[str, ...]
     sizes: int
     sha256: str
     cautions: Tuple[str, ...]
+    middle: Tuple[int, int] = (0, 0)
 
     def part(self, indices: Sequence[int]) -> Files:
         """Some of the files, in the order given; the digest stays that of all."""
@@ -117,6 +121,27 @@ class Encoded:
     def __getitem__(self, part: slice) -> np.ndarray:
         contents = [_content(path) for path in self._files.paths[part]]
         return np.array(contents if self.batched else contents[0], object)
+
+
+def misfits(files: Files, preprocessing: Preprocessing) -> List[str]:
+    """Cautions about images whose size is far from that of the input."""
+    sides, (height, width) = files.middle, preprocessing.layout[:2]
+    if not min(sides) or preprocessing.open_size:
+        return []
+    texts, size = [], f"images of {sides[0]}x{sides[1]} (their median)"
+    if _ENLARGED * sides[0] * sides[1] <= width * height:
+        texts.append(
+            f"{size} are enlarged to {width}x{height} (width x height): they show less than the "
+            "network was made to see; give the images before they were made smaller"
+        )
+    # Files may state their sides before they are turned upright.
+    longer = [max(pair) / min(pair) for pair in (sides, (width, height))]
+    if not preprocessing.crop and max(longer) >= _STRETCHED * min(longer):
+        texts.append(
+            f"{size} are stretched to {width}x{height} (width x height), out of their shape; "
+            "--crop keeps it"
+        )
+    return texts
 
 
 def open_files(images: Images, endings: Sequence[str], multiple: int, decoded: bool) -> Files:
@@ -202,13 +227,13 @@ def _read(files: Tuple[Tuple[str, int, int], ...], decoded: bool) -> Files:
         except ImportError:
             missing = "reading images needs Pillow"
             raise GraphslimError(missing, files[0][0], "pip install pillow") from None
-    digest, paths, sizes, broken = hashlib.sha256(), [], set(), []
+    digest, paths, sizes, broken = hashlib.sha256(), [], [], []
     for path, _, _ in files:
         try:
             content = _content(path)
             if decoded:
                 # An eighth of the size is enough to see whether all of a JPEG is there.
-                sizes.add(_opened(content, 1, sizes_only=True))
+                sizes.append(_opened(content, 1, sizes_only=True))
         except Exception as error:  # Pillow's readers raise all kinds on damaged files
             broken.append((path, _reason(error)))
             continue
@@ -221,7 +246,10 @@ def _read(files: Tuple[Tuple[str, int, int], ...], decoded: bool) -> Files:
             raise GraphslimError(f"not an image that Pillow reads: {reason}", path, "mend the data")
         such = path if len(broken) == 1 else f"such as {path}"
         cautions = [f"{len(broken)} of {len(files)} images could not be read: {such} ({reason})"]
-    return Files(tuple(paths), len(sizes), digest.hexdigest(), tuple(cautions))
+    width, height = np.median(sizes, axis=0).astype(int).tolist() if sizes else (0, 0)
+    return Files(
+        tuple(paths), len(set(sizes)), digest.hexdigest(), tuple(cautions), (width, height)
+    )
 
 
 def _content(path: str) -> bytes:

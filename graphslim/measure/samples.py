@@ -17,7 +17,7 @@ from graphslim.ir import DType, Graph, Port
 from graphslim.measure.feeds import decoder_of, digest_of, matched, random_feeds
 from graphslim.measure.images import Images, Preprocessing, preprocessing_for
 from graphslim.measure.inputs import dtype_of, range_of, switch_array
-from graphslim.measure.pictures import Encoded, Pictures, endings_of, open_files
+from graphslim.measure.pictures import Encoded, Pictures, endings_of, misfits, open_files
 from graphslim.support.progress import Tick, silent
 from graphslim.support.reading import read_arrays, require_regular
 from graphslim.support.text import plural
@@ -341,8 +341,15 @@ def _from_files(graph: Graph, images: Images) -> Tuple[Columns, About]:
         multiple = multiple if preprocessing.layout.batched else 1
         files = open_files(images, endings_of(None), multiple, decoded=True)
         column = Pictures(files, preprocessing)
-        about = About("images", images.path, sizes=files.sizes, preprocessing=preprocessing)
-    return {name: column}, about._replace(digest=lambda: files.sha256, cautions=files.cautions)
+        about = About(
+            "images",
+            images.path,
+            sizes=files.sizes,
+            preprocessing=preprocessing,
+            cautions=tuple(misfits(files, preprocessing)),
+        )
+    cautions = (*files.cautions, *about.cautions)
+    return {name: column}, about._replace(digest=lambda: files.sha256, cautions=cautions)
 
 
 def _random(graph: Graph, seed: int) -> Tuple[Columns, About]:

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from graphslim.recovery.beforehand import cautions_beforehand
 from graphslim.recovery.result import Repaired, Stage
 from graphslim.recovery.run import STAGES, repair, require_images
 from graphslim.recovery.state import State
 
-__all__ = ["STAGES", "Repaired", "Stage", "State", "repair", "require_images"]
+__all__ = [
+    "STAGES",
+    "Repaired",
+    "Stage",
+    "State",
+    "cautions_beforehand",
+    "repair",
+    "require_images",
+]

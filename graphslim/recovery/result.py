@@ -9,11 +9,9 @@ import numpy as np
 from graphslim.analysis.cautions import Caution
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement
+from graphslim.recovery.beforehand import few
 from graphslim.recovery.distillation import Point
 from graphslim.recovery.least_squares import Fitted
-from graphslim.support.text import plural
-
-_FEW_IMAGES = 64
 
 
 class Stage(NamedTuple):
@@ -40,6 +38,11 @@ class Stage(NamedTuple):
     note: str = ""
     round: int = 0
 
+    @property
+    def title(self) -> str:
+        """What people read: the name, behind the number of the round where there are rounds."""
+        return f"round {self.round}: {self.name}" if self.round else self.name
+
 
 class Repaired(NamedTuple):
     """The outcome of a repair.
@@ -51,6 +54,7 @@ class Repaired(NamedTuple):
         images: how many images there were for training, tuning and the gate.
         left: by constant with weights that were left as they are, a clause that says why.
         settings: seed, steps and seconds, and what the images are.
+        unlike: cautions about images that are not like those of training.
     """
 
     graph: Graph
@@ -59,6 +63,7 @@ class Repaired(NamedTuple):
     images: Tuple[int, int, int]
     left: Mapping[str, str]
     settings: Mapping[str, Any]
+    unlike: Tuple[Caution, ...] = ()
 
     @property
     def after(self) -> Agreement:
@@ -67,13 +72,7 @@ class Repaired(NamedTuple):
 
     def cautions(self) -> List[Caution]:
         """What the images cannot tell."""
-        total = sum(self.images)
-        few = Caution(
-            f"{plural(total, 'image')} are few to repair a network by",
-            "some hundred typical ones, without labels, repair more and judge better",
-            "--data",
-        )
-        return [*([few] if total < _FEW_IMAGES else []), *self.before.cautions()]
+        return [*few(sum(self.images)), *self.unlike, *self.before.cautions()]
 
     def as_dict(self) -> Dict[str, Any]:
         """A tree for `--json` and for the settings of plans."""
@@ -95,6 +94,7 @@ class Repaired(NamedTuple):
                 for stage in self.stages
             ],
             "left_as_they_are": dict(self.left),
+            "cautions": [str(caution) for caution in self.cautions()],
         }
 
 

@@ -18,6 +18,7 @@ import numpy as np
 from graphslim.channels.groups import Removal, analyse, as_asked
 from graphslim.errors import PlanError, VerifyError
 from graphslim.ir import Graph
+from graphslim.measure.norm_statistics import cautions_about
 from graphslim.measure.samples import Data, Examples
 from graphslim.measure.verify import compare_on
 from graphslim.plans import (
@@ -108,7 +109,9 @@ def prune_in_rounds(
     shares = share_out(examples, wish.seed, wish.batch)
     walk = _Walk(graph, selection, rounds, plan_of, wish, shares, kept, progress)
     walk.run()
-    return walk.outcome({**wish.settings(examples), "rounds": rounds})
+    gradual = walk.outcome({**wish.settings(examples), "rounds": rounds})
+    unlike = tuple(cautions_about(graph, examples))
+    return gradual._replace(repaired=gradual.repaired._replace(unlike=unlike))
 
 
 def purpose_of(

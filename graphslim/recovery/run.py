@@ -10,6 +10,7 @@ import numpy as np
 from graphslim.channels.groups import Removal, analyse, as_asked
 from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
+from graphslim.measure.norm_statistics import cautions_about
 from graphslim.measure.sampled_scores import differentiable
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.verify import compare_on, runnable
@@ -91,7 +92,8 @@ def repair(
     )
     work = Work(graph, slim, plan, share_out(examples, seed, batch), wish, progress, kept)
     work.run()
-    return work.result(wish.settings(examples))
+    unlike = tuple(cautions_about(graph, examples))
+    return work.result(wish.settings(examples))._replace(unlike=unlike)
 
 
 class Wish(NamedTuple):

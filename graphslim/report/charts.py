@@ -202,6 +202,36 @@ def differences(outputs: Sequence[Tuple[str, float]], tolerance: Optional[float]
     return _svg(figure, "; ".join([f"{name}: {share:.3g}" for name, share in outputs]))
 
 
+def curve(points: Sequence[Tuple[int, float]], label: str) -> str:
+    """A chart of a loss over steps of training, from its start to its last measurement.
+
+    Args:
+        points: steps and loss, in the order in which they were measured; the rates that were tried
+            first are at step 0. Losses that are not finite are left out.
+        label: the text for screen readers.
+
+    Returns:
+        an `<svg>` element, with a logarithmic axis of losses.
+    """
+    shown = [(step, max(loss, 1e-12)) for step, loss in points if np.isfinite(loss)]
+    trained = [shown[0], *[point for point in shown[1:] if point[0]]] if shown else []
+    figure, axes = _figure(4.6, 1.9)
+    axes.set_yscale("log")
+    if trained:
+        steps, losses = zip(*trained)
+        axes.plot(steps, losses, "-o", color=_COLOURS["kept"], lw=1.3, ms=3)
+        best = int(np.argmin(losses))
+        axes.plot(steps[best], losses[best], "D", color=_COLOURS["gone"], ms=6)
+        low, high = min(losses) / 1.15, max(losses) * 1.15
+        axes.set_ylim(low, high)
+        marks = np.geomspace(low * 1.1, high / 1.1, 4)
+        axes.set_yticks(marks)
+        axes.set_yticklabels([f"{mark:.2g}" for mark in marks])
+    axes.minorticks_off()
+    axes.locator_params(axis="x", nbins=6, integer=True)
+    return _svg(figure, label)
+
+
 def _figure(width: float, height: float) -> Tuple[Any, Any]:
     """A figure of a size in inches with one bare pair of axes; no global state, no window."""
     from matplotlib.figure import Figure

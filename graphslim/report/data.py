@@ -16,6 +16,7 @@ from graphslim.measure.agreement import Agreement
 from graphslim.ops import COST_RULES
 from graphslim.plans import GroupPlan, Plan
 from graphslim.plans.plan import Achieved
+from graphslim.recovery import Repaired
 
 Pair = Tuple[int, int]
 REST = ""
@@ -91,6 +92,7 @@ class Report(NamedTuple):
         change: the comparison with the original, if channels were chosen.
         surgery: the comparison that shows whether the cut was right, if graphs were run.
         seconds: time for reading, planning and rewriting.
+        repaired: what a repair came to, if there was one.
     """
 
     model: Mapping[str, str]
@@ -107,6 +109,7 @@ class Report(NamedTuple):
     change: Optional[Agreement]
     surgery: Optional[Agreement]
     seconds: float
+    repaired: Optional[Repaired] = None
 
     @property
     def removed(self) -> int:
@@ -123,6 +126,7 @@ def collect(
     *,
     output: str = "",
     seconds: float = 0.0,
+    repaired: Optional[Repaired] = None,
 ) -> Report:
     """Gathers the contents of the page.
 
@@ -134,6 +138,7 @@ def collect(
         surgery: the comparison that shows whether the cut was right, if graphs were run.
         output: the path of the result.
         seconds: time for reading, planning and rewriting.
+        repaired: what a repair came to, if there was one.
     """
     channels = analyse(before)
     costs = [cost(before), cost(after)]
@@ -154,6 +159,7 @@ def collect(
         change,
         surgery,
         seconds,
+        repaired,
     )
 
 

@@ -12,6 +12,7 @@ from typing import Callable, Iterable, List, Optional, Sequence, Tuple
 from graphslim._version import __version__
 from graphslim.measure.agreement import Agreement, columns_of, rows_of, surgery_verdict, verdict
 from graphslim.plans import GroupPlan
+from graphslim.recovery import Repaired
 from graphslim.report import charts
 from graphslim.report.data import LayerWidth, Pair, Part, Report, Wall
 from graphslim.support.progress import Tick, silent
@@ -46,6 +47,8 @@ def render(report: Report, tick: Tick = silent) -> str:
         _costs(report, names),
         _scores(report, names, tick),
     ]
+    if report.repaired is not None:
+        body.append(_repair(report.repaired))
     body += [_outputs(report), _walls(report), _settings(report)]
     return fill(f"{report.model.get('name', 'graph')}: what was pruned", body)
 
@@ -239,24 +242,71 @@ def _outputs(report: Report) -> str:
     return section("What became of the outputs?", lead, f'<div class="two">{cards}</div>')
 
 
+def _repair(repaired: Repaired) -> str:
+    """What each stage of a repair came to, and how the loss fell."""
+    training, tuning, gate = repaired.images
+    lead = (
+        f"The weights that stay were fitted to what the original computes on {training} images "
+        f"without labels, tuned on {tuning}. Every stage was judged on {gate} that no stage looked "
+        "at, and thrown away where it was no better on these."
+    )
+    steps = [("as removed", "", repaired.before)]
+    steps += [
+        (stage.title, "kept" if stage.kept else "thrown away", stage.after)
+        for stage in repaired.stages
+    ]
+    rows = [(name, *row, became) for name, became, each in steps for row in rows_of(each)]
+    table = _table(("stage", *columns_of(repaired.before), "result"), rows)
+    cards: List[str] = []
+    for stage in repaired.stages:
+        if stage.curve:
+            points = [(point.step, point.loss) for point in stage.curve]
+            best = min(points, key=_loss)[1]
+            label = f"{stage.title}: loss {points[0][1]:.3g} at first, {best:.3g} at best"
+            legend = _legend(
+                ("kept", "loss over the images for tuning, by steps"),
+                ("gone", "the smallest"),
+            )
+            cards.append(
+                f'<div class="card"><h3>{escape(stage.title)}, {stage.seconds:.0f} s</h3>{legend}'
+                f"{charts.curve(points, label)}</div>"
+            )
+    cautions = [_verdict("Caution", str(caution), "warn") for caution in repaired.cautions()]
+    warned = f'<div class="verdict">{"".join(cautions)}</div>' if cautions else ""
+    shown = f'<div class="two">{"".join(cards)}</div>' if cards else ""
+    return section(
+        "What the repair brought back", lead, f'<div class="card gap">{table}</div>', shown, warned
+    )
+
+
+def _loss(point: Tuple[int, float]) -> float:
+    return point[1] if point[1] == point[1] else float("inf")
+
+
 def _agreement(agreement: Agreement, is_check: bool) -> str:
     """The chart and the table of one comparison; only a check has a tolerance line."""
     bars = [(output.name, output.relative) for output in agreement.outputs]
     chart = charts.differences(bars, agreement.tolerance if is_check else None)
-    heads = columns_of(agreement)
+    return (
+        f'<div class="card"><h3>Against the {escape(agreement.against)}</h3>{chart}'
+        f"{_table(columns_of(agreement), rows_of(agreement))}</div>"
+    )
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table; heads of numbers begin with `>`."""
     numbers = [' class="number"' if head.startswith(">") else "" for head in heads]
     head = "".join(
         [f"<th{kind}>{escape(text.lstrip('>'))}</th>" for kind, text in zip(numbers, heads)]
     )
-    rows = [
+    cells = [
         "".join([f"<td{kind}>{escape(text)}</td>" for kind, text in zip(numbers, row)])
-        for row in rows_of(agreement)
+        for row in rows
     ]
-    body = "".join([f"<tr>{row}</tr>" for row in rows])
+    body = "".join([f"<tr>{row}</tr>" for row in cells])
     return (
-        f'<div class="card"><h3>Against the {escape(agreement.against)}</h3>{chart}'
         f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        "</div></div>"
+        "</div>"
     )
 
 
@@ -288,7 +338,10 @@ def _wall(wall: Wall) -> str:
 
 
 def _settings(report: Report) -> str:
-    settings = [(key, _setting_text(value)) for key, value in report.settings.items()]
+    # A repair has a section of its own.
+    settings = [
+        (key, _setting_text(value)) for key, value in report.settings.items() if key != "repair"
+    ]
     rows: Sequence[Tuple[str, str]] = [
         *[(key, text) for key, text in settings if text],
         ("model", report.model.get("name", "")),

@@ -6,6 +6,7 @@ from graphslim.match.affine import Affine, affine
 from graphslim.rewrite.apply import apply, apply_in_place
 from graphslim.rewrite.conditionals import fold_conditionals
 from graphslim.rewrite.mask import zero_consumers
+from graphslim.rewrite.recover import recover_plan
 
 __all__ = [
     "Affine",
@@ -13,5 +14,6 @@ __all__ = [
     "apply",
     "apply_in_place",
     "fold_conditionals",
+    "recover_plan",
     "zero_consumers",
 ]
