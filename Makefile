@@ -7,7 +7,8 @@ JOBS ?= 2
 TESTS ?= tests
 ARGS ?=
 WHEEL ?=
-OUT ?= build/digits
+DATA ?= digits
+OUT ?= build/example/$(DATA)
 SECONDS ?= 3600
 COUNT ?= 400
 SEED ?=
@@ -16,7 +17,8 @@ pytest = -m pytest -n $(JOBS) --dist worksteal $(MARKS) $(ARGS)
 
 help:
 	@echo 'make demo       prune a small network and show what became of it'
-	@echo 'make example    train, prune, retrain and strip a network on real handwriting (OUT=folder)'
+	@echo 'make example    train, prune, retrain and strip a network on real handwriting (OUT=folder;'
+	@echo '                DATA=fashion: on Fashion-MNIST, where it is installed)'
 	@echo 'make test       run the tests'
 	@echo 'make test-all   run those too that take up to an hour: random networks, every architecture'
 	@echo 'make fuzz       run damaged files for an hour (SECONDS=60: a minute; SEED=number: those again)'
@@ -40,7 +42,7 @@ demo:
 example:
 	@python="$$(tools/env fixtures)" && script="$$("$$python" -c \
 	'import sys; print("session" if sys.version_info >= (3, 8) else "estimator")')" && \
-	"$$python" "examples/digits/$$script.py" "$(OUT)" $(ARGS)
+	PYTHONPATH=. "$$python" "examples/digits/$$script.py" "$(OUT)" --data $(DATA) $(ARGS)
 
 ifneq ($(filter-out 0,$(WHEEL)),)
 # From a folder outside the checkout, where only site-packages has a graphslim.

@@ -114,7 +114,7 @@ def test_what_images_cannot_teach_is_said_before_a_plan_is_made(run: Run, monkey
     def planned(*_: object) -> None:
         raise GraphslimError("a plan is made", "here")
 
-    monkeypatch.setattr("graphslim.planner.make_plan", planned)
+    monkeypatch.setattr("graphslim.cli.prune.make_plan", planned)
     line = f"prune model.pb -o slim.pb {CHOICE} --repair"
     np.save("data.npy", np.ones((20, 6, 6, 3), np.float32))
     told = run(line, status=2)

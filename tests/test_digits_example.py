@@ -34,7 +34,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 
     def main(script: str, *options: str) -> Tuple[Path, List[Any]]:
         data, network, results = map(importlib.import_module, ("data", "network", "results"))
-        monkeypatch.setattr(data, "load", lambda seed: (images(data, 48), images(data, 16)))
+        monkeypatch.setattr(data, "load", lambda seed, source: (images(data, 48), images(data, 16)))
         monkeypatch.setattr(data, "BATCH", 8)
         monkeypatch.setattr(network, "STEM", 8)
         blocks = (network.Block(16, 8, 1, False), network.Block(32, 12, 2, True))

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
 from random_nets import Recipe, build, recipes
+from three_layers import three_layers
 from tiny import tiny
 
 import graphslim as gs
@@ -15,19 +16,7 @@ from graphslim.ir import Tensor
 from graphslim.plans import plan_given
 from graphslim.testing import random_plan
 
-NET = """
-    x = input ?,6,6,3
-    w = f32[3,3,3,8]{random 1}
-    b = f32[8]{0.1 -0.2 0.3 0 0.1 0.2 -0.1 0.4}
-    conv = Conv2D(x, w)
-    biased = BiasAdd(conv, b)
-    relu = Relu(biased)
-    v = f32[1,1,8,4]{random 2}
-    next = Conv2D(relu, v)
-    gate = Relu(next)
-    u = f32[1,1,4,5]{random 3}
-    y = Conv2D(gate, u)
-"""
+NET = three_layers(bias="0.1 -0.2 0.3 0 0.1 0.2 -0.1 0.4")
 
 
 def test_a_plan_is_found_again() -> None:

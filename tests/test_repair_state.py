@@ -12,6 +12,7 @@ from typing import Any, Dict, Iterator
 import numpy as np
 import pytest
 from command import Run
+from three_layers import images, three_layers
 from tiny import tiny
 
 import graphslim as gs
@@ -21,24 +22,12 @@ from graphslim.recovery import State, state
 from graphslim.recovery.distillation import Point
 
 pytestmark = pytest.mark.tf
-NET = """
-    x = input ?,6,6,3
-    w = f32[3,3,3,16]{random 1}
-    b = f32[16]{random 4}
-    conv = Conv2D(x, w)
-    biased = BiasAdd(conv, b)
-    relu = Relu(biased)
-    v = f32[1,1,16,12]{random 2}
-    next = Conv2D(relu, v)
-    gate = Relu(next)
-    u = f32[1,1,12,5]{random 3}
-    y = Conv2D(gate, u)
-"""
+NET = three_layers(16, 12)
 GONE = [1, 4, 6, 9]
 
 
-def images(seed: int = 3) -> Dict[str, np.ndarray]:
-    return {"x": np.random.RandomState(seed).uniform(-1, 1, (48, 6, 6, 3)).astype(np.float32)}
+def data(seed: int = 3) -> Dict[str, np.ndarray]:
+    return {"x": images(seed=seed)}
 
 
 @pytest.fixture(autouse=True)
@@ -66,12 +55,12 @@ def kill_at(moment: int) -> Any:
 def repaired(path: Any = None, **given: Any) -> gs.Graph:
     graph = tiny(NET)
     plan = plan_given(graph, {"conv": GONE})
-    options = {"data": images(), "steps": 20, "seconds": 1e6, "batch": 8, "threads": 1, **given}
+    options = {"data": data(), "steps": 20, "seconds": 1e6, "batch": 8, "threads": 1, **given}
     return gs.repair(graph, gs.apply(graph, plan), plan, state=path, **options).graph
 
 
 def pruned(path: Any = None, **given: Any) -> gs.Graph:
-    options = {"data": images(), "steps": 20, "seconds": 1e6, "batch": 8, "threads": 1, **given}
+    options = {"data": data(), "steps": 20, "seconds": 1e6, "batch": 8, "threads": 1, **given}
     return gs.prune_gradually(
         tiny(NET), rounds=3, criterion="l1", macs=0.4, multiple_of=1, state=path, **options
     )[1].graph
@@ -104,7 +93,7 @@ def test_a_state_of_something_else_is_refused(tmp_path: Path) -> None:
     repaired(path, steps=2)
     for given, what in (
         ({"steps": 3}, "with the option steps: 2; now with 3"),
-        ({"steps": 2, "data": images(4)}, "with the images: 48 of digest"),
+        ({"steps": 2, "data": data(4)}, "with the images: 48 of digest"),
         ({"steps": 2, "seed": 1}, "with the option seed: 0; now with 1"),
     ):
         with pytest.raises(GraphslimError, match=what) as caught:
@@ -162,7 +151,7 @@ def run(tmp_path: Path, capsys: Any, monkeypatch: Any) -> Run:
     """The command line, in a folder that holds a model and inputs."""
     run = Run(tmp_path, capsys, monkeypatch)
     gs.save(tiny(NET), "model.pb")
-    np.save("data.npy", images()["x"])
+    np.save("data.npy", images())
     return run
 
 
@@ -227,14 +216,14 @@ OPTIONS = {
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="there is no SIGKILL here")
 @pytest.mark.parametrize("name", ["model", pytest.param("digits", marks=pytest.mark.exhaustive)])
 def test_killed_at_any_moment(run: Run, name: str) -> None:
-    path, data = Path("model.pb"), images()["x"]
+    path, inputs = Path("model.pb"), images()
     if name == "digits":
         path = FIXTURES / "digits_mobilenet_v2_se.pb"
         with np.load(str(FIXTURES / "digits_sample.npz")) as arrays:
-            data = arrays["image"]
+            inputs = arrays["image"]
     original = path.read_bytes()
     Path("whole.pb").write_bytes(original)
-    np.save("kind.npy", data)
+    np.save("kind.npy", inputs)
     program = f"OPTIONS = {OPTIONS!r}\n{CHILD}"
     for delay in np.random.RandomState(1).uniform(0.3, 1.5, 2):
         child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from command import Run
 from oracles import structure
+from three_layers import images, three_layers
 from tiny import constant, tiny
 
 import graphslim as gs
@@ -18,24 +19,8 @@ from graphslim.recovery import rounds
 from graphslim.recovery.run import Work
 
 pytestmark = pytest.mark.tf
-NET = """
-    x = input ?,6,6,3
-    w = f32[3,3,3,16]{random 1}
-    b = f32[16]{random 4}
-    conv = Conv2D(x, w)
-    biased = BiasAdd(conv, b)
-    relu = Relu(biased)
-    v = f32[1,1,16,12]{random 2}
-    next = Conv2D(relu, v)
-    gate = Relu(next)
-    u = f32[1,1,12,5]{random 3}
-    y = Conv2D(gate, u)
-"""
+NET = three_layers(16, 12)
 OPTIONS = {"criterion": "l1", "multiple_of": 1, "steps": 12, "batch": 8, "threads": 1}
-
-
-def images(count: int = 48) -> np.ndarray:
-    return np.random.RandomState(3).uniform(-1, 1, (count, 6, 6, 3)).astype(np.float32)
 
 
 def pruned(graph: gs.Graph, **given: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Real handwriting: the 1,797 digits that scikit-learn brings, scaled up from 8x8 to 32x32."""
+"""Real labelled images: scikit-learn's 1,797 digits, scaled up from 8x8, or Fashion-MNIST."""
 
 from __future__ import annotations
 
@@ -23,8 +23,20 @@ class Digits(NamedTuple):
     labels: np.ndarray
 
 
-def load(seed: int) -> Tuple[Digits, Digits]:
-    """The digits to train on and those held out, split by a shuffle with this seed."""
+def load(seed: int, source: str = "digits") -> Tuple[Digits, Digits]:
+    """The images to train on and those held out.
+
+    Args:
+        seed: of the shuffle that splits the digits; Fashion-MNIST comes with 10,000 of its own.
+        source: `digits` or `fashion`.
+
+    Raises:
+        SystemExit: Fashion-MNIST is not installed; the message says how it is had.
+    """
+    if source == "fashion":
+        from benchmarks import fashion  # beside examples/ in the checkout
+
+        return Digits(*fashion.read("train")), Digits(*fashion.read("t10k"))
     from sklearn.datasets import load_digits
 
     bundled = load_digits()

@@ -75,7 +75,7 @@ def train(
 def main() -> None:
     """Runs the loop; prints a table and writes a chart."""
     args = results.arguments(__doc__ or "")
-    digits, held_out = data.load(args.seed)
+    digits, held_out = data.load(args.seed, args.data)
     found = results.Results(held_out, args.folder, args.seed)
 
     first = os.path.join(args.folder, "first")

@@ -17,6 +17,8 @@ from graphslim.measure.bench import bench
 OUTPUT = "probabilities"
 RUNS = 200
 THRESHOLDS = (0.8, 0.7, 0.6, 0.55, 0.5)
+STEPS = {"digits": (600, 300), "fashion": (4000, 1500)}
+"""By the images, the steps of the first training, and of each after a pruning."""
 CHOICE = {"outputs": [OUTPUT], "max_ratio": 0.6}
 """What the schedule is told: what is run in the end, and how much of a block may go at most."""
 
@@ -187,10 +189,13 @@ def arguments(about: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=about.partition("\n")[0])
     parser.add_argument("folder", help="where everything goes; must be new or empty")
     parser.add_argument("--seed", type=int, default=1, help="default: %(default)s")
-    parser.add_argument("--steps", type=int, default=600, help="of the first training")
-    parser.add_argument("--retrain-steps", type=int, default=300, help="after each pruning")
+    parser.add_argument("--data", choices=sorted(STEPS), default="digits", help="the images")
+    parser.add_argument("--steps", type=int, help="of the first training")
+    parser.add_argument("--retrain-steps", type=int, help="after each pruning")
     parser.add_argument("--thresholds", type=float, nargs="+", default=THRESHOLDS, metavar="T")
     args = parser.parse_args()
+    first, later = STEPS[args.data]
+    args.steps, args.retrain_steps = args.steps or first, args.retrain_steps or later
     if os.path.isdir(args.folder) and os.listdir(args.folder):
         parser.error(f"{args.folder} is not empty: name a new folder")
     os.makedirs(args.folder, exist_ok=True)
