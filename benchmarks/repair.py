@@ -23,6 +23,8 @@ from benchmarks.results import table
 from benchmarks.work import ROOT, ask, peak_megabytes, tell
 
 CRITERIA = ("l1", "taylor", "activation", "obs")
+ALLOCATED = {"obs-sensitivity": "obs", "taylor-sensitivity": "taylor"}
+"""What stands for a budget shared out by a sensitivity that was measured with repaired layers."""
 SHARES = (0.75, 0.5, 0.35)
 IMAGES, SCORED, AT_ONCE = 8000, 256, 500
 
@@ -35,8 +37,12 @@ def measure(path: Path, criterion: str, macs: float, images: int, seconds: float
     graph = gs.load(str(path))
     (name,) = graph.inputs
     data = {name: train.images[:images]}
-    scored = {} if criterion == "l1" else {"data": {name: data[name][:SCORED]}, "batch": 32}
-    plan = gs.plan(graph, criterion=criterion, macs=macs, **scored)
+    some: Any = {"data": {name: data[name][:SCORED]}, "batch": 32}
+    if criterion in ALLOCATED:
+        curves = gs.sensitivity(graph, criterion=ALLOCATED[criterion], repaired=True, **some)
+        plan = gs.plan(graph, allocate=curves, macs=macs, **some)
+    else:
+        plan = gs.plan(graph, criterion=criterion, macs=macs, **({} if criterion == "l1" else some))
     slim = gs.apply(graph, plan)
     started = time.perf_counter()
     first = gs.repair(graph, slim, plan, data=data, stages=["least-squares"])
@@ -85,7 +91,7 @@ def accuracy(graph: Any, name: str, test: fashion.Labelled) -> float:
 def page(rows: Sequence[Dict[str, Any]], machine: Dict[str, Any], options: Any) -> str:
     """The page, in Markdown."""
     heads = ["network", "criterion", "MACs", "original", "removed", "error", "least squares"]
-    heads += ["error", "distilled too", "error", "lost", "seconds", "peak GB"]
+    heads += ["error", "distilled too", "error", "lost", "steps", "seconds", "peak GB"]
     lines = []
     for row in rows:
         cells = [row["network"], row["criterion"], f"{row['macs']:.2f}", _percent(row["original"])]
@@ -93,20 +99,29 @@ def page(rows: Sequence[Dict[str, Any]], machine: Dict[str, Any], options: Any) 
             cells += [_percent(column["accuracy"]), _percent(column["error"])]
         lost = row["original"] - row["columns"][-1]["accuracy"]
         seconds = sum([column["seconds"] for column in row["columns"]])
-        cells += [f"{100 * lost:.2f}", f"{seconds:.0f}", f"{row['gigabytes']:.1f}"]
+        steps = row["steps"].partition(" step")[0]
+        cells += [f"{100 * lost:.2f}", steps, f"{seconds:.0f}", f"{row['gigabytes']:.1f}"]
         lines.append(cells)
     about = f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}"
     text = f"""# Repair without labels
 
-Made by `make bench-repair` on {about}.
+Made by `{command()}` on {about}.
 
 A repair saw {options.images} training images of Fashion-MNIST without labels, a quarter of them as
 its gate, and trained for {options.seconds:g} s at most. Accuracy and error (as a share of what the
 output varies by) are on the 10,000 test images: as the channels were removed, after least squares,
-and after distillation too. `lost` is in points of accuracy, against the original.
+and after distillation too. `lost` is in points of accuracy, against the original; seconds are those
+of the repair. A criterion with `-sensitivity` is one whose budget was shared out by
+`gs.sensitivity(..., repaired=True)` on {SCORED} images; the others rank all channels of the network.
 
 """
     return text + table(heads, lines) + "\n"
+
+
+def command() -> str:
+    """The command that makes the page."""
+    given = " ".join(sys.argv[1:])
+    return f"make bench-repair{f' ARGS={given!r}' if given else ''}"
 
 
 def _percent(share: float) -> str:
