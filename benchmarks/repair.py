@@ -112,7 +112,7 @@ its gate, and trained for {options.seconds:g} s at most. Accuracy and error (as 
 output varies by) are on the 10,000 test images: as the channels were removed, after least squares,
 and after distillation too. `lost` is in points of accuracy, against the original; seconds are those
 of the repair. A criterion with `-sensitivity` is one whose budget was shared out by
-`gs.sensitivity(..., repaired=True)` on {SCORED} images; the others rank all channels of the network.
+`gs.sensitivity(..., repaired=True)` on {SCORED} images; the others rank all channels at once.
 
 """
     return text + table(heads, lines) + "\n"
