@@ -159,6 +159,11 @@ def cautions_of(graph: Graph, plan: Plan) -> List[str]:
     ]
     if plan.settings.get("inputs") == "random":
         texts.append(str(caution(graph, None)))
+        if "allocate" in plan.settings:
+            texts.append(
+                "the curves are of the channels that real inputs chose: give those that they were "
+                "measured on with --data"
+            )
     if "scores" in plan.settings:
         texts.append(_range_of(plan.settings))
     loss, limit = plan.settings.get("loss", {}), plan.settings.get("budget", {}).get("max_loss")

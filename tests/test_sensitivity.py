@@ -22,6 +22,7 @@ from tiny import tiny
 
 import graphslim as gs
 from graphslim.errors import GraphslimError, PlanError
+from graphslim.planner import cautions_of
 from graphslim.plans.curves import Curves, Loss, read_curves
 from graphslim.sweep import Evaluator
 from graphslim.sweep import evaluate as evaluating
@@ -410,6 +411,16 @@ def test_the_loss_of_a_plan_by_curves_is_measured() -> None:
     plan = gs.plan(graph, allocate=curves, macs=0.6, multiple_of=1, data={"x": images(64)})
     loss = plan.settings["loss"]
     assert loss["predicted"] / 2 < loss["measured"] < 2 * loss["predicted"]
+
+
+def test_curves_by_inputs_need_these_inputs_again() -> None:
+    graph = tiny(NET)
+    curves = measured(graph, criterion="activation")
+    told = "give those that they were measured on with --data"
+    plan = gs.plan(graph, allocate=curves, macs=0.7, multiple_of=1)
+    assert any(told in text for text in cautions_of(graph, plan))
+    plan = gs.plan(graph, allocate=curves, macs=0.7, multiple_of=1, data={"x": images(64)})
+    assert not any(told in text for text in cautions_of(graph, plan))
 
 
 # --- The command.

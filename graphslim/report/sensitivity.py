@@ -15,8 +15,6 @@ from graphslim.support.text import percent, plural
 
 SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 """Shares of a group's channels that the map has columns for."""
-_FAINTEST = 1e-3
-"""A loss of this or less has no colour."""
 _WIDTH, _HEIGHT, _EDGE = 120, 30, 3
 """The size of a curve's drawing, and the room around it, in its own units."""
 
@@ -80,10 +78,8 @@ def _row(name: str, curve: Curve, chosen: Optional[int], most: float) -> str:
 
 
 def _heat(loss: Optional[float], most: float) -> float:
-    """How strongly a loss is coloured, from 0 to 1, by its logarithm."""
-    if loss is None or loss <= _FAINTEST or most <= _FAINTEST:
-        return 0.0
-    return math.log(loss / _FAINTEST) / math.log(max(most, loss) / _FAINTEST)
+    """How strongly a loss is coloured, from 0 to 1: by its root, so that small ones differ."""
+    return 0.0 if loss is None or not most else math.sqrt(min(1.0, loss / most))
 
 
 def _drawing(curve: Curve, chosen: Optional[int], most: float) -> str:
