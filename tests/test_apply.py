@@ -357,3 +357,26 @@ def test_a_plan_of_wrong_types_is_refused(damage: dict) -> None:
     }
     with pytest.raises(PlanError, match=r"groups\[0\]\.(removed|bindings)"):
         Plan.from_json(json.dumps(tree), "plan.json")
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("bias", ["f32[1,1,1,4]{0.5 -1 2 3}", "f32[4]{0.5 -1 2 3}"])
+def test_a_squeeze_does_not_drop_the_only_channel_that_is_left(bias: str) -> None:
+    """Keras squeezes biases: all axes of size 1 go, and a single channel is one more."""
+    graph = tiny(f"""
+        x = input 1,4,4,2
+        w = f32[1,1,2,4]{{random 1}}
+        conv = Conv2D(x, w)
+        stored = {bias}
+        bias = Squeeze(stored)
+        shifted = BiasAdd(conv, bias)
+        relu = Relu(shifted)
+        v = f32[1,1,4,3]{{random 2}}
+        y = Conv2D(relu, v)
+    """)
+    plan = gs.plan(graph, removed={"conv": [0, 1, 3]})
+    slim = gs.apply(graph, plan)
+    assert gs.verify(graph, slim, plan=plan).ok
+    again = gs.plan(graph, removed={"conv": [0, 1]})
+    assert gs.apply(graph, again)["bias"].op == "Squeeze"
+    assert not gs.apply(graph, again)["bias"].ints("squeeze_dims")

@@ -61,10 +61,35 @@ def _carry_out(graph: Graph, channels: Channels, fitted: Fitted) -> None:
             channels = analyse(graph)
             removal = carry_over(channels, removal)
     idle = store_computed(graph, channels, removal)
+    name_squeezed_axes(graph, channels, removal)
     cut(graph, removal)
     remove_unread(graph, idle)
     if is_stated(graph):
         restate(graph, channels, analyse(graph))
+
+
+def name_squeezed_axes(graph: Graph, channels: Channels, removal: Removal) -> None:
+    """Lets a Squeeze drop the axes that it drops now, and not that of a channel that is left alone.
+
+    Args:
+        graph: the graph, changed in place.
+        channels: its channels.
+        removal: which of them go.
+    """
+    for node in list(graph):
+        data = channels.fact(graph.data_inputs(node)[0]) if node.op == "Squeeze" else None
+        if data is None or data.shape is None or node.ints("squeeze_dims") or node.ints("axis"):
+            continue
+        alone = [
+            ids is not None and len(ids) > 1 and int((~removal.of(ids)).sum()) == 1
+            for ids in data.ids
+        ]
+        dropped = [axis for axis, size in enumerate(data.shape) if size == 1]
+        if any(alone) and dropped:
+            graph.set_attr(node.name, "squeeze_dims", dropped)
+        elif any(alone):
+            identity = Node(node.name, "Identity", Attrs({"T": node.attrs["T"]}), node.device)
+            graph.replace(identity, graph.inputs_of(node))
 
 
 def carry_over(new: Channels, old: Removal) -> Removal:
