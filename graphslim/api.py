@@ -255,7 +255,8 @@ def sensitivity(
     Args:
         graph: the graph; it is not changed, but for its blocks being found.
         data: images or other inputs of the kind that the network is for; see `plan`. A quarter of
-            them is never looked at, so that a plan by the curves can be judged on it.
+            them is kept aside from measuring, so that a plan by the curves can be judged on it; a
+            criterion that looks at inputs chooses by all of them.
         ratios: the shares of each group's channels that are removed; by default eighths.
         metric: what a loss is: `error`, `agreement`, `iou`, `accuracy`, or `file.py:function`; see
             `graphslim.sweep.metric`.

@@ -171,7 +171,7 @@ def cautions_of(graph: Graph, plan: Plan) -> List[str]:
         texts.append("the losses were measured with layers fitted by least squares: add --repair")
     if limit is not None and loss["measured"] > BEYOND * limit:
         texts.append(
-            f"the loss is {loss['measured']:.3g} on images that nothing looked at, where "
+            f"the loss is {loss['measured']:.3g} on images kept aside, where "
             f"{limit:g} was asked for: the images are too few, or of too many kinds, to choose by"
         )
     latency = plan.settings.get("latency", {})

@@ -304,7 +304,7 @@ def print_achieved(console: Console, plan: Plan) -> None:
         parts = [] if loss["predicted"] is None else [f"{loss['predicted']:.3g} predicted"]
         if loss.get("images"):
             images = plural(loss["images"], "image")
-            parts.append(f"{loss['measured']:.3g} measured on {images} that nothing looked at")
+            parts.append(f"{loss['measured']:.3g} measured on {images} kept aside")
         fitted = " after least squares" if loss["repaired"] else ""
         console.print(f"loss ({loss['metric']}){fitted}: {', '.join(parts) or 'not known'}")
 

@@ -70,7 +70,8 @@ class Evaluator:
     """Measures what a graph loses.
 
     Losses are measured on the images that a repair would train on; with `repaired`, on those that
-    it would be tuned by. A quarter of the images, the gate, is not looked at until `on_gate`.
+    it would be tuned by. On a quarter of the images, the gate, nothing is measured until `on_gate`;
+    a criterion that looks at inputs has chosen by all of them.
 
     Args:
         graph: the graph.
@@ -93,7 +94,7 @@ class Evaluator:
                 "--data",
                 "give a folder of some hundred, without labels",
             )
-        self._graph, self._setting, self._orders = graph, conditions, orders
+        self._graph, self._conditions, self._orders = graph, conditions, orders
         self.examples = Examples(graph, Samples(conditions.data, conditions.batch), conditions.seed)
         self._shares: Shares = share_out(self.examples, conditions.seed, conditions.batch)
         learned, tuned, self._gate = split(self.examples.units, conditions.seed)
@@ -102,7 +103,7 @@ class Evaluator:
 
     def _judging(self, units: np.ndarray) -> _Judge:
         """What judges on some of the images, evenly spread over them."""
-        conditions, at_once = self._setting, self.examples.at_once
+        conditions, at_once = self._conditions, self.examples.at_once
         most = max(1, conditions.images // at_once)
         if len(units) > most:
             units = units[np.linspace(0, len(units) - 1, most).astype(np.int64)]
@@ -144,7 +145,7 @@ class Evaluator:
         return check_loss(self._judge.loss(self._slim(plan)), "the plan")
 
     def on_gate(self, plan: Plan) -> Tuple[float, int]:
-        """What the network loses by a plan on images that nothing looked at, and their number.
+        """What the network loses by a plan on the images kept aside, and their number.
 
         Raises:
             GraphslimError: the loss is not finite, or the metric cannot be computed.
@@ -154,7 +155,7 @@ class Evaluator:
 
     def _slim(self, plan: Plan) -> Graph:
         slim = apply(self._graph, plan)
-        if self._setting.repaired:
+        if self._conditions.repaired:
             removal = Removal(analyse(self._graph), fit(self._graph, plan).removed)
             refit(
                 self._graph,
@@ -163,8 +164,8 @@ class Evaluator:
                 removal,
                 runnable(self._graph),
                 self._shares,
-                seed=self._setting.seed,
-                threads=self._setting.threads,
+                seed=self._conditions.seed,
+                threads=self._conditions.threads,
             )
         return slim
 

@@ -65,7 +65,7 @@ def within_loss(graph: Graph, selection: Selection, scores: Scores, samples: Sam
     """The narrowest plan by the curves whose loss is within a limit.
 
     The limit is held on the images that single groups were measured on; the loss on images that
-    nothing looked at stands beside it.
+    were kept aside from that stands beside it.
     """
     assert selection.max_loss is not None
     limit, conditions = selection.max_loss, _setting(selection, samples)
