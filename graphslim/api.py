@@ -219,7 +219,7 @@ def prune_gradually(
     wish = Wish(seed=seed, threads=threads)
     given: Dict[str, Any] = dict(stages=stages, steps=steps, seconds=seconds, batch=batch)
     wish = wish._replace(**{name: value for name, value in given.items() if value is not None})
-    samples = Samples(data, wish.batch, progress)
+    samples = Samples(data, wish.batch, progress, seed)
     return prune_in_rounds(
         find_blocks(graph),
         Selection.of(seed=seed, **options),
@@ -255,8 +255,8 @@ def sensitivity(
     Args:
         graph: the graph; it is not changed, but for its blocks being found.
         data: images or other inputs of the kind that the network is for; see `plan`. A quarter of
-            them is kept aside from measuring, so that a plan by the curves can be judged on it; a
-            criterion that looks at inputs chooses by all of them.
+            them is kept aside: no criterion looks at it and no loss is measured on it, so that a
+            plan by the curves can be judged on it.
         ratios: the shares of each group's channels that are removed; by default eighths.
         metric: what a loss is: `error`, `agreement`, `iou`, `accuracy`, or `file.py:function`; see
             `graphslim.sweep.metric`.

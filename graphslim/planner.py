@@ -12,7 +12,8 @@ from graphslim.measure.latency import Setting, table_of
 from graphslim.measure.moments import measure_moments
 from graphslim.measure.promise import WITHIN, Predictor, noise_of, quiet_enough, reach
 from graphslim.measure.sampled_scores import measure
-from graphslim.measure.samples import Examples, Samples, caution
+from graphslim.measure.samples import Samples, caution
+from graphslim.measure.shares import chosen_from
 from graphslim.pipeline import Outcome, Pass
 from graphslim.plans import (
     Achieved,
@@ -64,6 +65,7 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
     if selection.latency is not None:
         # Before scores may load TensorFlow: what is timed has to be what will run.
         run_as_shipped()
+    samples = _choosing(selection, samples)
     scores = scores_of(graph, selection, samples)
     if selection.latency is not None:
         plan = _by_latency(graph, selection, scores, samples)
@@ -78,6 +80,15 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
     if selection.allocate is not None and selection.max_loss is None:
         circumstances["loss"] = losses_of(graph, selection, samples, plan)
     return plan._replace(settings={**plan.settings, **circumstances})
+
+
+def _choosing(selection: Selection, samples: Samples) -> Samples:
+    """The samples to choose channels by: none of those on which a plan's loss is then told."""
+    if samples.kept_aside is None and selection.allocate is not None:
+        return samples._replace(kept_aside=selection.allocate.about.seed)
+    if samples.kept_aside is None and selection.max_loss is not None:
+        return samples._replace(kept_aside=selection.seed)
+    return samples
 
 
 def scores_of(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> Scores:
@@ -141,7 +152,7 @@ def _circumstances(
         if samples.data is None:
             settings["inputs"] = "random"
         else:
-            settings["data"] = Examples(graph, samples).about.as_dict()
+            settings["data"] = chosen_from(graph, samples).about.as_dict()
         if selection.loss_output is not None:
             settings["loss_output"] = selection.loss_output
     return settings
@@ -267,7 +278,8 @@ def sensitivity(
     # Something has to be asked for where there is a criterion, and decides nothing here.
     selection = replace(selection, max_loss=1.0, criterion=selection.criterion or MEASURED_BY)
     graph = as_asked(graph, selection)
-    scores = scores_of(graph, selection, Samples(conditions.data, conditions.batch))
+    samples = Samples(conditions.data, conditions.batch, kept_aside=conditions.seed)
+    scores = scores_of(graph, selection, samples)
     return sweep(graph, selection, scores, conditions, how, progress)[0]
 
 

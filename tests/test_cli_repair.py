@@ -14,6 +14,7 @@ from tiny import tiny
 import graphslim as gs
 from graphslim.cli import repair as command
 from graphslim.errors import GraphslimError
+from graphslim.measure.shares import split
 
 pytestmark = pytest.mark.tf
 
@@ -74,6 +75,40 @@ def test_apply_and_repair_give_what_prune_gives(run: Run) -> None:
         Path(f"{name}.pb").read_bytes() for name in ("whole", "applied", "repaired", "slim")
     ]
     assert whole == applied == repaired != slim
+
+
+CHOSEN = f"{CHOICE.replace('l1', 'activation')} --batch 8"
+
+
+@pytest.mark.parametrize("rounds", ["", "--rounds 2"])
+def test_channels_are_chosen_without_the_images_that_judge(run: Run, rounds: str) -> None:
+    line = f"prune model.pb -o slim.pb {CHOSEN} --repair --steps 4 {rounds} --force"
+    told = run(f"{line} --plan-out p.json")
+    assert "flatter" not in told.out
+    judged, data = split(48, 0)[2], np.load("data.npy")
+    data[judged] = np.abs(data[judged]) * np.array([1, 5, -5], np.float32)
+    np.save("data.npy", data)
+    run(f"{line} --plan-out q.json")
+    first, second = [json.loads(Path(name).read_text()) for name in ("p.json", "q.json")]
+    assert first["groups"] == second["groups"]
+    if not rounds:
+        assert first["settings"]["data"]["kept_aside"] == {"examples": 12, "seed": 0}
+
+
+def test_a_plan_that_was_chosen_by_the_images_that_judge_it_is_told(run: Run) -> None:
+    run(f"plan model.pb -o plan.json {CHOSEN}")
+    line = "apply model.pb plan.json -o slim.pb --repair --batch 8 --steps 4"
+    assert "by the very images that judge it" in run(f"{line} --data data.npy").out
+    np.save("others.npy", np.load("data.npy")[::-1] * 0.9)
+    assert "by the very images" not in run(f"{line} --data others.npy --force").out
+
+
+def test_curves_that_saw_the_images_that_judge_are_refused(run: Run) -> None:
+    run("sensitivity model.pb -o s.jsonl --data data.npy --criterion l1 --ratios 0.5 --seed 1")
+    line = "prune model.pb -o slim.pb --criterion l1 --ratio 0.4 --data data.npy --allocate s.jsonl"
+    told = run(f"{line} --repair", status=2)
+    assert "other images were kept aside" in told.err and "give --seed 1" in told.err
+    assert "slim.pb" not in run.files()
 
 
 def test_repair_before_optimizing(run: Run) -> None:

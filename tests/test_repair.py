@@ -15,12 +15,12 @@ from graphslim.errors import GraphslimError, PlanError
 from graphslim.ir import Tensor
 from graphslim.measure.grams import _rows, reader_of
 from graphslim.measure.samples import Examples, Samples
+from graphslim.measure.shares import Shares, share_out
 from graphslim.measure.verify import runnable
 from graphslim.plans import fit, plan_given
 from graphslim.recovery import repair, run
 from graphslim.recovery.distillation import distill
 from graphslim.recovery.least_squares import refit
-from graphslim.recovery.shares import Shares, share_out
 from graphslim.recovery.targets import features_of, targets_of
 from graphslim.recovery.weights import weights_of
 from graphslim.runtime import Session, version

@@ -24,6 +24,7 @@ import graphslim as gs
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.planner import cautions_of
 from graphslim.plans.curves import Curves, Loss, read_curves
+from graphslim.scoring import find_criterion
 from graphslim.sweep import Evaluator
 from graphslim.sweep import evaluate as evaluating
 from graphslim.sweep.workers import Pool, check_workers, measure_all
@@ -72,16 +73,46 @@ def test_a_loss_is_the_error_of_the_network_without_the_channels() -> None:
         assert loss.loss == pytest.approx(change.outputs[0].error, rel=1e-4)
 
 
-def test_the_gate_is_looked_at_by_nothing() -> None:
+def other_on_the_gate() -> np.ndarray:
+    """The images of `images(64)`, but for those of the gate, in which other channels answer."""
+    changed, (_, _, judged) = images(64), evaluating.split(64, 0)
+    changed[judged] = 9.0 * np.sign(images(64)[judged][..., ::-1])
+    return changed
+
+
+RUN = [name for name in sorted(gs.criteria()) if find_criterion(name).kind != "weights"]
+
+
+@pytest.mark.parametrize("criterion", ["l1", *RUN])
+def test_nothing_looks_at_the_gate_but_what_judges(criterion: str) -> None:
+    graph, changed = tiny(NET), other_on_the_gate()
+    options: Dict[str, Any] = {"criterion": criterion, "multiple_of": 1}
+    data = [{"x": images(64)}, {"x": changed}]
+    curves = [gs.sensitivity(graph, data=each, ratios=(0.25, 0.5), **options) for each in data]
+    assert losses(curves[0]) == losses(curves[1])
+    for wish in (
+        {"allocate": curves[0], "ratio": 0.4},
+        {"allocate": curves[0], "max_loss": 0.6},
+    ):
+        plans = [
+            gs.plan(graph, data={"x": inputs}, **options, **wish)
+            for inputs in (images(64), changed)
+        ]
+        assert plans[0].removed > 0
+        assert [group.removed for group in plans[0].groups] == [
+            group.removed for group in plans[1].groups
+        ]
+        assert plans[0].settings["loss"]["measured"] != plans[1].settings["loss"]["measured"]
+
+
+def test_without_a_loss_to_tell_a_criterion_looks_at_all_images() -> None:
     graph = tiny(NET)
-    before = measured(graph)
-    _, _, judged = evaluating.split(64, 0)
-    changed = images(64)
-    changed[judged] = 9.0
-    curves = gs.sensitivity(
-        graph, data={"x": changed}, criterion="l1", multiple_of=1, ratios=(0.25, 0.5)
-    )
-    assert losses(curves) == losses(before)
+    plans = [
+        gs.plan(graph, criterion="activation", ratio=0.5, multiple_of=1, data={"x": inputs})
+        for inputs in (images(64), other_on_the_gate())
+    ]
+    scores = [[group.scores for group in plan.groups] for plan in plans]
+    assert scores[0] != scores[1] and "kept_aside" not in plans[0].settings["data"]
 
 
 def test_repaired_losses_are_smaller() -> None:

@@ -32,6 +32,7 @@ from graphslim.cli.options import Reading, Running, model_options, run_options
 from graphslim.cli.page import check_report, draw_report, report_option
 from graphslim.cli.repair import (
     Repairing,
+    check_kept_aside,
     check_repairing,
     recorded,
     repair_option,
@@ -149,12 +150,15 @@ def prune(
     check_targets(output, beside, inputs, force)
     check_graph_target(output, model, reading)
     selection = choosing.selection(running.seed)
+    if repair and selection.allocate is not None:
+        check_kept_aside(selection.allocate, running.seed)
     if repair and selection.through_norms is None:
         selection = replace(selection, through_norms=True)
     gradual = check_rounds(rounds, repair, selection)
     remember = _Remembered()
     with console.bar(console.err, quiet) as tick:
-        remove = _removal(selection, Samples(running.data, running.batch, tick), remember)
+        samples = Samples(running.data, running.batch, tick, running.seed if repair else None)
+        remove = _removal(selection, samples, remember)
         steps, last = _steps(remove, extra), deploying.steps() if optimize else []
         if gradual:
             steps, last = [], [*_others(extra), *last]

@@ -37,14 +37,15 @@ from graphslim.cli.results import Checked, checking, print_repair, tell
 from graphslim.errors import GraphslimError, RuntimeUnavailable
 from graphslim.ir import Graph
 from graphslim.measure.samples import Samples
+from graphslim.measure.shares import BATCH
 from graphslim.planner import make_plan
 from graphslim.plans import Plan, Selection, fit, read_plan
+from graphslim.plans.curves import Curves
 from graphslim.recovery import STAGES, Repaired, State, cautions_beforehand, require_images
 from graphslim.recovery import repair as repaired_by
 from graphslim.recovery.distillation import SECONDS, STEPS
 from graphslim.recovery.rounds import Gradual, prune_in_rounds, purpose_of
 from graphslim.recovery.run import Wish, opened
-from graphslim.recovery.shares import BATCH
 from graphslim.rewrite import apply, recover_plan
 from graphslim.support.text import plural
 
@@ -98,7 +99,7 @@ class Repairing(NamedTuple):
             GraphslimError: as for `prune_gradually`.
         """
         with console.bar(console.err, quiet) as tick:
-            samples = Samples(running.data, running.batch, tick)
+            samples = Samples(running.data, running.batch, tick, running.seed)
             return prune_in_rounds(
                 graph,
                 selection,
@@ -179,6 +180,20 @@ def check_repairing(wanted: bool, running: Running, state: Optional[str] = None)
     if wanted and not runtime.available():
         raise RuntimeUnavailable(
             "TensorFlow is not installed", "a repair runs and trains graphs", runtime.INSTALL
+        )
+
+
+def check_kept_aside(curves: Curves, seed: int) -> None:
+    """Refuses curves that were measured on images by which a repair would judge.
+
+    Raises:
+        GraphslimError: other images were kept aside from the curves.
+    """
+    if curves.about.seed != seed:
+        raise GraphslimError(
+            f"other images were kept aside from its measurements than by seed {seed}",
+            "--allocate",
+            f"give --seed {curves.about.seed} to judge the repair by those",
         )
 
 

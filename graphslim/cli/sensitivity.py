@@ -19,11 +19,11 @@ from graphslim.cli.options import Reading, model_options, sample_options
 from graphslim.cli.results import tell
 from graphslim.errors import GraphslimError
 from graphslim.measure.images import Images
+from graphslim.measure.shares import BATCH
 from graphslim.planner import sensitivity as measured
 from graphslim.plans import Selection, read_plan
 from graphslim.plans.curves import Curves, save_curves
 from graphslim.plans.curves import merge as merged
-from graphslim.recovery.shares import BATCH
 from graphslim.report.sensitivity import SHARES, loss_at, steepness
 from graphslim.support.text import percent, plural
 from graphslim.sweep import IMAGES, NAMES, RATIOS, Conditions, Sweep, read_labels, threads_for

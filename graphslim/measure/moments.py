@@ -31,6 +31,7 @@ from graphslim.measure.sampled_scores import (
     twins_of,
 )
 from graphslim.measure.samples import Data, Examples, Samples
+from graphslim.measure.shares import chosen_from
 from graphslim.measure.verify import runnable
 from graphslim.runtime import Session
 from graphslim.scoring.bindings import matrix_reader
@@ -110,7 +111,7 @@ def measure_moments(
     samples = data if isinstance(data, Samples) else Samples(data)
     runner = runnable(graph)
     check_loss_output(graph, runner, loss_output)
-    examples = Examples(graph, samples, seed)
+    examples = chosen_from(graph, samples, seed)
     examples = examples.drawn(np.random.RandomState(seed), EXAMPLES)
     needs = _needs(channels, groups, runner)
     scores: Dict[str, List[np.ndarray]] = {}

@@ -22,6 +22,7 @@ from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Tensor
 from graphslim.ir.query import behind
 from graphslim.measure.fidelity import logits_of
 from graphslim.measure.samples import Data, Examples, Samples
+from graphslim.measure.shares import chosen_from
 from graphslim.measure.verify import runnable
 from graphslim.runtime import Session
 from graphslim.scoring.registry import Criterion
@@ -70,7 +71,7 @@ def measure(
     runner = runnable(graph)
     check_loss_output(graph, runner, loss_output)
     places = places_of(channels, groups, runner)
-    examples = Examples(graph, samples, seed)
+    examples = chosen_from(graph, samples, seed)
     totals = _Totals(groups, places, criterion)
     ports = list(dict.fromkeys([str(place.port) for shown in places.values() for place in shown]))
     if criterion.kind == "gradients":

@@ -42,11 +42,14 @@ class Samples(NamedTuple):
         data: sample inputs.
         batch: examples per run, where the graph leaves that open.
         tick: called after each run; see `graphslim.support.progress`.
+        kept_aside: the seed by which a quarter of them is kept aside, and not looked at where
+            channels are chosen; see `graphslim.measure.shares`. None to look at all of them.
     """
 
     data: Data = None
     batch: int = 1
     tick: Tick = silent
+    kept_aside: Optional[int] = None
 
 
 class About(NamedTuple):
@@ -61,6 +64,8 @@ class About(NamedTuple):
         shapes: pairs of an input and its shape in one run.
         sizes: the number of different sizes of images.
         preprocessing: the preprocessing of images.
+        kept_aside: how many examples of the same source are not among these, and by which seed
+            they were drawn.
         made_for: for random inputs, the range of their numbers, and where it comes from.
         switches: pairs of an input that switches training and inference, and the value fed.
         cautions: the examples that were left out, one line each.
@@ -73,6 +78,7 @@ class About(NamedTuple):
     shapes: Tuple[Tuple[str, Tuple[int, ...]], ...] = ()
     sizes: int = 0
     preprocessing: Optional[Preprocessing] = None
+    kept_aside: Tuple[int, int] = (0, 0)
     made_for: str = ""
     switches: Tuple[Tuple[str, Union[bool, float]], ...] = ()
     cautions: Tuple[str, ...] = ()
@@ -105,6 +111,8 @@ class About(NamedTuple):
             "examples": self.examples,
             "sha256": None if self.digest is None else self.digest(),
         }
+        if any(self.kept_aside):
+            tree["kept_aside"] = dict(zip(("examples", "seed"), self.kept_aside))
         if self.preprocessing is not None:
             tree["preprocessing"] = self.preprocessing.as_dict()
         if self.switches:
@@ -195,17 +203,18 @@ class Examples:
         """How many times as many examples there are as the graph takes at once."""
         return self.count // self.at_once
 
-    def part(self, units: np.ndarray, batch: Optional[int] = None) -> Examples:
+    def part(self, units: np.ndarray, batch: Optional[int] = None, tick: Tick = silent) -> Examples:
         """Some of the examples, in the order given, as sample inputs of their own.
 
         Args:
             units: which, int64 of shape (n,): where the graph takes a fixed number at once, unit i
                 is the i-th so many; else an example.
             batch: examples per run, where the graph leaves that open; by default as here.
+            tick: called after each run.
         """
         rows = (units[:, None] * self.at_once + np.arange(self.at_once)).ravel()
         part = copy.copy(self)
-        part._tick = silent
+        part._tick = tick
         part._columns = {
             name: _picked(column, rows) if name in self._varying else column
             for name, column in self._columns.items()

@@ -9,8 +9,8 @@ import numpy as np
 from graphslim.analysis.cautions import Caution
 from graphslim.ir import Graph
 from graphslim.measure.samples import Data, Examples, Samples
+from graphslim.measure.shares import BATCH, share_out
 from graphslim.measure.verify import compare_on
-from graphslim.recovery.shares import BATCH, share_out
 from graphslim.support.text import plural
 
 FEW = 64

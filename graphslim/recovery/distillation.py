@@ -16,7 +16,7 @@ import numpy as np
 
 from graphslim.ir import Graph
 from graphslim.measure.samples import Examples
-from graphslim.recovery.shares import Shares
+from graphslim.measure.shares import Shares
 from graphslim.recovery.targets import Feature, targets_of
 from graphslim.runtime.pupil import Arrays, Pupil
 from graphslim.support.progress import Tick, silent

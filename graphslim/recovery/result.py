@@ -54,7 +54,7 @@ class Repaired(NamedTuple):
         images: how many images there were for training, tuning and the gate.
         left: by constant with weights that were left as they are, a clause that says why.
         settings: seed, steps and seconds, and what the images are.
-        unlike: cautions about images that are not like those of training.
+        unlike: cautions about images that are not like those of training, or chose the plan.
     """
 
     graph: Graph

@@ -20,6 +20,7 @@ from graphslim.errors import PlanError, VerifyError
 from graphslim.ir import Graph
 from graphslim.measure.norm_statistics import cautions_about
 from graphslim.measure.samples import Data, Examples
+from graphslim.measure.shares import Shares, share_out
 from graphslim.measure.verify import compare_on
 from graphslim.plans import (
     Achieved,
@@ -43,7 +44,6 @@ from graphslim.recovery.run import (
     opened,
     with_numbers,
 )
-from graphslim.recovery.shares import Shares, share_out
 from graphslim.recovery.state import State, StateLike, state_of
 from graphslim.rewrite import apply, zero_consumers
 from graphslim.support.progress import Tick, silent

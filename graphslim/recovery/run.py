@@ -7,18 +7,19 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 
 import numpy as np
 
+from graphslim.analysis.cautions import Caution
 from graphslim.channels.groups import Removal, analyse, as_asked
 from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
 from graphslim.measure.norm_statistics import cautions_about
 from graphslim.measure.sampled_scores import differentiable
 from graphslim.measure.samples import Data, Examples, Samples
+from graphslim.measure.shares import BATCH, Shares, share_out
 from graphslim.measure.verify import compare_on, runnable
 from graphslim.plans import Plan, fit
 from graphslim.recovery.distillation import SECONDS, STEPS, Point, distill
 from graphslim.recovery.least_squares import Fitted, refit
 from graphslim.recovery.result import Repaired, Stage
-from graphslim.recovery.shares import BATCH, Shares, share_out
 from graphslim.recovery.state import State, StateLike, digest_of_graph, digest_of_plan, state_of
 from graphslim.recovery.targets import features_of
 from graphslim.recovery.weights import weights_of
@@ -92,8 +93,25 @@ def repair(
     )
     work = Work(graph, slim, plan, share_out(examples, seed, batch), wish, progress, kept)
     work.run()
-    unlike = tuple(cautions_about(graph, examples))
-    return work.result(wish.settings(examples))._replace(unlike=unlike)
+    settings = wish.settings(examples)
+    unlike = (*cautions_about(graph, examples), *_chosen_by(plan, settings))
+    return work.result(settings)._replace(unlike=unlike)
+
+
+def _chosen_by(plan: Optional[Plan], settings: Mapping[str, Any]) -> List[Caution]:
+    """The caution that a plan was chosen by the images that are to judge it."""
+    looked_at = {} if plan is None else plan.settings.get("data", {})
+    if looked_at.get("sha256") != settings["data"]["sha256"]:
+        return []
+    if looked_at.get("kept_aside", {}).get("seed") == settings["seed"]:
+        return []
+    return [
+        Caution(
+            "the plan was chosen by the very images that judge it, and they may flatter it",
+            "choose and repair in one command, `prune --repair`, or give other images",
+            "--data",
+        )
+    ]
 
 
 class Wish(NamedTuple):

@@ -16,11 +16,11 @@ from graphslim.graphdef.signature import settle
 from graphslim.ir import Graph
 from graphslim.measure.reference import Reference
 from graphslim.measure.samples import Data, Examples, Samples
+from graphslim.measure.shares import BATCH, Shares, share_out, split
 from graphslim.measure.verify import runnable
 from graphslim.plans import Plan, fit, plan_given
 from graphslim.plans.curves import Loss
 from graphslim.recovery.least_squares import refit
-from graphslim.recovery.shares import BATCH, Shares, share_out, split
 from graphslim.rewrite import apply
 from graphslim.support.importing import load_plugins
 from graphslim.sweep.metric import Metric, check_loss, find_metric
@@ -70,8 +70,7 @@ class Evaluator:
     """Measures what a graph loses.
 
     Losses are measured on the images that a repair would train on; with `repaired`, on those that
-    it would be tuned by. On a quarter of the images, the gate, nothing is measured until `on_gate`;
-    a criterion that looks at inputs has chosen by all of them.
+    it would be tuned by. On a quarter of the images, the gate, nothing is measured until `on_gate`.
 
     Args:
         graph: the graph.

@@ -10,9 +10,9 @@ from graphslim.analysis.cost import cost
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.measure.samples import Samples
+from graphslim.measure.shares import BATCH
 from graphslim.plans import Achieved, Plan, Selection, counted, plan_given
 from graphslim.plans.allocate import Allocation, Step, predicted
-from graphslim.recovery.shares import BATCH
 from graphslim.scoring import Scores
 from graphslim.sweep.evaluate import Conditions, Evaluator
 from graphslim.sweep.run import Sweep, ranked, sweep

@@ -1,4 +1,4 @@
-"""The images that a repair learns from, those that it is tuned by, and those that judge it."""
+"""The images that are learned and chosen from, those to tune by, and those that only judge."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import NamedTuple, Tuple
 import numpy as np
 
 from graphslim.errors import GraphslimError
-from graphslim.measure.samples import Examples
+from graphslim.ir import Graph
+from graphslim.measure.samples import Examples, Samples
 from graphslim.support.text import plural
 
 GATE, TUNING = 0.25, 0.125
@@ -24,7 +25,8 @@ class Shares(NamedTuple):
     Attributes:
         training: those that weights are fitted to.
         tuning: those by which a stage chooses among its results.
-        gate: those that no stage looks at, on which what it gave is kept or thrown away.
+        gate: those that nothing looks at but what judges: what a stage gave is kept or thrown
+            away, and the loss of a plan is told, on these.
     """
 
     training: Examples
@@ -53,6 +55,27 @@ def share_out(examples: Examples, seed: int = 0, batch: int = BATCH) -> Shares:
         )
     # In the order of the folder, since files are read fastest as they lie.
     return Shares(*[examples.part(part, batch) for part in split(units, seed)])
+
+
+def chosen_from(graph: Graph, samples: Samples, seed: int = 0) -> Examples:
+    """The examples that may be looked at to choose channels: all, or all but those kept aside.
+
+    Args:
+        graph: the graph.
+        samples: the inputs, and whether a quarter of them is kept aside.
+        seed: the seed of random inputs, of which none are kept aside.
+
+    Raises:
+        GraphslimError: the data cannot be read, or do not fit the inputs or each other.
+    """
+    examples = Examples(graph, samples, seed)
+    if samples.data is None or samples.kept_aside is None or examples.units < FEWEST:
+        return examples
+    learned, tuned, gate = split(examples.units, samples.kept_aside)
+    part = examples.part(np.union1d(learned, tuned), samples.batch, samples.tick)
+    kept_aside = len(gate) * examples.at_once, samples.kept_aside
+    part.about = part.about._replace(kept_aside=kept_aside)
+    return part
 
 
 def split(units: int, seed: int = 0) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
