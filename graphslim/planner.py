@@ -29,6 +29,7 @@ from graphslim.plans import (
 )
 from graphslim.plans.curves import Curves, check_fits
 from graphslim.plans.select import MEASURED_BY
+from graphslim.plans.widths import TARGETS
 from graphslim.rewrite import apply, apply_in_place
 from graphslim.runtime import run_as_shipped
 from graphslim.scoring import Scores, check_aggregate, find_criterion, score
@@ -175,6 +176,13 @@ def cautions_of(graph: Graph, plan: Plan) -> List[str]:
                 "the curves are of the channels that real inputs chose: give those that they were "
                 "measured on with --data"
             )
+    if plan.settings.get("kept"):
+        kept, target = plan.settings["kept"], TARGETS[plan.settings["runtime"]]
+        texts.append(
+            f"{', '.join(kept)} keep {plural(sum(kept.values()), 'channel')} that change nothing: "
+            f"{target.title} is slower at widths that are no multiple of {target.aligned}; "
+            "--multiple-of 1 takes them"
+        )
     if "scores" in plan.settings:
         texts.append(_range_of(plan.settings))
     loss, limit = plan.settings.get("loss", {}), plan.settings.get("budget", {}).get("max_loss")

@@ -20,7 +20,6 @@ from graphslim.plans.options import (
     PART,
     SHARE,
     Option,
-    flag_of,
     options_of,
 )
 from graphslim.plans.select import RANKED
@@ -105,11 +104,12 @@ def _declared(name: str, default: Any, known: Option) -> Command:
     """The option of the command line for an option of a selection."""
     choices, several = known.kind.choices, isinstance(default, tuple)
     if known.kind is FLAG:
-        flag = flag_of(known.spelled or name)
+        flag = known.flag_of(name)
         return click.option(f"{flag}/--no{flag[1:]}", default=default, help=known.text)
     repeated = several and known.spelled is None
     return click.option(
-        flag_of(known.spelled or name),
+        known.flag_of(name),
+        known.spelled or name,
         type=click.Choice(choices) if choices else _TYPES.get(known.kind),
         default=None if several else default,
         show_default=not several and default is not None,

@@ -11,6 +11,7 @@ import time
 from typing import (
     Any,
     Callable,
+    ContextManager,
     Dict,
     Iterator,
     List,
@@ -173,17 +174,49 @@ class Setting(NamedTuple):
 
 
 Timer = Callable[[Graph, Sequence[Sequence[str]], Setting], Optional[List[float]]]
-"""Returns the milliseconds of each target of a graph; None if TensorFlow does not run it."""
+"""Returns the milliseconds of each target of a graph; None if the runtime does not run it."""
+WholeTimer = Callable[[Graph, Setting], ContextManager[Callable[[], float]]]
+"""Opens a graph in a runtime; gives a function that runs it and returns the milliseconds."""
+
+
+class Timing(NamedTuple):
+    """How times are taken in a runtime.
+
+    Attributes:
+        runtime: what tells the runtime and its version from others, for the cache.
+        targets: times layers.
+        whole: times networks.
+    """
+
+    runtime: Sequence[object]
+    targets: Timer
+    whole: WholeTimer
+
+
+def in_tensorflow() -> Timing:
+    """How times are taken in TensorFlow.
+
+    Raises:
+        RuntimeUnavailable: TensorFlow is not installed.
+    """
+    runtime.run_as_shipped()
+    return Timing((runtime.version(), runtime.without_onednn()), time_targets, timed_whole)
 
 
 def table_of(
-    graph: Graph, setting: Setting, *, progress: Tick = silent, cached: bool = True
+    graph: Graph,
+    setting: Setting,
+    timing: Optional[Timing] = None,
+    *,
+    progress: Tick = silent,
+    cached: bool = True,
 ) -> Table:
     """The latency table of a graph, from the cache, or else measured and cached.
 
     Args:
         graph: the graph.
         setting: how the graph will run.
+        timing: how times are taken; by default in TensorFlow.
         progress: called after each layer.
         cached: whether to take a table from the cache.
 
@@ -192,14 +225,14 @@ def table_of(
         GraphslimError: the graph does not run.
         RuntimeUnavailable: TensorFlow is not installed.
     """
-    runtime.run_as_shipped()
-    machine = (runtime.version(), runtime.without_onednn(), cpu_name())
+    timing = timing or in_tensorflow()
+    machine = (*timing.runtime, cpu_name())
     digest = hashlib.sha256(serialize(graph)).hexdigest()
     path = path_of([digest, graph.inputs, graph.outputs, graph.input_shapes, *machine, *setting])
     table = read(path) if cached else None
     if table is None:
-        with timed_whole(runnable(graph), setting) as time_graph:
-            table = build(runnable(graph), setting, time_targets, time_graph, progress)
+        with timing.whole(runnable(graph), setting) as time_graph:
+            table = build(runnable(graph), setting, timing.targets, time_graph, progress)
         write(path, table)
     return table
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -45,10 +46,15 @@ def plan_dead(graph: Graph, selection: Optional[Selection] = None) -> Plan:
         allowed[group.channels] = True
     consumers = consumers_of(channels, Values(graph, channels, dead_below), dead_below)
     rules = rules_of(graph, channels, groups, selection)
-    removed = limit(groups, find_dead(channels, consumers, allowed), rules)
-    removed = channels.completed(removed)
+    dead = find_dead(channels, consumers, allowed)
+    removed = channels.completed(limit(groups, dead, rules))
     folds = folds_of(constants_of(consumers, removed))
     settings = {"select": "dead", "dead_below": dead_below, **selection.settings()}
+    if selection.target is not None:
+        single = rules_of(graph, channels, groups, replace(selection, multiple_of=1))
+        kept = limit(groups, dead, single) & ~removed
+        counts = {group.id: int(np.count_nonzero(kept[group.channels])) for group in groups}
+        settings["kept"] = {name: count for name, count in counts.items() if count}
     return plan_removing(graph, channels, removed, "dead", settings, folds)
 
 

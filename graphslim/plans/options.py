@@ -76,6 +76,7 @@ class Option(NamedTuple):
         spelled: its keyword argument, if that is not the name of the field; the command line has
             it with dashes.
         hint: what to do about a value that it does not take.
+        flag: how the command line spells it, if not as the keyword argument with dashes.
     """
 
     kind: Kind
@@ -83,6 +84,11 @@ class Option(NamedTuple):
     letter: Optional[str] = None
     spelled: Optional[str] = None
     hint: Optional[str] = None
+    flag: Optional[str] = None
+
+    def flag_of(self, name: str) -> str:
+        """How the command line spells the option of a field."""
+        return self.flag or flag_of(self.spelled or name)
 
 
 def option(default: Any, kind: Kind, text: str = "", *more: Any, **named: Any) -> Any:
@@ -103,7 +109,7 @@ def declares_options(declared: _C) -> _C:
     lines = [inspect.cleandoc(declared.__doc__ or ""), "", "Attributes:"]
     for name, _, known in options_of(declared):
         keyword = known.spelled or name
-        KEYWORDS[keyword.replace("_", "-")] = keyword
+        KEYWORDS[known.flag_of(name)[2:]] = keyword
         lines.append(f"    {name}: {known.text}")
     declared.__doc__ = "\n".join(lines)
     return declared
@@ -121,7 +127,7 @@ def check_options(declared: Any) -> None:
             refused = known.kind.refused
             raise PlanError(
                 refused.format(value) if refused else f"no {name} {value!r}",
-                flag_of(known.spelled or name),
+                known.flag_of(name),
                 known.kind.wanted if known.kind.choices else known.hint,
             )
 

@@ -31,6 +31,7 @@ from graphslim.plans.options import (
     option,
 )
 from graphslim.plans.settings import KINDS, ByName, GroupSettings, by_name
+from graphslim.plans.widths import TARGETS, Widths
 from graphslim.scoring import AGGREGATES
 
 DEAD_BELOW = 1e-9
@@ -44,7 +45,8 @@ BUDGETS = ("threshold", "ratio", "macs", "params", "size", "latency", "max_loss"
 
 RANKED = (
     *("criterion", "aggregate", "loss_output", "scope", "only", "exclude", "by_name"),
-    *("through_norms", "whole_heads", "multiple_of", "rounding", "min_channels", "max_ratio"),
+    *("through_norms", "whole_heads", "multiple_of", "runtime", "rounding", "min_channels"),
+    "max_ratio",
 )
 """Options that say which channels of which groups go, and in which steps, but not how many."""
 
@@ -145,8 +147,15 @@ class Selection:
         None,
         COUNT,
         "Keep a multiple of N channels per group.  [default: 4 with --scope blocks or --rounding "
-        "removed; else 8 with --criterion, and 1 for dead channels]",
+        "removed; else 8 with --criterion, and 1 for dead channels; --for has its own]",
         "N",
+    )
+    runtime: Optional[str] = option(
+        None,
+        one_of(TARGETS),
+        "Choose for the runtime that will run the result: widths at which its kernels are fast, "
+        "and --latency is measured in it.  [default: tf]",
+        flag="--for",
     )
     rounding: str = option(
         "kept",
@@ -191,12 +200,27 @@ class Selection:
 
     @property
     def step(self) -> int:
-        """The multiple that is in force."""
+        """The multiple that is in force; for a runtime, that of wide groups."""
         if self.multiple_of is not None:
             return self.multiple_of
+        if self.target is not None:
+            return self.target.aligned if self.criterion is None else self.target.multiple
         if self.scope == "blocks" or self.rounding == "removed":
             return 4
-        return 1 if self.criterion is None else 8
+        return 1 if self.criterion is None else TARGETS["tf"].multiple
+
+    @property
+    def target(self) -> Optional[Widths]:
+        """The widths of the runtime that the plan is for, where that decides multiples."""
+        if self.runtime is None or self.multiple_of is not None or self.rounding == "removed":
+            return None
+        return TARGETS[self.runtime]
+
+    def step_for(self, channels: int) -> int:
+        """The multiple that is in force for a group of so many channels."""
+        if self.target is None or self.criterion is None:
+            return self.step
+        return self.target.step_for(channels)
 
     @property
     def budget(self) -> Optional[Tuple[str, float]]:
@@ -226,6 +250,8 @@ class Selection:
                 seed=self.seed,
                 budget=dict([self.budget]) if self.budget else {},
             )
+        if self.runtime is not None:
+            recorded["runtime"] = self.runtime
         if self.allocate is not None:
             recorded["allocate"] = self.allocate.about._asdict()
         if self.by_name:
@@ -383,7 +409,7 @@ def rules_of(
         # The small part makes up for a product such as 0.29 * 100, which falls short of 29.
         least = len(group) - int(ratio * len(group) + 1e-9)
         rules[group.id] = Rule(
-            own.multiple_of or selection.step,
+            own.multiple_of or selection.step_for(len(group)),
             selection.rounding,
             max(1, own.min_channels or selection.min_channels, least),
             own.ratio,
