@@ -133,6 +133,10 @@ def open_runner(
         from graphslim.engines.ort import OnnxRunner as runner
     else:
         from graphslim.engines.openvino import OpenVinoRunner as runner
+    if format_of(path) == "tflite":
+        from graphslim.engines.tflite import check_lite
+
+        check_lite(path)
     opened: Runner = runner(path, threads, inputs)
     return opened
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 import sys
 from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
@@ -290,11 +291,17 @@ def hushed() -> Iterator[None]:
         os.close(nowhere)
 
 
+_AROUND = re.compile(
+    r"(Exception from |Check '|FrontEnd API failed|Model wasn't fully converted|Summary:).*"
+    r"|-- |\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed:)?"
+)
+"""What OpenVINO and ONNX Runtime say around what is the matter."""
+
+
 def first_line(error: Exception) -> str:
-    """What an error says first, without the places in source files that OpenVINO begins with."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Exception from ", "Check '"))] or lines
-    return told[0][:300].rstrip(" :") if told else type(error).__name__
+    """What an error says first of what is the matter."""
+    lines = [_AROUND.sub("", line.strip(), 1) for line in str(error).splitlines()]
+    return next((line[:300].rstrip(" :") for line in lines if line), type(error).__name__)
 
 
 def cores() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from typing import Any, Callable, Mapping, Optional, Sequence
 
 import numpy as np
@@ -32,18 +34,19 @@ class OnnxRunner(Runner):
         self.path = path
         ort = package("onnxruntime", self.runtime)
         self.version = f"ONNX Runtime {ort.__version__}"
-        with self.refusals():
+        # Where it fails, it prints that it tries once more.
+        with self.refusals(), contextlib.redirect_stdout(io.StringIO()):
             options = ort.SessionOptions()
             options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
             options.log_severity_level = 4  # none but fatal errors
             # Threads that wait in a loop would slow down whatever takes its turn next.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
             self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-            inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        self._keys = [tensor.name for tensor in inputs], [tensor.name for tensor in outputs]
-        self.inputs, self.outputs = [
-            tuple([_tensor(tensor) for tensor in side]) for side in (inputs, outputs)
-        ]
+            sides = self._session.get_inputs(), self._session.get_outputs()
+            self._keys = [[tensor.name for tensor in side] for side in sides]
+            self.inputs, self.outputs = [
+                tuple([_tensor(tensor) for tensor in side]) for side in sides
+            ]
         asked = asked_shapes(path, self.inputs, shapes)
         self.inputs = tuple(
             [tensor._replace(shape=asked.get(tensor.name, tensor.shape)) for tensor in self.inputs]
