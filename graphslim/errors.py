@@ -116,7 +116,7 @@ class EmitError(GraphslimError):
 
 
 class RuntimeUnavailable(GraphslimError):
-    """TensorFlow is needed and is not there."""
+    """TensorFlow, or another runtime, is needed and is not there."""
 
 
 class VerifyError(GraphslimError):

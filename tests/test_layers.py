@@ -24,6 +24,7 @@ LAYERS: Tuple[Tuple[str, ...], ...] = (
     ("pattern", "plans"),
     ("rewrite",),
     ("runtime",),
+    ("engines",),
     ("pipeline",),
     ("measure",),
     ("recovery",),

@@ -73,6 +73,15 @@ def needs_nhwc(graph: Graph) -> bool:
     return any(_is_nchw(node) and node.op not in RUNS_ANYWHERE for node in graph)
 
 
+def runnable(graph: Graph) -> Graph:
+    """The graph, or its NHWC twin where TensorFlow's CPU kernels do not take its NCHW ops."""
+    if not needs_nhwc(graph):
+        return graph
+    twin = graph.copy()
+    to_nhwc(twin)
+    return twin
+
+
 def _is_nchw(node: Node) -> bool:
     return node.op in KERNELS and node.text("data_format", "NHWC") == "NCHW"
 

@@ -11,7 +11,7 @@ from graphslim.analysis.cautions import random_node, tolerance_of
 from graphslim.channels.groups import Removal, analyse, as_asked
 from graphslim.errors import GraphslimError, VerifyError
 from graphslim.ir import Graph, Port
-from graphslim.layout import needs_nhwc, to_nhwc
+from graphslim.layout import needs_nhwc, runnable
 from graphslim.measure.agreement import MASKED, OVER_THE_REST, Agreement
 from graphslim.measure.fidelity import Measures, decision_of
 from graphslim.measure.samples import Data, Examples, Samples
@@ -272,15 +272,6 @@ def measures_of(graphs: Sequence[Graph], outputs: Sequence[Port], runs: int) -> 
                 decision = decision._replace(source=None)
         measures.append(Measures(str(output), runs, decision))
     return measures
-
-
-def runnable(graph: Graph) -> Graph:
-    """The graph, or its NHWC twin where TensorFlow's CPU kernels do not take its NCHW ops."""
-    if not needs_nhwc(graph):
-        return graph
-    twin = graph.copy()
-    to_nhwc(twin)
-    return twin
 
 
 def _same_signature(first: Graph, second: Graph) -> None:

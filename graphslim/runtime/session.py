@@ -81,6 +81,11 @@ class Session:
             ) from error
         return [value.astype(np.float32) if _is_bfloat16(value) else value for value in results]
 
+    def dtype(self, port: str) -> np.dtype:
+        """The element type at a port (`node` or `node:port`), bfloat16 as float32."""
+        kind = np.dtype(_tensor(self._session.graph, port).dtype.base_dtype.as_numpy_dtype)
+        return np.dtype(np.float32) if kind.name == "bfloat16" else kind
+
     def prepare(self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str]) -> Callable[[], Any]:
         """A function that runs the graph once with little around it, to be timed.
 
