@@ -12,7 +12,7 @@ import shutil
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 import graphslim as gs
 from benchmarks.peers import Graphslim
@@ -27,8 +27,11 @@ def path_of(files: Files, kind: str, batch: int) -> Path:
     return files.folder / f"{kind}-{batch}.pb"
 
 
-def make(files: Files, batches: List[int]) -> None:
-    """Makes what is missing."""
+def make(
+    files: Files, batches: List[int], plan: Callable[[gs.Graph], gs.Plan] = Graphslim.plan
+) -> None:
+    """Makes what is missing; the plan says what is pruned."""
+    files.folder.mkdir(parents=True, exist_ok=True)
     if all(path_of(files, kind, batch).is_file() for kind in KINDS for batch in batches):
         return
     if files.name == POSE:
@@ -58,7 +61,7 @@ def make(files: Files, batches: List[int]) -> None:
         if config is None:
             for batch in batches:
                 graph = gs.load(str(path_of(files, "original", batch)))
-                slim = gs.apply(graph, Graphslim.plan(graph))
+                slim = gs.apply(graph, plan(graph))
                 gs.save(slim, path_of(files, "pruned", batch))
             widths = widths_of(model, graph, slim)
             config = resized(model.get_config(), widths)

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Optional
+from typing import Optional, Tuple
 
 import click
 
 from graphslim import report
 from graphslim.cli import console
+from graphslim.cli.options import Running
 from graphslim.cli.results import Checked
 from graphslim.ir import Graph
+from graphslim.measure.looks import Look, looks_at
+from graphslim.measure.samples import Examples, Samples
+from graphslim.measure.shares import split
 from graphslim.plans import Plan
+from graphslim.rewrite import apply
+
+SHOWN = 4
+"""Images of which outputs are shown side by side."""
 
 report_option = click.option(
     "--report",
@@ -38,8 +46,20 @@ def draw_report(
     output: str,
     seconds: float,
     quiet: bool = False,
+    running: Optional[Running] = None,
 ) -> str:
-    """The page as text, with a progress bar on stderr; see `report.collect`."""
+    """The page as text, with a progress bar on stderr; see `report.collect`.
+
+    Args:
+        running: how the graphs were run, where a repair kept images aside, of which some are shown.
+    """
+    looks: Tuple[Look, ...] = ()
+    if running is not None and checked.repaired is not None:
+        examples = Examples(before, Samples(running.data, running.batch))
+        gate = split(examples.units, running.seed)[2]
+        shown = examples.part(gate[: max(1, SHOWN // examples.at_once)], SHOWN)
+        versions = {"original": before, "as removed": apply(before, plan), "repaired": after}
+        looks = looks_at(versions, shown)
     data = report.collect(
         before,
         after,
@@ -49,6 +69,7 @@ def draw_report(
         output=output,
         seconds=seconds,
         repaired=checked.repaired,
+        looks=looks,
     )
     with console.bar(console.err, quiet) as tick:
         return report.render(data, tick)

@@ -157,7 +157,7 @@ def apply(
         slim, checked = repaired.graph, checked._replace(repaired=repaired)
     page = None
     if report_out is not None:
-        page = draw_report(graph, slim, fitted.plan, checked, output, seconds)
+        page = draw_report(graph, slim, fitted.plan, checked, output, seconds, running=running)
     with console.told_first(placing((output, slim), (report_out, page))):
         status = tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds)
     repairing.finish()

@@ -204,7 +204,7 @@ def prune(
     tell_rounding(rounding(deploying, running, slim, stored, checked))
     page = None
     if report_out is not None and plan is not None:
-        page = draw_report(graph, slim, plan, checked, output, seconds, quiet)
+        page = draw_report(graph, slim, plan, checked, output, seconds, quiet, running)
     with console.told_first(placing((output, stored), (report_out, page), (plan_out, plan))):
         if not as_json:
             _tell_passes(extra, results)

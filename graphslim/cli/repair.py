@@ -283,7 +283,14 @@ def repair(
     if report_out is not None and plan is not None:
         checked = checked._replace(repaired=repaired)
         page = draw_report(
-            graph, repaired.graph, fit(graph, plan, force).plan, checked, output, seconds, quiet
+            graph,
+            repaired.graph,
+            fit(graph, plan, force).plan,
+            checked,
+            output,
+            seconds,
+            quiet,
+            running,
         )
     with console.told_first(placing((output, repaired.graph), (report_out, page))):
         if as_json:

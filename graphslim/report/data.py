@@ -13,6 +13,7 @@ from graphslim.graphdef import serialize
 from graphslim.ir import Graph, Node, Port
 from graphslim.ir.query import needed
 from graphslim.measure.agreement import Agreement
+from graphslim.measure.looks import Look
 from graphslim.ops import COST_RULES
 from graphslim.plans import GroupPlan, Plan
 from graphslim.plans.plan import Achieved
@@ -93,6 +94,7 @@ class Report(NamedTuple):
         surgery: the comparison that shows whether the cut was right, if graphs were run.
         seconds: time for reading, planning and rewriting.
         repaired: what a repair came to, if there was one.
+        looks: outputs that are pictures, of some images that the repair kept aside.
     """
 
     model: Mapping[str, str]
@@ -110,6 +112,7 @@ class Report(NamedTuple):
     surgery: Optional[Agreement]
     seconds: float
     repaired: Optional[Repaired] = None
+    looks: Tuple[Look, ...] = ()
 
     @property
     def removed(self) -> int:
@@ -127,6 +130,7 @@ def collect(
     output: str = "",
     seconds: float = 0.0,
     repaired: Optional[Repaired] = None,
+    looks: Tuple[Look, ...] = (),
 ) -> Report:
     """Gathers the contents of the page.
 
@@ -139,6 +143,7 @@ def collect(
         output: the path of the result.
         seconds: time for reading, planning and rewriting.
         repaired: what a repair came to, if there was one.
+        looks: outputs that are pictures, of some images that the repair kept aside.
     """
     channels = analyse(before)
     costs = [cost(before), cost(after)]
@@ -160,6 +165,7 @@ def collect(
         surgery,
         seconds,
         repaired,
+        looks,
     )
 
 

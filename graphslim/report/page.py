@@ -11,6 +11,7 @@ from typing import Callable, Iterable, List, Optional, Sequence, Tuple
 
 from graphslim._version import __version__
 from graphslim.measure.agreement import Agreement, columns_of, rows_of, surgery_verdict, verdict
+from graphslim.measure.looks import Look
 from graphslim.plans import GroupPlan
 from graphslim.recovery import Repaired
 from graphslim.report import charts
@@ -49,6 +50,8 @@ def render(report: Report, tick: Tick = silent) -> str:
     ]
     if report.repaired is not None:
         body.append(_repair(report.repaired))
+    if report.looks:
+        body.append(_looks(report.looks))
     body += [_outputs(report), _walls(report), _settings(report)]
     return fill(f"{report.model.get('name', 'graph')}: what was pruned", body)
 
@@ -277,6 +280,30 @@ def _repair(repaired: Repaired) -> str:
     return section(
         "What the repair brought back", lead, f'<div class="card gap">{table}</div>', shown, warned
     )
+
+
+def _looks(looks: Sequence[Look]) -> str:
+    """Outputs that are pictures, a row for each image."""
+    cards = []
+    for look in looks:
+        heads = "".join([f"<th>{escape(head)}</th>" for head in look.heads])
+        rows = []
+        for number, pictures in enumerate(look.rows, 1):
+            cells = [
+                f'<td><img src="{charts.picture(picture)}" alt="{escape(head)} of image {number}">'
+                "</td>"
+                for head, picture in zip(look.heads, pictures)
+            ]
+            rows.append(f"<tr>{''.join(cells)}</tr>")
+        cards.append(
+            f'<div class="card gap"><h3>{escape(look.output)}</h3><table class="looks"><tr>{heads}'
+            f"</tr>{''.join(rows)}</table></div>"
+        )
+    lead = (
+        "Images that no stage looked at, and what each network makes of them, on the scale of what "
+        "the original makes. Of several channels the largest is shown, of classes their number."
+    )
+    return section("Side by side", lead, *cards)
 
 
 def _loss(point: Tuple[int, float]) -> float:
