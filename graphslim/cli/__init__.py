@@ -200,9 +200,10 @@ def _tell_version(context: click.Context, option: click.Parameter, wanted: bool)
 def cli(context: click.Context) -> None:
     """Makes TensorFlow graphs narrower: finds channels that can go, and removes them for real.
 
-    MODEL is a frozen GraphDef, .pb or .pbtxt, the folder of a SavedModel, or a TF1 checkpoint with
-    its MetaGraph: the prefix of its files, one of them, or their folder, of which the latest is
-    taken. No source code of the network is needed.
+    MODEL is a frozen GraphDef, .pb or .pbtxt, the folder of a SavedModel, a Keras model, .keras or
+    .h5, the model.json of a TensorFlow.js graph model, or a TF1 checkpoint with its MetaGraph: the
+    prefix of its files, one of them, or their folder, of which the latest is taken. No source code
+    of the network is needed.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
