@@ -76,9 +76,8 @@ def load(
     is_keras = path is not None and keras_container(path) is not None
     if custom_objects and not is_keras:
         raise LoadError(f"{model} is no Keras model", "--custom-objects", "leave it out")
-    if prefix is not None or is_keras:
-        if tags:
-            raise LoadError(f"{model} is no SavedModel", "--tag", "leave it out")
+    if (prefix is not None or is_keras) and tags:
+        raise LoadError(f"{model} is no SavedModel", "--tag", "leave it out")
     if prefix is not None:
         from graphslim.checkpoint import open_checkpoint
 

@@ -1,4 +1,4 @@
-"""What needs TensorFlow: running graphs, and the variables of SavedModels and checkpoints, Keras models."""
+"""What needs TensorFlow: running graphs, and the variables of models and of checkpoints."""
 
 from __future__ import annotations
 

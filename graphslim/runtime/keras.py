@@ -62,16 +62,24 @@ def traced(path: str, custom_objects: Optional[CustomObjects] = None) -> Tuple[C
     container = keras_container(path) or "zip"
     if not path.lower().endswith(_ENDINGS[container]):
         raise LoadError(
-            f"a Keras model in {container}, by another name",
+            "a Keras model by another name",
             path,
             f"let its name end with {_ENDINGS[container][0]}",
         )
     _refuse_code(_description(path, container), path)
-    objects = _objects(custom_objects or {})
     tf = tensorflow()
-    if tf.__version__.startswith("1."):
-        return _by_session(tf, path, container, objects)
-    return _by_function(tf, path, objects)
+    if tf.__version__.startswith("1.") and container == "zip":
+        raise LoadError(
+            f"TensorFlow {tf.__version__} reads no .keras files",
+            path,
+            "export a SavedModel where it was made, and give its folder",
+        )
+    keras = _keras(tf)
+    objects = _objects(custom_objects or {})
+    trace = _by_session if tf.__version__.startswith("1.") else _by_function
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return trace(tf, keras, path, objects)
 
 
 def _description(path: str, container: str) -> Any:
@@ -128,7 +136,6 @@ def _objects(custom_objects: CustomObjects) -> Dict[str, Any]:
     if isinstance(custom_objects, Mapping):
         return dict(custom_objects)
     objects: Dict[str, Any] = {}
-    tensorflow()  # what a module imports by itself would not be set up as commands want it
     for text in custom_objects:
         place, _, names = text.rpartition(":")
         for name in names.split(","):
@@ -195,42 +202,37 @@ def _loaded(keras: Any, path: str, objects: Mapping[str, Any]) -> Any:
     refused: List[Exception] = []
     for loader in loaders:
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                return loader.models.load_model(path, custom_objects=objects, compile=False)
+            return loader.models.load_model(path, custom_objects=objects, compile=False)
         except Exception as error:  # a layer may raise anything
             refused.append(error)
-    error, version = refused[0], keras.__version__
-    unknown = _UNKNOWN.search(str(error))
+    first, version = refused[0], keras.__version__
+    unknown = _UNKNOWN.search(str(first))
     if unknown is not None:
+        name = unknown[2].split(">")[-1]  # it may be registered below a package
         raise LoadError(
-            f"Keras {version} does not know the {unknown[1].lower()} {unknown[2]}",
+            f"Keras {version} does not know the {unknown[1].lower()} {name}",
             path,
-            f"name the module that defines it: {_OPTION} package.module:{unknown[2]}",
-        ) from error
+            f"name the module that defines it: {_OPTION} package.module:{name}; or, where another "
+            f"Keras saved it, {_ELSEWHERE}",
+        ) from first
     raise LoadError(
-        f"Keras {version} cannot load it: {first_line(error)}",
+        f"Keras {version} cannot load it: {first_line(first)}",
         path,
         f"was it saved by another Keras? {_ELSEWHERE}",
-    ) from error
+    ) from first
 
 
 def _by_session(
-    tf: Any, path: str, container: str, objects: Mapping[str, Any]
+    tf: Any, keras: Any, path: str, objects: Mapping[str, Any]
 ) -> Tuple[Chosen, Values]:
     """As `traced`, by TensorFlow 1, in a graph and a session of its own."""
-    if container == "zip":
-        raise LoadError(
-            f"TensorFlow {tf.__version__} reads no .keras files",
-            path,
-            "export a SavedModel where it was made, and give its folder",
-        )
-    keras, holder = _keras(tf), tf.Graph()
+    holder = tf.Graph()
     with holder.as_default(), tf.Session(config=unoptimized(tf)) as session:
         keras.backend.set_learning_phase(0)
         with _attributes_as_bytes():
             model = _loaded(keras, path, objects)
-        _require_inputs(model, path)
+        if not model.inputs:
+            raise _without_inputs(path)
         definition = holder.as_graph_def()
         names = [node.name for node in definition.node if node.op in VARIABLES]
         values = session.run({name: value_of(tf, holder, name) for name in names})
@@ -241,7 +243,7 @@ def _by_session(
 
 @contextlib.contextmanager
 def _attributes_as_bytes() -> Iterator[None]:
-    """Has h5py give texts as bytes, which it did before 3.0, and which Keras of TensorFlow 1 needs."""
+    """Has h5py give texts as bytes: it did before 3.0, and Keras of TensorFlow 1 expects it."""
     manager = import_module("h5py").AttributeManager
     usual = manager.__getitem__
 
@@ -261,20 +263,23 @@ def _attributes_as_bytes() -> Iterator[None]:
         manager.__getitem__ = usual
 
 
-def _by_function(tf: Any, path: str, objects: Mapping[str, Any]) -> Tuple[Chosen, Values]:
+def _by_function(
+    tf: Any, keras: Any, path: str, objects: Mapping[str, Any]
+) -> Tuple[Chosen, Values]:
     """As `traced`, by a function of TensorFlow 2."""
-    model = _loaded(_keras(tf), path, objects)
-    _require_inputs(model, path)
-    names: List[str] = []
+    model = _loaded(keras, path, objects)
+    specs = _specs(tf, model)
+    if not specs:
+        raise _without_inputs(path)
+    computed: Dict[str, str] = {}
 
     def call(*fed: Any) -> None:
-        results = tf.nest.flatten(model(list(fed) if len(fed) > 1 else fed[0], training=False))
-        names[:] = [
-            tf.identity(result, name=re.sub(r"[^\w.]|^_", "_", f"{name}")).name
-            for name, result in zip(model.output_names, results)
-        ]
+        results = model(list(fed) if len(fed) > 1 else fed[0], training=False)
+        for name, result in _named(tf, model, results).items():
+            # TensorFlow takes fewer characters for names than Keras.
+            clean_name = re.sub(r"^[^A-Za-z0-9.]|[^\w.]", "_", name).lstrip("_") or "output"
+            computed[name] = tf.identity(result, name=clean_name).name
 
-    specs = [tf.TensorSpec(fed.shape, fed.dtype, fed.name) for fed in model.inputs]
     try:
         function = sys.modules["tensorflow"].function(call, autograph=False)
         graph = function.get_concrete_function(*specs).graph
@@ -308,23 +313,40 @@ def _by_function(tf: Any, path: str, objects: Mapping[str, Any]) -> Tuple[Chosen
             f"Keras cannot make a graph of it: {first_line(error)}", path, _ELSEWHERE
         ) from error
     fed = {spec.name: tensor.name for spec, tensor in zip(specs, graph.inputs)}
-    computed = dict(zip(model.output_names, names))
     return _chosen(definition, fed, computed), lambda folder, tags, names: values
 
 
-def _require_inputs(model: Any, path: str) -> None:
-    """Refuses models that do not say what they are fed.
+def _specs(tf: Any, model: Any) -> List[Any]:
+    """What a model is fed: as it states, or what it was called on when it was saved; else none."""
+    if getattr(model, "inputs", None):
+        return [tf.TensorSpec(fed.shape, fed.dtype, fed.name) for fed in model.inputs]
+    built: Mapping[str, Any] = getattr(model, "get_build_config", dict)() or {}
+    shape = built.get("input_shape")
+    if not isinstance(shape, (tuple, list)) or any(
+        isinstance(size, (tuple, list)) for size in shape
+    ):
+        return []
+    # The batch is that of the example.
+    return [tf.TensorSpec((None, *shape[1:]), model.compute_dtype, "inputs")]
 
-    Raises:
-        LoadError: it is one.
-    """
-    if not getattr(model, "inputs", None) or not getattr(model, "output_names", None):
-        raise LoadError(
-            "the model does not state its inputs: its class is one of its own, or it was never "
-            "called",
-            path,
-            "call it on an example, export a SavedModel, and give its folder",
-        )
+
+def _named(tf: Any, model: Any, results: Any) -> Dict[str, Any]:
+    """A model's results by name."""
+    if isinstance(results, dict):
+        return results
+    flat = tf.nest.flatten(results)
+    names = getattr(model, "output_names", None) or []
+    if len(names) != len(flat):
+        names = [f"output_{index}" for index in range(len(flat))]
+    return dict(zip(names, flat))
+
+
+def _without_inputs(path: str) -> LoadError:
+    return LoadError(
+        "the model does not state its inputs: it was never called, or is of a class of its own",
+        path,
+        "call it on an example, export a SavedModel, and give its folder",
+    )
 
 
 def _chosen(definition: Any, fed: Mapping[str, str], computed: Mapping[str, str]) -> Chosen:
