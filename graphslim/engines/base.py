@@ -78,6 +78,7 @@ class Runner:
         runtime: one of `RUNTIMES`.
         version: the runtime's name and version.
         inputs, outputs: the tensors, in the order of the file.
+        own_threads: whether the runtime chooses the number of its threads, whatever is asked for.
     """
 
     path: str
@@ -85,6 +86,7 @@ class Runner:
     version: str
     inputs: Tuple[Tensor, ...]
     outputs: Tuple[Tensor, ...]
+    own_threads: bool = False
 
     def __enter__(self) -> Runner:
         return self
