@@ -56,8 +56,8 @@ if TYPE_CHECKING:
     from graphslim.match import Match as Match
     from graphslim.match import Matcher as Matcher
     from graphslim.measure.images import Images as Images
+    from graphslim.measure.models import verify as verify
     from graphslim.measure.samples import Samples as Samples
-    from graphslim.measure.verify import verify as verify
     from graphslim.method import Pruning as Pruning
     from graphslim.ops import channel_rule as channel_rule
     from graphslim.ops import cost_rule as cost_rule
@@ -109,8 +109,8 @@ _PUBLIC = {
     "layout": "LayoutVisit layout_rule to_nhwc",
     "match": "Match Matcher",
     "measure.images": "Images",
+    "measure.models": "verify",
     "measure.samples": "Samples",
-    "measure.verify": "verify",
     "method": "Pruning",
     "ops": "channel_rule cost_rule value_rule",
     "pattern": "Pattern Var block_pattern",

@@ -126,7 +126,7 @@ def _complain(error: object, args: Sequence[str], status: int = BAD_INPUT) -> in
 
 COMMANDS = {
     "apply": ("plan:apply", "Carry out a plan; write the smaller graph."),
-    "bench": ("bench:bench", "Time two graphs side by side."),
+    "bench": ("bench:bench", "Time two or more models side by side."),
     "compare": ("verify:compare", "Show what changed between two graphs, layer by layer."),
     "criteria": ("inspect:list_criteria", "List the criteria for --criterion."),
     "inspect": ("inspect:inspect", "Show a model's blocks, channels and cost."),
@@ -140,7 +140,7 @@ COMMANDS = {
     "soft-prune": ("checkpoint:soft_prune", "Set channels of a checkpoint to zero, to train on."),
     "strip": ("checkpoint:strip", "Cut a plan's channels from a checkpoint; write the .pb too."),
     "summary": ("checkpoint:summary", "Count filters that should be zero and are not."),
-    "verify": ("verify:verify", "Compare what two graphs compute."),
+    "verify": ("verify:verify", "Compare what two models compute."),
 }
 """By name, the module of this package with what it calls the command, and what the list says."""
 

@@ -1,27 +1,31 @@
-"""`graphslim bench`: how fast two graphs run, side by side."""
+"""`graphslim bench`: how fast models run, side by side."""
 
 from __future__ import annotations
 
 import time
-from typing import Optional
+from typing import Any, Dict, Optional, Tuple, Union
 
 import click
 
-from graphslim import runtime
 from graphslim.cli import console
 from graphslim.cli.console import Console, print_table
 from graphslim.cli.files import tell_data
+from graphslim.cli.models import are_graphs, models_of, opening_of, runtime_option
 from graphslim.cli.option_types import quiet_option, whole_number
 from graphslim.cli.options import Reading, model_options, sample_options
 from graphslim.measure.bench import RUNS, WARMUP, Bench, Spread
 from graphslim.measure.bench import bench as measure
 from graphslim.measure.images import Images
+from graphslim.measure.models import Timings, time_models
+from graphslim.runtime import run_as_shipped
 from graphslim.support.text import plural
 
 
 @click.command()
-@click.argument("first", metavar="A.pb")
-@click.argument("second", metavar="B.pb")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@click.argument("more", nargs=-1, metavar="[MORE]...")
+@runtime_option
 @whole_number("--threads", 0, 1, "Threads within an op; 0: as many as there are cores.")
 @whole_number("--runs", 1, RUNS, "How often each graph is timed.")
 @whole_number("--warmup", 0, WARMUP, "How often each graph is run before that.")
@@ -31,6 +35,8 @@ from graphslim.support.text import plural
 def bench(
     first: str,
     second: str,
+    more: Tuple[str, ...],
+    runtime: Optional[str],
     threads: int,
     data: Optional[Images],
     seed: int,
@@ -42,32 +48,40 @@ def bench(
     as_json: bool,
     verbose: bool,
 ) -> int:
-    """Time two graphs in turns in one run, as TensorFlow optimises them, on the same inputs.
+    """Time models in turns in one run, on the same inputs.
 
-    Only the first batch of --data is timed.
+    Each is a graph as other commands read it, .tflite or .onnx, and is timed in the runtime of its
+    format, or in --runtime: graphs as TensorFlow optimises them. Only the first batch of --data is
+    timed.
     """
     started = time.perf_counter()
-    runtime.run_as_shipped()  # before a model's variables are read, which loads TensorFlow
-    original, changed = reading.load_pair(first, second)
-    tell_data(original, data, batch)
-    with console.bar(console.err, quiet) as tick:
-        times = measure(
-            original,
-            changed,
-            threads=threads,
-            batch=batch,
-            runs=runs,
-            warmup=warmup,
-            seed=seed,
-            data=data,
-            progress=tick,
-        )
+    run_as_shipped()  # before a model's variables are read, which loads TensorFlow
+    paths = (first, second, *more)
+    given: Dict[str, Any] = dict(batch=batch, runs=runs, warmup=warmup, seed=seed, data=data)
+    times: Union[Bench, Timings]
+    if are_graphs(paths, runtime) and not more:
+        original, changed = reading.load_pair(first, second)
+        tell_data(original, data, batch)
+        with console.bar(console.err, quiet) as tick:
+            times = measure(original, changed, threads=threads, progress=tick, **given)
+    else:
+        models = models_of(paths, runtime, reading)
+        with console.bar(console.err, quiet) as tick:
+            times = time_models(
+                models,
+                opening_of(runtime, threads, reading),
+                progress=tick,
+                tell=lambda graph: tell_data(graph, data, batch),
+                **given,
+            )
     if verbose:
         console.err.print(f"read and timed in {time.perf_counter() - started:.2f} s")
     if as_json:
         console.print_json(times.as_dict())
-    else:
+    elif isinstance(times, Bench):
         print_bench(console.out, times)
+    else:
+        print_timings(console.out, times)
     return console.OK
 
 
@@ -79,14 +93,43 @@ def print_bench(console: Console, times: Bench) -> None:
     ]
     print_table(console, "Latency", ("graph", ">median", ">middle half of the runs"), rows)
     console.print(gain(times.ratio))
-    threads = plural(times.threads, "thread") if times.threads else "as many threads as cores"
     console.print(
         f"TensorFlow {times.tensorflow}{', oneDNN off' if times.onednn_off else ''}"
-        f" on {times.cpu}, {threads}, batch {times.batch}, {plural(times.runs, 'run')} of each,"
-        f" in turns, after {times.warmup} to warm up"
+        f" on {_conditions(times)}"
     )
     if times.nhwc_twins:
         console.print("Run as NHWC twins: TensorFlow's CPU kernels take no NCHW.")
+
+
+def _conditions(times: Union[Bench, Timings]) -> str:
+    """Where and how often something was timed."""
+    threads = plural(times.threads, "thread") if times.threads else "as many threads as cores"
+    return (
+        f"{times.cpu}, {threads}, batch {times.batch}, {plural(times.runs, 'run')} of each,"
+        f" in turns, after {times.warmup} to warm up"
+    )
+
+
+def print_timings(console: Console, times: Timings) -> None:
+    """Prints for each model what ran it, median and quartiles, ratio to the first, and size."""
+    columns = ("model", "+run by", ">median", ">middle half of the runs", ">of the first", ">size")
+    rows = [
+        (
+            timed.name,
+            timed.version,
+            f"{timed.latency.median:.2f} ms",
+            f"{timed.latency.low:.2f} to {timed.latency.high:.2f} ms",
+            f"{timed.ratio.median:.3g}" if number else "",
+            "" if timed.size is None else f"{timed.size / 1e6:.2f} MB",
+        )
+        for number, timed in enumerate(times.models)
+    ]
+    print_table(console, "Latency", columns, rows)
+    if len(times.models) == 2:
+        console.print(gain(times.models[1].ratio))
+    console.print(f"On {_conditions(times)}")
+    for note in times.notes:
+        console.print(note)
 
 
 def gain(ratio: Spread) -> str:

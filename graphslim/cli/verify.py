@@ -12,6 +12,8 @@ from graphslim.channels.facts import Dims
 from graphslim.cli import console
 from graphslim.cli.console import Console, print_table
 from graphslim.cli.files import tell_data
+from graphslim.cli.models import are_graphs, models_of, opening_of, runtime_option
+from graphslim.cli.option_types import whole_number
 from graphslim.cli.options import Reading, Running, model_options, run_options
 from graphslim.measure.agreement import (
     Agreement,
@@ -21,13 +23,14 @@ from graphslim.measure.agreement import (
     surgery_verdict,
     verdict,
 )
+from graphslim.measure.models import compare as compare_models
 from graphslim.plans import read_plan
 from graphslim.support.text import count, plural, share
 
 
 @click.command()
-@click.argument("first", metavar="A.pb")
-@click.argument("second", metavar="B.pb")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
 @click.option(
     "--plan",
     "plan_path",
@@ -35,6 +38,8 @@ from graphslim.support.text import count, plural, share
     help="Compare with A masked by a plan, which is what a graph pruned by it must compute.",
 )
 @click.option("--force", is_flag=True, help="Allow a plan that was made for another checkpoint.")
+@runtime_option
+@whole_number("--threads", 0, 1, "Threads within an op; 0: as many as there are cores.")
 @run_options
 @model_options
 def verify(
@@ -42,26 +47,54 @@ def verify(
     second: str,
     plan_path: Optional[str],
     force: bool,
+    runtime: Optional[str],
+    threads: int,
     running: Running,
     reading: Reading,
     as_json: bool,
     verbose: bool,
 ) -> int:
-    """Run two graphs on the same inputs and compare their outputs; exit status 1 if they differ."""
-    original, changed = reading.load_pair(first, second)
-    plan = read_plan(plan_path) if plan_path else None
-    tell_data(original, running.data, running.batch)
-    started = time.perf_counter()
-    agreement = running.compare(original, changed, plan, force=force)
-    if verbose:
-        from graphslim import runtime
+    """Run two models on the same inputs and compare their outputs; exit status 1 if they differ.
 
-        seconds = time.perf_counter() - started
-        console.err.print(f"both run by TensorFlow {runtime.version()} in {seconds:.2f} s")
+    A and B are graphs as other commands read them, .tflite or .onnx; each is run by the runtime of
+    its format, or by --runtime.
+    """
+    plan = read_plan(plan_path) if plan_path else None
+    if are_graphs((first, second), runtime):
+        original, changed = reading.load_pair(first, second)
+        tell_data(original, running.data, running.batch)
+        started = time.perf_counter()
+        agreement = running.compare(original, changed, plan, force=force, threads=threads)
+        if verbose:
+            from graphslim.runtime import version
+
+            seconds = time.perf_counter() - started
+            console.err.print(f"both run by TensorFlow {version()} in {seconds:.2f} s")
+        tree, notes = agreement.as_dict(), []
+    else:
+        started = time.perf_counter()
+        model, other = models_of((first, second), runtime, reading)
+        compared = compare_models(
+            model,
+            other,
+            opening_of(runtime, threads, reading),
+            plan=plan,
+            force=force,
+            tell=lambda graph: tell_data(graph, running.data, running.batch),
+            **running._asdict(),
+        )
+        if verbose:
+            console.err.print(f"run in {time.perf_counter() - started:.2f} s")
+        agreement, tree = compared.agreement, compared.as_dict()
+        places = zip((first, second), compared.versions)
+        ran = " and ".join([f"{path} by {version}" for path, version in places])
+        notes = [f"Run: {ran}.", *compared.notes]
     if as_json:
-        console.print_json(agreement.as_dict())
+        console.print_json(tree)
     else:
         print_agreement(console.out, agreement)
+        for note in notes:
+            console.out.print(note)
     return console.OK if agreement.ok else console.FAILED
 
 

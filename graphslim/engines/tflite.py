@@ -117,6 +117,7 @@ class LiteRunner(Runner):
         self.path = path
         check_lite(path)
         interpreter, self.version, options = _interpreter(threads)
+        self.own_threads = not options
         with self.refusals():
             self._interpreter = interpreter(model_path=path, **options)
             self.inputs, self.outputs = self._described()

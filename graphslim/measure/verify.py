@@ -33,6 +33,7 @@ def verify(
     tolerance: Optional[float] = None,
     force: bool = False,
     progress: Tick = silent,
+    threads: int = 1,
 ) -> Agreement:
     """Runs two graphs on the same inputs and compares them, output by output.
 
@@ -58,6 +59,7 @@ def verify(
             batch norms were frozen in the training phase.
         force: allow a plan that was made for another checkpoint.
         progress: called after each run; see `graphslim.support.progress`.
+        threads: threads within an op; 0 for as many as there are cores.
 
     Returns:
         the differences of each output over all inputs.
@@ -71,7 +73,7 @@ def verify(
     if data is not None and feeds is not None:
         raise GraphslimError("the inputs are given twice", "data and feeds", "leave one out")
     _same_signature(first, second)
-    _refuse_random(first)
+    refuse_random(first)
     against = "original" if plan is None else _masked(plan)
     reference = first if plan is None else zero_consumers(first, plan, force)
     runs: Runs
@@ -82,7 +84,7 @@ def verify(
         sizes = {np.shape(array)[0] for array in feeds.values() if np.ndim(array)}
         runs = [(feeds, max(1, sizes.pop()) if len(sizes) == 1 else 1)]
     entries = _entries(first, reference, plan, force)
-    return _compare({against: reference}, second, runs, tolerance, entries)[0]
+    return _compare({against: reference}, second, runs, tolerance, entries, threads)[0]
 
 
 def check(
@@ -106,7 +108,7 @@ def check(
         with the original, which shows how much the network changed.
     """
     _same_signature(first, second)
-    _refuse_random(first)
+    refuse_random(first)
     references = {_masked(plan): zero_consumers(first, plan, force), "original": first}
     runs = Examples(first, Samples(data, batch=batch, tick=progress), seed)
     entries = _entries(first, references[_masked(plan)], plan, force)
@@ -200,6 +202,7 @@ def _compare(
     runs: Runs,
     tolerance: Optional[float],
     entries: Mapping[str, _Entry],
+    threads: int = 1,
 ) -> List[Agreement]:
     """Runs all graphs on the same inputs, and compares the second with each of the references.
 
@@ -209,6 +212,7 @@ def _compare(
         runs: the inputs.
         tolerance: largest difference allowed, as a share of each output's range; or None.
         entries: tensors that are compared in the place of outputs, as `_entries` gives them.
+        threads: threads within an op; 0 for as many as there are cores.
     """
     original = next(iter(references.values()))
     allowed = tolerance_of(original) if tolerance is None else tolerance
@@ -223,7 +227,9 @@ def _compare(
     examples = 0
     with ExitStack() as stack:
         # Without TensorFlow's own optimizer, which takes longer than the runs.
-        sessions = [stack.enter_context(Session(graph, optimize=False)) for graph in graphs]
+        sessions = [
+            stack.enter_context(Session(graph, threads, optimize=False)) for graph in graphs
+        ]
         for feeds, count in runs:
             *expected, values = [session.run(feeds, fetches) for session in sessions]
             for row, reference in zip(measures, expected):
@@ -316,7 +322,12 @@ def _may_be_equal(first: Any, second: Any) -> bool:
     return len(first) == len(second) and all(a is None or b is None or a == b for a, b in pairs)
 
 
-def _refuse_random(graph: Graph) -> None:
+def refuse_random(graph: Graph) -> None:
+    """Refuses a graph whose outputs differ from run to run.
+
+    Raises:
+        VerifyError: dropout or noise is left on.
+    """
     name = random_node(graph)
     if name is not None:
         raise VerifyError(
