@@ -343,7 +343,8 @@ def run_options(command: Command) -> Command:
         click.option(
             "--tolerance",
             default=None,
-            show_default="0.0001, and more for a graph in 16 bits or frozen in training",
+            show_default="0.0001, and more for a graph in 16 bits or frozen in training, or "
+            "between two runtimes",
             type=Finite(),
             metavar="T",
             help="Largest difference allowed, as a share of each output's range.",

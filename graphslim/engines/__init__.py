@@ -5,6 +5,7 @@ None is imported before a file is opened in it.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 from typing import Any, Optional, Tuple, Union
@@ -67,11 +68,12 @@ def format_of(path: Union[str, os.PathLike[str]]) -> str:
         return _ENDINGS[ending]
     if is_text(name):
         return "text"
+    what = ""
     if not ending and os.path.isfile(name):
-        with open(name, "rb") as file:
+        # Who opens it as a graph says why it cannot be read.
+        with contextlib.suppress(OSError), open(name, "rb") as file:
             what, _ = foreign(file.read(64)) or ("", "")
-        return next((key for key, title in _TITLES_OF_FORMATS.items() if title == what), "graph")
-    return "graph"
+    return next((key for key, title in _TITLES_OF_FORMATS.items() if title == what), "graph")
 
 
 def runtimes_of(path: Union[str, os.PathLike[str]]) -> Tuple[str, ...]:

@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import sys
+import warnings
 from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -224,16 +225,17 @@ def asked_shapes(
         name = plain_name(text) if text or len(tensors) != 1 else tensors[0].name
         if name not in by_name:
             raise LoadError(
-                f"{text!r} is not an input of {path}",
+                f"{text or sizes_of(shape)!r} is not an input of {path}",
                 "--input-shape",
                 f"the inputs are: {', '.join(by_name)}",
             )
         stated = by_name[name].shape or (None,) * len(shape)
-        sizes = [size if other is None else other for size, other in zip(shape, stated)]
+        pairs = list(zip(stated, shape))
+        sizes = [size if other is None else other for other, size in pairs]
         if (
             len(stated) != len(shape)
-            or any(size is None for size in sizes)
-            or not fits(by_name[name].shape, sizes)
+            or any(None not in pair and pair[0] != pair[1] for pair in pairs)
+            or None in sizes
         ):
             raise LoadError(
                 f"the input {name} has the shape {sizes_of(by_name[name].shape)}",
@@ -273,24 +275,19 @@ def _broken(error: Exception, runtime: str) -> RuntimeUnavailable:
 
 @contextlib.contextmanager
 def hushed() -> Iterator[None]:
-    """Drops what runtimes write to stderr past Python; what they mean they raise as well."""
-    if sys.stderr is None:
+    """Drops warnings, and what runtimes write to stderr past Python; what matters they raise."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        warnings.simplefilter("ignore")
+        with contextlib.suppress(OSError, AttributeError):  # stderr may have been closed
+            sys.stderr.flush()
+            standard_error = os.dup(2)
+            stack.callback(os.close, standard_error)
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            stack.callback(os.close, nowhere)
+            stack.callback(os.dup2, standard_error, 2)
+            os.dup2(nowhere, 2)
         yield
-        return
-    sys.stderr.flush()
-    try:
-        standard_error = os.dup(2)
-    except OSError:  # it was closed when the process was started
-        yield
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(standard_error, 2)
-        os.close(standard_error)
-        os.close(nowhere)
 
 
 _AROUND = re.compile(
