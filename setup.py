@@ -99,7 +99,8 @@ def packages() -> list[str]:
 
 
 setup(
-    name="graphslim",
+    # On PyPI `graphslim` is another project; the package and the command keep that name.
+    name="tf-graphslim",
     version=version(),
     description="A compiler that makes TensorFlow frozen graphs narrower",
     long_description=long_description(),

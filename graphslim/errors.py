@@ -12,7 +12,15 @@ KEYWORDS: Dict[str, str] = {
     **{
         name: name.replace("-", "_")
         for name in (
-            *("inputs", "outputs", "signature", "meta", "inference-meta", "averages"),
+            *(
+                "inputs",
+                "outputs",
+                "signature",
+                "custom-objects",
+                "meta",
+                "inference-meta",
+                "averages",
+            ),
             *("seed", "data", "batch", "tolerance", "runs", "warmup", "for-tf"),
             *("quantize", "io"),
             *("rounds", "state"),

@@ -93,9 +93,11 @@ _CONVERT = (
 )
 _SOURCE = "give the SavedModel or the frozen .pb that it was converted from"
 
+_ZIP, _HDF5 = b"PK\x03\x04", b"\x89HDF"
+
 _KINDS: Tuple[Tuple[re.Pattern[bytes], str, str], ...] = (
     (re.compile(rb"....TFL3", re.DOTALL), "a TensorFlow Lite model", _SOURCE),
-    (re.compile(rb"\x89HDF"), "a Keras model or weights in HDF5", _EXPORT),
+    (re.compile(_HDF5), "a Keras model or weights in HDF5", _EXPORT),
     (re.compile(rb"\x1f\x8b"), "a gzip file", "unpack it and give the model that is in it"),
     (re.compile(rb"\x80[\x02-\x05]"), "a Python pickle, as PyTorch writes them", _CONVERT),
     # The version of the format, then the name of what wrote it, or the graph.
@@ -105,7 +107,25 @@ _KINDS: Tuple[Tuple[re.Pattern[bytes], str, str], ...] = (
         "give the SavedModel that onnx2tf makes of it",
     ),
 )
-_ZIP = b"PK\x03\x04"
+
+
+def keras_container(path: str) -> Optional[str]:
+    """What the file of a Keras model is, `HDF5` or `zip`; None for any other file."""
+    try:
+        with open(path, "rb") if os.path.isfile(path) else io.BytesIO() as file:
+            head = file.read(4)
+            if head == _HDF5:
+                return "HDF5"
+            if head == _ZIP and _is_keras(zipfile.ZipFile(file).namelist()):
+                return "zip"
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
+        pass
+    return None
+
+
+def is_named_keras(path: str) -> bool:
+    """Whether a file's name says that it is a Keras model."""
+    return _ending_of(path) in _KERAS
 
 
 def foreign(data: bytes) -> Optional[Tuple[str, str]]:
@@ -121,8 +141,12 @@ def _zipped(data: bytes) -> Tuple[str, str]:
         names: List[str] = zipfile.ZipFile(io.BytesIO(data)).namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
         return "a zip file, and a damaged one", "download or copy it again"
-    if "config.json" in names and "metadata.json" in names:
+    if _is_keras(names):
         return "a Keras model", _EXPORT
     if any(name.endswith("/data.pkl") for name in names):
         return "a PyTorch model", _CONVERT
     return "a zip file", "unpack it and give the model that is in it"
+
+
+def _is_keras(names: Sequence[str]) -> bool:
+    return "config.json" in names and "metadata.json" in names
