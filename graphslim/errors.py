@@ -22,11 +22,15 @@ KEYWORDS: Dict[str, str] = {
                 "averages",
             ),
             *("seed", "data", "batch", "tolerance", "runs", "warmup", "for-tf"),
+            *("quantize", "io"),
             *("rounds", "state"),
             *("labels", "metric", "ratios", "stop-at"),
         )
     },
-    **{name: f"{name.replace('-', '_')}=True" for name in ("force", "fold", "allow-unconverged")},
+    **{
+        name: f"{name.replace('-', '_')}=True"
+        for name in ("force", "fold", "allow-unconverged", "random-calibration", "select-tf-ops")
+    },
     "input-shape": "input_shapes",
     "tag": "tags",
     "no-meta": "write_meta=False",

@@ -129,6 +129,7 @@ COMMANDS = {
     "bench": ("bench:bench", "Time two or more models side by side."),
     "compare": ("verify:compare", "Show what changed between two graphs, layer by layer."),
     "criteria": ("inspect:list_criteria", "List the criteria for --criterion."),
+    "export": ("export:export", "Write a model as TensorFlow Lite, ONNX or a SavedModel."),
     "inspect": ("inspect:inspect", "Show a model's blocks, channels and cost."),
     "optimize": ("optimize:optimize", "Make a graph faster and smaller; remove no channel."),
     "passes": ("inspect:list_passes", "List the passes for --pass."),

@@ -18,7 +18,7 @@ _ENDING = re.compile(r"\.[A-Za-z]\w*$")
 """The ending of a name; what stands behind the dot of `slim-0.5` is none."""
 _CHECKPOINTS = (".ckpt", ".meta", ".index", ".data")
 _KERAS = (".h5", ".hdf5", ".keras")
-_TENSORFLOW_LITE = (".tflite", ".lite")
+TENSORFLOW_LITE = (".tflite", ".lite")
 
 
 def is_text(path: str) -> bool:
@@ -44,34 +44,23 @@ def check_ending(path: str, endings: Sequence[str], what: str) -> None:
         )
 
 
-def check_graph_ending(path: str, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> None:
+def check_graph_ending(path: str) -> None:
     """Refuses to write a GraphDef under a name that says it is something else.
 
     Args:
         path: the file: binary (`.pb`, or no ending) or text (`.pbtxt`, `.pbtext`, `.prototxt`).
-        inputs, outputs: names of tensors, for the command that converts a graph; may be unknown.
 
     Raises:
         EmitError: the name has another ending; the message says how such a file is made of a
             `.pb`.
     """
     ending, graph = _ending_of(path), _named(path, ".pb")
-    fed, wanted = ",".join(inputs) or "INPUTS", ",".join(outputs) or "OUTPUTS"
-    if ending in _TENSORFLOW_LITE:
+    if ending in (*TENSORFLOW_LITE, ".onnx"):
+        what = "an ONNX model" if ending == ".onnx" else "a TensorFlow Lite model"
         raise EmitError(
-            "graphslim writes no TensorFlow Lite model",
+            f"only a graph is written here, not {what}",
             path,
-            f"write {graph}, then: `tflite_convert --graph_def_file={graph} --output_file={path} "
-            f"--input_arrays={fed} --output_arrays={wanted}`, in TensorFlow 2 with "
-            "`--enable_v1_converter`",
-        )
-    if ending == ".onnx":
-        ports = [",".join([_port(name) for name in text.split(",")]) for text in (fed, wanted)]
-        raise EmitError(
-            "graphslim writes no ONNX model",
-            path,
-            f"write {graph}, then: `python -m tf2onnx.convert --graphdef {graph} --output {path} "
-            f"--inputs {ports[0]} --outputs {ports[1]}`",
+            f"write {graph}, then: `graphslim export {graph} -o {path}`",
         )
     if ending in _KERAS:
         raise EmitError("a pruned graph is no Keras model any more", path, f"write {graph}")
@@ -93,11 +82,6 @@ def _named(path: str, ending: str) -> str:
     """A path with another ending."""
     bare = _ENDING.sub("", path)
     return bare if _ending_of(bare) == ending else bare + ending
-
-
-def _port(name: str) -> str:
-    """The name of a tensor as converters to ONNX want it, `node:0`."""
-    return name if ":" in name or name in ("INPUTS", "OUTPUTS") else f"{name}:0"
 
 
 _EXPORT = (
