@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Dict, List, Mapping, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from graphslim.channels.groups import analyse, as_asked
+from graphslim.delivery.timing import Workshop, require_place
 from graphslim.ir import Graph
-from graphslim.measure.bench import Bench, Spread, bench
+from graphslim.measure.bench import Spread, bench
 from graphslim.measure.latency import Setting, table_of
 from graphslim.measure.moments import measure_moments
 from graphslim.measure.promise import WITHIN, Predictor, noise_of, quiet_enough, reach
@@ -63,6 +64,8 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
     criterion = find_criterion(selection.criterion)
     if selection.aggregate is None:
         selection = replace(selection, aggregate=criterion.aggregate)
+    if selection.latency is not None and selection.runtime is not None:
+        require_place(selection.runtime)
     if selection.latency is not None:
         # Before scores may load TensorFlow: what is timed has to be what will run.
         run_as_shipped()
@@ -223,26 +226,41 @@ def _range_of(settings: Mapping[str, Any]) -> str:
 
 def _by_latency(graph: Graph, selection: Selection, scores: Scores, samples: Samples) -> Plan:
     """A plan whose latency was measured: predicted by a table, then held against the machine."""
+    if selection.runtime in (None, "tf"):
+        return _within_time(graph, selection, scores, samples, None)
+    with Workshop(str(selection.runtime), selection.threads) as workshop:
+        return _within_time(graph, selection, scores, samples, workshop)
+
+
+def _within_time(
+    graph: Graph,
+    selection: Selection,
+    scores: Scores,
+    samples: Samples,
+    workshop: Optional[Workshop],
+) -> Plan:
+    """A plan whose latency is measured in TensorFlow, or where a workshop does it."""
     assert selection.latency is not None
     batch, threads, progress = samples.batch, selection.threads, samples.tick
 
-    def timed(other: Graph) -> Bench:
-        return bench(graph, other, threads=threads, batch=batch, progress=progress)
+    def ratio_to(other: Graph) -> Tuple[Spread, int]:
+        if workshop is None:
+            times = bench(graph, other, threads=threads, batch=batch, progress=progress)
+            return times.ratio, times.runs
+        timings = workshop.times([graph, other], batch=batch, progress=progress)
+        return timings.models[1].ratio, timings.runs
 
-    def own_noise() -> float:
-        alone = timed(graph)
-        return noise_of(alone.ratio, alone.runs)
-
-    noise = quiet_enough(selection.latency, own_noise)
+    noise = quiet_enough(selection.latency, lambda: noise_of(*ratio_to(graph)))
     setting = Setting(threads, batch, selection.step)
-    predictor = Predictor(graph, table_of(graph, setting, progress=progress))
+    timing = None if workshop is None else workshop.timing()
+    predictor = Predictor(graph, table_of(graph, setting, timing, progress=progress))
 
     def plan_for(share: float) -> Tuple[Plan, float]:
         plan = plan_scored(graph, replace(selection, latency=share), scores, predictor.share)
         return plan, plan.achieved.achieved if plan.achieved else share
 
     def measured(plan: Plan) -> Spread:
-        return timed(apply(graph, plan)).ratio
+        return ratio_to(apply(graph, plan))[0]
 
     plan, promise = reach(selection.latency, plan_for, measured, noise=noise)
     return plan._replace(

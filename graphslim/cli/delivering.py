@@ -12,12 +12,15 @@ from graphslim.cli.options import Command, Running, combined, packed
 from graphslim.delivery.formats import (
     EDGES,
     GRAPH,
+    ONNX,
     QUANTISATIONS,
+    TFLITE,
     TITLES,
     Wish,
     check_wish,
     format_of_target,
 )
+from graphslim.errors import GraphslimError
 from graphslim.graphdef.kinds import check_graph_ending
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement
@@ -27,6 +30,7 @@ from graphslim.support.text import count, percent, share
 
 if TYPE_CHECKING:
     from graphslim.delivery import Delivery
+    from graphslim.measure.models import Timings
 
 
 class Delivering(NamedTuple):
@@ -41,6 +45,12 @@ class Delivering(NamedTuple):
     def wish(self) -> Wish:
         """The same, as converters take it."""
         return Wish(*self)
+
+    def target(self, output: str) -> Optional[str]:
+        """What `--for` would be, by the format that is written; None for a graph or SavedModel."""
+        if format_of_target(output) == TFLITE:
+            return "tflite-int8" if self.quantize == "int8" else "tflite"
+        return "ort" if format_of_target(output) == ONNX else None
 
     def check(self, output: str, running: Running) -> None:
         """Refuses, before any work is done, a name or options that say something else.
@@ -132,6 +142,51 @@ def delivery_options(command: Command) -> Command:
 def content(graph: Graph, delivery: Optional[Delivery]) -> Union[Graph, Any]:
     """What is written: the graph, or the files that it was converted to."""
     return graph if delivery is None else delivery.package
+
+
+def timed_in(
+    target: Optional[str], graph: Graph, slim: Graph, running: Running, quiet: bool = False
+) -> Optional[Timings]:
+    """The original and the result, timed in turns in the runtime that the result is for.
+
+    Args:
+        target: what `--for` takes; None for none.
+        graph, slim: the original and the result.
+        running: the options of the comparison.
+        quiet: draw no progress bar.
+
+    Returns:
+        the times; None without a runtime, or where they cannot be taken, which is said on stderr.
+    """
+    if target is None:
+        return None
+    from graphslim.delivery.timing import Workshop, require_place
+
+    try:
+        require_place(target)
+        with console.bar(console.err, quiet) as tick, Workshop(target) as workshop:
+            return workshop.times([graph, slim], batch=running.batch, progress=tick)
+    except GraphslimError as error:
+        console.err.print(f"not timed: {error.told}")
+        return None
+
+
+def print_gain(console: Console, times: Timings) -> None:
+    """Prints the time of a result beside that of its original; in red where it is slower."""
+    original, result = times.models
+    ratio = result.ratio
+    text = (
+        f"In {result.version}, one thread: {result.latency.median:.3g} ms, and the original "
+        f"{original.latency.median:.3g} ms: {ratio.median:.3g} of its time ({ratio.low:.3g} to "
+        f"{ratio.high:.3g})"
+    )
+    if ratio.low > 1:
+        advice = (
+            "multiples of 16 are fast (leave out --multiple-of), or remove more"
+        )
+        console.print(f"Slower than the original. {text}; {advice}.", style="bold red")
+    else:
+        console.print(f"{text}.")
 
 
 def print_delivery(console: Console, delivery: Delivery) -> None:

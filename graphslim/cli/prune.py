@@ -17,7 +17,7 @@ from graphslim.channels.groups import asked_of
 from graphslim.cli import console
 from graphslim.cli.choosing import Choosing, selection_options
 from graphslim.cli.console import print_times
-from graphslim.cli.delivering import Delivering, content, delivery_options
+from graphslim.cli.delivering import Delivering, content, delivery_options, timed_in
 from graphslim.cli.files import (
     check_targets,
     files_of,
@@ -155,6 +155,8 @@ def prune(
     selection = choosing.selection(running.seed)
     if repair and selection.allocate is not None:
         check_kept_aside(selection.allocate, running.seed)
+    if selection.runtime is None:
+        selection = replace(selection, runtime=delivering.target(output))
     if repair and selection.through_norms is None:
         selection = replace(selection, through_norms=True)
     gradual = check_rounds(rounds, repair, selection)
@@ -208,6 +210,8 @@ def prune(
     delivery = delivering.deliver(
         output, stored, running, check, graph, None if repair or optimize else plan, quiet=quiet
     )
+    if check is not False and plan is not None and plan.removed:
+        checked = checked._replace(timed=timed_in(selection.runtime, graph, stored, running, quiet))
     page = None
     if report_out is not None and plan is not None:
         page = draw_report(graph, slim, plan, checked, output, seconds, quiet, running)

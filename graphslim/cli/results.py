@@ -9,7 +9,7 @@ from graphslim.analysis.cautions import random_node
 from graphslim.analysis.cost import Cost, cost
 from graphslim.cli import console
 from graphslim.cli.console import Console, print_table
-from graphslim.cli.delivering import print_delivery
+from graphslim.cli.delivering import print_delivery, print_gain
 from graphslim.cli.options import Running
 from graphslim.cli.verify import print_agreement, print_change
 from graphslim.errors import VerifyError
@@ -24,6 +24,7 @@ from graphslim.support.text import count, plural, share
 
 if TYPE_CHECKING:
     from graphslim.delivery import Delivery
+    from graphslim.measure.models import Timings
 
 
 class Checked(NamedTuple):
@@ -34,12 +35,14 @@ class Checked(NamedTuple):
         change: the comparison with the unchanged original, for channels that were not dead.
         why_not: why nothing was run.
         repaired: what a repair came to, if there was one.
+        timed: the original and the result, timed in the runtime that the result is for.
     """
 
     agreement: Optional[Agreement] = None
     change: Optional[Agreement] = None
     why_not: str = ""
     repaired: Optional[Repaired] = None
+    timed: Optional[Timings] = None
 
     @property
     def outcome(self) -> Optional[Agreement]:
@@ -78,6 +81,8 @@ def tell_result(
             tree["repair"] = checked.repaired.as_dict()
         if delivery is not None:
             tree["delivered"] = delivery.as_dict()
+        if checked.timed is not None:
+            tree["timed"] = checked.timed.as_dict()
         console.print_json(tree)
         return console.OK
     print_pruning(
@@ -94,6 +99,8 @@ def tell_result(
         console.out.print(f"Not verified: {checked.why_not}")
     if delivery is not None:
         print_delivery(console.out, delivery)
+    if checked.timed is not None:
+        print_gain(console.out, checked.timed)
     console.out.print(f"Written to {output}")
     return console.OK
 

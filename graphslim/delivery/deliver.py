@@ -157,23 +157,10 @@ def deliver(
     check_consistent(graph)
     kind = format_of_target(path)
     ready = prepared(graph, kind)
-    feeds: List[Any] = []
-    if wish.quantize == "int8":
-        examples = Examples(ready.graph, Samples(data, 1), seed)
-        feeds = [arrays for arrays, _ in at_most(examples, CALIBRATION)]
     with Converter() as converter:
 
         def convert(source: Prepared) -> Side:
-            request: Dict[str, Any] = {
-                "definition": graphdef.serialize(source.graph),
-                "inputs": list(source.graph.inputs),
-                "outputs": source.outputs,
-            }
-            if kind == TFLITE:
-                request.update(quantize=wish.quantize, io=wish.io, calibration=feeds)
-                request.update(select_tf_ops=wish.select_tf_ops)
-            files = converter.convert(kind, path, request)
-            return Package(path, kind, files, source.notes), source
+            return converted(converter, source, path, wish, data, seed), source
 
         progress(0, 1, "converting")
         result = convert(ready)
@@ -192,3 +179,41 @@ def deliver(
     refuse(losses, path)
     before = None if reference is None else reference[0].size
     return Delivery(result[0], wish, losses, before=before)
+
+
+def converted(
+    converter: Converter,
+    source: Prepared,
+    path: str,
+    wish: Wish,
+    data: Data = None,
+    seed: int = 0,
+) -> Package:
+    """A graph in another format, which is not written yet.
+
+    Args:
+        converter: what converts it.
+        source: the graph.
+        path: the file or folder that it is for, whose name asks for the format.
+        wish: how it is converted.
+        data, seed: for int8 models, what they are calibrated on.
+
+    Raises:
+        EmitError: the converter does not take the graph.
+        GraphslimError: the sample inputs do not fit.
+        RuntimeUnavailable: a package is missing.
+    """
+    kind = format_of_target(path)
+    request: Dict[str, Any] = {
+        "definition": graphdef.serialize(source.graph),
+        "inputs": list(source.graph.inputs),
+        "outputs": source.outputs,
+    }
+    if kind == TFLITE:
+        feeds: List[Any] = []
+        if wish.quantize == "int8":
+            examples = at_most(Examples(source.graph, Samples(data, 1), seed), CALIBRATION)
+            feeds = [arrays for arrays, _ in examples]
+        request.update(quantize=wish.quantize, io=wish.io, calibration=feeds)
+        request.update(select_tf_ops=wish.select_tf_ops)
+    return Package(path, kind, converter.convert(kind, path, request), source.notes)

@@ -363,6 +363,11 @@ def clock_for(setting: Setting) -> Callable[[], float]:
     return time.process_time if setting.threads == 1 else time.perf_counter
 
 
+def repeats_for(seconds: float) -> int:
+    """How often the widths of a layer are timed, where a round of all of them takes so long."""
+    return int(min(_ROUNDS, max(_LEAST, _SECONDS / seconds)))
+
+
 def time_targets(
     graph: Graph, targets: Sequence[Sequence[str]], setting: Setting
 ) -> Optional[List[float]]:
@@ -375,8 +380,7 @@ def time_targets(
             actions = [session.prepare({}, names) for names in [[NOTHING], *targets]]
             started = time.perf_counter()
             take_turns(actions, 1, 1)
-            seconds_per_round = (time.perf_counter() - started) / 2
-            rounds = int(min(_ROUNDS, max(_LEAST, _SECONDS / seconds_per_round)))
+            rounds = repeats_for((time.perf_counter() - started) / 2)
             seconds = take_turns(actions, rounds, clock=clock_for(setting))
     except VerifyError:
         return None
