@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from graphslim.channels.rules import ValueVisit as ValueVisit
     from graphslim.channels.visit import OpVisit as OpVisit
     from graphslim.checkpoint import open_checkpoint as open_checkpoint
+    from graphslim.delivery import export as export
     from graphslim.errors import GraphslimError as GraphslimError
     from graphslim.graphdef import drop_functions as drop_functions
     from graphslim.graphdef import serialize as serialize
@@ -102,6 +103,7 @@ _PUBLIC = {
     "channels.rules": "ValueVisit",
     "channels.visit": "OpVisit",
     "checkpoint": "open_checkpoint",
+    "delivery": "export",
     "errors": "GraphslimError",
     "graphdef": "drop_functions serialize to_graph_def",
     "ir": "CONTROL IDENTITIES Attrs Block DType Graph Node Port Shape Tensor Use families",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, 
 from graphslim import graphdef, runtime
 from graphslim.checkpoint import prefix_of
 from graphslim.errors import LoadError
+from graphslim.graphdef.kinds import keras_container
 from graphslim.graphdef.signature import ShapesLike
 from graphslim.ir import Block, Graph
 from graphslim.pipeline import FindBlocks, Pipeline, passes
@@ -41,13 +42,15 @@ def load(
     meta: Optional[str] = None,
     inference_meta: Optional[str] = None,
     averages: bool = False,
+    custom_objects: Optional[runtime.CustomObjects] = None,
 ) -> Graph:
-    """Reads a frozen graph, or a SavedModel or a TF1 checkpoint, which is frozen on the way.
+    """Reads a frozen graph, or a SavedModel, Keras model or TF1 checkpoint, frozen on the way.
 
     Args:
-        model: path of a binary `.pb` or text `.pbtxt` GraphDef, of a SavedModel's folder, or of a
-            checkpoint (its prefix, one of its files, or the folder whose latest it is), or a
-            GraphDef message.
+        model: path of a binary `.pb` or text `.pbtxt` GraphDef, of a SavedModel's folder, of a
+            Keras model (`.keras`, `.h5`), of a TensorFlow.js graph model (`model.json` or its
+            folder), or of a checkpoint (its prefix, one of its files, or the folder whose latest it
+            is), or a GraphDef message.
         inputs: names of the nodes that are fed; by default the placeholders, or those of the
             signature.
         outputs: names (`node` or `node:port`) to compute; by default what nobody reads, or those
@@ -60,15 +63,22 @@ def load(
         tags: of one of a SavedModel's graphs; by default `serve`, or else the only graph.
         meta, inference_meta, averages: for a checkpoint; see `open_checkpoint`, of which this gives
             the `graph`.
+        custom_objects: for a Keras model, the classes and functions that it refers to beside
+            Keras's own: by name, or texts such as `package.module:NAME,NAME`. Python code that
+            the file itself holds is not run.
 
     Raises:
         LoadError: the file is no such model, is damaged, or a given name is not in it.
         RuntimeUnavailable: a model has variables, and TensorFlow is not there to read them.
     """
-    prefix = None if hasattr(model, "SerializeToString") else prefix_of(os.fspath(model))
+    path = None if hasattr(model, "SerializeToString") else os.fspath(model)
+    prefix = None if path is None else prefix_of(path)
+    is_keras = path is not None and keras_container(path) is not None
+    if custom_objects and not is_keras:
+        raise LoadError(f"{model} is no Keras model", "--custom-objects", "leave it out")
+    if (prefix is not None or is_keras) and tags:
+        raise LoadError(f"{model} is no SavedModel", "--tag", "leave it out")
     if prefix is not None:
-        if tags:
-            raise LoadError(f"{model} is no SavedModel", "--tag", "leave it out")
         from graphslim.checkpoint import open_checkpoint
 
         return open_checkpoint(
@@ -88,6 +98,11 @@ def load(
     ):
         if given:
             raise LoadError(f"{model} is no checkpoint", option, "leave it out")
+    if path is not None and is_keras:
+        if signature is not None:
+            raise LoadError(f"{model} is no SavedModel", "--signature", "leave it out")
+        chosen, variables = runtime.traced(path, custom_objects)
+        return graphdef.frozen_from(path, chosen, inputs, outputs, input_shapes, variables)
     return graphdef.load(
         model,
         inputs=inputs,

@@ -12,13 +12,25 @@ KEYWORDS: Dict[str, str] = {
     **{
         name: name.replace("-", "_")
         for name in (
-            *("inputs", "outputs", "signature", "meta", "inference-meta", "averages"),
+            *(
+                "inputs",
+                "outputs",
+                "signature",
+                "custom-objects",
+                "meta",
+                "inference-meta",
+                "averages",
+            ),
             *("seed", "data", "batch", "tolerance", "runs", "warmup", "for-tf"),
+            *("quantize", "io"),
             *("rounds", "state"),
             *("labels", "metric", "ratios", "stop-at"),
         )
     },
-    **{name: f"{name.replace('-', '_')}=True" for name in ("force", "fold", "allow-unconverged")},
+    **{
+        name: f"{name.replace('-', '_')}=True"
+        for name in ("force", "fold", "allow-unconverged", "random-calibration", "select-tf-ops")
+    },
     "input-shape": "input_shapes",
     "tag": "tags",
     "no-meta": "write_meta=False",

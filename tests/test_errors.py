@@ -47,7 +47,7 @@ def test_every_keyword_is_one_of_the_library() -> None:
         name
         for function in (
             *(gs.load, gs.plan, gs.prune_gradually, gs.strip, gs.optimize, open_checkpoint),
-            *(verify, bench, gs.sensitivity),
+            *(verify, bench, gs.sensitivity, gs.export),
         )
         for name in inspect.signature(function).parameters
     }

@@ -292,10 +292,6 @@ def test_a_number_larger_than_any_float_is_not_finite() -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("slim.tflite", "write slim.pb, then: `tflite_convert --graph_def_file=slim.pb "
-         "--output_file=slim.tflite --input_arrays=x --output_arrays=z"),
-        ("slim.onnx", "write slim.pb, then: `python -m tf2onnx.convert --graphdef slim.pb "
-         "--output slim.onnx --inputs x:0 --outputs z:0"),
         ("slim.h5", "no Keras model"),
         ("slim.keras", "no Keras model"),
         ("slim.ckpt", "cut a checkpoint with `graphslim strip`"),
@@ -314,6 +310,20 @@ def test_a_graph_is_not_written_by_another_name(
         gs.save(gs.load("m.pb"), name)
     assert told in str(caught.value)
     assert run.files() == ["m.pb", "p.json"]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.tflite", "a TensorFlow Lite model"), ("a.onnx", "an ONNX model")]
+)
+def test_what_saves_graphs_alone_names_the_command_that_exports(
+    run: Run, name: str, kind: str
+) -> None:
+    told = f"not {kind} (write a.pb, then: `graphslim export a.pb -o {name}`)"
+    assert told in run(f"repair m.pb m.pb -o {name} --data m.npz", status=2).err
+    with pytest.raises(EmitError) as caught:
+        gs.save(gs.load("m.pb"), name)
+    assert told in str(caught.value)
+    assert run.files() == ["m.pb"]
 
 
 def test_names_that_a_graph_may_have(run: Run) -> None:

@@ -27,7 +27,7 @@ LAYERS: Tuple[Tuple[str, ...], ...] = (
     ("engines",),
     ("pipeline",),
     ("measure",),
-    ("recovery",),
+    ("recovery", "delivery"),
     ("checkpoint", "sweep"),
     ("planner",),
     ("report",),

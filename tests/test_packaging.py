@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 import graphslim
+import graphslim.cli
+from graphslim.support import importing
 
 try:
     from importlib import metadata
@@ -182,7 +184,7 @@ def test_public_names_are_listed_once_for_type_checkers_and_once_for_python() ->
 def test_console_script_is_registered() -> None:
     scripts = [
         entry
-        for entry in metadata.distribution("graphslim").entry_points
+        for entry in metadata.distribution("tf-graphslim").entry_points
         if entry.group == "console_scripts"
     ]
     assert [(entry.name, entry.value) for entry in scripts] == [("graphslim", "graphslim.cli:main")]
@@ -194,6 +196,55 @@ def test_console_script_runs(tmp_path: Path) -> None:
     done = run(str(script), "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "graphslim" in done.stdout
+
+
+def test_nothing_sends_people_to_the_other_graphslim() -> None:
+    """On PyPI `graphslim` is another project."""
+    pages = [*ROOT.glob("*.md"), ROOT / "setup.py", ROOT / "tools" / "env", ROOT / "Makefile"]
+    for folder in ("docs", "examples", "benchmarks"):
+        pages += (ROOT / folder).rglob("*.md")
+    for folder in ("graphslim", "passes", "tests", "examples", "benchmarks", "tools"):
+        pages += (ROOT / folder).rglob("*.py")
+    wrong = re.compile(r"pip3? install (-\S+ )*['\"]?graphslim\b|(?<![\w-])graphslim\[(?=[a-z])")
+    found = [
+        f"{page.relative_to(ROOT)}: {match[0]}"
+        for page in pages
+        if page != Path(__file__).resolve()
+        for match in wrong.finditer(page.read_text(encoding="utf-8"))
+    ]
+    assert not found, found
+
+
+def test_a_hint_names_what_can_be_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(importing, "_ROOT", str(tmp_path / "a b"))
+    (tmp_path / "a b").mkdir()
+    assert importing.install_hint("tf") == "pip install tensorflow"
+    (tmp_path / "a b" / "tf_graphslim-0.1.0.dist-info").mkdir()
+    assert importing.install_hint("tf") == "pip install 'tf-graphslim[tf]'"
+    (tmp_path / "a b" / "setup.py").touch()
+    assert importing.install_hint("tf") == f"pip install -e '{tmp_path}/a b[tf]'"
+
+
+def test_another_projects_package_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    entry_points = tmp_path / "graphslim-9.dist-info" / "entry_points.txt"
+    entry_points.parent.mkdir()
+    (entry_points.parent / "METADATA").write_text("Metadata-Version: 2.1\nName: graphslim\n")
+    entry_points.write_text("[console_scripts]\ngraphslim = graphslim.cli:main\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert importing.impostor() is None
+    entry_points.unlink()
+    with pytest.raises(SystemExit) as end:
+        graphslim.cli.main(["--version"])
+    told = capfd.readouterr()
+    assert (end.value.code, told.out) == (0, f"graphslim, version {graphslim.__version__}\n")
+    assert "another project's package graphslim" in told.err and told.err.count("\n") == 1
+    entry_points.parent.rename(tmp_path / "gone")
+    monkeypatch.setattr(graphslim, "__version__", "9")
+    assert "another project's package graphslim" in str(importing.impostor())
 
 
 def test_type_hints_are_announced() -> None:
@@ -223,6 +274,6 @@ def test_wheel_holds_the_files_of_the_checkout_and_no_others() -> None:
 
 @wheel_only
 def test_wheel_puts_one_folder_in_site_packages() -> None:
-    files = metadata.distribution("graphslim").files or []
+    files = metadata.distribution("tf-graphslim").files or []
     tops = {path.parts[0] for path in files if path.parts[0] != ".."}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"graphslim"}

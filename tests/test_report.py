@@ -22,6 +22,7 @@ from graphslim.measure.fidelity import OutputDifference
 from graphslim.plans.plan import Achieved
 from graphslim.report.charts import cut_between, differences, histogram
 from graphslim.report.page import Names
+from graphslim.support.importing import install_hint
 
 pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
 
@@ -365,7 +366,7 @@ def test_without_matplotlib_nothing_is_begun(
     status, said = run(
         tmp_path, capsys, str(tmp_path / "no.pb"), "--report", str(tmp_path / "r.html")
     )
-    assert status == 2 and "pip install 'graphslim[report]'" in said, said
+    assert status == 2 and install_hint("report") in said, said
     assert not list(tmp_path.iterdir())
 
 

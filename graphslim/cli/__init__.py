@@ -20,7 +20,7 @@ from graphslim.cli import console
 from graphslim.cli.console import BAD_INPUT, FAILED, INTERRUPTED, OK, PIPE
 from graphslim.errors import GraphslimError, VerifyError, elided, visible
 from graphslim.support.garbage import pause_gc
-from graphslim.support.importing import DefinitionWarning
+from graphslim.support.importing import DefinitionWarning, impostor
 from graphslim.support.text import meant
 
 _LONGEST = 1500
@@ -108,7 +108,8 @@ def _status(args: List[str]) -> int:
             # Files are written by functions that say which; this is the stream for results.
             return _complain(console.unwritable(error), args)
         text = f"internal error: {type(error).__name__}: {error}"
-        return _complain(f"{text} (a bug; please report what --debug prints)", args)
+        bug = f"{text} (a bug; please report what --debug prints)"
+        return _complain(impostor() or bug, args)
 
 
 def _complain(error: object, args: Sequence[str], status: int = BAD_INPUT) -> int:
@@ -128,6 +129,7 @@ COMMANDS = {
     "bench": ("bench:bench", "Time two or more models side by side."),
     "compare": ("verify:compare", "Show what changed between two graphs, layer by layer."),
     "criteria": ("inspect:list_criteria", "List the criteria for --criterion."),
+    "export": ("export:export", "Write a model as TensorFlow Lite, ONNX or a SavedModel."),
     "inspect": ("inspect:inspect", "Show a model's blocks, channels and cost."),
     "optimize": ("optimize:optimize", "Make a graph faster and smaller; remove no channel."),
     "passes": ("inspect:list_passes", "List the passes for --pass."),
@@ -174,19 +176,35 @@ class Commands(click.Group):
         return command
 
 
+def _tell_version(context: click.Context, option: click.Parameter, wanted: bool) -> None:
+    if wanted:
+        click.echo(f"graphslim, version {__version__}")
+        for line in filter(None, [impostor()]):
+            console.err.print(f"caution: {line}")
+        context.exit()
+
+
 @click.group(
     cls=Commands,
     context_settings={"help_option_names": ["-h", "--help"]},
     invoke_without_command=True,
 )
-@click.version_option(__version__, prog_name="graphslim")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_tell_version,
+    help="Show the version and exit.",
+)
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Makes TensorFlow graphs narrower: finds channels that can go, and removes them for real.
 
-    MODEL is a frozen GraphDef, .pb or .pbtxt, the folder of a SavedModel, or a TF1 checkpoint with
-    its MetaGraph: the prefix of its files, one of them, or their folder, of which the latest is
-    taken. No source code of the network is needed.
+    MODEL is a frozen GraphDef, .pb or .pbtxt, the folder of a SavedModel, a Keras model, .keras or
+    .h5, the model.json of a TensorFlow.js graph model, or a TF1 checkpoint with its MetaGraph: the
+    prefix of its files, one of them, or their folder, of which the latest is taken. No source code
+    of the network is needed.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

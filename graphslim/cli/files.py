@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import click
 
@@ -12,10 +12,11 @@ from graphslim import checkpoint, runtime
 from graphslim.analysis.probe import switches
 from graphslim.cli import console
 from graphslim.cli.options import Reading
-from graphslim.errors import EmitError, GraphslimError
+from graphslim.delivery.formats import Package
+from graphslim.errors import EmitError
 from graphslim.graphdef import saved_model
 from graphslim.graphdef.emit import encoded
-from graphslim.graphdef.kinds import check_ending, check_graph_ending
+from graphslim.graphdef.kinds import check_ending
 from graphslim.ir import Graph
 from graphslim.measure.images import Images
 from graphslim.measure.norm_statistics import cautions_about
@@ -35,6 +36,14 @@ output_option = click.option(
     "--output",
     required=True,
     metavar="OUT.pb",
+    help="The new file: a graph (.pb, .pbtxt, or no ending), a TensorFlow Lite model (.tflite), an "
+    "ONNX model (.onnx), or a folder, with a slash at its end, for a SavedModel.",
+)
+graph_output_option = click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="OUT.pb",
     help="The new file: binary (.pb, or no ending) or text (.pbtxt); other endings are refused.",
 )
 
@@ -44,6 +53,7 @@ def check_targets(
     beside: Mapping[str, Optional[str]],
     inputs: Sequence[Optional[str]],
     force: bool,
+    check: Callable[[str], None] = check_target,
 ) -> None:
     """Refuses, before any work is done, outputs that cannot be written or are inputs.
 
@@ -52,14 +62,17 @@ def check_targets(
         beside: by option, the further files that the command writes.
         inputs: the files that the command reads.
         force: whether an input may be written over.
+        check: refuses a place that the output cannot be written to.
 
     Raises:
         EmitError: an output cannot be written, or is an input or another output.
     """
     named = {option: path for option, path in beside.items() if path is not None}
     option_at = {os.path.realpath(output): "the output"}
-    for target in [output, *named.values()]:
+    check(output)
+    for target in named.values():
         check_target(target)
+    for target in [output, *named.values()]:
         for source in inputs:
             if not force and source is not None and _same_file(target, source):
                 raise EmitError(
@@ -73,24 +86,6 @@ def check_targets(
             check_ending(path, *_ENDINGS[option])
 
 
-def check_graph_target(output: str, model: str, reading: Reading) -> None:
-    """Refuses, before any work is done, to write a graph under the name of another kind of file.
-
-    Raises:
-        EmitError: the output's ending is that of another kind of file. The hint is the converter's
-            command, in which the inputs and outputs of a frozen model are named.
-    """
-    try:
-        check_graph_ending(output)
-    except EmitError:
-        inputs, outputs = reading.inputs, reading.outputs
-        with contextlib.suppress(GraphslimError):
-            if os.path.isfile(model) and not (inputs and outputs):
-                graph = reading.load(model)
-                inputs, outputs = graph.inputs, [str(port) for port in graph.outputs]
-        check_graph_ending(output, inputs or (), outputs or ())
-
-
 def files_of(model: str, reading: Reading) -> List[str]:
     """A model's path, the files of a SavedModel or checkpoint that it means, and MetaGraphs given.
 
@@ -98,7 +93,9 @@ def files_of(model: str, reading: Reading) -> List[str]:
         LoadError: a folder's latest checkpoint is not there.
     """
     metas = [path for path in (reading.meta, reading.inference_meta) if path is not None]
-    return [model, *saved_model.files_of(model), *checkpoint.files_of(model), *metas]
+    folder = saved_model.folder_of(model)
+    files = [*saved_model.files_of(model), *checkpoint.files_of(model)]
+    return [model, *([] if folder is None else [folder]), *files, *metas]
 
 
 def _same_file(first: str, second: str) -> bool:
@@ -106,12 +103,14 @@ def _same_file(first: str, second: str) -> bool:
 
 
 @contextlib.contextmanager
-def placing(*outputs: Tuple[Optional[str], Union[None, Graph, Plan, str]]) -> Iterator[None]:
+def placing(
+    *outputs: Tuple[Optional[str], Union[None, Graph, Plan, Package, str]],
+) -> Iterator[None]:
     """Writes files beside their targets; they are renamed when the block ends without an error.
 
     Args:
-        *outputs: pairs of a path and its content: a graph, a plan or a text. Pairs with a None are
-            passed over.
+        *outputs: pairs of a path and its content: a graph, a plan, converted files or a text.
+            Pairs with a None are passed over.
 
     Raises:
         EmitError: one of the files cannot be written; then none of them is.
@@ -119,6 +118,9 @@ def placing(*outputs: Tuple[Optional[str], Union[None, Graph, Plan, str]]) -> It
     with contextlib.ExitStack() as stack:
         for path, content in outputs:
             if path is None or content is None:
+                continue
+            if isinstance(content, Package):
+                stack.enter_context(content.placing())
                 continue
             file = stack.enter_context(replacing(path))
             for chunk in _chunks(path, content):

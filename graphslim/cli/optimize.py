@@ -10,8 +10,8 @@ import click
 from graphslim.analysis.cautions import cautions
 from graphslim.cli import console
 from graphslim.cli.console import Console, print_table
+from graphslim.cli.delivering import Delivering, content, delivery_options, print_delivery
 from graphslim.cli.files import (
-    check_graph_target,
     check_targets,
     files_of,
     output_option,
@@ -30,6 +30,7 @@ from graphslim.cli.options import (
 )
 from graphslim.cli.results import Checked, checking, tell
 from graphslim.cli.verify import print_agreement
+from graphslim.delivery.formats import check_package_target
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement, lost
@@ -95,6 +96,7 @@ def tell_rounding(agreement: Optional[Agreement]) -> None:
 @click.argument("model")
 @output_option
 @deploy_options
+@delivery_options
 @click.option(
     "--verify/--no-verify",
     "check",
@@ -110,6 +112,7 @@ def optimize(
     check: Optional[bool],
     force: bool,
     deploying: Deploying,
+    delivering: Delivering,
     running: Running,
     reading: Reading,
     as_json: bool,
@@ -122,8 +125,9 @@ def optimize(
     `graphslim prune --optimize`: some criteria read the scales that are folded here.
     """
     started = time.perf_counter()
-    check_targets(output, {}, [*files_of(model, reading), path_of(running.data)], force)
-    check_graph_target(output, model, reading)
+    inputs = [*files_of(model, reading), path_of(running.data)]
+    check_targets(output, {}, inputs, force, check_package_target)
+    delivering.check(output, running)
     graph = reading.load(model)
     tell(cautions(graph))
     tell_data(graph, running.data, running.batch, check is not False)
@@ -136,12 +140,17 @@ def optimize(
     advice = "a bug; please report it"
     checked = checking(check, running, graph, exact, None, output, advice=advice)
     moved = rounding(deploying, running, exact, stored, checked)
-    with console.told_first(placing((output, stored))):
+    delivery = delivering.deliver(output, stored, running, check, graph)
+    with console.told_first(placing((output, content(stored, delivery)))):
         if as_json:
-            console.print_json(_tree(graph, stored, checked, moved, output, seconds))
+            tree = _tree(graph, stored, checked, moved, output, seconds)
+            told = {} if delivery is None else {"delivered": delivery.as_dict()}
+            console.print_json({**tree, **told})
             return console.OK
         _print(graph, stored, checked, seconds)
         tell_rounding(moved)
+        if delivery is not None:
+            print_delivery(console.out, delivery)
         console.out.print(f"Written to {output}")
     return console.OK
 

@@ -95,6 +95,19 @@ def names_of(context: click.Context, option: click.Parameter, texts: Tuple[str, 
     return [name.strip() for text in texts for name in text.split(",") if name.strip()]
 
 
+def objects_of(
+    context: click.Context, option: click.Parameter, texts: Tuple[str, ...]
+) -> List[str]:
+    """Names in modules, as `module:NAME,NAME`, unchanged."""
+    for text in texts:
+        place, _, names = text.rpartition(":")
+        if not place or not all(names.split(",")):
+            raise click.BadParameter(
+                f"{text!r} is not of the form MODULE:NAME or file.py:NAME,NAME"
+            )
+    return list(texts)
+
+
 class Numbers(click.ParamType):
     """Several numbers between commas.
 

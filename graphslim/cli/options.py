@@ -22,9 +22,17 @@ from graphslim import runtime
 from graphslim.api import load
 from graphslim.checkpoint import prefix_of
 from graphslim.cli import console
-from graphslim.cli.option_types import Finite, Numbers, names_of, shapes_of, whole_number
+from graphslim.cli.option_types import (
+    Finite,
+    Numbers,
+    names_of,
+    objects_of,
+    shapes_of,
+    whole_number,
+)
 from graphslim.errors import LoadError
 from graphslim.graphdef import saved_model
+from graphslim.graphdef.kinds import keras_container
 from graphslim.graphdef.signature import settle
 from graphslim.ir import Graph, Port
 from graphslim.measure.images import Images
@@ -49,6 +57,7 @@ class Reading(NamedTuple):
     meta: Optional[str]
     inference_meta: Optional[str]
     averages: bool
+    custom_objects: List[str]
 
     def words(self) -> List[str]:
         """The options as they can be given on a command line."""
@@ -61,6 +70,7 @@ class Reading(NamedTuple):
             *[("--input-shape", shape) for shape in shapes],
             *[("--signature", self.signature), ("--tag", ",".join(self.tags))],
             *[("--meta", self.meta), ("--inference-meta", self.inference_meta)],
+            *[("--custom-objects", text) for text in self.custom_objects],
         ]
         options = [word for option, value in given if value for word in (option, value)]
         return [*options, "--averages"] if self.averages else options
@@ -85,8 +95,11 @@ class Reading(NamedTuple):
         if self.tags:
             raise LoadError(f"{prefix} is no SavedModel", "--tag", "leave it out")
         _prepare(prefix)
+        if self.custom_objects:
+            raise LoadError(f"{prefix} is no Keras model", "--custom-objects", "leave it out")
         given = self._asdict()
-        given.pop("tags")
+        for name in ("tags", "custom_objects"):
+            given.pop(name)
         from graphslim.checkpoint import open_checkpoint
 
         return open_checkpoint(prefix, **given)
@@ -121,6 +134,8 @@ class Reading(NamedTuple):
             reading = reading._replace(meta=None, inference_meta=None, averages=False)
             if not kinds[0][0]:
                 reading = reading._replace(signature=None)
+        if keras_container(path) is None and keras_container(beside) is not None:
+            reading = reading._replace(custom_objects=[])
         return reading
 
 
@@ -133,7 +148,7 @@ def _saved(path: str) -> bool:
 
 
 def _has_variables(path: str) -> bool:
-    return _saved(path) or prefix_of(path) is not None
+    return _saved(path) or keras_container(path) is not None or prefix_of(path) is not None
 
 
 def _prepare(path: str) -> None:
@@ -247,6 +262,14 @@ def model_options(command: Command) -> Command:
             "--averages",
             is_flag=True,
             help="Read a checkpoint's moving averages in place of the variables themselves.",
+        ),
+        click.option(
+            "--custom-objects",
+            multiple=True,
+            callback=objects_of,
+            metavar="MODULE:NAME,...",
+            help="Classes and functions that a Keras model refers to beside Keras's own, and the "
+            "module or file.py that defines them.",
         ),
         click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
         click.option("-v", "--verbose", is_flag=True, help="Say more, on stderr."),

@@ -14,8 +14,8 @@ from graphslim.channels.groups import asked_of
 from graphslim.cli import console
 from graphslim.cli.choosing import Choosing, selection_options
 from graphslim.cli.console import Console, print_table
+from graphslim.cli.delivering import Delivering, content, delivery_options
 from graphslim.cli.files import (
-    check_graph_target,
     check_targets,
     files_of,
     output_option,
@@ -34,6 +34,7 @@ from graphslim.cli.repair import (
     tell_beforehand,
 )
 from graphslim.cli.results import checking, print_achieved, print_channels, tell, tell_result
+from graphslim.delivery.formats import check_package_target
 from graphslim.graphdef.kinds import check_ending
 from graphslim.measure.images import Images
 from graphslim.measure.samples import Samples
@@ -102,6 +103,7 @@ def plan(
     default=None,
     help="Compare the outputs before writing.  [default: where TensorFlow is installed]",
 )
+@delivery_options
 @repair_option
 @repair_options
 @report_option
@@ -120,6 +122,7 @@ def apply(
     force: bool,
     report_out: Optional[str],
     repair: bool,
+    delivering: Delivering,
     repairing: Repairing,
     running: Running,
     reading: Reading,
@@ -136,8 +139,9 @@ def apply(
     check_report(report_out)
     check_repairing(repair, running, repairing.state)
     inputs = [*files_of(model, reading), plan_path, path_of(running.data)]
-    check_targets(output, {"--state": repairing.state, "--report": report_out}, inputs, force)
-    check_graph_target(output, model, reading)
+    beside = {"--state": repairing.state, "--report": report_out}
+    check_targets(output, beside, inputs, force, check_package_target)
+    delivering.check(output, running)
     wanted = read_plan(plan_path)
     graph = find_blocks(reading.load(model))
     tell(cautions(graph))
@@ -155,11 +159,14 @@ def apply(
     if repair:
         repaired = repairing.run(running, graph, slim, wanted, force)
         slim, checked = repaired.graph, checked._replace(repaired=repaired)
+    delivery = delivering.deliver(
+        output, slim, running, check, graph, None if repair else wanted, force
+    )
     page = None
     if report_out is not None:
         page = draw_report(graph, slim, fitted.plan, checked, output, seconds)
-    with console.told_first(placing((output, slim), (report_out, page))):
-        status = tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds)
+    with console.told_first(placing((output, content(slim, delivery)), (report_out, page))):
+        status = tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds, delivery)
     repairing.finish()
     return status
 

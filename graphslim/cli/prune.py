@@ -17,8 +17,8 @@ from graphslim.channels.groups import asked_of
 from graphslim.cli import console
 from graphslim.cli.choosing import Choosing, selection_options
 from graphslim.cli.console import print_times
+from graphslim.cli.delivering import Delivering, content, delivery_options
 from graphslim.cli.files import (
-    check_graph_target,
     check_targets,
     files_of,
     output_option,
@@ -39,6 +39,7 @@ from graphslim.cli.repair import (
     tell_beforehand,
 )
 from graphslim.cli.results import checking, tell, tell_result
+from graphslim.delivery.formats import GRAPH, check_package_target, format_of_target
 from graphslim.errors import GraphslimError
 from graphslim.graphdef.emit import encoded
 from graphslim.ir import Graph
@@ -80,6 +81,7 @@ from graphslim.support.reading import read_bytes
     help="Fold batch norm and constants afterwards, and drop debris, as `graphslim optimize` does.",
 )
 @deploy_options
+@delivery_options
 @repair_option
 @repair_options
 @whole_number(
@@ -126,6 +128,7 @@ def prune(
     rounds: int,
     choosing: Choosing,
     deploying: Deploying,
+    delivering: Delivering,
     repairing: Repairing,
     running: Running,
     reading: Reading,
@@ -146,8 +149,8 @@ def prune(
     check_repairing(repair, running, repairing.state)
     beside = {"--plan-out": plan_out, "--report": report_out, "--state": repairing.state}
     inputs = [*files_of(model, reading), path_of(running.data), choosing.settings]
-    check_targets(output, beside, inputs, force)
-    check_graph_target(output, model, reading)
+    check_targets(output, beside, inputs, force, check_package_target)
+    delivering.check(output, running)
     selection = choosing.selection(running.seed)
     if repair and selection.through_norms is None:
         selection = replace(selection, through_norms=True)
@@ -161,7 +164,7 @@ def prune(
         known = _known(dump_after, Pipeline([*steps, *last]))
         # A repair changes the layers that the plan names, before they are folded into others.
         pipeline = Pipeline(steps if repair else [*steps, *last])
-        timing, dump = Timing(), Dump(os.path.dirname(output), known)
+        timing, dump = Timing(), Dump(os.path.dirname(os.path.normpath(output)), known)
         observers: List[Observer] = [timing, dump] + ([CheckInvariants()] if verify_each else [])
         graph = reading.load(model)
         graph.asked = asked_of(graph, selection)
@@ -198,13 +201,18 @@ def prune(
         checked = checked._replace(repaired=repaired)
     stored = deploying.stored(slim)
     tell_rounding(rounding(deploying, running, slim, stored, checked))
+    delivery = delivering.deliver(
+        output, stored, running, check, graph, None if repair or optimize else plan, quiet=quiet
+    )
     page = None
     if report_out is not None and plan is not None:
         page = draw_report(graph, slim, plan, checked, output, seconds, quiet)
-    with console.told_first(placing((output, stored), (report_out, page), (plan_out, plan))):
+    with console.told_first(
+        placing((output, content(stored, delivery)), (report_out, page), (plan_out, plan))
+    ):
         if not as_json:
             _tell_passes(extra, results)
-        status = tell_result(as_json, graph, stored, plan, checked, output, seconds)
+        status = tell_result(as_json, graph, stored, plan, checked, output, seconds, delivery)
         unchanged = plan is not None and not plan.removed
         if not as_json and selection.criterion is None and unchanged:
             _tell_next(stored, model, output, running, reading)
@@ -224,7 +232,8 @@ def _tell_passes(extra: Sequence[str], results: Sequence[Tuple[str, Outcome]]) -
 
 def _tell_next(stored: Graph, model: str, output: str, running: Running, reading: Reading) -> None:
     """Says what can be done where nothing is dead, in a command that can be run as it stands."""
-    if os.path.isfile(model) and b"".join(encoded(stored, output)) == read_bytes(model):
+    is_graph = os.path.isfile(model) and format_of_target(output) == GRAPH
+    if is_graph and b"".join(encoded(stored, output)) == read_bytes(model):
         console.out.print(f"{output} is a copy of {model}, byte for byte.")
     data = path_of(running.data)
     criterion = ["l1"] if data is None else ["taylor", "--data", data]

@@ -14,10 +14,9 @@ from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
 from graphslim.cli import console
 from graphslim.cli.files import (
-    check_graph_target,
     check_targets,
     files_of,
-    output_option,
+    graph_output_option,
     path_of,
     placing,
     tell_data,
@@ -35,6 +34,7 @@ from graphslim.cli.options import (
 from graphslim.cli.page import check_report, draw_report, report_option
 from graphslim.cli.results import Checked, checking, print_repair, tell
 from graphslim.errors import GraphslimError, RuntimeUnavailable
+from graphslim.graphdef.kinds import check_graph_ending
 from graphslim.ir import Graph
 from graphslim.measure.samples import Samples
 from graphslim.planner import make_plan
@@ -196,7 +196,7 @@ def tell_beforehand(wanted: bool, graph: Graph, running: Running) -> None:
 @click.command()
 @click.argument("original")
 @click.argument("slim")
-@output_option
+@graph_output_option
 @click.option(
     "--plan",
     "plan_path",
@@ -241,7 +241,7 @@ def repair(
     inputs = [*files_of(original, reading), *files_of(slim, reading), plan_path]
     beside = {"--state": repairing.state, "--report": report_out}
     check_targets(output, beside, [*inputs, path_of(running.data)], force)
-    check_graph_target(output, slim, reading)
+    check_graph_ending(output)
     plan = None if plan_path is None else read_plan(plan_path)
     graph, narrow = reading.load_pair(original, slim)
     tell(cautions(graph))

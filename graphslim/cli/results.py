@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
 
 from graphslim import runtime
 from graphslim.analysis.cautions import random_node
 from graphslim.analysis.cost import Cost, cost
 from graphslim.cli import console
 from graphslim.cli.console import Console, print_table
+from graphslim.cli.delivering import print_delivery
 from graphslim.cli.options import Running
 from graphslim.cli.verify import print_agreement, print_change
 from graphslim.errors import VerifyError
@@ -20,6 +21,9 @@ from graphslim.plans import Plan
 from graphslim.recovery import Repaired
 from graphslim.report.data import Pair, Part, find_parts
 from graphslim.support.text import count, plural, share
+
+if TYPE_CHECKING:
+    from graphslim.delivery import Delivery
 
 
 class Checked(NamedTuple):
@@ -57,6 +61,7 @@ def tell_result(
     checked: Checked,
     output: str,
     seconds: float,
+    delivery: Optional[Delivery] = None,
 ) -> int:
     """Prints what was written and whether it was verified; returns the exit status."""
     if as_json:
@@ -71,6 +76,8 @@ def tell_result(
         )
         if checked.repaired is not None:
             tree["repair"] = checked.repaired.as_dict()
+        if delivery is not None:
+            tree["delivered"] = delivery.as_dict()
         console.print_json(tree)
         return console.OK
     print_pruning(
@@ -85,6 +92,8 @@ def tell_result(
     )
     if checked.agreement is None:
         console.out.print(f"Not verified: {checked.why_not}")
+    if delivery is not None:
+        print_delivery(console.out, delivery)
     console.out.print(f"Written to {output}")
     return console.OK
 

@@ -38,7 +38,7 @@ def save(graph: Graph, path: Any) -> None:
         EmitError: the target cannot be written, or is named like another kind of file.
     """
     target = os.fspath(path)
-    check_graph_ending(target, graph.inputs, [str(port) for port in graph.outputs])
+    check_graph_ending(target)
     with replacing(target) as file:
         file.writelines(encoded(graph, target))
 

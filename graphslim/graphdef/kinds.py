@@ -18,7 +18,7 @@ _ENDING = re.compile(r"\.[A-Za-z]\w*$")
 """The ending of a name; what stands behind the dot of `slim-0.5` is none."""
 _CHECKPOINTS = (".ckpt", ".meta", ".index", ".data")
 _KERAS = (".h5", ".hdf5", ".keras")
-_TENSORFLOW_LITE = (".tflite", ".lite")
+TENSORFLOW_LITE = (".tflite", ".lite")
 
 
 def is_text(path: str) -> bool:
@@ -44,34 +44,23 @@ def check_ending(path: str, endings: Sequence[str], what: str) -> None:
         )
 
 
-def check_graph_ending(path: str, inputs: Sequence[str] = (), outputs: Sequence[str] = ()) -> None:
+def check_graph_ending(path: str) -> None:
     """Refuses to write a GraphDef under a name that says it is something else.
 
     Args:
         path: the file: binary (`.pb`, or no ending) or text (`.pbtxt`, `.pbtext`, `.prototxt`).
-        inputs, outputs: names of tensors, for the command that converts a graph; may be unknown.
 
     Raises:
         EmitError: the name has another ending; the message says how such a file is made of a
             `.pb`.
     """
     ending, graph = _ending_of(path), _named(path, ".pb")
-    fed, wanted = ",".join(inputs) or "INPUTS", ",".join(outputs) or "OUTPUTS"
-    if ending in _TENSORFLOW_LITE:
+    if ending in (*TENSORFLOW_LITE, ".onnx"):
+        what = "an ONNX model" if ending == ".onnx" else "a TensorFlow Lite model"
         raise EmitError(
-            "graphslim writes no TensorFlow Lite model",
+            f"only a graph is written here, not {what}",
             path,
-            f"write {graph}, then: `tflite_convert --graph_def_file={graph} --output_file={path} "
-            f"--input_arrays={fed} --output_arrays={wanted}`, in TensorFlow 2 with "
-            "`--enable_v1_converter`",
-        )
-    if ending == ".onnx":
-        ports = [",".join([_port(name) for name in text.split(",")]) for text in (fed, wanted)]
-        raise EmitError(
-            "graphslim writes no ONNX model",
-            path,
-            f"write {graph}, then: `python -m tf2onnx.convert --graphdef {graph} --output {path} "
-            f"--inputs {ports[0]} --outputs {ports[1]}`",
+            f"write {graph}, then: `graphslim export {graph} -o {path}`",
         )
     if ending in _KERAS:
         raise EmitError("a pruned graph is no Keras model any more", path, f"write {graph}")
@@ -95,11 +84,6 @@ def _named(path: str, ending: str) -> str:
     return bare if _ending_of(bare) == ending else bare + ending
 
 
-def _port(name: str) -> str:
-    """The name of a tensor as converters to ONNX want it, `node:0`."""
-    return name if ":" in name or name in ("INPUTS", "OUTPUTS") else f"{name}:0"
-
-
 _EXPORT = (
     'load it in Keras and give the folder that model.export("folder") writes; before Keras 3 that '
     'is model.save("folder")'
@@ -109,9 +93,11 @@ _CONVERT = (
 )
 _SOURCE = "give the SavedModel or the frozen .pb that it was converted from"
 
+_ZIP, _HDF5 = b"PK\x03\x04", b"\x89HDF"
+
 _KINDS: Tuple[Tuple[re.Pattern[bytes], str, str], ...] = (
     (re.compile(rb"....TFL3", re.DOTALL), "a TensorFlow Lite model", _SOURCE),
-    (re.compile(rb"\x89HDF"), "a Keras model or weights in HDF5", _EXPORT),
+    (re.compile(_HDF5), "a Keras model or weights in HDF5", _EXPORT),
     (re.compile(rb"\x1f\x8b"), "a gzip file", "unpack it and give the model that is in it"),
     (re.compile(rb"\x80[\x02-\x05]"), "a Python pickle, as PyTorch writes them", _CONVERT),
     # The version of the format, then the name of what wrote it, or the graph.
@@ -121,7 +107,25 @@ _KINDS: Tuple[Tuple[re.Pattern[bytes], str, str], ...] = (
         "give the SavedModel that onnx2tf makes of it",
     ),
 )
-_ZIP = b"PK\x03\x04"
+
+
+def keras_container(path: str) -> Optional[str]:
+    """What the file of a Keras model is, `HDF5` or `zip`; None for any other file."""
+    try:
+        with open(path, "rb") if os.path.isfile(path) else io.BytesIO() as file:
+            head = file.read(4)
+            if head == _HDF5:
+                return "HDF5"
+            if head == _ZIP and _is_keras(zipfile.ZipFile(file).namelist()):
+                return "zip"
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
+        pass
+    return None
+
+
+def is_named_keras(path: str) -> bool:
+    """Whether a file's name says that it is a Keras model."""
+    return _ending_of(path) in _KERAS
 
 
 def foreign(data: bytes) -> Optional[Tuple[str, str]]:
@@ -137,8 +141,12 @@ def _zipped(data: bytes) -> Tuple[str, str]:
         names: List[str] = zipfile.ZipFile(io.BytesIO(data)).namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
         return "a zip file, and a damaged one", "download or copy it again"
-    if "config.json" in names and "metadata.json" in names:
+    if _is_keras(names):
         return "a Keras model", _EXPORT
     if any(name.endswith("/data.pkl") for name in names):
         return "a PyTorch model", _CONVERT
     return "a zip file", "unpack it and give the model that is in it"
+
+
+def _is_keras(names: Sequence[str]) -> bool:
+    return "config.json" in names and "metadata.json" in names

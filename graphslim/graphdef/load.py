@@ -13,7 +13,7 @@ from graphslim.graphdef import fields, saved_model, wire
 from graphslim.graphdef.emit import serialize
 from graphslim.graphdef.freeze import freeze
 from graphslim.graphdef.inline import inline_calls
-from graphslim.graphdef.kinds import foreign, is_text
+from graphslim.graphdef.kinds import foreign, is_named_keras, is_text
 from graphslim.graphdef.protos import DecodeError, GraphDef, text_format
 from graphslim.graphdef.signature import ShapesLike, settle
 from graphslim.graphdef.values import DamagedNode, NodeReader
@@ -83,7 +83,7 @@ def load(
         data = _read(file)
         _refuse_impostors(data, file)
         chosen = saved_model.choose(data, file, signature, tags, not outputs)
-        return _frozen(folder, chosen, inputs, outputs, input_shapes, variables)
+        return frozen_from(folder, chosen, inputs, outputs, input_shapes, variables)
     if signature is not None or tags:
         option = "--tag" if signature is None else "--signature"
         raise LoadError(f"{model} is no SavedModel", option, "leave it out")
@@ -101,7 +101,7 @@ def _is_message(model: Any) -> bool:
     return hasattr(model, "SerializeToString")
 
 
-def _frozen(
+def frozen_from(
     folder: str,
     chosen: saved_model.Chosen,
     inputs: Optional[Sequence[str]],
@@ -109,7 +109,16 @@ def _frozen(
     input_shapes: Optional[ShapesLike],
     variables: Optional[Variables],
 ) -> Graph:
-    """A graph of a SavedModel as it would be read from a `.pb` that it had been frozen to."""
+    """A graph with variables as it would be read from a `.pb` that it had been frozen to.
+
+    Args:
+        folder: what it came from, which names the graph and is told in errors.
+        chosen: the graph, with what it is fed and what it computes.
+        inputs, outputs, input_shapes, variables: as for `load`.
+
+    Raises:
+        LoadError, RuntimeUnavailable: as for `load`.
+    """
 
     def values(names: Sequence[str]) -> Mapping[str, np.ndarray]:
         if variables is None:
@@ -276,6 +285,8 @@ def _not_a_graph(data: bytes, name: str) -> Tuple[str, str, str]:
         return "a text GraphDef under a binary name", name, "rename it to .pbtxt"
     if data.startswith(b"\x08\x01\x12"):
         return "a SavedModel's saved_model.pb by another name", name, "give the folder it came in"
+    if is_named_keras(name):
+        return "not a Keras model, whatever its name", name, "save it again with model.save(...)"
     if name.endswith(".meta"):
         return "a MetaGraph, not a frozen graph", name, "give the checkpoint that it belongs to"
     return "not a GraphDef", name, "give a frozen TensorFlow graph (.pb or .pbtxt)"

@@ -9,6 +9,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.errors import GraphslimError
+from graphslim.support.importing import install_hint
 
 _COLOURS = {
     "kept": "#0072b2",
@@ -38,7 +39,7 @@ def require_library() -> None:
         raise GraphslimError(
             "needs matplotlib, which is not installed",
             "the report",
-            "pip install 'graphslim[report]'",
+            install_hint("report"),
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""What needs TensorFlow: running graphs, and the variables of SavedModels and checkpoints."""
+"""What needs TensorFlow: running graphs, and the variables of models and of checkpoints."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from graphslim.runtime.checkpoint import (
     saved_variables,
     write_checkpoint,
 )
+from graphslim.runtime.keras import CustomObjects, traced
 from graphslim.runtime.library import (
     INSTALL,
     available,
@@ -24,6 +25,7 @@ from graphslim.runtime.session import Session, known_part, unknown_ops
 __all__ = [
     "INSTALL",
     "Checkpoint",
+    "CustomObjects",
     "Session",
     "available",
     "checkpoint_files",
@@ -33,6 +35,7 @@ __all__ = [
     "run_as_shipped",
     "saved_variables",
     "tensorflow",
+    "traced",
     "unknown_ops",
     "unoptimized",
     "version",

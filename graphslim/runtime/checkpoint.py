@@ -222,7 +222,7 @@ def saved_variables(
         try:
             tf.saved_model.loader.load(session, list(tags), folder)
             with holder.as_default():
-                tensors = {name: _value_of(tf, holder, name) for name in names}
+                tensors = {name: value_of(tf, holder, name) for name in names}
             values: Dict[str, np.ndarray] = session.run(tensors)
         except failures as error:
             raise LoadError(
@@ -233,7 +233,7 @@ def saved_variables(
     return values
 
 
-def _value_of(tf: Any, holder: Any, name: str) -> Any:
+def value_of(tf: Any, holder: Any, name: str) -> Any:
     """The tensor of a variable's value, given the name of its node."""
     node = holder.get_operation_by_name(name)
     if node.type != "VarHandleOp":

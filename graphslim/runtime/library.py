@@ -12,8 +12,9 @@ from typing import Any, Callable, Iterator, Optional
 
 from graphslim.errors import RuntimeUnavailable
 from graphslim.support.garbage import pause_gc
+from graphslim.support.importing import install_hint
 
-INSTALL = "pip install 'graphslim[tf]'"
+INSTALL = install_hint("tf")
 
 GRADIENT_ERRORS = (AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 """What TensorFlow raises where it has no gradient; AttributeError for loops of TensorFlow 1."""

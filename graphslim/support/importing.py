@@ -8,16 +8,19 @@ that was asked for, its error is raised; else a `DefinitionWarning` reports it.
 
 from __future__ import annotations
 
+import glob
 import importlib
 import importlib.util
 import os
+import shlex
 import sys
 import warnings
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 
+from graphslim._version import __version__
 from graphslim.errors import GraphslimError, PassError
 
 _FROM_FILE = "graphslim_user_"
@@ -85,6 +88,54 @@ def metadata() -> Any:
     """The module `importlib.metadata`, or its backport on Python 3.7."""
     old = sys.version_info < (3, 8)
     return importlib.import_module("importlib_metadata" if old else "importlib.metadata")
+
+
+DISTRIBUTION = "tf-graphslim"
+"""What is installed is called so: `graphslim` on PyPI is another project, of graph networks."""
+_COMMAND = "graphslim.cli:main"
+_ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+"""The folder that holds the package: a checkout, or site-packages."""
+_PACKAGES = {
+    "dask": "distributed",
+    "onnx": "tf2onnx onnxruntime",
+    "report": "matplotlib",
+    "tf": "tensorflow",
+}
+"""By extra, the package that it is about."""
+
+
+def install_hint(extra: str) -> str:
+    """The command that installs what an extra of graphslim needs, in the environment at hand.
+
+    In a checkout that is the checkout. Where graphslim is installed, pip knows the extra from what
+    is installed, and looks no further for its name. Where it is neither, nothing says that a
+    package index has it under that name, and only the package that the extra is about is named.
+    """
+    if os.path.isfile(os.path.join(_ROOT, "setup.py")):
+        return f"pip install -e {shlex.quote(f'{_ROOT}[{extra}]')}"
+    if glob.glob(os.path.join(glob.escape(_ROOT), f"{DISTRIBUTION.replace('-', '_')}-*.dist-info")):
+        return f"pip install '{DISTRIBUTION}[{extra}]'"
+    return f"pip install {_PACKAGES.get(extra, extra)}"
+
+
+def impostor() -> Optional[str]:
+    """One line about another project's package `graphslim` that shares this one's folder.
+
+    Both install their files into one folder, where those that came last have replaced the others
+    of the same name. None where there is none.
+    """
+    if getattr(sys.modules.get("graphslim"), "__version__", None) == __version__:
+        try:
+            other = metadata().distribution("graphslim")
+        except ImportError:  # importlib.metadata.PackageNotFoundError is one
+            return None
+        # Earlier versions of this project were installed by that name.
+        if any(point.value == _COMMAND for point in other.entry_points):
+            return None
+    return (
+        f"{os.path.join(_ROOT, 'graphslim')}: another project's package graphslim is installed "
+        f"beside or over this one (`pip uninstall graphslim`, then install {DISTRIBUTION} again)"
+    )
 
 
 def import_named(name: str, attribute: str) -> ModuleType:
@@ -194,7 +245,7 @@ def load_plugins() -> None:
         raise PassError(
             f"the built-in passes are not installed: {error}",
             ENTRY_POINTS,
-            "pip install -e . in the checkout",
+            impostor() or "pip install -e . in the checkout",
         ) from None
     for point in _entry_points():
         try:

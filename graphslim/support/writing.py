@@ -20,7 +20,7 @@ import socket
 import stat
 import tempfile
 import time
-from typing import Any, Iterator, List, Optional
+from typing import Any, Iterator, List, Optional, Sequence
 
 from graphslim.errors import EmitError
 
@@ -95,7 +95,9 @@ def check_target(target: str) -> None:
 
 
 @contextlib.contextmanager
-def replacing_folder(target: str, force: bool = False) -> Iterator[str]:
+def replacing_folder(
+    target: str, force: bool = False, without: Sequence[str] = ()
+) -> Iterator[str]:
     """A new folder beside `target` that takes its place in one step when all was written.
 
     If anything fails, or the process is killed, `target` is as it was, or not there if it was
@@ -105,6 +107,7 @@ def replacing_folder(target: str, force: bool = False) -> Iterator[str]:
     Args:
         target: the folder; its parent must exist.
         force: whether `target` may be a folder that is not empty.
+        without: names of files and folders in `target` that are not carried over.
 
     Raises:
         EmitError: the target cannot be written, or is not empty.
@@ -118,7 +121,7 @@ def replacing_folder(target: str, force: bool = False) -> Iterator[str]:
         yield part
         old = os.path.isdir(path)
         if old:
-            _carry_over(path, part)
+            _carry_over(path, part, without)
         os.chmod(part, stat.S_IMODE(os.stat(path).st_mode) if old else 0o777 & ~_umask())
         _sync(part)
         _put(part, path)
@@ -173,9 +176,12 @@ def check_folder(target: str, force: bool = False) -> None:
         )
 
 
-def _carry_over(old: str, new: str) -> None:
+def _carry_over(old: str, new: str, without: Sequence[str]) -> None:
     """Links the files of the old folder that the new one lacks into the new one."""
     for place, folders, names in os.walk(old):
+        if place == old:
+            folders[:] = [name for name in folders if name not in without]
+            names = [name for name in names if name not in without]
         new_place = os.path.normpath(os.path.join(new, os.path.relpath(place, old)))
         for name in list(folders):
             source, goal = os.path.join(place, name), os.path.join(new_place, name)

@@ -23,6 +23,7 @@ from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tu
 
 from graphslim.errors import GraphslimError, RuntimeUnavailable
 from graphslim.plans.curves import Loss
+from graphslim.support.importing import install_hint
 from graphslim.sweep.evaluate import Job, tell, work
 
 TRIES = 3
@@ -244,7 +245,7 @@ def _connected(address: str) -> Any:
         client_of = import_module("distributed").Client
     except ImportError:
         raise RuntimeUnavailable(
-            "dask is not installed", f"--workers {address}", "pip install distributed"
+            "dask is not installed", f"--workers {address}", install_hint("dask")
         ) from None
     try:
         return client_of("tcp://" + address[len(_DASK) :], timeout=PATIENCE, set_as_default=False)

@@ -1,0 +1,183 @@
+"""Models in the formats that phones and servers run: the options, the delivery, what is printed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence, Union
+
+import click
+
+from graphslim.cli import console
+from graphslim.cli.console import Console, print_table
+from graphslim.cli.options import Command, Running, combined, packed
+from graphslim.delivery.formats import (
+    EDGES,
+    GRAPH,
+    QUANTISATIONS,
+    TITLES,
+    Wish,
+    check_wish,
+    format_of_target,
+)
+from graphslim.graphdef.kinds import check_graph_ending
+from graphslim.ir import Graph
+from graphslim.measure.agreement import Agreement
+from graphslim.plans import Plan
+from graphslim.rewrite import zero_consumers
+from graphslim.support.text import count, percent, share
+
+if TYPE_CHECKING:
+    from graphslim.delivery import Delivery
+
+
+class Delivering(NamedTuple):
+    """The options of how a model is converted; see `delivery_options`."""
+
+    quantize: Optional[str]
+    io: str
+    random_calibration: bool
+    select_tf_ops: bool
+
+    @property
+    def wish(self) -> Wish:
+        """The same, as converters take it."""
+        return Wish(*self)
+
+    def check(self, output: str, running: Running) -> None:
+        """Refuses, before any work is done, a name or options that say something else.
+
+        Raises:
+            GraphslimError: the message says which.
+        """
+        check_wish(output, self.wish, running.data is not None)
+        if format_of_target(output) == GRAPH:
+            check_graph_ending(output)
+
+    def deliver(
+        self,
+        output: str,
+        stored: Graph,
+        running: Running,
+        check: Optional[bool],
+        original: Optional[Graph] = None,
+        plan: Optional[Plan] = None,
+        force: bool = False,
+        quiet: bool = False,
+    ) -> Optional[Delivery]:
+        """What is to be written in the place of a graph; None where that is a graph.
+
+        Args:
+            output: the file or folder.
+            stored: the graph that is delivered.
+            running: the options of the comparison.
+            check: whether to run it; None: if its runtime is installed.
+            original: the graph that it was made from; None where there is no other.
+            plan: what it was pruned by, if its weights are those of the original: without
+                quantisation it is then held against the original that ignores the channels.
+            force: whether the plan may be of another checkpoint.
+            quiet: draw no progress bar.
+
+        Raises:
+            VerifyError: it computes something else in its runtime.
+            GraphslimError: it cannot be converted.
+        """
+        if format_of_target(output) == GRAPH:
+            return None
+        from graphslim.delivery import deliver
+
+        if original is not None and plan is not None and self.quantize is None:
+            original = zero_consumers(original, plan, force)
+        with console.bar(console.err, quiet) as tick:
+            return deliver(
+                stored,
+                output,
+                self.wish,
+                original=original,
+                verify=check,
+                progress=tick,
+                **running._asdict(),
+            )
+
+
+def delivery_options(command: Command) -> Command:
+    """The options of how a model is converted; the command gets a `Delivering` as `delivering`."""
+    return combined(
+        packed(command, "delivering", Delivering),
+        click.option(
+            "--quantize",
+            type=click.Choice(QUANTISATIONS),
+            help="For OUT.tflite: store weights in 8 bits (dynamic) or 16 (float16), or compute "
+            "all in 8 bits (int8), by the ranges of all tensors over --data.",
+        ),
+        click.option(
+            "--io",
+            type=click.Choice(EDGES),
+            default=EDGES[0],
+            show_default=True,
+            help="What an int8 model takes and gives.",
+        ),
+        click.option(
+            "--random-calibration",
+            is_flag=True,
+            help="Let random inputs stand for --data of --quantize int8, to only try it.",
+        ),
+        click.option(
+            "--select-tf-ops",
+            is_flag=True,
+            help="Leave ops that TensorFlow Lite has not to TensorFlow, which the application "
+            "then has to link.",
+        ),
+    )
+
+
+def content(graph: Graph, delivery: Optional[Delivery]) -> Union[Graph, Any]:
+    """What is written: the graph, or the files that it was converted to."""
+    return graph if delivery is None else delivery.package
+
+
+def print_delivery(console: Console, delivery: Delivery) -> None:
+    """Prints the format, the sizes and what the model loses in its runtime."""
+    package, losses = delivery.package, delivery.losses
+    title = f"{TITLES[package.kind]}, {delivery.wish.title}"
+    if delivery.before is None:
+        console.print(f"{title}: {count(package.size)} bytes")
+    else:
+        sizes = (delivery.before, package.size)
+        row = ("size in bytes", *map(count, sizes), share(*sizes))
+        print_table(console, title, ("", ">before", ">after", ">change"), [row])
+    for note in delivery.notes:
+        console.print(note)
+    if losses is None:
+        console.print(f"Not run in its runtime: {delivery.why_not}")
+        return
+    if losses.original is not None and not losses.judged:
+        heads = ["output", *[f">{head}" for head in _heads(losses.result)]]
+        first = [f"{head}, original" for head in heads[1:]]
+        columns = [heads[0], *[head for pair in zip(first, heads[1:]) for head in pair]]
+        rows = [
+            [output.name, *[cell for pair in zip(*cells) for cell in pair]]
+            for output, cells in zip(
+                losses.result.outputs, zip(_cells(losses.original), _cells(losses.result))
+            )
+        ]
+        over = f"{losses.version} against TensorFlow, over {losses.result.inputs}"
+        print_table(console, over, columns, rows)
+    console.print(losses.sentence())
+    if losses.caution is not None:
+        console.print(f"Caution: {losses.caution}.", style="bold")
+
+
+def _heads(agreement: Agreement) -> List[str]:
+    decides = any(output.agreement is not None for output in agreement.outputs)
+    return ["error / variation", "largest / range", *(["same decision"] if decides else [])]
+
+
+def _cells(agreement: Agreement) -> Sequence[List[str]]:
+    """For each output the figures under `_heads`."""
+    width = len(_heads(agreement))
+    return [
+        [
+            "" if figure is None else percent(figure)
+            for figure in (output.error, output.relative, output.agreement)
+        ][:width]
+        for output in agreement.outputs
+    ]
