@@ -32,6 +32,12 @@ INSTALL_REQUIRES = [
     "typing_extensions>=3.7.4; python_version < '3.8'",
 ]
 
+# The first of each that is tested is the last for Python 3.7.
+ONNX = ["tf2onnx>=1.16.1", "onnxruntime>=1.14.1"]
+# TensorFlow brings an interpreter too, which older Pythons take.
+TFLITE = ["ai-edge-litert>=1.0; python_version >= '3.10'"]
+OPENVINO = ["openvino>=2023.1"]
+
 EXTRAS_REQUIRE = {
     "tf": [
         "tensorflow==1.15.0; python_version < '3.8'",
@@ -40,11 +46,18 @@ EXTRAS_REQUIRE = {
         f"tensorflow-cpu>=2.15; python_version >= '3.10' and {CPU_WHEELS}",
         f"tensorflow>=2.15; python_version >= '3.10' and {NO_CPU_WHEELS}",
     ],
+    # Converts to ONNX, and runs that.
+    "onnx": ONNX,
+    "tflite": TFLITE,
+    "openvino": OPENVINO,
     # Shares measurements out over machines; the last that Python 3.7 takes is 2022.2.
     "dask": ["distributed>=2022.2"],
     # Draws the charts of `prune --report`; 3.4 is the first with `stairs`.
     "report": ["matplotlib>=3.4"],
     "test": [
+        *ONNX,
+        *TFLITE,
+        *OPENVINO,
         "distributed>=2022.2",
         "hypothesis>=6.0",
         # Holds the plan's schema against another implementation of JSON schema than ours.

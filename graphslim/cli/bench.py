@@ -72,6 +72,7 @@ def bench(
                 opening_of(runtime, threads, reading),
                 progress=tick,
                 tell=lambda graph: tell_data(graph, data, batch),
+                names=paths,
                 **given,
             )
     if verbose:
@@ -120,7 +121,7 @@ def print_timings(console: Console, times: Timings) -> None:
             f"{timed.latency.median:.2f} ms",
             f"{timed.latency.low:.2f} to {timed.latency.high:.2f} ms",
             f"{timed.ratio.median:.3g}" if number else "",
-            "" if timed.size is None else f"{timed.size / 1e6:.2f} MB",
+            f"{timed.size / 1e6:.2f} MB",
         )
         for number, timed in enumerate(times.models)
     ]

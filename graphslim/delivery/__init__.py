@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from graphslim.support.importing import names_of
 
 if TYPE_CHECKING:
-    from graphslim.delivery.deliver import Delivery as Delivery
-    from graphslim.delivery.deliver import deliver as deliver
-    from graphslim.delivery.deliver import export as export
+    from graphslim.delivery.run import Delivery as Delivery
+    from graphslim.delivery.run import deliver as deliver
+    from graphslim.delivery.run import export as export
 else:  # the command line knows the formats without what measures
-    _PLACES = dict.fromkeys(("Delivery", "deliver", "export"), "graphslim.delivery.deliver")
+    _PLACES = dict.fromkeys(("Delivery", "deliver", "export"), "graphslim.delivery.run")
     __getattr__ = names_of(__name__, _PLACES)
 
 __all__ = ["Delivery", "deliver", "export"]

@@ -8,10 +8,10 @@ from typing import Any, Dict, Sequence
 from graphslim import runtime
 from graphslim.delivery.imported import Named, imported
 from graphslim.errors import EmitError, RuntimeUnavailable
+from graphslim.support.importing import install_hint
 
 OPSET = 15
 """The version of ONNX's ops: of 2021, which all of its runtimes take."""
-INSTALL = "pip install tf2onnx onnxruntime"
 _LARGEST = 2**31
 """The bytes of a protobuf message stay below this."""
 
@@ -34,7 +34,7 @@ def convert(definition: bytes, inputs: Sequence[str], outputs: Sequence[Named]) 
         convert_graph = import_module("tf2onnx.convert").from_graph_def
     except ImportError as error:
         raise RuntimeUnavailable(
-            f"tf2onnx is not there: {error}", "ONNX models are made by it", INSTALL
+            f"tf2onnx is not there: {error}", "ONNX models are made by it", install_hint("onnx")
         ) from error
     with tf.Graph().as_default() as holder:
         fed, wanted = imported(tf, holder, definition, inputs, outputs)

@@ -30,6 +30,7 @@ from graphslim.channels.groups import analyse
 from graphslim.engines import RUNTIMES, TITLES, Runner, Tensor, open_runner, runtimes_of
 from graphslim.engines.base import Shapes
 from graphslim.errors import GraphslimError, VerifyError
+from graphslim.graphdef import serialize
 from graphslim.ir import Attrs, DType, Graph, Node, Port, Shape
 from graphslim.measure.agreement import MASKED, OVER_THE_REST, Agreement
 from graphslim.measure.bench import RUNS, WARMUP, Spread, cpu_name, spread, take_turns
@@ -97,7 +98,7 @@ class Timed(NamedTuple):
         version: what ran it.
         latency: milliseconds for one run.
         ratio: its time as a share of the first model's, round by round.
-        size: bytes of its file, or of all files of its folder; None for a graph without one.
+        size: bytes of its file or folder; of a graph without one, those of its `.pb`.
     """
 
     name: str
@@ -105,7 +106,7 @@ class Timed(NamedTuple):
     version: str
     latency: Spread
     ratio: Spread
-    size: Optional[int]
+    size: int
 
 
 class Timings(NamedTuple):
@@ -281,6 +282,7 @@ def time_models(
     data: Data = None,
     progress: Tick = silent,
     tell: Callable[[Graph], None] = lambda graph: None,
+    names: Optional[Sequence[str]] = None,
 ) -> Timings:
     """Times models in turns on the same inputs, each in the runtime that runs it.
 
@@ -294,6 +296,7 @@ def time_models(
         data: sample inputs, of which the first run is timed; by default random inputs.
         progress: called after each round.
         tell: is given the graph that says what is fed, before anything is run.
+        names: what the models are called; by default their paths, and the names of graphs.
 
     Raises:
         GraphslimError: a model cannot be read or does not run, or the inputs do not fit.
@@ -320,16 +323,17 @@ def time_models(
             notes.append("TensorFlow's oneDNN kernels are off.")
         if any(runner.own_threads for runner in runners):
             notes.append("TensorFlow Lite in TensorFlow 1.15 chooses its own number of threads.")
+        called = names or [runner.path for runner in runners]
         timed = [
             Timed(
-                runner.path,
+                name,
                 runner.runtime,
                 runner.version,
                 spread(taken),
                 spread(taken / milliseconds[0]),
-                size_of(runner.path),
+                _size(name, model),
             )
-            for runner, taken in zip(runners, milliseconds)
+            for name, model, runner, taken in zip(called, models, runners, milliseconds)
         ]
     return Timings(tuple(timed), runs, warmup, opening.threads, number, cpu_name(), tuple(notes))
 
@@ -515,12 +519,20 @@ def _cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return values.astype(dtype) if alike else values
 
 
-def size_of(path: str) -> Optional[int]:
-    """The bytes of a file, or of all files in a folder; None if there is neither."""
+def _size(path: str, model: Model) -> int:
+    """The bytes of a file, or of all in a folder; of a graph without one, those of its `.pb`.
+
+    Args:
+        path: where a graph was read from.
+        model: the graph, or the path of another model.
+    """
+    path = path if isinstance(model, Graph) else os.fspath(model)
     if os.path.isdir(path):
         files = [os.path.join(place, name) for place, _, names in os.walk(path) for name in names]
         return sum([os.path.getsize(file) for file in files])
-    return os.path.getsize(path) if os.path.isfile(path) else None
+    if isinstance(model, Graph) and not os.path.isfile(path):
+        return len(serialize(model))
+    return os.path.getsize(path)
 
 
 @contextlib.contextmanager

@@ -95,7 +95,12 @@ DISTRIBUTION = "tf-graphslim"
 _COMMAND = "graphslim.cli:main"
 _ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 """The folder that holds the package: a checkout, or site-packages."""
-_PACKAGES = {"dask": "distributed", "report": "matplotlib", "tf": "tensorflow"}
+_PACKAGES = {
+    "dask": "distributed",
+    "onnx": "tf2onnx onnxruntime",
+    "report": "matplotlib",
+    "tf": "tensorflow",
+}
 """By extra, the package that it is about."""
 
 
