@@ -10,9 +10,9 @@ from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequenc
 
 from graphslim.channels.groups import analyse
 from graphslim.delivery.converter import Converter
-from graphslim.delivery.deliver import converted
 from graphslim.delivery.formats import Wish, format_of_target
 from graphslim.delivery.prepare import prepared
+from graphslim.delivery.run import converted
 from graphslim.engines import INSTALL, TITLES, Runner, installed, open_runner
 from graphslim.errors import GraphslimError, RuntimeUnavailable
 from graphslim.ir import Attrs, DType, Graph, Node, Port, Shape
