@@ -181,9 +181,7 @@ def print_gain(console: Console, times: Timings) -> None:
         f"{ratio.high:.3g})"
     )
     if ratio.low > 1:
-        advice = (
-            "multiples of 16 are fast (leave out --multiple-of), or remove more"
-        )
+        advice = "multiples of 16 are fast (leave out --multiple-of), or remove more"
         console.print(f"Slower than the original. {text}; {advice}.", style="bold red")
     else:
         console.print(f"{text}.")
