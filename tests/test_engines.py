@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,11 +19,14 @@ from tiny import tiny
 
 import graphslim as gs
 from graphslim.cli import main
+from graphslim.cli.bench import print_everywhere
+from graphslim.cli.console import Console
 from graphslim.engines import base, format_of, installed, open_runner, runtimes_of
 from graphslim.engines.base import Tensor, asked_shapes, first_line, fits, plain_name
 from graphslim.engines.tflite import check_lite
 from graphslim.errors import GraphslimError, LoadError, RuntimeUnavailable, VerifyError
 from graphslim.measure import models as measured
+from graphslim.measure.everywhere import time_everywhere
 from graphslim.measure.fidelity import PROBABILITIES
 from graphslim.measure.models import Opening, compare, time_models
 
@@ -445,6 +449,47 @@ def test_a_missing_runtime_ends_a_command(
     monkeypatch.setattr(importlib, "import_module", missing)
     status, _, err = run(capsys, "bench", files.lite, files.onnx)
     assert status == 2 and "pip install onnxruntime" in err
+
+
+@needs("tf", "tflite", "ort")
+def test_two_graphs_in_every_runtime(files: Files, capsys: pytest.CaptureFixture) -> None:
+    made: List[str] = []
+
+    def export(graph: gs.Graph, path: str) -> None:
+        made.append(os.path.basename(path))
+        source = files.lite if path.endswith(".tflite") else files.onnx
+        if path.endswith("second.tflite"):
+            raise GraphslimError("no such op", path)
+        assert source is not None and not os.path.exists(path)
+        shutil.copy(str(source), path)
+
+    runtimes = ["tf", "tflite", "ort"]
+    given: Any = dict(runs=2, warmup=0, names=["a", "b"])
+    times = time_everywhere(files.graph, files.graph, runtimes, export, **given)
+    assert list(times.timings) == ["tf", "ort"]
+    assert made == ["first.tflite", "second.tflite", "first.onnx", "second.onnx"]
+    for timings in times.timings.values():
+        assert [timed.name for timed in timings.models] == ["a", "b"]
+    assert list(times.left_out) == ["tflite"] and "no such op" in times.left_out["tflite"]
+    assert json.loads(json.dumps(times.as_dict()))["left_out"]
+    print_everywhere(Console(), times)
+    assert "Left out: TensorFlow Lite: " in capsys.readouterr().out
+    with pytest.raises(GraphslimError, match="no such op"):
+        time_everywhere(files.graph, files.graph, ["tflite"], export, **given)
+
+
+@needs("tf", "tflite")
+def test_in_converts_graphs_alone(files: Files, capsys: pytest.CaptureFixture) -> None:
+    for args, says in (
+        ([files.pb, files.lite, "--in", "all"], "converts two graphs"),
+        ([files.pb, files.pb, files.pb, "--in", "tf"], "converts two graphs"),
+        ([files.pb, files.pb, "--in", "tf", "--runtime", "tf"], "converts two graphs"),
+        ([files.pb, files.pb, "--in", "tf,trt"], "no runtime 'trt'"),
+    ):
+        status, out, err = run(capsys, "bench", *args)
+        assert status == 2 and says in err and not out
+    status, out, _ = run(capsys, "bench", files.pb, files.pb, "--in", "tf", "--runs", 2)
+    assert status == 0 and "Latency in each runtime" in out
 
 
 @needs("tf", "tflite")

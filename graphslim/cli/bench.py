@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, Optional, Tuple, Union
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 import click
 
@@ -11,10 +11,14 @@ from graphslim.cli import console
 from graphslim.cli.console import Console, print_table
 from graphslim.cli.files import tell_data
 from graphslim.cli.models import are_graphs, models_of, opening_of, runtime_option
-from graphslim.cli.option_types import quiet_option, whole_number
+from graphslim.cli.option_types import names_of, quiet_option, whole_number
 from graphslim.cli.options import Reading, model_options, sample_options
+from graphslim.engines import RUNTIMES, installed
+from graphslim.errors import GraphslimError
+from graphslim.ir import Graph
 from graphslim.measure.bench import RUNS, WARMUP, Bench, Spread
 from graphslim.measure.bench import bench as measure
+from graphslim.measure.everywhere import Everywhere, time_everywhere
 from graphslim.measure.images import Images
 from graphslim.measure.models import Timings, time_models
 from graphslim.runtime import run_as_shipped
@@ -26,6 +30,15 @@ from graphslim.support.text import plural
 @click.argument("second", metavar="B")
 @click.argument("more", nargs=-1, metavar="[MORE]...")
 @runtime_option
+@click.option(
+    "--in",
+    "places",
+    multiple=True,
+    callback=names_of,
+    metavar="RUNTIME,...",
+    help="Convert both graphs to what these runtimes read, and time them there: all (that are "
+    "installed), or names as for --runtime.",
+)
 @whole_number("--threads", 0, 1, "Threads within an op; 0: as many as there are cores.")
 @whole_number("--runs", 1, RUNS, "How often each graph is timed.")
 @whole_number("--warmup", 0, WARMUP, "How often each graph is run before that.")
@@ -37,6 +50,7 @@ def bench(
     second: str,
     more: Tuple[str, ...],
     runtime: Optional[str],
+    places: List[str],
     threads: int,
     data: Optional[Images],
     seed: int,
@@ -58,8 +72,23 @@ def bench(
     run_as_shipped()  # before a model's variables are read, which loads TensorFlow
     paths = (first, second, *more)
     given: Dict[str, Any] = dict(batch=batch, runs=runs, warmup=warmup, seed=seed, data=data)
-    times: Union[Bench, Timings]
-    if are_graphs(paths, runtime) and not more:
+    times: Union[Bench, Timings, Everywhere]
+    if places:
+        runtimes = _runtimes_in(places, paths, runtime)
+        original, changed = reading.load_pair(first, second)
+        tell_data(original, data, batch)
+        with console.bar(console.err, quiet) as tick:
+            times = time_everywhere(
+                original,
+                changed,
+                runtimes,
+                lambda graph, path: _export(graph, path, batch),
+                threads,
+                names=paths,
+                progress=tick,
+                **given,
+            )
+    elif are_graphs(paths, runtime) and not more:
         original, changed = reading.load_pair(first, second)
         tell_data(original, data, batch)
         with console.bar(console.err, quiet) as tick:
@@ -81,9 +110,38 @@ def bench(
         console.print_json(times.as_dict())
     elif isinstance(times, Bench):
         print_bench(console.out, times)
+    elif isinstance(times, Everywhere):
+        print_everywhere(console.out, times)
     else:
         print_timings(console.out, times)
     return console.OK
+
+
+def _runtimes_in(places: Sequence[str], paths: Sequence[str], runtime: Optional[str]) -> List[str]:
+    """The runtimes that --in names.
+
+    Raises:
+        GraphslimError: it names none, or the models are not two graphs.
+    """
+    unknown = [name for name in places if name not in (*RUNTIMES, "all")]
+    if unknown:
+        raise GraphslimError(
+            f"no runtime {unknown[0]!r}", "--in", f"all, or of {', '.join(RUNTIMES)}"
+        )
+    if runtime is not None or len(paths) != 2 or not are_graphs(paths, None):
+        raise GraphslimError(
+            "converts two graphs, the original and the pruned",
+            "--in",
+            "give two .pb files or SavedModels and no --runtime; files that are converted already "
+            "are timed without --in",
+        )
+    return list(installed() if "all" in places else dict.fromkeys(places))
+
+
+def _export(graph: Graph, path: str, batch: int) -> None:
+    from graphslim.delivery import export
+
+    export(graph, path, verify=False, batch=batch)
 
 
 def print_bench(console: Console, times: Bench) -> None:
@@ -131,6 +189,35 @@ def print_timings(console: Console, times: Timings) -> None:
     console.print(f"On {_conditions(times)}")
     for note in times.notes:
         console.print(note)
+
+
+def print_everywhere(console: Console, times: Everywhere) -> None:
+    """Prints for each runtime the medians of both graphs, their ratio, and the sizes of files."""
+    columns = ("runtime", ">original", ">pruned", ">ratio", ">original file", ">pruned file")
+    rows = []
+    for timings in times.timings.values():
+        first, second = timings.models
+        rows.append(
+            (
+                first.version,
+                f"{first.latency.median:.2f} ms",
+                f"{second.latency.median:.2f} ms",
+                f"{second.ratio.median:.3f}",
+                f"{first.size / 1e6:.2f} MB",
+                f"{second.size / 1e6:.2f} MB",
+            )
+        )
+    print_table(console, "Latency in each runtime", columns, rows)
+    conditions = [_conditions(timings) for timings in times.timings.values()]
+    console.print(f"On {conditions[0]}")
+    for note in dict.fromkeys([note for each in times.timings.values() for note in each.notes]):
+        console.print(note)
+    for timings in times.timings.values():
+        ratio = timings.models[1].ratio
+        if ratio.low > 1:
+            console.print(f"{timings.models[0].version}: {gain(ratio)}.", style="bold red")
+    for reason in times.left_out.values():
+        console.print(f"Left out: {reason}")
 
 
 def gain(ratio: Spread) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence
 
 from graphslim.engines import TITLES
 from graphslim.errors import GraphslimError
@@ -43,6 +43,7 @@ def time_everywhere(
     runtimes: Sequence[str],
     export: Callable[[Graph, str], Any],
     threads: int = 1,
+    names: Optional[Sequence[str]] = None,
     **given: Any,
 ) -> Everywhere:
     """Times two graphs in several runtimes, one after the other; in each they take turns.
@@ -53,11 +54,13 @@ def time_everywhere(
         runtimes: of `engines.RUNTIMES`.
         export: writes a graph to a path, in the format that its ending says.
         threads: threads within an op; 0 for as many as there are cores.
+        names: what the two are called; by default by the names of the graphs.
         **given: further arguments of `time_models`.
 
     Raises:
         GraphslimError: there is no runtime in which the graphs run; the error is that of the first.
     """
+    names = names or (first.name, second.name)
     timings: Dict[str, Timings] = {}
     failures: Dict[str, GraphslimError] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +72,6 @@ def time_everywhere(
                         for graph, name in ((first, "first"), (second, "second"))
                     ]
                     opening = Opening(runtime, threads)
-                    names = [first.name, second.name]
                     timings[runtime] = time_models(pair, opening, names=names, **given)
                     failures.pop(runtime, None)
                     break
