@@ -13,7 +13,7 @@ from graphslim.analysis.probe import switches
 from graphslim.cli import console
 from graphslim.cli.options import Reading
 from graphslim.errors import EmitError, GraphslimError
-from graphslim.graphdef import saved_model
+from graphslim.graphdef import saved_model, tfjs
 from graphslim.graphdef.emit import encoded
 from graphslim.graphdef.kinds import check_ending, check_graph_ending
 from graphslim.ir import Graph
@@ -98,7 +98,8 @@ def files_of(model: str, reading: Reading) -> List[str]:
         LoadError: a folder's latest checkpoint is not there.
     """
     metas = [path for path in (reading.meta, reading.inference_meta) if path is not None]
-    return [model, *saved_model.files_of(model), *checkpoint.files_of(model), *metas]
+    files = [model, *saved_model.files_of(model), *tfjs.files_of(model)]
+    return [*files, *checkpoint.files_of(model), *metas]
 
 
 def _same_file(first: str, second: str) -> bool:
