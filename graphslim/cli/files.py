@@ -14,7 +14,7 @@ from graphslim.cli import console
 from graphslim.cli.options import Reading
 from graphslim.delivery.formats import Package
 from graphslim.errors import EmitError
-from graphslim.graphdef import saved_model
+from graphslim.graphdef import saved_model, tfjs
 from graphslim.graphdef.emit import encoded
 from graphslim.graphdef.kinds import check_ending
 from graphslim.ir import Graph
@@ -94,7 +94,8 @@ def files_of(model: str, reading: Reading) -> List[str]:
     """
     metas = [path for path in (reading.meta, reading.inference_meta) if path is not None]
     folder = saved_model.folder_of(model)
-    files = [*saved_model.files_of(model), *checkpoint.files_of(model)]
+    read = (saved_model.files_of, tfjs.files_of, checkpoint.files_of)
+    files = [path for files_of_kind in read for path in files_of_kind(model)]
     return [model, *([] if folder is None else [folder]), *files, *metas]
 
 

@@ -31,7 +31,7 @@ from graphslim.cli.option_types import (
     whole_number,
 )
 from graphslim.errors import LoadError
-from graphslim.graphdef import saved_model
+from graphslim.graphdef import saved_model, tfjs
 from graphslim.graphdef.kinds import keras_container
 from graphslim.graphdef.signature import settle
 from graphslim.ir import Graph, Port
@@ -148,7 +148,8 @@ def _saved(path: str) -> bool:
 
 
 def _has_variables(path: str) -> bool:
-    return _saved(path) or keras_container(path) is not None or prefix_of(path) is not None
+    named = _saved(path) or keras_container(path) is not None or tfjs.file_of(path) is not None
+    return named or prefix_of(path) is not None
 
 
 def _prepare(path: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 import numpy as np
 
 from graphslim.errors import IRError, LoadError, RuntimeUnavailable
-from graphslim.graphdef import fields, saved_model, wire
+from graphslim.graphdef import fields, saved_model, tfjs, wire
 from graphslim.graphdef.emit import serialize
 from graphslim.graphdef.freeze import freeze
 from graphslim.graphdef.inline import inline_calls
@@ -27,6 +27,7 @@ _STATED, _TIMES = 1 << 28, 16
 """How many bytes the constants of a file may state: so many, and so many times its size. A constant
 that repeats a value states its size in a few bytes."""
 
+_SIDES = ("inputs", "outputs")
 _NODE = fields.GraphDef.node << 3 | wire.LENGTH
 _tuple: Any = tuple.__new__
 """Makes a named tuple, in half the time that calling its class takes."""
@@ -60,8 +61,8 @@ def load(
     """Reads a frozen graph, or a SavedModel, which is frozen on the way.
 
     Args:
-        model: path of a binary `.pb` or text `.pbtxt` GraphDef, or of a SavedModel's folder, or a
-            GraphDef message.
+        model: path of a binary `.pb` or text `.pbtxt` GraphDef, of a SavedModel's folder, or of a
+            TensorFlow.js graph model (`model.json` or its folder), or a GraphDef message.
         inputs: names of the nodes that are fed; by default the placeholders, or those of the
             signature.
         outputs: names (`node` or `node:port`) to compute; by default what nobody reads, or those
@@ -87,6 +88,9 @@ def load(
     if signature is not None or tags:
         option = "--tag" if signature is None else "--signature"
         raise LoadError(f"{model} is no SavedModel", option, "leave it out")
+    web_file = None if _is_message(model) else tfjs.file_of(os.fspath(model))
+    if web_file is not None:
+        return _from_web(web_file, inputs, outputs, input_shapes, inline)
     if _is_message(model):
         data, name = model.SerializeToString(deterministic=True), "graph"
     else:
@@ -95,6 +99,32 @@ def load(
     graph = parse(data, name, inline, inputs or (), outputs or ())
     settle(graph, inputs, outputs, input_shapes)
     return graph
+
+
+def _from_web(
+    file: str,
+    inputs: Optional[Sequence[str]],
+    outputs: Optional[Sequence[str]],
+    input_shapes: Optional[ShapesLike],
+    inline: bool,
+) -> Graph:
+    """The graph of a TensorFlow.js model; the arguments are those of `load`."""
+    model = tfjs.read(file)
+    fed, computed = [tuple(dict.fromkeys(model.names[side].values())) for side in _SIDES]
+    fed, computed = tuple(inputs or fed), tuple(outputs or computed)
+    graph = parse(model.graph, file, inline, fed, computed, binary=True)
+    settle(graph, fed, computed, input_shapes)
+    graph.signature = _known(model.names, graph)
+    return graph
+
+
+def _known(names: Mapping[str, Mapping[str, str]], graph: Graph) -> Dict[str, Dict[str, str]]:
+    """Of the names of a signature those of a graph's inputs and outputs."""
+    known = {*graph.inputs, *[str(port) for port in graph.outputs]}
+    return {
+        side: {key: name for key, name in tensors.items() if name in known}
+        for side, tensors in names.items()
+    }
 
 
 def _is_message(model: Any) -> bool:
@@ -142,11 +172,7 @@ def frozen_from(
     result = parse(serialize(frozen), folder)
     result.inputs, result.outputs = frozen.inputs, frozen.outputs
     result.input_shapes = frozen.input_shapes
-    known = {*result.inputs, *[str(port) for port in result.outputs]}
-    result.signature = {
-        side: {key: name for key, name in names.items() if name in known}
-        for side, names in chosen.names.items()
-    }
+    result.signature = _known(chosen.names, result)
     return result
 
 

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format
+from google.protobuf import (
+    descriptor_pb2,
+    descriptor_pool,
+    json_format,
+    message_factory,
+    text_format,
+)
 from google.protobuf.message import DecodeError
 from tensorboard.compat.proto.attr_value_pb2 import AttrValue, NameAttrList
 from tensorboard.compat.proto.function_pb2 import FunctionDef
@@ -26,6 +32,7 @@ __all__ = [
     "TensorInfo",
     "TensorProto",
     "TensorShapeProto",
+    "json_format",
     "saved_model_class",
     "text_format",
     "undecoded_node_class",

@@ -183,7 +183,9 @@ def _by_tags(graphs: Sequence[_MetaGraph], wanted: Sequence[str], file: str) -> 
             )
         return fitting[0]
     plain = [graph for graph in graphs if graph.tags == (_SERVE,)]
-    serving = plain or [graph for graph in graphs if _SERVE in graph.tags] or list(graphs)
+    serving = plain or [graph for graph in graphs if _SERVE in graph.tags]
+    # Modules of TensorFlow Hub have a graph that trains beside the one without tags.
+    serving = serving or [graph for graph in graphs if not graph.tags] or list(graphs)
     if len(serving) > 1:
         raise LoadError(
             "the SavedModel holds several graphs", file, f"choose one with --tag: {listing}"
