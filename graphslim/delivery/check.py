@@ -82,7 +82,7 @@ class Losses(NamedTuple):
     def refused(self) -> Optional[OutputDifference]:
         """The output that is furthest beyond what is allowed; None where all are within it."""
         beyond = [
-            (output.relative / allowed, output)
+            (output.relative - allowed, output)
             for output, allowed in zip(self.result.outputs, self.allowed)
             if not output.relative <= allowed
         ]
@@ -163,6 +163,7 @@ def check(
     """
     sides = [result] if original is None else [result, original]
     path = result[0].path
+    is_int8 = wish.quantize == "int8"
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(_temporary_folder(path))
         opened = []
@@ -170,7 +171,7 @@ def check(
             name = os.path.basename(os.path.normpath(package.path))
             with _disk(path):
                 file = package.put(os.path.join(place, str(number), name))
-            with _about(path):
+            with _about(path, is_int8):
                 opened.append(stack.enter_context(open_runner(file)))
         graphs = [
             stack.enter_context(open_runner(source.graph, optimize=False)) for _, source in sides
@@ -184,7 +185,7 @@ def check(
         for feeds, number_of_examples in examples:
             for runner, reference, of, row in zip(opened, graphs, names, measures):
                 wanted = reference.run(feeds)
-                with _about(path):
+                with _about(path, is_int8):
                     values = runner.run({of[0].get(name, name): feeds[name] for name in feeds})
                     for name, measure in row.items():
                         actual = alike(values[of[1].get(name, name)], wanted[name])
@@ -276,12 +277,14 @@ def _matched(
 
 
 @contextlib.contextmanager
-def _about(path: str) -> Iterator[None]:
+def _about(path: str, is_int8: bool) -> Iterator[None]:
     """Tells what goes wrong with a temporary file as of the file that is to be written."""
     try:
         yield
     except VerifyError as error:
         hint = "nothing was written; --no-verify writes it all the same"
+        if is_int8:  # ranges that no real input has may be too far apart for its kernels
+            hint = "nothing was written; calibrate on typical images, or try --quantize dynamic"
         raise VerifyError(error.what, path, hint) from error
 
 
