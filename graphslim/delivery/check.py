@@ -28,6 +28,8 @@ from graphslim.support.text import percent
 
 FACTOR = 4.0
 """The result may lose so many times what the original loses."""
+CEILING = 0.05
+"""But never more than this share of an output's range: then the converter is wrong."""
 HALF = 0.01
 """How much of an output's range weights of 16 bits may cost."""
 MOST = 64
@@ -59,14 +61,14 @@ class Losses(NamedTuple):
         """For each output the largest difference allowed, as a share of its range.
 
         It is the tolerance, or four times what the original's own model loses against TensorFlow,
-        whichever is more. A class may be another in 2 % of the cases, and in one.
+        up to 0.05, whichever is more. A class may be another in 2 % of the cases, and in one.
         """
         outputs = self.result.outputs
         known = [0.0] * len(outputs)
         if self.original is not None:
             known = [output.relative for output in self.original.outputs]
         return [
-            max(self.result.tolerance, FACTOR * loss, self._slack(output))
+            max(self.result.tolerance, min(FACTOR * loss, CEILING), self._slack(output))
             if self.judged
             else float(np.finfo(np.float64).max)
             for output, loss in zip(outputs, known)
@@ -317,10 +319,17 @@ def refuse(losses: Losses, path: str) -> None:
     output = losses.refused
     if output is None:
         return
-    allowed = losses.allowed[losses.result.outputs.index(output)]
+    index = losses.result.outputs.index(output)
+    allowed, hint = losses.allowed[index], "allow more with --tolerance, or look with --no-verify"
+    if losses.original is not None and losses.original.outputs[index].relative > allowed:
+        hint = (
+            "the original, converted alike, is off by "
+            f"{losses.original.outputs[index].relative:.3g}: it is the converter that does not fit "
+            "this graph; convert with another TensorFlow, or to another format"
+        )
     raise VerifyError(
         f"in {losses.version} it differs by {output.relative:.3g} of the range of {output.name} "
         f"from what it computes in TensorFlow; {allowed:.3g} is allowed",
         path,
-        "nothing was written; allow more with --tolerance, or look at it with --no-verify",
+        f"nothing was written; {hint}",
     )

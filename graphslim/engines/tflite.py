@@ -23,8 +23,6 @@ from graphslim.errors import LoadError, RuntimeUnavailable
 from graphslim.support.reading import read_bytes
 
 _LITERT = "ai_edge_litert"
-_SELECTED = b"\0Flex"
-"""How the names of ops begin that are left to TensorFlow."""
 _IDENTIFIER = slice(4, 8), b"TFL3"
 _CODES, _SUBGRAPHS, _BUFFERS = 1, 2, 4
 _TENSORS, _OPERATORS = 0, 3
@@ -118,7 +116,7 @@ class LiteRunner(Runner):
     def __init__(self, path: str, threads: int = 1, shapes: Optional[Shapes] = None) -> None:
         self.path = path
         check_lite(path)
-        interpreter, self.version, options = _interpreter(path, threads)
+        interpreter, self.version, options = _interpreter(threads)
         self.own_threads = not options
         with self.refusals():
             self._interpreter = interpreter(model_path=path, **options)
@@ -175,17 +173,14 @@ class LiteRunner(Runner):
         return once
 
 
-def _interpreter(path: str, threads: int) -> Tuple[Any, str, Dict[str, Any]]:
+def _interpreter(threads: int) -> Tuple[Any, str, Dict[str, Any]]:
     """The class of interpreters, what it is called, and the options that it is made with.
-
-    Ops that a file leaves to TensorFlow run only in TensorFlow's own interpreter.
 
     Raises:
         RuntimeUnavailable: there is none.
     """
     options = {"num_threads": threads or cores()}
-    leaves_ops = _SELECTED in read_bytes(path) and runtime.available()
-    if importlib.util.find_spec(_LITERT) is not None and not leaves_ops:
+    if importlib.util.find_spec(_LITERT) is not None:
         module = package(f"{_LITERT}.interpreter", "tflite")
         version = getattr(package(_LITERT, "tflite"), "__version__", "")
         return module.Interpreter, f"LiteRT {version}".strip(), options
