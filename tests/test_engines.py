@@ -145,7 +145,7 @@ def test_runtimes_by_the_name_of_a_file(tmp_path: Path) -> None:
     assert runtimes_of("a.tflite") == ("tflite", "openvino")
     assert runtimes_of("A.ONNX") == ("ort", "openvino")
     assert runtimes_of("a.pb") == ("tf", "openvino")
-    assert runtimes_of("a.pbtxt") == ("tf",)
+    assert runtimes_of("a.pbtxt") == runtimes_of("a.keras") == runtimes_of("ckpt-1") == ("tf",)
     (tmp_path / "bare").write_bytes(b"\x1c\0\0\0TFL3" + b"\0" * 20)
     assert format_of(tmp_path / "bare") == "tflite"
     (tmp_path / "saved").mkdir()

@@ -38,7 +38,7 @@ def models_of(paths: Sequence[str], runtime: Optional[str], reading: Reading) ->
     models: List[Model] = []
     for path in paths:
         kind = format_of(path)
-        foreign = kind in _FILES or (runtime == "openvino" and kind != "text")
+        foreign = kind in _FILES or (runtime == "openvino" and kind != "other")
         models.append(path if foreign else reading.load(path))
     words = [word for word in reading._replace(input_shapes={}).words() if word[:2] == "--"]
     if words and not any(isinstance(model, Graph) for model in models):

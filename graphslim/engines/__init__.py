@@ -13,7 +13,7 @@ from typing import Any, Optional, Tuple, Union
 from graphslim.engines.base import INSTALL, TITLES, Runner, Shapes, Tensor
 from graphslim.errors import GraphslimError
 from graphslim.graphdef import saved_model
-from graphslim.graphdef.kinds import foreign, is_text
+from graphslim.graphdef.kinds import BINARY, foreign
 from graphslim.ir import Graph
 from graphslim.support.reading import require_regular
 
@@ -44,21 +44,22 @@ _BY_FORMAT = {
     "onnx": ("ort", "openvino"),
     "graph": ("tf", "openvino"),
     "saved model": ("tf", "openvino"),
-    "text": ("tf",),
+    "other": ("tf",),
 }
 _TITLES_OF_FORMATS = {
     "tflite": "a TensorFlow Lite model",
     "onnx": "an ONNX model",
     "graph": "a frozen graph",
     "saved model": "a SavedModel",
-    "text": "a graph as text",
+    "other": "a model of this kind",
 }
 
 
 def format_of(path: Union[str, os.PathLike[str]]) -> str:
-    """The format of a file: `tflite`, `onnx`, `graph`, `text`, or `saved model` for a folder.
+    """The format of a file: `tflite`, `onnx`, `graph`, or `saved model` for a folder.
 
-    The ending of its name decides, else its first bytes; what is neither counts as a graph.
+    The ending of its name decides, else its first bytes. What TensorFlow alone runs, such as graphs
+    as text, Keras models and checkpoints, is `other`.
     """
     name = os.fspath(path)
     if saved_model.folder_of(name) is not None:
@@ -66,13 +67,14 @@ def format_of(path: Union[str, os.PathLike[str]]) -> str:
     ending = os.path.splitext(name)[1].lower()
     if ending in _ENDINGS:
         return _ENDINGS[ending]
-    if is_text(name):
-        return "text"
+    if ending in BINARY:
+        return "graph"
+    if ending or not os.path.isfile(name):
+        return "other"
     what = ""
-    if not ending and os.path.isfile(name):
-        # Who opens it as a graph says why it cannot be read.
-        with contextlib.suppress(OSError), open(name, "rb") as file:
-            what, _ = foreign(file.read(64)) or ("", "")
+    # Who opens it as a graph says why it cannot be read.
+    with contextlib.suppress(OSError), open(name, "rb") as file:
+        what, _ = foreign(file.read(64)) or ("", "")
     return next((key for key, title in _TITLES_OF_FORMATS.items() if title == what), "graph")
 
 
@@ -123,12 +125,12 @@ def open_runner(
         return TensorFlowRunner(model, threads, optimize)
     path = os.fspath(model)
     name = _chosen(path, runtime)
-    if format_of(path) != "saved model":
-        require_regular(path)
     if name == "tf":
         from graphslim.engines.tf import read_graph
 
         return open_runner(read_graph(path, inputs), threads=threads, optimize=optimize)
+    if format_of(path) != "saved model":
+        require_regular(path)
     if name == "tflite":
         from graphslim.engines.tflite import LiteRunner as runner
     elif name == "ort":

@@ -9,12 +9,13 @@ import numpy as np
 from graphslim import graphdef, runtime
 from graphslim.channels.groups import analyse
 from graphslim.engines.base import Runner, Shapes, Tensor
+from graphslim.graphdef.kinds import keras_container
 from graphslim.ir import Graph, Port
 from graphslim.layout import runnable
 
 
 def read_graph(path: str, shapes: Optional[Shapes] = None) -> Graph:
-    """Reads a frozen graph or a SavedModel.
+    """Reads a frozen graph, a SavedModel or a Keras model.
 
     Args:
         path: the file or folder.
@@ -24,6 +25,9 @@ def read_graph(path: str, shapes: Optional[Shapes] = None) -> Graph:
         LoadError: the file is no such model, is damaged, or a shape does not fit.
         RuntimeUnavailable: TensorFlow is not there to read variables.
     """
+    if keras_container(path) is not None:
+        chosen, variables = runtime.traced(path)
+        return graphdef.frozen_from(path, chosen, None, None, shapes, variables)
     return graphdef.load(path, input_shapes=shapes, variables=runtime.saved_variables)
 
 

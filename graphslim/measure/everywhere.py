@@ -6,9 +6,10 @@ import os
 import tempfile
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence
 
+from graphslim.channels.groups import analyse
 from graphslim.engines import TITLES
 from graphslim.errors import GraphslimError
-from graphslim.ir import Graph
+from graphslim.ir import Graph, Port
 from graphslim.measure.models import Model, Opening, Timings, time_models
 
 _ENDINGS: Mapping[str, Sequence[str]] = {
@@ -44,6 +45,7 @@ def time_everywhere(
     export: Callable[[Graph, str], Any],
     threads: int = 1,
     names: Optional[Sequence[str]] = None,
+    batch: int = 1,
     **given: Any,
 ) -> Everywhere:
     """Times two graphs in several runtimes, one after the other; in each they take turns.
@@ -55,6 +57,7 @@ def time_everywhere(
         export: writes a graph to a path, in the format that its ending says.
         threads: threads within an op; 0 for as many as there are cores.
         names: what the two are called; by default by the names of the graphs.
+        batch: examples per run, where the graphs leave that open.
         **given: further arguments of `time_models`.
 
     Raises:
@@ -68,23 +71,27 @@ def time_everywhere(
             for ending in _ENDINGS[runtime]:
                 try:
                     pair = [
-                        _converted(graph, os.path.join(folder, name + ending), runtime, export)
+                        _converted(
+                            graph, os.path.join(folder, name + ending), runtime, export, batch
+                        )
                         for graph, name in ((first, "first"), (second, "second"))
                     ]
                     opening = Opening(runtime, threads)
-                    timings[runtime] = time_models(pair, opening, names=names, **given)
+                    timings[runtime] = time_models(pair, opening, names=names, batch=batch, **given)
                     failures.pop(runtime, None)
                     break
                 except GraphslimError as error:
                     failures.setdefault(runtime, error)
-    if failures and not timings:
-        raise next(iter(failures.values()))
-    return Everywhere(
-        timings, {name: f"{TITLES[name]}: {error.told}" for name, error in failures.items()}
-    )
+        if failures and not timings:
+            raise next(iter(failures.values()))
+        # Nobody knows the folder.
+        told = {name: error.told.replace(folder + os.sep, "") for name, error in failures.items()}
+    return Everywhere(timings, {name: f"{TITLES[name]}: {text}" for name, text in told.items()})
 
 
-def _converted(graph: Graph, path: str, runtime: str, export: Callable[[Graph, str], Any]) -> Model:
+def _converted(
+    graph: Graph, path: str, runtime: str, export: Callable[[Graph, str], Any], batch: int
+) -> Model:
     """What a runtime is given for a graph: TensorFlow the graph, others a file that is made once.
 
     Raises:
@@ -93,5 +100,12 @@ def _converted(graph: Graph, path: str, runtime: str, export: Callable[[Graph, s
     if runtime == "tf":
         return graph
     if not os.path.exists(path):
-        export(graph, path)
+        shaped = graph.copy()
+        shapes = {name: analyse(graph).fact(Port(name)).shape for name in graph.inputs}
+        shaped.input_shapes = {
+            name: shape if not shape or shape[0] else (batch, *shape[1:])
+            for name, shape in shapes.items()
+            if shape is not None
+        }
+        export(shaped, path)
     return path
