@@ -20,7 +20,7 @@ from graphslim.ir.query import needed
 from graphslim.measure.bench import take_turns
 from graphslim.measure.feeds import random_feeds
 from graphslim.measure.latency import Setting, Timing, clock_for, repeats_for
-from graphslim.measure.models import Opening, Timings, time_models
+from graphslim.measure.models import Model, Opening, Timings, time_models
 from graphslim.support.progress import Tick, silent
 
 _SIZE = 4
@@ -87,12 +87,14 @@ class Workshop:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def made(self, graph: Graph) -> str:
-        """The path of the file that the runtime is given for a graph.
+    def _model(self, graph: Graph) -> Model:
+        """What the runtime is given for a graph: TensorFlow the graph, others a file.
 
         Raises:
             GraphslimError: the graph cannot be converted, or leaves sizes open.
         """
+        if self._place.runtime == "tf":
+            return graph
         self._count += 1
         folder = os.path.join(self._folder, str(self._count))
         os.mkdir(folder)
@@ -121,8 +123,7 @@ class Workshop:
             GraphslimError: a graph cannot be converted, or does not run.
             RuntimeUnavailable: the runtime is not installed.
         """
-        is_tf = self._place.runtime == "tf"
-        models = [graph if is_tf else self.made(with_batch(graph, batch)) for graph in graphs]
+        models = [self._model(with_batch(graph, batch)) for graph in graphs]
         return time_models(
             models,
             Opening(self._place.runtime, self._threads),
@@ -135,13 +136,19 @@ class Workshop:
 
     def timing(self) -> Timing:
         """How layers and networks are timed here, for a latency table."""
-        with self._opened(_nothing()) as runner:
+        with self.opened(_nothing()) as runner:
             version = runner.version
         return Timing((self._place.runtime, self._place.wish, version), self._targets, self._whole)
 
     @contextlib.contextmanager
-    def _opened(self, graph: Graph) -> Iterator[Runner]:
-        with open_runner(self.made(graph), self._place.runtime, self._threads) as runner:
+    def opened(self, graph: Graph) -> Iterator[Runner]:
+        """A graph in the runtime.
+
+        Raises:
+            GraphslimError: the graph cannot be converted, or leaves sizes open.
+            RuntimeUnavailable: the runtime is not installed.
+        """
+        with open_runner(self._model(graph), self._place.runtime, self._threads) as runner:
             yield runner
 
     def _targets(
@@ -151,7 +158,7 @@ class Workshop:
         parts = [_nothing(), *[part_of(graph, names) for names in targets]]
         with contextlib.ExitStack() as stack:
             try:
-                runners = [stack.enter_context(self._opened(part)) for part in parts]
+                runners = [stack.enter_context(self.opened(part)) for part in parts]
                 actions = [
                     runner.prepare(random_feeds(part)) for runner, part in zip(runners, parts)
                 ]
@@ -168,7 +175,7 @@ class Workshop:
     def _whole(self, graph: Graph, setting: Setting) -> Iterator[Callable[[], float]]:
         """A function that runs a graph and gives the milliseconds."""
         fixed = with_batch(graph, setting.batch)
-        with self._opened(fixed) as runner:
+        with self.opened(fixed) as runner:
             action = runner.prepare(random_feeds(fixed))
             take_turns([action], 1, 1)
             yield lambda: float(take_turns([action], 2, clock=clock_for(setting)).min() * 1e3)
