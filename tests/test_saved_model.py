@@ -80,6 +80,7 @@ def test_the_names_of_the_signature_are_kept_and_told(tmp_path: Path, capsys: An
         ({"serve": [DEFAULT]}, [], ("serve",)),
         ({"train": [DEFAULT]}, [], ("train",)),
         ({"": [DEFAULT]}, [], ()),
+        ({"train": [DEFAULT], "": [DEFAULT]}, [], ()),
         ({"train": [DEFAULT], "serve": [DEFAULT]}, [], ("serve",)),
         ({"serve,tpu": [DEFAULT], "serve": [DEFAULT]}, [], ("serve",)),
         ({"train": [DEFAULT], "serve,gpu": [DEFAULT]}, [], ("serve", "gpu")),

@@ -220,6 +220,9 @@ def test_what_is_damaged_or_something_else(model: Path, tmp_path: Path) -> None:
     refused("no TensorFlow.js model", lambda tree: tree.pop("modelTopology"))
     refused("a damaged TensorFlow.js", lambda tree: tree["modelTopology"]["node"].append({"op": 3}))
     refused("a damaged TensorFlow.js", lambda tree: _at(tree, weights)[0].pop("shape"))
+    refused("a damaged TensorFlow.js", lambda tree: _at(tree, weights)[0].update(shape=[[1], 2]))
+    bare = {"name": "bare", "op": "Prelu", "input": ["x"]}
+    refused("a damaged TensorFlow.js", lambda tree: tree["modelTopology"]["node"].append(bare))
     refused("a damaged TensorFlow.js", lambda tree: _at(tree, weights)[0].update(dtype="x"))
     refused("its files hold .* and its weights", lambda tree: _at(tree, weights).pop())
     refused("no weights for the constant w", lambda tree: _at(tree, weights)[0].update(name="q"))

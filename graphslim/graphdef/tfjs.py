@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from operator import index
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 import numpy as np
@@ -39,6 +40,17 @@ _STEPS = (
     "TArgs",
 )
 """Attributes that only fused ops have."""
+
+
+_DAMAGES = (
+    json_format.ParseError,
+    AttributeError,
+    LookupError,
+    OverflowError,
+    TypeError,
+    ValueError,
+)
+"""What a file that states other things than it should makes its reader raise."""
 
 
 class WebModel(NamedTuple):
@@ -108,7 +120,7 @@ def read(file: str) -> WebModel:
                 if node.op == "Const":
                     _fill(node, values, file)
         _split(graph)
-    except (json_format.ParseError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except _DAMAGES as error:
         raise LoadError(
             f"a damaged TensorFlow.js model: {type(error).__name__}: {error}", file, _AGAIN
         ) from None
@@ -144,7 +156,8 @@ def _shard(folder: str, name: str) -> bytes:
 
 def _weight(weight: Mapping[str, Any], data: bytes, at: int) -> Tuple[np.ndarray, int]:
     """The values of a weight whose bytes begin at `at`, and where they end."""
-    size, name = int(np.prod(weight["shape"], dtype=np.int64)), weight["name"]
+    shape, name = [index(size) for size in weight["shape"]], weight["name"]
+    size = int(np.prod(shape, dtype=np.int64))
     if weight["dtype"] == "string":
         texts: List[bytes] = []
         for _ in range(size):
@@ -152,12 +165,12 @@ def _weight(weight: Mapping[str, Any], data: bytes, at: int) -> Tuple[np.ndarray
             texts.append(data[at + 4 : at + 4 + length])
             at += 4 + length
         _require(at <= len(data), name)
-        return np.array(texts, object).reshape(weight["shape"]), at
+        return np.array(texts, object).reshape(shape), at
     stored = weight.get("quantization") or {}
     kind = np.dtype(stored.get("dtype", weight["dtype"])).newbyteorder("<")
     end = at + size * kind.itemsize
     _require(size >= 0 and end <= len(data), name)
-    array = np.frombuffer(data, kind, size, at).reshape(weight["shape"])
+    array = np.frombuffer(data, kind, size, at).reshape(shape)
     if "scale" in stored:
         array = array.astype(np.float32) * np.float32(stored["scale"]) + np.float32(stored["min"])
         array = np.rint(array) if weight["dtype"] == "int32" else array

@@ -38,6 +38,7 @@ _UNKNOWN = re.compile(
     r"(?:Unknown|Could not locate) (?:\w+ )??(\w+):? '?([\w>.]+)'?(?= |\.|$)", re.IGNORECASE
 )
 """What Keras says of a class or function that it does not know."""
+_OF_KERAS_2 = "`pip install tf_keras` for files of Keras 2"
 _ELSEWHERE = "in that Keras export a SavedModel, and give its folder"
 
 
@@ -206,19 +207,21 @@ def _loaded(keras: Any, path: str, objects: Mapping[str, Any]) -> Any:
         except Exception as error:  # a layer may raise anything
             refused.append(error)
     first, version = refused[0], keras.__version__
+    is_newest_alone = len(loaders) == 1 and version.startswith("3.")
+    elsewhere = f"{_OF_KERAS_2}, or {_ELSEWHERE}" if is_newest_alone else _ELSEWHERE
     unknown = _UNKNOWN.search(str(first))
     if unknown is not None:
         name = unknown[2].split(">")[-1]  # it may be registered below a package
         raise LoadError(
             f"Keras {version} does not know the {unknown[1].lower()} {name}",
             path,
-            f"name the module that defines it: {_OPTION} package.module:{name}; or, where another "
-            f"Keras saved it, {_ELSEWHERE}",
+            f"name the module that defines it: {_OPTION} package.module:{name}; "
+            f"where another Keras saved it, {elsewhere}",
         ) from first
     raise LoadError(
         f"Keras {version} cannot load it: {first_line(first)}",
         path,
-        f"was it saved by another Keras? {_ELSEWHERE}",
+        f"was it saved by another Keras? {elsewhere}",
     ) from first
 
 
