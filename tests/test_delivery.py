@@ -53,10 +53,12 @@ m = Mean(e, axes) keep_dims=false
 k = f32[6,4]{random 4}
 logits = MatMul(m, k)
 probs = Softmax(logits)
+scores = Relu(logits)
 output probs
-output logits
+output scores
 """
 OLD = version().startswith("1.")
+slow_in_1_15 = pytest.mark.skipif(OLD, reason="each conversion loads TensorFlow 1.15 once more")
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +150,7 @@ def test_the_names_of_a_signature_are_those_of_the_file() -> None:
     graph.signature = {"inputs": {"picture": "image"}, "outputs": {"classes": "probs"}}
     ready = prepared(graph, ONNX)
     assert ready.graph.inputs == ["picture"] and "image" not in ready.graph
-    assert ready.outputs == (("classes", "probs"), ("logits", "logits"))
+    assert ready.outputs == (("classes", "probs"), ("scores", "scores"))
 
 
 # ------------------------------------------------------------------ what converters say
@@ -206,6 +208,8 @@ def test_what_the_original_loses_is_no_fault_of_the_result() -> None:
     assert losses(0.03, 0.0, decision="classes").refused is None
     assert losses(0.3, 0.0, decision="classes").refused is not None
     assert losses(0.5, 0.5, judged=False).refused is None
+    with pytest.raises(VerifyError, match="it is the converter that does not fit this graph"):
+        refuse(losses(42, 42), "a")
     assert losses(np.inf, 0.5, judged=False).refused is not None
     with pytest.raises(VerifyError, match=r"a: in Runtime 1 it differs by 0\.3 of the range of y"):
         refuse(losses(0.3, None), "a")
@@ -228,16 +232,17 @@ def test_integers_of_other_sizes_are_compared() -> None:
 
 
 def test_prune_to_an_integer_model(run: Run) -> None:
-    words = "prune m.pb -o slim.tflite --criterion l1 --ratio 0.5 --data x.npz --quantize int8"
-    found = run(words)
+    chosen = "--criterion l1 --ratio 0.5 --multiple-of 1"
+    found = run(f"prune m.pb -o slim.tflite {chosen} --data x.npz --quantize int8")
     assert "TensorFlow Lite model, int8 with float inputs and outputs" in found.out
     assert "error / variation, original" in found.out and "Written to slim.tflite" in found.out
     with open_runner("slim.tflite") as runner:
         assert [tensor.name for tensor in runner.inputs] == ["image"]
-        assert [tensor.name for tensor in runner.outputs] == ["probs", "logits"]
+        assert [tensor.name for tensor in runner.outputs] == ["probs", "scores"]
         assert runner.inputs[0].shape == (1, 8, 8, 3) and runner.inputs[0].scale is None
 
 
+@slow_in_1_15
 def test_integer_inputs_and_outputs(run: Run) -> None:
     words = "export m.pb -o m.tflite --quantize int8 --io int8 --random-calibration --json"
     tree = json.loads(run(words).out)
@@ -246,7 +251,14 @@ def test_integer_inputs_and_outputs(run: Run) -> None:
         assert {tensor.dtype for tensor in (*runner.inputs, *runner.outputs)} == {np.dtype(np.int8)}
 
 
-@pytest.mark.parametrize("quantize", [None, "dynamic", "float16"])
+@pytest.mark.parametrize(
+    "quantize",
+    [
+        pytest.param(None, marks=slow_in_1_15),
+        "dynamic",
+        pytest.param("float16", marks=slow_in_1_15),
+    ],
+)
 def test_floats_in_tensorflow_lite(run: Run, quantize: Optional[str]) -> None:
     delivery = gs.export(gs.load("m.pb"), "m.tflite", quantize=quantize)
     assert delivery is not None and delivery.losses is not None
@@ -256,7 +268,7 @@ def test_floats_in_tensorflow_lite(run: Run, quantize: Optional[str]) -> None:
 
 def test_onnx_and_saved_model(run: Run) -> None:
     assert "the original, converted alike" in run("optimize m.pb -o m.onnx").out
-    run("plan m.pb -o p.json --criterion l1 --ratio 0.5")
+    run("plan m.pb -o p.json --criterion l1 --ratio 0.5 --multiple-of 1")
     found = run("apply m.pb p.json -o slim/ --json")
     delivered = json.loads(found.out)["delivered"]
     assert delivered["format"] == SAVED_MODEL and delivered["size"][0] > delivered["size"][1]
@@ -264,7 +276,7 @@ def test_onnx_and_saved_model(run: Run) -> None:
     for path, shape in (("m.onnx", (None, 8, 8, 3)), ("again.onnx", (2, 8, 8, 3))):
         with open_runner(path) as runner:
             assert [tensor.name for tensor in runner.inputs] == ["image"]
-            assert [tensor.name for tensor in runner.outputs] == ["probs", "logits"]
+            assert [tensor.name for tensor in runner.outputs] == ["probs", "scores"]
             assert runner.inputs[0].shape == shape
     assert "is the input itself" in run("export slim -o slim/", status=2).err
     assert gs.load("slim").signature["inputs"] == {"image": "image"}
@@ -291,12 +303,19 @@ def test_a_runtime_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_op_that_the_format_has_not(run: Run) -> None:
-    text = NETWORK.replace("probs = Softmax(logits)", "t = Erf(logits)\nprobs = Zeta(t, logits)")
-    gs.save(tiny(text), "m.pb")
+    gs.save(tiny(NETWORK.replace("Softmax", "Tan")), "m.pb")
     err = run("export m.pb -o m.tflite", status=2).err
-    assert "TensorFlow Lite has not the op" in err and "--select-tf-ops" in err
-    assert "tf2onnx" in run("export m.pb -o m.onnx", status=2).err
+    assert "TensorFlow Lite has not the op Tan (leave it to TensorFlow with --sel" in err
+    gs.save(tiny(NETWORK.replace("probs = Softmax(", "probs = Zeta(logits, ")), "m.pb")
+    assert "the op Zeta" in run("export m.pb -o m.onnx", status=2).err
     assert run.files() == ["m.pb", "x.npz"]
+
+
+@slow_in_1_15
+def test_an_op_that_is_left_to_tensorflow(run: Run) -> None:
+    gs.save(tiny(NETWORK.replace("Softmax", "Tan")), "m.pb")
+    found = run("export m.pb -o m.tflite --select-tf-ops")
+    assert "Not run in its runtime: the ops that it leaves to TensorFlow" in found.out
 
 
 def test_a_full_disk_leaves_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

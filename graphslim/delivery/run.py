@@ -25,6 +25,8 @@ from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.rewrite.save import check_consistent, save
 from graphslim.support.progress import Tick, silent
 
+_SELECTED = b"\0Flex"
+"""How the names of ops begin that a TensorFlow Lite model leaves to TensorFlow."""
 CALIBRATION = 100
 """Examples that an int8 model is calibrated on."""
 
@@ -179,6 +181,9 @@ def deliver(
         result = convert(ready)
         if verify is False:
             return Delivery(result[0], wish, why_not="--no-verify was given.")
+        if _SELECTED in result[0].files.get("", b"") and wish.select_tf_ops and verify is None:
+            why = "the ops that it leaves to TensorFlow run only in an application that links them."
+            return Delivery(result[0], wish, why_not=why)
         if verify is None and random_node(graph) is not None:
             return Delivery(result[0], wish, why_not="the outputs differ from run to run.")
         reference = None if original is None else convert(prepared(original, kind))

@@ -73,12 +73,12 @@ def convert(
                 missing, known = missing_ops(text)
                 if not missing:
                     raise
+                noun, them = ("ops", "them") if len(missing) > 1 else ("op", "it")
                 hint = (
-                    "leave them to TensorFlow with --select-tf-ops"
+                    f"leave {them} to TensorFlow with --select-tf-ops"
                     if known and not select_tf_ops
-                    else "name --outputs before them, or write a .pb"
+                    else f"name --outputs before {them}, or write a .pb"
                 )
-                noun = "ops" if len(missing) > 1 else "op"
                 raise EmitError(
                     f"TensorFlow Lite has not the {noun} {', '.join(missing)}", None, hint
                 ) from error
