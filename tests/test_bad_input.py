@@ -380,7 +380,7 @@ def test_bad_options_of_prune(prune: Command, model: Path, options: List[str], t
         (["frobnicate"], "No such command 'frobnicate'.*--help"),
         (["inspect"], "Missing argument 'MODEL'.*--help"),
         (["prune", "model.pb"], "Missing option '-o'"),
-        (["verify", "model.pb"], "Missing argument 'B.pb'"),
+        (["verify", "model.pb"], "Missing argument 'B'"),
         (["--bogus"], "No such option"),
     ],
     ids=" ".join,
