@@ -18,8 +18,8 @@ from graphslim.delivery import check as checking
 from graphslim.delivery import converter as converting
 from graphslim.delivery import run as delivering
 from graphslim.delivery.check import Losses, alike, refuse
-from graphslim.delivery.child import answer, said
-from graphslim.delivery.converter import Converter
+from graphslim.delivery.child import answer
+from graphslim.delivery.converter import Converter, reason
 from graphslim.delivery.formats import (
     GRAPH,
     ONNX,
@@ -169,8 +169,10 @@ def test_an_abort_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_converter_raises_is_one_line() -> None:
     name, what, _, _ = answer("saved model", {"definition": b"\xff"})
     assert name == "EmitError" and "the converter fails" in what
-    error = ValueError("Traceback (most recent call last):\n  File x\n\nno kernel for Foo\nmore")
-    assert said(error) == "no kernel for Foo"
+    text = "Traceback (most recent call last):\n  File x\n\nno kernel for Foo\nmore"
+    assert [reason(text, place) for place in (0, -1)] == ["no kernel for Foo", "more"]
+    log = "See console\n2026-01-02 03:04:05.6: F a/toco.cc:7] Check failed: x\nAborted\nmore"
+    assert reason(log, 0) == reason(log, -1) == "Check failed: x" and not reason("Aborted", -1)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any, Dict, Mapping, Tuple, Union
 
 from graphslim import runtime
-from graphslim.delivery.converter import receive, send
+from graphslim.delivery.converter import reason, receive, send
 from graphslim.errors import EmitError, GraphslimError
 
 _MODULES = {"tflite": "tflite", "onnx": "onnx", "saved model": "saved_model"}
@@ -45,12 +45,5 @@ def answer(kind: str, request: Mapping[str, Any]) -> Answer:
         import traceback
 
         traceback.print_exc()
-        what = f"the converter fails: {said(error)}"
+        what = f"the converter fails: {reason(str(error), 0) or type(error).__name__}"
         return EmitError.__name__, what, "", "convert with another TensorFlow, or write a .pb"
-
-
-def said(error: BaseException) -> str:
-    """What an error says first, behind the places in the code that converters tell."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("File ", "Traceback", "/", "<unknown>"))]
-    return (told or lines or [type(error).__name__])[0][:300]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import re
 import signal
 import struct
 import subprocess
@@ -19,8 +20,13 @@ _LENGTH = struct.Struct("<Q")
 _CODE = "import sys; sys.path[:0] = {paths!r}; from graphslim.delivery.child import main; main()"
 _SAID = 4000
 """Bytes at the end of what a converter printed that are looked at."""
-_NOISE = ("Fatal Python error", "Current thread", "Thread 0x", "  File ", "*** ", "Aborted")
-"""What begins lines behind the reason of an abort."""
+_NOISE = (
+    *("Fatal Python error", "Current thread", "Thread 0x", "*** ", "Aborted"),
+    *("File ", "Traceback", "/", "<unknown>", "See console for info"),
+)
+"""What begins lines that stand around the reason of a failure."""
+_FATAL = re.compile(r"^\S+ [\d:.]+: F \S+\] (.*)")
+"""A line in which TensorFlow logs why it ends its process."""
 
 
 class Converter:
@@ -115,9 +121,20 @@ class Converter:
         if self._log is None:
             return ""
         self._log.seek(max(0, self._log.seek(0, os.SEEK_END) - _SAID))
-        lines = self._log.read().decode("utf-8", "replace").splitlines()
-        told = [line.strip() for line in lines if line.strip() and not line.startswith(_NOISE)]
-        return elided(told[-1], 300) if told else ""
+        return reason(self._log.read().decode("utf-8", "replace"), -1)
+
+
+def reason(text: str, place: int) -> str:
+    """The line of what a converter printed that tells why it failed; empty without one.
+
+    Args:
+        text: what it printed.
+        place: which line that is where none says so: 0 for the first, -1 for the last.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    fatal = [found[1] for found in map(_FATAL.match, lines) if found is not None]
+    told = fatal or [line for line in lines if line and not line.startswith(_NOISE)]
+    return elided(told[place], 300) if told else ""
 
 
 def send(pipe: Any, message: Any) -> None:
