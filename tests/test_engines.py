@@ -388,6 +388,15 @@ def test_what_is_for_graphs_alone(files: Files) -> None:
     assert gs.verify(files.graph, str(files.lite), plan=plan).against == "masked original"
 
 
+@needs("tf", "tflite", "openvino")
+def test_integers_without_a_scale_are_timed_alone(files: Files) -> None:
+    opening = Opening("openvino")
+    with pytest.raises(GraphslimError, match="does not tell which numbers the integers of its"):
+        compare(files.graph, str(files.int8), opening)
+    times = time_models([files.graph, str(files.int8)], opening, runs=1, warmup=0)
+    assert [timed.runtime for timed in times.models] == ["tf", "openvino"]
+
+
 @needs("tf", "tflite", "ort")
 def test_models_are_timed_in_turns(files: Files) -> None:
     assert files.lite is not None and files.onnx is not None
