@@ -204,7 +204,7 @@ def test_of_what_a_runtime_raises_the_matter_itself_is_told() -> None:
 @pytest.mark.parametrize(
     "runtime, name, command",
     [
-        ("tflite", "ai_edge_litert.interpreter", "pip install ai-edge-litert"),
+        ("tflite", "ai_edge_litert.interpreter", base.INSTALL["tflite"]),
         ("ort", "onnxruntime", "pip install onnxruntime"),
         ("openvino", "openvino", "pip install openvino"),
     ],
