@@ -204,7 +204,7 @@ def test_of_what_a_runtime_raises_the_matter_itself_is_told() -> None:
 @pytest.mark.parametrize(
     "runtime, name, command",
     [
-        ("tflite", "ai_edge_litert.interpreter", "pip install ai-edge-litert"),
+        ("tflite", "ai_edge_litert.interpreter", base.INSTALL["tflite"]),
         ("ort", "onnxruntime", "pip install onnxruntime"),
         ("openvino", "openvino", "pip install openvino"),
     ],
@@ -386,6 +386,15 @@ def test_what_is_for_graphs_alone(files: Files) -> None:
     with pytest.raises(GraphslimError, match="single runs are for two graphs"):
         gs.verify(files.graph, str(files.lite), feeds={})
     assert gs.verify(files.graph, str(files.lite), plan=plan).against == "masked original"
+
+
+@needs("tf", "tflite", "openvino")
+def test_integers_without_a_scale_are_timed_alone(files: Files) -> None:
+    opening = Opening("openvino")
+    with pytest.raises(GraphslimError, match="does not tell which numbers the integers of its"):
+        compare(files.graph, str(files.int8), opening)
+    times = time_models([files.graph, str(files.int8)], opening, runs=1, warmup=0)
+    assert [timed.runtime for timed in times.models] == ["tf", "openvino"]
 
 
 @needs("tf", "tflite", "ort")

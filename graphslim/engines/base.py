@@ -27,7 +27,8 @@ TITLES = {
 """What the runtimes are called."""
 INSTALL = {
     "tf": runtime.INSTALL,
-    "tflite": "pip install ai-edge-litert",
+    # There is none for older Pythons, where TensorFlow brings an interpreter.
+    "tflite": "pip install ai-edge-litert" if sys.version_info >= (3, 10) else runtime.INSTALL,
     "ort": "pip install onnxruntime",
     "openvino": "pip install openvino",
 }

@@ -239,6 +239,7 @@ def compare(
         inputs, notes = _inputs(graph, runners)
         names = [tensor.name for tensor in runners[0].outputs]
         outputs, note = _paired("outputs", names, runners[1].outputs, runners)
+        _refuse_unscaled(graph, runners, inputs)
         tell(graph)
         examples = Examples(graph, Samples(data, batch=batch, tick=progress), seed)
         measures: Dict[str, Measures] = {}
@@ -486,6 +487,23 @@ def named(feeds: Mapping[str, np.ndarray], names: Mapping[str, str]) -> Dict[str
         names: by the model's names, those of the graph.
     """
     return {name: feeds[other] for name, other in names.items()}
+
+
+def _refuse_unscaled(
+    graph: Graph, runners: Sequence[Runner], inputs: Sequence[Mapping[str, str]]
+) -> None:
+    """Refuses integer inputs without a scale where floats would be fed: OpenVINO tells none."""
+    for runner, names in zip(runners, inputs):
+        for tensor in runner.inputs:
+            dtype = graph[names[tensor.name]].attrs.get("dtype")
+            is_float = isinstance(dtype, DType) and dtype.is_floating
+            if is_float and tensor.scale is None and tensor.dtype.kind in "iu":
+                raise GraphslimError(
+                    f"{TITLES[runner.runtime]} does not tell which numbers the integers of its "
+                    f"input {tensor.name} stand for",
+                    runner.path,
+                    "compare it in another runtime",
+                )
 
 
 def _limit(
