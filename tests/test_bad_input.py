@@ -423,6 +423,8 @@ def test_a_target_that_is_no_file(
 ) -> None:
     monkeypatch.chdir(prune.folder)
     (prune.folder / "folder").mkdir()
+    # An empty folder becomes a SavedModel.
+    (prune.folder / "folder" / "notes.txt").write_text("nothing that may be lost")
     prune.run(["prune", str(model), "-o", target])
 
 
