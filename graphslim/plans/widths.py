@@ -23,11 +23,8 @@ class Widths(NamedTuple):
     aligned: int = 1
 
     def step_for(self, channels: int) -> int:
-        """The multiple for a group: of a narrow one smaller, so that something of it can go."""
-        step = self.multiple
-        while step > max(4, self.aligned) and channels < 2 * step:
-            step //= 2
-        return step
+        """The multiple for a group: 4 where it is narrower, so that something of it can go."""
+        return self.multiple if channels >= self.multiple else 4
 
 
 TARGETS: Dict[str, Widths] = {
