@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Dict, List
 
 from benchmarks import results
+from benchmarks.runtimes import shipped
 from benchmarks.scale import LENGTHS
 from benchmarks.work import NETWORKS, POSE, ROOT, ask, files_of, read_json, write_json
 
-PARTS = ("compile", "coverage", "latency", "scale")
+PARTS = ("compile", "coverage", "latency", "runtimes", "scale")
 SETTINGS = ((1, 1), (2, 1), (1, 8), (2, 8))
 """Threads and batches that latency is measured at."""
 
@@ -111,6 +112,16 @@ class Run:
                     )[0]
                     found[f"{platform}/{files.name}/{threads}/{batch}"] = row
         self.numbers["latency"] = found
+
+    def runtimes(self) -> None:
+        """Times where networks are shipped."""
+        found: Dict[str, Any] = {}
+        folder = self.folder / "runtimes"
+        for name in ["MobileNetV2"] if self.quick else shipped():
+            self.say(f"runtimes, {name}")
+            words = ("runtimes", name, "--folder", folder, "--row")
+            (found[name],) = ask(self.pythons["current"], *words)
+        self.numbers["runtimes"] = found
 
     def scale(self) -> None:
         """Chains of blocks."""

@@ -17,6 +17,7 @@ def page(numbers: Numbers) -> str:
         _compile(numbers.get("compile", {})),
         _coverage(numbers.get("coverage", {})),
         _latency(numbers.get("latency", {})),
+        runtimes(numbers.get("runtimes", {})),
         _scale(numbers.get("scale", [])),
         _shapes(numbers.get("shapes", [])),
     ]
@@ -242,6 +243,42 @@ def _shapes(found: Sequence[Mapping[str, Any]]) -> str:
         "from reading to serialising, and kilobytes at the peak, both per node of the shape."
     )
     return f"### Other shapes\n\n{text}\n\n" + table(["shape", "length", "all", "kB"], lines)
+
+
+def runtimes(found: Numbers) -> str:
+    """What pruned networks take where they are shipped, as `runtimes.py` measured it."""
+    if not found:
+        return ""
+    kinds = ("original", "pruned", "built")
+    rows = []
+    for name, network in found.items():
+        for column, row in network["rows"].items():
+            medians = [row["milliseconds"].get(kind, {}).get("median") for kind in kinds]
+            built = row.get("to built", {}).get("median")
+            sizes = [row["bytes"][kind] / 1e6 for kind in kinds[:2]]
+            rows.append(
+                [
+                    name,
+                    row["version"] + (", int8" if column == "tflite-int8" else ""),
+                    *["" if median is None else f"{median:.2f}" for median in medians],
+                    f"{row['to original']['median']:.2f}",
+                    "" if built is None else f"{built:.2f}",
+                    *[f"{size:.2f}" for size in sizes],
+                ]
+            )
+    lines = [
+        "## In other runtimes",
+        "",
+        "The networks pruned to half of their multiply-accumulates (l1, the widths of `--for ort`)",
+        "and exported; milliseconds on one thread, batch 1; int8 calibrated on random inputs. The",
+        "third is built by Keras at the widths of the pruned one. Made by",
+        "`python -m benchmarks.runtimes`.",
+        "",
+    ]
+    head = ["network", "runtime", *[f"{kind} ms" for kind in kinds]]
+    return (
+        "\n".join(lines) + "\n" + table([*head, "to original", "to built", "MB", "pruned MB"], rows)
+    )
 
 
 def _scale(found: Sequence[Mapping[str, Any]]) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Dict, List, Optional, Tuple
 
 import graphslim as gs
 from benchmarks.built import KINDS, make, path_of
-from benchmarks.results import table
+from benchmarks.results import runtimes
 from benchmarks.work import POSE, ROOT, SHARED, Files, ask, quartiles, tell
 from graphslim.engines import installed, open_runner
 from graphslim.measure.bench import take_turns
@@ -41,6 +41,11 @@ def published() -> Dict[str, Path]:
     """The published networks, which nobody builds anew."""
     graphs = sorted((SHARED.parent / "graphs").glob("*.pb"))
     return {POSE: SHARED / "inflated.pb", **{path.stem: path for path in graphs}}
+
+
+def shipped() -> List[str]:
+    """The networks that are measured."""
+    return [*KERAS, *published()]
 
 
 def halved(graph: gs.Graph) -> gs.Plan:
@@ -114,33 +119,10 @@ def _turns(
     return row
 
 
-def page(found: Dict[str, Any]) -> str:
-    """The table, for RESULTS.md."""
-    rows = []
-    for name, network in found.items():
-        for column, row in network["rows"].items():
-            medians = [row["milliseconds"].get(kind, {}).get("median") for kind in KINDS]
-            built = row.get("to built", {}).get("median")
-            sizes = [row["bytes"][kind] / 1e6 for kind in ("original", "pruned")]
-            rows.append(
-                [
-                    name,
-                    row["version"] + (", int8" if column == "tflite-int8" else ""),
-                    *["" if median is None else f"{median:.2f}" for median in medians],
-                    f"{row['to original']['median']:.2f}",
-                    "" if built is None else f"{built:.2f}",
-                    f"{sizes[0]:.2f}",
-                    f"{sizes[1]:.2f}",
-                ]
-            )
-    head = ["network", "runtime", *[f"{kind} ms" for kind in KINDS]]
-    return table([*head, "to original", "to built", "MB", "pruned MB"], rows)
-
-
 def main() -> None:
     """Measures each network in a process of its own, and prints the table."""
     parser = argparse.ArgumentParser(description="Times pruned networks in every runtime.")
-    parser.add_argument("networks", nargs="*", default=[*KERAS, *published()])
+    parser.add_argument("networks", nargs="*", default=shipped())
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "benchmarks" / "runtimes")
     parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -152,8 +134,8 @@ def main() -> None:
     for name in options.networks:
         words = ("runtimes", name, "--folder", options.folder, "--row")
         (found[name],) = ask(sys.executable, *words)
-        print(page({name: found[name]}), file=sys.stderr, flush=True)
-    print(page(found))
+        print(runtimes({name: found[name]}), file=sys.stderr, flush=True)
+    print(runtimes(found))
 
 
 if __name__ == "__main__":
