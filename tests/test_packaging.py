@@ -65,7 +65,7 @@ def test_version_is_the_same_everywhere() -> None:
     text = (ROOT / "graphslim" / "_version.py").read_text(encoding="utf-8")
     stated = re.findall(r'__version__ = "(.+)"', text)
     assert [graphslim.__version__] == stated
-    assert metadata.version("graphslim") == graphslim.__version__
+    assert metadata.version("tf-graphslim") == graphslim.__version__
 
 
 @pytest.mark.parametrize("name", modules_on_disk())
