@@ -64,9 +64,9 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
     criterion = find_criterion(selection.criterion)
     if selection.aggregate is None:
         selection = replace(selection, aggregate=criterion.aggregate)
-    if selection.latency is not None and selection.runtime is not None:
-        require_place(selection.runtime)
     if selection.latency is not None:
+        if selection.runtime is not None:
+            require_place(selection.runtime)
         # Before scores may load TensorFlow: what is timed has to be what will run.
         run_as_shipped()
     samples = _choosing(selection, samples)

@@ -15,12 +15,12 @@ from graphslim import planner
 from graphslim.analysis.cost import cost
 from graphslim.cli.delivering import Delivering, print_gain
 from graphslim.delivery import timing
-from graphslim.delivery.timing import Workshop, part_of, require_place, with_batch
+from graphslim.delivery.timing import Workshop, part_of, require_place
 from graphslim.engines import installed
 from graphslim.errors import RuntimeUnavailable
 from graphslim.measure.bench import Spread
 from graphslim.measure.latency import Setting, Timing
-from graphslim.measure.models import Timed, Timings
+from graphslim.measure.models import Timed, Timings, with_batch
 from graphslim.measure.timed_layers import cut_out, layers_of
 
 NET = """

@@ -25,6 +25,7 @@ from graphslim.graphdef.kinds import check_graph_ending
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement
 from graphslim.plans import Plan
+from graphslim.plans.widths import TARGETS
 from graphslim.rewrite import zero_consumers
 from graphslim.support.text import count, percent, share
 
@@ -181,7 +182,8 @@ def print_gain(console: Console, times: Timings) -> None:
         f"{ratio.high:.3g})"
     )
     if ratio.low > 1:
-        advice = "multiples of 16 are fast (leave out --multiple-of), or remove more"
+        multiple = TARGETS[result.runtime].multiple
+        advice = f"multiples of {multiple} are fast there (--multiple-of), or remove more"
         console.print(f"Slower than the original. {text}; {advice}.", style="bold red")
     else:
         console.print(f"{text}.")

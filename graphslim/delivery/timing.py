@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-import time
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
-from graphslim.channels.groups import analyse
 from graphslim.delivery.converter import Converter
 from graphslim.delivery.formats import Wish, format_of_target
 from graphslim.delivery.prepare import prepared
@@ -19,8 +17,8 @@ from graphslim.ir import Attrs, DType, Graph, Node, Port, Shape
 from graphslim.ir.query import needed
 from graphslim.measure.bench import take_turns
 from graphslim.measure.feeds import random_feeds
-from graphslim.measure.latency import Setting, Timing, clock_for, repeats_for
-from graphslim.measure.models import Model, Opening, Timings, time_models
+from graphslim.measure.latency import Setting, Timing, above_the_first, clock_for
+from graphslim.measure.models import Model, Opening, Timings, time_models, with_batch
 from graphslim.support.progress import Tick, silent
 
 _SIZE = 4
@@ -156,20 +154,12 @@ class Workshop:
     ) -> Optional[List[float]]:
         """Milliseconds of each target; see `measure.latency.time_targets`."""
         parts = [_nothing(), *[part_of(graph, names) for names in targets]]
-        with contextlib.ExitStack() as stack:
-            try:
-                runners = [stack.enter_context(self.opened(part)) for part in parts]
-                actions = [
-                    runner.prepare(random_feeds(part)) for runner, part in zip(runners, parts)
-                ]
-                started = time.perf_counter()
-                take_turns(actions, 1, 1)
-                rounds = repeats_for((time.perf_counter() - started) / 2)
-                seconds = take_turns(actions, rounds, clock=clock_for(setting))
-            except GraphslimError:
-                return None
-        least = seconds.min(axis=0) * 1e3
-        return [max(0.0, float(ms - least[0])) for ms in least[1:]]
+        times: Optional[List[float]] = None
+        with contextlib.suppress(GraphslimError), contextlib.ExitStack() as stack:
+            runners = [stack.enter_context(self.opened(part)) for part in parts]
+            actions = [runner.prepare(random_feeds(part)) for runner, part in zip(runners, parts)]
+            times = above_the_first(actions, setting)
+        return times
 
     @contextlib.contextmanager
     def _whole(self, graph: Graph, setting: Setting) -> Iterator[Callable[[], float]]:
@@ -179,20 +169,6 @@ class Workshop:
             action = runner.prepare(random_feeds(fixed))
             take_turns([action], 1, 1)
             yield lambda: float(take_turns([action], 2, clock=clock_for(setting)).min() * 1e3)
-
-
-def with_batch(graph: Graph, batch: int) -> Graph:
-    """The graph, with a size in the place of an open batch; itself where none is open."""
-    shapes = dict(graph.input_shapes)
-    for name in graph.inputs:
-        shape = analyse(graph).fact(Port(name)).shape
-        if shape and shape[0] is None:
-            shapes[name] = (batch, *shape[1:])
-    if shapes == dict(graph.input_shapes):
-        return graph
-    fixed = graph.copy()
-    fixed.input_shapes = shapes
-    return fixed
 
 
 def part_of(lab: Graph, names: Sequence[str]) -> Graph:

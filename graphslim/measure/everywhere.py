@@ -6,11 +6,10 @@ import os
 import tempfile
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence
 
-from graphslim.channels.groups import analyse
 from graphslim.engines import TITLES
 from graphslim.errors import GraphslimError
-from graphslim.ir import Graph, Port
-from graphslim.measure.models import Model, Opening, Timings, time_models
+from graphslim.ir import Graph
+from graphslim.measure.models import Model, Opening, Timings, time_models, with_batch
 
 _ENDINGS: Mapping[str, Sequence[str]] = {
     "tf": (".pb",),
@@ -100,12 +99,5 @@ def _converted(
     if runtime == "tf":
         return graph
     if not os.path.exists(path):
-        shaped = graph.copy()
-        shapes = {name: analyse(graph).fact(Port(name)).shape for name in graph.inputs}
-        shaped.input_shapes = {
-            name: shape if not shape or shape[0] else (batch, *shape[1:])
-            for name, shape in shapes.items()
-            if shape is not None
-        }
-        export(shaped, path)
+        export(with_batch(graph, batch), path)
     return path

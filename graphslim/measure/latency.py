@@ -363,30 +363,30 @@ def clock_for(setting: Setting) -> Callable[[], float]:
     return time.process_time if setting.threads == 1 else time.perf_counter
 
 
-def repeats_for(seconds: float) -> int:
-    """How often the widths of a layer are timed, where a round of all of them takes so long."""
-    return int(min(_ROUNDS, max(_LEAST, _SECONDS / seconds)))
+def above_the_first(actions: Sequence[Callable[[], Any]], setting: Setting) -> List[float]:
+    """Milliseconds of each action but the first, whose time is subtracted: it computes nothing.
+
+    They are the least of several runs, since disturbances only add time.
+    """
+    started = time.perf_counter()
+    take_turns(actions, 1, 1)
+    seconds_per_round = (time.perf_counter() - started) / 2
+    rounds = int(min(_ROUNDS, max(_LEAST, _SECONDS / seconds_per_round)))
+    least = take_turns(actions, rounds, clock=clock_for(setting)).min(axis=0) * 1e3
+    above: List[float] = np.maximum(least[1:] - least[0], 0).tolist()
+    return above
 
 
 def time_targets(
     graph: Graph, targets: Sequence[Sequence[str]], setting: Setting
 ) -> Optional[List[float]]:
-    """Milliseconds of each target: the least of several runs, since disturbances only add time.
-
-    The time of a run that computes nothing is subtracted.
-    """
+    """Milliseconds of each target above those of a run that computes nothing."""
     try:
         with runtime.Session(graph, setting.threads) as session:
             actions = [session.prepare({}, names) for names in [[NOTHING], *targets]]
-            started = time.perf_counter()
-            take_turns(actions, 1, 1)
-            rounds = repeats_for((time.perf_counter() - started) / 2)
-            seconds = take_turns(actions, rounds, clock=clock_for(setting))
+            return above_the_first(actions, setting)
     except VerifyError:
         return None
-    least = seconds.min(axis=0) * 1e3
-    above: List[float] = np.maximum(least[1:] - least[0], 0).tolist()
-    return above
 
 
 @contextlib.contextmanager

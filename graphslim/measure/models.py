@@ -405,6 +405,20 @@ def graph_of(models: Sequence[Model], runners: Sequence[Runner]) -> Graph:
     return graph
 
 
+def with_batch(graph: Graph, batch: int) -> Graph:
+    """The graph, with a size in the place of an open batch; itself where none is open."""
+    shapes = dict(graph.input_shapes)
+    for name in graph.inputs:
+        shape = analyse(graph).fact(Port(name)).shape
+        if shape and shape[0] is None:
+            shapes[name] = (batch, *shape[1:])
+    if shapes == dict(graph.input_shapes):
+        return graph
+    fixed = graph.copy()
+    fixed.input_shapes = shapes
+    return fixed
+
+
 def _named(tensors: Sequence[Tensor], name: str, count: int) -> Tensor:
     """The tensor of a name, or the only one where only one is looked for; else an open one."""
     alone = list(tensors) if count == len(tensors) == 1 else []

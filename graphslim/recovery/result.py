@@ -54,7 +54,7 @@ class Repaired(NamedTuple):
         images: how many images there were for training, tuning and the gate.
         left: by constant with weights that were left as they are, a clause that says why.
         settings: seed, steps and seconds, and what the images are.
-        unlike: cautions about images that are not like those of training, or chose the plan.
+        image_cautions: images that are not like those of training, or that chose the plan.
     """
 
     graph: Graph
@@ -63,7 +63,7 @@ class Repaired(NamedTuple):
     images: Tuple[int, int, int]
     left: Mapping[str, str]
     settings: Mapping[str, Any]
-    unlike: Tuple[Caution, ...] = ()
+    image_cautions: Tuple[Caution, ...] = ()
 
     @property
     def after(self) -> Agreement:
@@ -72,7 +72,7 @@ class Repaired(NamedTuple):
 
     def cautions(self) -> List[Caution]:
         """What the images cannot tell."""
-        return [*few(sum(self.images)), *self.unlike, *self.before.cautions()]
+        return [*few(sum(self.images)), *self.image_cautions, *self.before.cautions()]
 
     def as_dict(self) -> Dict[str, Any]:
         """A tree for `--json` and for the settings of plans."""

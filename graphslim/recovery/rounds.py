@@ -110,8 +110,8 @@ def prune_in_rounds(
     walk = _Walk(graph, selection, rounds, plan_of, wish, shares, kept, progress)
     walk.run()
     gradual = walk.outcome({**wish.settings(examples), "rounds": rounds})
-    unlike = tuple(cautions_about(graph, examples))
-    return gradual._replace(repaired=gradual.repaired._replace(unlike=unlike))
+    image_cautions = tuple(cautions_about(graph, examples))
+    return gradual._replace(repaired=gradual.repaired._replace(image_cautions=image_cautions))
 
 
 def purpose_of(

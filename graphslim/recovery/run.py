@@ -94,8 +94,8 @@ def repair(
     work = Work(graph, slim, plan, share_out(examples, seed, batch), wish, progress, kept)
     work.run()
     settings = wish.settings(examples)
-    unlike = (*cautions_about(graph, examples), *_chosen_by(plan, settings))
-    return work.result(settings)._replace(unlike=unlike)
+    image_cautions = (*cautions_about(graph, examples), *_chosen_by(plan, settings))
+    return work.result(settings)._replace(image_cautions=image_cautions)
 
 
 def _chosen_by(plan: Optional[Plan], settings: Mapping[str, Any]) -> List[Caution]:
