@@ -156,7 +156,9 @@ def fits(limit: int, *sizes: Optional[int]) -> bool:
 
 def laid_out(value: np.ndarray, shape: Sequence[int]) -> Optional[np.ndarray]:
     """A value at its full shape, of the same element type; None where that is much larger."""
-    if value.size != int(np.prod(shape, dtype=object)) and not fits(LAID_OUT, *shape):
+    if value.shape == tuple(shape):
+        return value
+    if value.size != product(shape) and not fits(LAID_OUT, *shape):
         return None
     whole: np.ndarray = np.broadcast_to(value, shape)
     return whole

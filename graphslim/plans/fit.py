@@ -255,7 +255,8 @@ def _folds_here(graph: Graph, channels: Channels, plan: Plan) -> Tuple[Fold, ...
     if not plan.folds:
         return ()
     below = plan.settings.get("dead_below", DEAD_BELOW)
-    values = Values(graph, channels, float(below) if isinstance(below, (int, float)) else 0.0)
+    zero_below = float(below) if isinstance(below, (int, float)) else 0.0
+    values = Values(graph, channels, zero_below, at_once=False)
     contractions = {contraction.node: contraction for contraction in channels.contractions}
     folds: List[Fold] = []
     for fold in plan.folds:

@@ -44,7 +44,8 @@ def plan_dead(graph: Graph, selection: Optional[Selection] = None) -> Plan:
     allowed = np.zeros(channels.count, bool)
     for group in groups:
         allowed[group.channels] = True
-    consumers = consumers_of(channels, Values(graph, channels, dead_below), dead_below)
+    values = Values(graph, channels, dead_below, at_once=False)
+    consumers = consumers_of(channels, values, dead_below)
     rules = rules_of(graph, channels, groups, selection)
     dead = find_dead(channels, consumers, allowed)
     removed = channels.completed(limit(groups, dead, rules))
