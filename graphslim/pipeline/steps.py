@@ -26,7 +26,7 @@ from graphslim.ir.verify import check
 from graphslim.match import PATTERNS, find_blocks
 from graphslim.match.pattern import REFUSED
 from graphslim.plans import Plan
-from graphslim.support.importing import definition, import_named, load_plugins, warn_of
+from graphslim.support.importing import definition, load_plugins, user_object, warn_of
 from graphslim.support.text import meant, plural
 
 
@@ -230,22 +230,7 @@ def find_pass(name: str) -> Type[Pass]:
 
 
 def _imported(name: str) -> Type[Pass]:
-    place, _, attribute = name.rpartition(":")
-    if place.endswith(".py") and not os.path.isfile(place):
-        raise PassError("no such file", name, "write path/to/file.py:Class")
-    try:
-        module = import_named(place, attribute)
-    except GraphslimError:
-        raise
-    except Exception as error:  # a user's file may raise anything
-        raise PassError(
-            f"cannot be imported: {type(error).__name__}: {error}",
-            name,
-            "write package.module:Class or file.py:Class",
-        ) from error
-    cls = getattr(module, attribute, None)
-    if cls is None:
-        raise PassError(f"there is no {attribute!r} in {place}", name, "name a class of it")
+    cls = user_object(name, name, PassError, "Class")
     if not (isinstance(cls, type) and issubclass(cls, Pass)):
         raise PassError("is not a Pass", name, "subclass graphslim.Pass")
     if not cls.name:

@@ -15,14 +15,14 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 import numpy as np
 
-from graphslim.errors import GraphslimError, LoadError, RuntimeUnavailable
+from graphslim.errors import LoadError, RuntimeUnavailable
 from graphslim.graphdef.kinds import keras_container
 from graphslim.graphdef.saved_model import Chosen
 from graphslim.ir import Port
 from graphslim.ir.families import VARIABLES
 from graphslim.runtime.checkpoint import value_of
 from graphslim.runtime.library import available, first_line, install_hint, tensorflow, unoptimized
-from graphslim.support.importing import import_named
+from graphslim.support.importing import user_object
 
 CustomObjects = Union[Mapping[str, Any], Sequence[str]]
 """What a Keras model refers to beside Keras's own: by name, or texts `module:NAME,NAME`."""
@@ -140,18 +140,7 @@ def _objects(custom_objects: CustomObjects) -> Dict[str, Any]:
     for text in custom_objects:
         place, _, names = text.rpartition(":")
         for name in names.split(","):
-            try:
-                objects[name] = getattr(import_named(place, name), name)
-            except GraphslimError:
-                raise
-            except AttributeError:
-                raise LoadError(f"there is no {name!r} in {place}", _OPTION, _FORM) from None
-            except Exception as error:  # a user's module may raise anything
-                raise LoadError(
-                    f"{place or text} cannot be imported: {type(error).__name__}: {error}",
-                    _OPTION,
-                    _FORM,
-                ) from error
+            objects[name] = user_object(f"{place}:{name}", _OPTION, LoadError, "NAME,NAME")
     return objects
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple, TypeVar
 
-from graphslim.errors import GraphslimError, PlanError
-from graphslim.support.importing import definition, import_named, load_plugins
+from graphslim.errors import PlanError
+from graphslim.support.importing import definition, load_plugins, user_object
 from graphslim.support.text import meant
 
 KINDS = ("weights", "responses", "gradients", "moments")
@@ -139,26 +138,11 @@ def find_criterion(name: str) -> Criterion:
 
 
 def _imported(name: str) -> Criterion:
-    place, _, attribute = name.rpartition(":")
-    if place.endswith(".py") and not os.path.isfile(place):
-        raise PlanError(f"no such file: {place}", _OPTION, "write path/to/file.py:function")
-    try:
-        module = import_named(place, attribute)
-    except GraphslimError:
-        raise
-    except Exception as error:  # a user's file may raise anything
-        raise PlanError(
-            f"{place} cannot be imported: {type(error).__name__}: {error}",
-            _OPTION,
-            "write package.module:function or file.py:function",
-        ) from error
-    function = getattr(module, attribute, None)
-    if not inspect.isfunction(function):
-        raise PlanError(f"there is no function {attribute!r} in {place}", _OPTION)
+    function = user_object(name, _OPTION, PlanError)
     for known in _CRITERIA.values():
         if known.function is function:
             return known
-    return _made(attribute, function, ("producer",), "weights", False, False)
+    return _made(name.rpartition(":")[2], function, ("producer",), "weights", False, False)
 
 
 def _made(

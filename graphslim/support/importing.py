@@ -17,8 +17,8 @@ import sys
 import warnings
 from contextlib import contextmanager
 from importlib import import_module
-from types import ModuleType
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
+from types import FunctionType, ModuleType
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Type
 
 from graphslim._version import __version__
 from graphslim.errors import GraphslimError, PassError
@@ -162,6 +162,39 @@ def import_named(name: str, attribute: str) -> ModuleType:
         if defined is getattr(module, attribute, None):
             raise error
     return module
+
+
+def user_object(
+    name: str, where: str, error: Type[GraphslimError], wanted: str = "function"
+) -> Any:
+    """What `package.module:name` or `path/to/file.py:name` names, which a user wrote.
+
+    Args:
+        name: the module or file, and the attribute behind the last colon.
+        where: what the name was given to, for messages.
+        error: the class of the errors that are raised.
+        wanted: what the attribute is, as the form of names shows it; a `function` has to be one.
+
+    Raises:
+        GraphslimError: of the given class: there is no such file, module or attribute, or
+            importing it fails. A definition that was refused raises the error that says why.
+    """
+    place, _, attribute = name.rpartition(":")
+    hint = f"write package.module:{wanted} or path/to/file.py:{wanted}"
+    if place.endswith(".py") and not os.path.isfile(place):
+        raise error(f"no such file: {place}", where, hint)
+    try:
+        module = import_named(place, attribute)
+    except GraphslimError:
+        raise
+    except Exception as failure:  # a user's file may raise anything
+        told = f"{place} cannot be imported: {type(failure).__name__}: {failure}"
+        raise error(told, where, hint) from failure
+    value = getattr(module, attribute, None)
+    kind = "function " if wanted == "function" else ""
+    if value is None or (kind and not isinstance(value, FunctionType)):
+        raise error(f"there is no {kind}{attribute!r} in {place}", where, hint)
+    return value
 
 
 def _key_of(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional
@@ -12,14 +11,13 @@ import numpy as np
 from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
 from graphslim.measure.reference import Reference
-from graphslim.support.importing import import_named
+from graphslim.support.importing import user_object
 from graphslim.support.reading import read_arrays
 from graphslim.support.text import is_finite, meant
 
 Outputs = Mapping[str, np.ndarray]
 """By the name of each output, its values over all examples."""
 _OPTION = "--metric"
-_FORM = "write package.module:function or file.py:function"
 
 NAMES: Dict[str, str] = {
     "error": "the error as a share of what the output varies by",
@@ -116,7 +114,7 @@ def find_metric(name: str, labels: Optional[np.ndarray] = None) -> Metric:
     Raises:
         GraphslimError: there is no such metric, or labels are missing or too many.
     """
-    function = _imported(name) if ":" in name else None
+    function = user_object(name, _OPTION, GraphslimError) if ":" in name else None
     if function is None and name not in NAMES:
         raise GraphslimError(f"no metric {name!r}", _OPTION, meant(name, NAMES))
     if name == "accuracy" and labels is None:
@@ -126,22 +124,6 @@ def find_metric(name: str, labels: Optional[np.ndarray] = None) -> Metric:
             f"the metric {name!r} needs none", "--labels", "add --metric accuracy, or leave it out"
         )
     return Metric(name, labels, function)
-
-
-def _imported(name: str) -> Callable[..., Any]:
-    place, _, attribute = name.rpartition(":")
-    if place.endswith(".py") and not os.path.isfile(place):
-        raise GraphslimError(f"no such file: {place}", _OPTION, _FORM)
-    try:
-        module = import_named(place, attribute)
-    except Exception as error:  # a user's file may raise anything
-        raise GraphslimError(
-            f"{place} cannot be imported: {type(error).__name__}: {error}", _OPTION, _FORM
-        ) from error
-    function = getattr(module, attribute, None)
-    if not inspect.isfunction(function):
-        raise GraphslimError(f"there is no function {attribute!r} in {place}", _OPTION)
-    return function
 
 
 def check_loss(loss: float, what: str) -> float:
