@@ -143,8 +143,8 @@ def test_networks_are_timed_where_they_are_delivered() -> None:
 @pytest.mark.parametrize(
     ("ratio", "expected"),
     [
-        (Spread(0.5, 0.45, 0.6), "In ONNX Runtime 1.2, one thread: 1 ms, and the original 2 ms"),
-        (Spread(1.3, 1.2, 1.4), "Slower than the original. In ONNX Runtime 1.2, one thread: 2.6 "),
+        (Spread(0.5, 0.45, 0.6), "In ONNX Runtime 1.2, 1 thread: 1 ms, and the original 2 ms"),
+        (Spread(1.3, 1.2, 1.4), "Slower than the original. In ONNX Runtime 1.2, 1 thread: 2.6 "),
     ],
 )
 def test_a_result_that_is_slower_is_said_in_red(ratio: Spread, expected: str) -> None:

@@ -22,7 +22,7 @@ from graphslim.measure.everywhere import Everywhere, time_everywhere
 from graphslim.measure.images import Images
 from graphslim.measure.models import Timings, time_models
 from graphslim.runtime import run_as_shipped
-from graphslim.support.text import plural
+from graphslim.support.text import plural, threads_used
 
 
 @click.command()
@@ -162,10 +162,9 @@ def print_bench(console: Console, times: Bench) -> None:
 
 def _conditions(times: Union[Bench, Timings]) -> str:
     """Where and how often something was timed."""
-    threads = plural(times.threads, "thread") if times.threads else "as many threads as cores"
     return (
-        f"{times.cpu}, {threads}, batch {times.batch}, {plural(times.runs, 'run')} of each,"
-        f" in turns, after {times.warmup} to warm up"
+        f"{times.cpu}, {threads_used(times.threads)}, batch {times.batch}, "
+        f"{plural(times.runs, 'run')} of each, in turns, after {times.warmup} to warm up"
     )
 
 
