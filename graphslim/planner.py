@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from graphslim.channels.groups import analyse, as_asked
 from graphslim.delivery.timing import Workshop, require_place
+from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.measure.bench import Spread, bench
 from graphslim.measure.latency import Setting, table_of
@@ -64,6 +66,7 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
     criterion = find_criterion(selection.criterion)
     if selection.aggregate is None:
         selection = replace(selection, aggregate=criterion.aggregate)
+    wanted, selection = selection.step, _reachable(graph, selection)
     if selection.latency is not None:
         if selection.runtime is not None:
             require_place(selection.runtime)
@@ -81,9 +84,28 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
     circumstances = _circumstances(graph, selection, scores, samples)
     if plan.removed == 0 and selection.threshold is not None and scores.own:
         circumstances["scores"] = scores_beyond(scores.own, selection)
+    if selection.step != wanted:
+        circumstances["too_coarse"] = wanted
     if selection.allocate is not None and selection.max_loss is None:
         circumstances["loss"] = losses_of(graph, selection, samples, plan)
     return plan._replace(settings={**plan.settings, **circumstances})
+
+
+def _reachable(graph: Graph, selection: Selection) -> Selection:
+    """The selection; with a smaller multiple where that of its runtime keeps it from its budget.
+
+    Nobody asked for that multiple, and narrow networks have few channels beyond it.
+    """
+    if selection.target is None:
+        return selection
+    smaller = [replace(selection, multiple_of=step) for step in (8, 4) if step < selection.step]
+    with pause_gc():
+        channels = analyse(graph)
+        for tried in (selection, *smaller):
+            with contextlib.suppress(PlanError):
+                check_possible(graph, channels, in_scope(graph, channels, tried), tried)
+                return tried
+    return selection
 
 
 def _choosing(selection: Selection, samples: Samples) -> Samples:
@@ -185,6 +207,12 @@ def cautions_of(graph: Graph, plan: Plan) -> List[str]:
             f"{', '.join(kept)} keep {plural(sum(kept.values()), 'channel')} that change nothing: "
             f"{target.title} is slower at widths that are no multiple of {target.aligned}; "
             "--multiple-of 1 takes them"
+        )
+    if "too_coarse" in plan.settings:
+        texts.append(
+            f"multiples of {plan.settings['too_coarse']}, which are fast in "
+            f"{TARGETS[plan.settings['runtime']].title}, would keep too many channels for this "
+            f"budget: groups keep multiples of {plan.settings['multiple_of']}"
         )
     if "scores" in plan.settings:
         texts.append(_range_of(plan.settings))

@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any, Iterator
 
 import pytest
 
@@ -36,6 +37,15 @@ def shared() -> Path:
     if not (SHARED / "mobilepose").is_dir():
         pytest.skip("the published networks are not beside the checkout (../shared)")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def converter() -> Iterator[Any]:
+    """One process that converts to other formats, for the tests that are not about the process."""
+    from graphslim.delivery.converter import Converter
+
+    with Converter() as shared:
+        yield shared
 
 
 def model_files() -> list:

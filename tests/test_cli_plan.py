@@ -163,6 +163,21 @@ def test_apply_and_prune_do_the_same(run: Run) -> None:
 
 
 @pytest.mark.tf
+def test_apply_times_its_result(run: Run) -> None:
+    pytest.importorskip("tensorflow")
+    options = "--criterion l1 --macs 0.5 --multiple-of 4"
+    run(f"plan net.pb -o p.json {options}")
+    assert "of its time" not in run("apply net.pb p.json -o one.pb").out
+    found = run("apply net.pb p.json -o one.pb --for tf --threads 2")
+    assert "In TensorFlow" in found.out and ", 2 threads: " in found.out
+    run(f"plan net.pb -o p.json {options} --for tf")
+    for words in ("apply net.pb p.json -o one.pb", f"prune net.pb -o two.pb --for tf {options}"):
+        timed = run(f"{words} --threads 0 --json").json["timed"]
+        assert timed["threads"] == 0 and len(timed["models"]) == 2
+    assert "timed" not in run("apply net.pb p.json -o one.pb --no-verify --json").json
+
+
+@pytest.mark.tf
 @pytest.mark.parametrize("criterion", ["l1", "taylor"])
 def test_the_figures_are_of_all_inputs(run: Run, criterion: str) -> None:
     pytest.importorskip("tensorflow")

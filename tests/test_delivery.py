@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Optional
+from typing import Any, Dict, List, Optional
 
 import numpy as np
 import pytest
@@ -58,13 +58,6 @@ output probs
 output scores
 """
 OLD = version().startswith("1.")
-slow_in_1_15 = pytest.mark.skipif(OLD, reason="each conversion loads TensorFlow 1.15 once more")
-
-
-@pytest.fixture(scope="module")
-def converter() -> Iterator[Converter]:
-    with Converter() as shared:
-        yield shared
 
 
 @pytest.fixture
@@ -244,23 +237,18 @@ def test_prune_to_an_integer_model(run: Run) -> None:
         assert runner.inputs[0].shape == (1, 8, 8, 3) and runner.inputs[0].scale is None
 
 
-@slow_in_1_15
 def test_integer_inputs_and_outputs(run: Run) -> None:
     words = "export m.pb -o m.tflite --quantize int8 --io int8 --random-calibration --json"
+    if OLD:  # its quantiser leaves one of two readers of a tensor as it is
+        assert "leave out --io int8" in run(words, status=2).err
+        words += " --outputs probs"
     tree = json.loads(run(words).out)
     assert tree["delivered"]["io"] == "int8" and tree["delivered"]["verified"]["ok"]
     with open_runner("m.tflite") as runner:
         assert {tensor.dtype for tensor in (*runner.inputs, *runner.outputs)} == {np.dtype(np.int8)}
 
 
-@pytest.mark.parametrize(
-    "quantize",
-    [
-        pytest.param(None, marks=slow_in_1_15),
-        "dynamic",
-        pytest.param("float16", marks=slow_in_1_15),
-    ],
-)
+@pytest.mark.parametrize("quantize", [None, "dynamic", "float16"])
 def test_floats_in_tensorflow_lite(run: Run, quantize: Optional[str]) -> None:
     delivery = gs.export(gs.load("m.pb"), "m.tflite", quantize=quantize)
     assert delivery is not None and delivery.losses is not None
@@ -313,7 +301,6 @@ def test_an_op_that_the_format_has_not(run: Run) -> None:
     assert run.files() == ["m.pb", "x.npz"]
 
 
-@slow_in_1_15
 def test_an_op_that_is_left_to_tensorflow(run: Run) -> None:
     gs.save(tiny(NETWORK.replace("Softmax", "Tan")), "m.pb")
     found = run("export m.pb -o m.tflite --select-tf-ops")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import importlib.util
 import json
@@ -21,6 +20,11 @@ import graphslim as gs
 from graphslim.cli import main
 from graphslim.cli.bench import print_everywhere
 from graphslim.cli.console import Console
+from graphslim.delivery import tflite
+from graphslim.delivery.converter import Converter
+from graphslim.delivery.formats import TFLITE
+from graphslim.delivery.onnx import convert as to_onnx
+from graphslim.delivery.prepare import prepared
 from graphslim.engines import base, format_of, installed, open_runner, runtimes_of
 from graphslim.engines.base import Tensor, asked_shapes, first_line, fits, plain_name
 from graphslim.engines.tflite import check_lite
@@ -64,28 +68,17 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Files]:
     pb = folder / "net.pb"
     gs.save(graph, pb)
     graph.name = str(pb)
-    with pytest.MonkeyPatch.context() as patch:
-        # TensorFlow 1.15 looks there for its converter.
-        patch.setenv("PATH", os.path.dirname(sys.executable) + os.pathsep + os.environ["PATH"])
-        lite = folder / "net.tflite"
-        lite.write_bytes(_lite(str(pb)))
-        int8 = folder / "int8.tflite"
-        int8.write_bytes(_lite(str(pb), quantized=True))
-    onnx: Optional[Path] = folder / "net.onnx"
-    try:
-        import tf2onnx
-
-        definition = _definition(graph)
-        with contextlib.redirect_stderr(None):
-            tf2onnx.convert.from_graph_def(
-                definition,
-                input_names=["image:0"],
-                output_names=[f"{name}:0" for name in OUTPUTS],
-                opset=13,
-                output_path=str(onnx),
-            )
-    except ImportError:
-        onnx = None
+    definition = gs.serialize(prepared(graph, TFLITE).graph)
+    ends = INPUTS, [(name, name) for name in OUTPUTS]
+    rng = np.random.RandomState(0)
+    examples = [{"image": rng.uniform(-1, 1, (1, 8, 8, 3)).astype(np.float32)} for _ in range(20)]
+    lite, int8 = folder / "net.tflite", folder / "int8.tflite"
+    lite.write_bytes(tflite.convert(definition, *ends, None, "float", False, [])[""])
+    int8.write_bytes(tflite.convert(definition, *ends, "int8", "int8", False, examples)[""])
+    onnx: Optional[Path] = None
+    if importlib.util.find_spec("tf2onnx") is not None:
+        onnx = folder / "net.onnx"
+        onnx.write_bytes(to_onnx(gs.serialize(graph), *ends)[""])
     yield Files(graph, pb, lite, int8, onnx, _saved_model(graph, folder / "saved"))
 
 
@@ -95,31 +88,11 @@ def _tensorflow() -> Any:
     return tensorflow()
 
 
-def _definition(graph: gs.Graph) -> Any:
-    return _tensorflow().GraphDef.FromString(gs.serialize(graph))
-
-
-def _lite(path: str, quantized: bool = False) -> bytes:
-    tf = _tensorflow()
-    converter = tf.lite.TFLiteConverter.from_frozen_graph(
-        path, INPUTS, OUTPUTS, input_shapes={"image": [1, 8, 8, 3]}
-    )
-    if quantized:
-        rng = np.random.RandomState(0)
-        examples = [[rng.uniform(-1, 1, (1, 8, 8, 3)).astype(np.float32)] for _ in range(20)]
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: iter(examples)
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-        converter.inference_input_type = converter.inference_output_type = tf.int8
-    data: bytes = converter.convert()
-    return data
-
-
 def _saved_model(graph: gs.Graph, folder: Path) -> Path:
     """A SavedModel whose signature has names of its own."""
     tf = _tensorflow()
     with tf.Graph().as_default() as holder, tf.Session() as session:
-        tf.import_graph_def(_definition(graph), name="")
+        tf.import_graph_def(tf.GraphDef.FromString(gs.serialize(graph)), name="")
         inputs = {"picture": holder.get_tensor_by_name("image:0")}
         outputs = {f"the_{name}": holder.get_tensor_by_name(f"{name}:0") for name in OUTPUTS}
         tf.saved_model.simple_save(session, str(folder), inputs, outputs)
@@ -497,8 +470,33 @@ def test_in_converts_graphs_alone(files: Files, capsys: pytest.CaptureFixture) -
     ):
         status, out, err = run(capsys, "bench", *args)
         assert status == 2 and says in err and not out
-    status, out, _ = run(capsys, "bench", files.pb, files.pb, "--in", "tf", "--runs", 2)
-    assert status == 0 and "Latency in each runtime" in out
+
+
+@needs("tf", "tflite", "ort")
+def test_in_keeps_one_converter(
+    files: Files, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: List[str] = []
+
+    class Ready(Converter):
+        """Hands out what was converted before."""
+
+        def __enter__(self) -> Converter:
+            asked.append("started")
+            return self
+
+        def convert(self, kind: str, where: str, request: Any) -> Any:
+            asked.append(os.path.basename(where))
+            path = files.lite if kind == "tflite" else files.onnx
+            assert path is not None
+            return {"": path.read_bytes()}
+
+    monkeypatch.setattr("graphslim.delivery.converter.Converter", Ready)
+    names = ["--outputs", ",".join(OUTPUTS)]
+    words = ["bench", files.pb, files.pb, *names, "--in", "tf,tflite,ort", "--runs", 2]
+    status, out, _ = run(capsys, *words)
+    assert status == 0 and "Latency in each runtime" in out and "Left out" not in out, out
+    assert asked == ["started", "first.tflite", "second.tflite", "first.onnx", "second.onnx"]
 
 
 @needs("tf", "tflite")
@@ -506,11 +504,11 @@ def test_tensorflows_own_interpreter_serves_too(
     files: Files, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert files.lite is not None
-    from graphslim.engines import tflite
+    from graphslim.engines import tflite as engine
 
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        tflite.importlib.util,
+        engine.importlib.util,
         "find_spec",
         lambda name: None if name == "ai_edge_litert" else found(name),
     )

@@ -16,9 +16,14 @@ import graphslim as gs
 from graphslim import report
 from graphslim.analysis.cost import cost
 from graphslim.cli import console, main, results
+from graphslim.delivery import Delivery
+from graphslim.delivery.check import Losses
+from graphslim.delivery.formats import TFLITE, Package, Wish
 from graphslim.errors import EmitError
 from graphslim.measure.agreement import Agreement
+from graphslim.measure.bench import Spread
 from graphslim.measure.fidelity import OutputDifference
+from graphslim.measure.models import Timed, Timings
 from graphslim.plans.plan import Achieved
 from graphslim.report.charts import cut_between, differences, histogram
 from graphslim.report.page import Names
@@ -356,6 +361,34 @@ def test_no_page_where_the_check_fails(model: Path, capsys: Any) -> None:
     status, said = run(model.parent, capsys, str(model), *wish, "--report", str(target))
     assert status == 1, said
     assert [path.name for path in model.parent.iterdir()] == ["model.pb"]
+
+
+@pytest.mark.parametrize(("ratio", "shade"), [(0.5, 0), (1.5, 1)])
+def test_the_page_shows_what_is_delivered(ratio: float, shade: int) -> None:
+    losses = Losses(AGREED._replace(examples=8), AGREED, True, "LiteRT 2", ("y is called z.",))
+    package = Package("slim.tflite", TFLITE, {"": bytes(600)})
+    models = [
+        Timed(name, "tflite", "LiteRT 2", Spread(ms, ms, ms), Spread(share, share, share), 1)
+        for name, ms, share in (("a", 2.0, 1.0), ("b", 2.0 * ratio, ratio))
+    ]
+    times = Timings(tuple(models), 10, 1, 4, 1, "a processor", ())
+    delivery = Delivery(package, Wish(), losses, before=1000)
+    data = report.collect(*pruned(), delivery=delivery, timed=times)
+    reader = Reader(report.render(data))
+    for text in (
+        "TensorFlow Lite model, float32: 600 bytes, -40.0 % against the original, converted alike.",
+        "y is called z.",
+        "In LiteRT 2 it computes what it computes in TensorFlow, within 3e-06 of the range of out",
+        f"{ratio:g} of the original's time",
+        "In LiteRT 2, 4 threads: ",
+        "largest / range, original",
+    ):
+        assert text in reader.said, reader.said
+    shades = [dict(attrs).get("class") for _, attrs in reader.tags]
+    assert shades.count("card warn") == shade
+    unrun = report.collect(*pruned(), delivery=Delivery(package, Wish(), why_not="not there."))
+    assert "Not run in its runtime" in Reader(report.render(unrun)).said
+    assert "What is delivered" not in page()
 
 
 def test_without_matplotlib_nothing_is_begun(

@@ -53,6 +53,18 @@ def test_narrow_groups_have_smaller_steps(channels: int, step: int) -> None:
     assert TARGETS["ort"].step_for(channels) == step
 
 
+def test_a_budget_comes_before_the_widths_of_a_runtime() -> None:
+    plan = gs.plan(net(24), criterion="l1", params=0.4, runtime="ort")
+    assert plan.groups[0].channels - len(plan.groups[0].removed) == 8
+    assert plan.settings["multiple_of"] == 8 and plan.settings["runtime"] == "ort"
+    (told,) = cautions_of(net(24), plan)
+    assert "multiples of 16, which are fast in ONNX Runtime" in told and "multiples of 8" in told
+    with pytest.raises(PlanError, match="multiple_of keeps the rest"):
+        gs.plan(net(24), criterion="l1", params=0.4, runtime="ort", multiple_of=16)
+    with pytest.raises(PlanError, match="is left when all goes that may"):
+        gs.plan(net(24), criterion="l1", params=0.01, runtime="ort")
+
+
 @pytest.mark.parametrize(("dead", "left"), [(3, 64), (4, 60), (14, 52)])
 def test_dead_channels_stay_that_make_the_runtime_faster(dead: int, left: int) -> None:
     graph = net(64, dead)

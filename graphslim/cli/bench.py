@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import time
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import click
 
@@ -13,6 +15,7 @@ from graphslim.cli.files import tell_data
 from graphslim.cli.models import are_graphs, models_of, opening_of, runtime_option
 from graphslim.cli.option_types import names_of, quiet_option, whole_number
 from graphslim.cli.options import Reading, model_options, sample_options
+from graphslim.delivery.formats import Wish
 from graphslim.engines import RUNTIMES, installed
 from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
@@ -22,7 +25,7 @@ from graphslim.measure.everywhere import Everywhere, time_everywhere
 from graphslim.measure.images import Images
 from graphslim.measure.models import Timings, time_models
 from graphslim.runtime import run_as_shipped
-from graphslim.support.text import plural
+from graphslim.support.text import plural, threads_used
 
 
 @click.command()
@@ -77,12 +80,12 @@ def bench(
         runtimes = _runtimes_in(places, paths, runtime)
         original, changed = reading.load_pair(first, second)
         tell_data(original, data, batch)
-        with console.bar(console.err, quiet) as tick:
+        with console.bar(console.err, quiet) as tick, _exporting() as export:
             times = time_everywhere(
                 original,
                 changed,
                 runtimes,
-                lambda graph, path: _export(graph, path, batch),
+                export,
                 threads,
                 names=paths,
                 progress=tick,
@@ -138,10 +141,14 @@ def _runtimes_in(places: Sequence[str], paths: Sequence[str], runtime: Optional[
     return list(installed() if "all" in places else dict.fromkeys(places))
 
 
-def _export(graph: Graph, path: str, batch: int) -> None:
-    from graphslim.delivery import export
+@contextlib.contextmanager
+def _exporting() -> Iterator[Callable[[Graph, str], Any]]:
+    """What writes a graph in the format of a path, by one converter for all."""
+    from graphslim.delivery.converter import Converter
+    from graphslim.delivery.run import written
 
-    export(graph, path, verify=False, batch=batch)
+    with Converter() as converter:
+        yield functools.partial(written, converter, wish=Wish())
 
 
 def print_bench(console: Console, times: Bench) -> None:
@@ -162,10 +169,9 @@ def print_bench(console: Console, times: Bench) -> None:
 
 def _conditions(times: Union[Bench, Timings]) -> str:
     """Where and how often something was timed."""
-    threads = plural(times.threads, "thread") if times.threads else "as many threads as cores"
     return (
-        f"{times.cpu}, {threads}, batch {times.batch}, {plural(times.runs, 'run')} of each,"
-        f" in turns, after {times.warmup} to warm up"
+        f"{times.cpu}, {threads_used(times.threads)}, batch {times.batch}, "
+        f"{plural(times.runs, 'run')} of each, in turns, after {times.warmup} to warm up"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
 
 import click
 
@@ -15,7 +15,6 @@ from graphslim.delivery.formats import (
     ONNX,
     QUANTISATIONS,
     TFLITE,
-    TITLES,
     Wish,
     check_wish,
     format_of_target,
@@ -23,11 +22,10 @@ from graphslim.delivery.formats import (
 from graphslim.errors import GraphslimError
 from graphslim.graphdef.kinds import check_graph_ending
 from graphslim.ir import Graph
-from graphslim.measure.agreement import Agreement
 from graphslim.plans import Plan
 from graphslim.plans.widths import TARGETS
 from graphslim.rewrite import zero_consumers
-from graphslim.support.text import count, percent, share
+from graphslim.support.text import count, share
 
 if TYPE_CHECKING:
     from graphslim.delivery import Delivery
@@ -145,8 +143,19 @@ def content(graph: Graph, delivery: Optional[Delivery]) -> Union[Graph, Any]:
     return graph if delivery is None else delivery.package
 
 
+def target_of(plan: Plan) -> Optional[str]:
+    """What `--for` was when a plan was made; None where it was not given."""
+    target = plan.settings.get("runtime")
+    return target if target in TARGETS else None
+
+
 def timed_in(
-    target: Optional[str], graph: Graph, slim: Graph, running: Running, quiet: bool = False
+    target: Optional[str],
+    graph: Graph,
+    slim: Graph,
+    running: Running,
+    threads: int,
+    quiet: bool = False,
 ) -> Optional[Timings]:
     """The original and the result, timed in turns in the runtime that the result is for.
 
@@ -154,6 +163,7 @@ def timed_in(
         target: what `--for` takes; None for none.
         graph, slim: the original and the result.
         running: the options of the comparison.
+        threads: threads within an op; 0 for as many as there are cores.
         quiet: draw no progress bar.
 
     Returns:
@@ -165,7 +175,7 @@ def timed_in(
 
     try:
         require_place(target)
-        with console.bar(console.err, quiet) as tick, Workshop(target) as workshop:
+        with console.bar(console.err, quiet) as tick, Workshop(target, threads) as workshop:
             return workshop.times([graph, slim], batch=running.batch, progress=tick)
     except GraphslimError as error:
         console.err.print(f"not timed: {error.told}")
@@ -174,29 +184,23 @@ def timed_in(
 
 def print_gain(console: Console, times: Timings) -> None:
     """Prints the time of a result beside that of its original; in red where it is slower."""
-    original, result = times.models
-    ratio = result.ratio
-    text = (
-        f"In {result.version}, one thread: {result.latency.median:.3g} ms, and the original "
-        f"{original.latency.median:.3g} ms: {ratio.median:.3g} of its time ({ratio.low:.3g} to "
-        f"{ratio.high:.3g})"
-    )
-    if ratio.low > 1:
-        multiple = TARGETS[result.runtime].multiple
-        advice = f"multiples of {multiple} are fast there (--multiple-of), or remove more"
-        console.print(f"Slower than the original. {text}; {advice}.", style="bold red")
-    else:
-        console.print(f"{text}.")
+    from graphslim.delivery.told import gain
+
+    text, slower = gain(times)
+    console.print(text, style="bold red" if slower else None)
+    for note in times.notes:
+        console.print(note)
 
 
 def print_delivery(console: Console, delivery: Delivery) -> None:
     """Prints the format, the sizes and what the model loses in its runtime."""
-    package, losses = delivery.package, delivery.losses
-    title = f"{TITLES[package.kind]}, {delivery.wish.title}"
+    from graphslim.delivery.told import losses_table, title_of
+
+    losses, size, title = delivery.losses, delivery.package.size, title_of(delivery)
     if delivery.before is None:
-        console.print(f"{title}: {count(package.size)} bytes")
+        console.print(f"{title}: {count(size)} bytes")
     else:
-        sizes = (delivery.before, package.size)
+        sizes = (delivery.before, size)
         row = ("size in bytes", *map(count, sizes), share(*sizes))
         print_table(console, title, ("", ">before", ">after", ">change"), [row])
     for note in delivery.notes:
@@ -205,34 +209,8 @@ def print_delivery(console: Console, delivery: Delivery) -> None:
         console.print(f"Not run in its runtime: {delivery.why_not}")
         return
     if losses.original is not None and not losses.judged:
-        heads = ["output", *[f">{head}" for head in _heads(losses.result)]]
-        first = [f"{head}, original" for head in heads[1:]]
-        columns = [heads[0], *[head for pair in zip(first, heads[1:]) for head in pair]]
-        rows = [
-            [output.name, *[cell for pair in zip(*cells) for cell in pair]]
-            for output, cells in zip(
-                losses.result.outputs, zip(_cells(losses.original), _cells(losses.result))
-            )
-        ]
         over = f"{losses.version} against TensorFlow, over {losses.result.inputs}"
-        print_table(console, over, columns, rows)
+        print_table(console, over, *losses_table(losses))
     console.print(losses.sentence())
     if losses.caution is not None:
         console.print(f"Caution: {losses.caution}.", style="bold")
-
-
-def _heads(agreement: Agreement) -> List[str]:
-    decides = any(output.agreement is not None for output in agreement.outputs)
-    return ["error / variation", "largest / range", *(["same decision"] if decides else [])]
-
-
-def _cells(agreement: Agreement) -> Sequence[List[str]]:
-    """For each output the figures under `_heads`."""
-    width = len(_heads(agreement))
-    return [
-        [
-            "" if figure is None else percent(figure)
-            for figure in (output.error, output.relative, output.agreement)
-        ][:width]
-        for output in agreement.outputs
-    ]

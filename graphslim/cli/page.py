@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Optional, Tuple
+from typing import TYPE_CHECKING, Optional, Tuple
 
 import click
 
@@ -16,6 +16,9 @@ from graphslim.measure.samples import Examples, Samples
 from graphslim.measure.shares import split
 from graphslim.plans import Plan
 from graphslim.rewrite import apply
+
+if TYPE_CHECKING:
+    from graphslim.delivery import Delivery
 
 SHOWN = 4
 """Images of which outputs are shown side by side."""
@@ -47,11 +50,13 @@ def draw_report(
     seconds: float,
     quiet: bool = False,
     running: Optional[Running] = None,
+    delivery: Optional[Delivery] = None,
 ) -> str:
     """The page as text, with a progress bar on stderr; see `report.collect`.
 
     Args:
         running: how the graphs were run, where a repair kept images aside, of which some are shown.
+        delivery: the file that is written, where it is no graph.
     """
     looks: Tuple[Look, ...] = ()
     if running is not None and checked.repaired is not None:
@@ -70,6 +75,8 @@ def draw_report(
         seconds=seconds,
         repaired=checked.repaired,
         looks=looks,
+        delivery=delivery,
+        timed=checked.timed,
     )
     with console.bar(console.err, quiet) as tick:
         return report.render(data, tick)

@@ -14,7 +14,7 @@ from graphslim.channels.groups import asked_of
 from graphslim.cli import console
 from graphslim.cli.choosing import Choosing, selection_options
 from graphslim.cli.console import Console, print_table
-from graphslim.cli.delivering import Delivering, content, delivery_options
+from graphslim.cli.delivering import Delivering, content, delivery_options, target_of, timed_in
 from graphslim.cli.files import (
     check_targets,
     files_of,
@@ -23,7 +23,7 @@ from graphslim.cli.files import (
     placing,
     tell_data,
 )
-from graphslim.cli.option_types import quiet_option
+from graphslim.cli.option_types import quiet_option, whole_number
 from graphslim.cli.options import Reading, Running, model_options, run_options, sample_options
 from graphslim.cli.page import check_report, draw_report, report_option
 from graphslim.cli.repair import (
@@ -41,6 +41,7 @@ from graphslim.measure.samples import Samples
 from graphslim.planner import cautions_of, is_sampled, make_plan
 from graphslim.plans import Plan, fit, read_plan
 from graphslim.plans.diff import GroupDifference, PlanDifference, diff
+from graphslim.plans.widths import TARGETS
 from graphslim.rewrite import apply as applied
 from graphslim.support.text import count, plural, share
 
@@ -103,6 +104,14 @@ def plan(
     default=None,
     help="Compare the outputs before writing.  [default: where TensorFlow is installed]",
 )
+@click.option(
+    "--for",
+    "target",
+    type=click.Choice(list(TARGETS)),
+    help="Print the time of the result in this runtime beside the original's.  [default: that of "
+    "OUT's format, or what the plan was made for]",
+)
+@whole_number("--threads", 0, 1, "Threads within an op for that; 0: as many as there are cores.")
 @delivery_options
 @repair_option
 @repair_options
@@ -122,6 +131,8 @@ def apply(
     force: bool,
     report_out: Optional[str],
     repair: bool,
+    target: Optional[str],
+    threads: int,
     delivering: Delivering,
     repairing: Repairing,
     running: Running,
@@ -162,9 +173,21 @@ def apply(
     delivery = delivering.deliver(
         output, slim, running, check, graph, None if repair else wanted, force
     )
+    if check is not False and fitted.plan.removed:
+        target = target or delivering.target(output) or target_of(wanted)
+        checked = checked._replace(timed=timed_in(target, graph, slim, running, threads))
     page = None
     if report_out is not None:
-        page = draw_report(graph, slim, fitted.plan, checked, output, seconds, running=running)
+        page = draw_report(
+            graph,
+            slim,
+            fitted.plan,
+            checked,
+            output,
+            seconds,
+            running=running,
+            delivery=delivery,
+        )
     with console.told_first(placing((output, content(slim, delivery)), (report_out, page))):
         status = tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds, delivery)
     repairing.finish()

@@ -211,10 +211,11 @@ def prune(
         output, stored, running, check, graph, None if repair or optimize else plan, quiet=quiet
     )
     if check is not False and plan is not None and plan.removed:
-        checked = checked._replace(timed=timed_in(selection.runtime, graph, stored, running, quiet))
+        timed = timed_in(selection.runtime, graph, stored, running, selection.threads, quiet)
+        checked = checked._replace(timed=timed)
     page = None
     if report_out is not None and plan is not None:
-        page = draw_report(graph, slim, plan, checked, output, seconds, quiet, running)
+        page = draw_report(graph, slim, plan, checked, output, seconds, quiet, running, delivery)
     with console.told_first(
         placing((output, content(stored, delivery)), (report_out, page), (plan_out, plan))
     ):

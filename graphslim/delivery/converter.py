@@ -103,15 +103,12 @@ class Converter:
     def _start(self) -> subprocess.Popen[bytes]:
         """Starts the process; Ctrl-C reaches this process alone, which ends the other."""
         package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        # TensorFlow 1.15 looks for its converter, toco_from_protos, on the path.
-        path = os.pathsep.join([os.path.dirname(sys.executable), os.environ.get("PATH", "")])
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
         self._process = subprocess.Popen(
             [sys.executable, "-c", _CODE.format(paths=[package])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env={**os.environ, "PATH": path},
             start_new_session=True,
         )
         return self._process

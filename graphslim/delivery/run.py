@@ -222,3 +222,17 @@ def converted(
         request.update(quantize=wish.quantize, io=wish.io, calibration=feeds)
         request.update(select_tf_ops=wish.select_tf_ops)
     return Package(path, kind, converter.convert(kind, path, request), source.notes)
+
+
+def written(converter: Converter, graph: Graph, path: str, wish: Wish) -> str:
+    """Writes a graph in the format that a path asks for, without running it; gives the path.
+
+    Raises:
+        GraphslimError: the graph cannot be converted, or leaves sizes open.
+        RuntimeUnavailable: a package is missing.
+    """
+    kind = format_of_target(path)
+    if kind == GRAPH:
+        save(graph, path)
+        return path
+    return converted(converter, prepared(graph, kind), path, wish).put(path)

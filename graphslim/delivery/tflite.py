@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from graphslim import runtime
 from graphslim.delivery.imported import Named, imported
 from graphslim.errors import EmitError
+from graphslim.runtime.library import first_line
 
 _MISSING = (
     # TensorFlow 2, with ops that TensorFlow has and that nobody has.
@@ -20,6 +22,10 @@ _MISSING = (
     re.compile(r"need custom implementations: ([^.\n]*)"),
 )
 """What the converters say of ops that TensorFlow Lite has not."""
+
+
+_PROGRAM = "_toco_from_proto_bin"
+"""Where TensorFlow 1.15 keeps the path of its converter; it converts by itself without one."""
 
 
 def convert(
@@ -46,6 +52,7 @@ def convert(
         EmitError: an op has no place in a TensorFlow Lite model.
     """
     tf = runtime.tensorflow("it converts to TensorFlow Lite")
+    _stay_in_process(tf)
     with tf.Graph().as_default() as holder:
         fed, wanted = imported(tf, holder, definition, inputs, outputs)
         with tf.Session(graph=holder) as session:
@@ -70,6 +77,12 @@ def convert(
                 return {"": bytes(converter.convert())}
             except Exception as error:  # each version has classes of its own
                 text = str(error)
+                if io == "int8" and text.startswith("Unsupported"):
+                    raise EmitError(
+                        f"its inputs or outputs cannot be integers: {first_line(error)}",
+                        None,
+                        "leave out --io int8, or convert with another TensorFlow",
+                    ) from error
                 missing, known = missing_ops(text)
                 if not missing:
                     raise
@@ -82,6 +95,16 @@ def convert(
                 raise EmitError(
                     f"TensorFlow Lite has not the {noun} {', '.join(missing)}", None, hint
                 ) from error
+
+
+def _stay_in_process(tf: Any) -> None:
+    """Has TensorFlow 1.15 convert in this process, which is a child of its own already.
+
+    It would start `toco_from_protos`, which loads TensorFlow once more, if that is on PATH.
+    """
+    module = sys.modules.get(tf.lite.TFLiteConverter.__module__.rpartition(".")[0] + ".convert")
+    if hasattr(module, _PROGRAM):
+        setattr(module, _PROGRAM, "")
 
 
 def missing_ops(text: str) -> Tuple[List[str], bool]:

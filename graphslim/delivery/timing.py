@@ -8,9 +8,8 @@ import tempfile
 from typing import Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence
 
 from graphslim.delivery.converter import Converter
-from graphslim.delivery.formats import Wish, format_of_target
-from graphslim.delivery.prepare import prepared
-from graphslim.delivery.run import converted
+from graphslim.delivery.formats import Wish
+from graphslim.delivery.run import written
 from graphslim.engines import INSTALL, TITLES, Runner, installed, open_runner
 from graphslim.errors import GraphslimError, RuntimeUnavailable
 from graphslim.ir import Attrs, DType, Graph, Node, Port, Shape
@@ -97,9 +96,7 @@ class Workshop:
         folder = os.path.join(self._folder, str(self._count))
         os.mkdir(folder)
         path = os.path.join(folder, self._place.name)
-        source = prepared(graph, format_of_target(path))
-        package = converted(self._converter, source, path, self._place.wish)
-        return package.put(path)
+        return written(self._converter, graph, path, self._place.wish)
 
     def times(
         self,

@@ -124,7 +124,8 @@ class Selection:
     threads: int = option(
         1,
         ANY_COUNT,
-        "For --latency: threads within an op; 0: as many as there are cores.",
+        "Threads within an op when --latency or --for measures times; 0: as many as there are "
+        "cores.",
         "N",
     )
     scope: str = option(

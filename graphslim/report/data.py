@@ -9,11 +9,13 @@ import numpy as np
 from graphslim.analysis.cost import NOTHING, Cost, cost, costs_of, total
 from graphslim.channels.groups import Channels, analyse
 from graphslim.channels.reasons import KEPT, SIZES_GIVEN, OpenSize
+from graphslim.delivery import Delivery
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph, Node, Port
 from graphslim.ir.query import needed
 from graphslim.measure.agreement import Agreement
 from graphslim.measure.looks import Look
+from graphslim.measure.models import Timings
 from graphslim.ops import COST_RULES
 from graphslim.plans import GroupPlan, Plan
 from graphslim.plans.plan import Achieved
@@ -95,6 +97,8 @@ class Report(NamedTuple):
         seconds: time for reading, planning and rewriting.
         repaired: what a repair came to, if there was one.
         looks: outputs that are pictures, of some images that the repair kept aside.
+        delivery: the file, where it is no graph.
+        timed: the original and the result, timed in the runtime that the result is for.
     """
 
     model: Mapping[str, str]
@@ -113,6 +117,8 @@ class Report(NamedTuple):
     seconds: float
     repaired: Optional[Repaired] = None
     looks: Tuple[Look, ...] = ()
+    delivery: Optional[Delivery] = None
+    timed: Optional[Timings] = None
 
     @property
     def removed(self) -> int:
@@ -131,6 +137,8 @@ def collect(
     seconds: float = 0.0,
     repaired: Optional[Repaired] = None,
     looks: Tuple[Look, ...] = (),
+    delivery: Optional[Delivery] = None,
+    timed: Optional[Timings] = None,
 ) -> Report:
     """Gathers the contents of the page.
 
@@ -144,6 +152,8 @@ def collect(
         seconds: time for reading, planning and rewriting.
         repaired: what a repair came to, if there was one.
         looks: outputs that are pictures, of some images that the repair kept aside.
+        delivery: the file, where it is no graph.
+        timed: the original and the result, timed in the runtime that the result is for.
     """
     channels = analyse(before)
     costs = [cost(before), cost(after)]
@@ -166,6 +176,8 @@ def collect(
         seconds,
         repaired,
         looks,
+        delivery,
+        timed,
     )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from html import escape
-from pathlib import Path
-from string import Template
 from typing import Callable, Iterable, List, Optional, Sequence, Tuple
 
 from graphslim._version import __version__
@@ -16,10 +14,11 @@ from graphslim.plans import GroupPlan
 from graphslim.recovery import Repaired
 from graphslim.report import charts
 from graphslim.report.data import LayerWidth, Pair, Part, Report, Wall
+from graphslim.report.delivered import delivered
+from graphslim.report.parts import fill, section, table, verdict_card
 from graphslim.support.progress import Tick, silent
 from graphslim.support.text import count, plural, share
 
-_FOLDER = Path(__file__).resolve().parent
 _SHOWN = 24
 """The number of charts shown at first; the others unfold."""
 _PARTS_SHOWN = 16
@@ -52,22 +51,13 @@ def render(report: Report, tick: Tick = silent) -> str:
         body.append(_repair(report.repaired))
     if report.looks:
         body.append(_looks(report.looks))
-    body += [_outputs(report), _walls(report), _settings(report)]
+    body += [
+        delivered(report.delivery, report.timed),
+        _outputs(report),
+        _walls(report),
+        _settings(report),
+    ]
     return fill(f"{report.model.get('name', 'graph')}: what was pruned", body)
-
-
-def fill(title: str, body: Iterable[str]) -> str:
-    """A page of parts of HTML, with the style sheet of all pages."""
-    return Template((_FOLDER / "template.html").read_text(encoding="utf-8")).substitute(
-        title=escape(title),
-        style=(_FOLDER / "style.css").read_text(encoding="utf-8"),
-        body="\n".join(body),
-    )
-
-
-def section(title: str, lead: str, *content: str) -> str:
-    """A part of a page: a heading, a sentence that says what is seen, and the rest."""
-    return f'<section><h2>{title}</h2><p class="soft">{lead}</p>{"".join(content)}</section>'
 
 
 def _head(report: Report) -> str:
@@ -136,22 +126,15 @@ def _verdicts(report: Report) -> str:
     cards = []
     if change is not None:
         title, text = verdict(change)
-        cards.append(_verdict(title, text, "warn" if change.far else ""))
-        cards += [_verdict("Caution", str(caution), "warn") for caution in change.cautions()]
+        cards.append(verdict_card(title, text, "warn" if change.far else ""))
+        cards += [verdict_card("Caution", str(caution), "warn") for caution in change.cautions()]
     if surgery is not None and change is not None:
-        cards.append(_verdict("The cut itself was checked", surgery_verdict(surgery)))
+        cards.append(verdict_card("The cut itself was checked", surgery_verdict(surgery)))
     elif surgery is not None:
         title, text = _agreed(surgery)
-        cards.append(_verdict(title, text))
-        cards += [_verdict("Caution", str(caution), "warn") for caution in surgery.cautions()]
+        cards.append(verdict_card(title, text))
+        cards += [verdict_card("Caution", str(caution), "warn") for caution in surgery.cautions()]
     return "".join(cards)
-
-
-def _verdict(title: str, text: str, shade: str = "") -> str:
-    return (
-        f'<div class="card {shade}"><strong>{escape(title)}</strong>'
-        f'<span class="soft">{escape(text)}</span></div>'
-    )
 
 
 def _agreed(agreement: Agreement) -> Tuple[str, str]:
@@ -259,7 +242,7 @@ def _repair(repaired: Repaired) -> str:
         for stage in repaired.stages
     ]
     rows = [(name, *row, became) for name, became, each in steps for row in rows_of(each)]
-    table = _table(("stage", *columns_of(repaired.before), "result"), rows)
+    stages = table(("stage", *columns_of(repaired.before), "result"), rows)
     cards: List[str] = []
     for stage in repaired.stages:
         if stage.curve:
@@ -274,11 +257,11 @@ def _repair(repaired: Repaired) -> str:
                 f'<div class="card"><h3>{escape(stage.title)}, {stage.seconds:.0f} s</h3>{legend}'
                 f"{charts.curve(points, label)}</div>"
             )
-    cautions = [_verdict("Caution", str(caution), "warn") for caution in repaired.cautions()]
+    cautions = [verdict_card("Caution", str(caution), "warn") for caution in repaired.cautions()]
     warned = f'<div class="verdict">{"".join(cautions)}</div>' if cautions else ""
     shown = f'<div class="two">{"".join(cards)}</div>' if cards else ""
     return section(
-        "What the repair brought back", lead, f'<div class="card gap">{table}</div>', shown, warned
+        "What the repair brought back", lead, f'<div class="card gap">{stages}</div>', shown, warned
     )
 
 
@@ -316,24 +299,7 @@ def _agreement(agreement: Agreement, is_check: bool) -> str:
     chart = charts.differences(bars, agreement.tolerance if is_check else None)
     return (
         f'<div class="card"><h3>Against the {escape(agreement.against)}</h3>{chart}'
-        f"{_table(columns_of(agreement), rows_of(agreement))}</div>"
-    )
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; heads of numbers begin with `>`."""
-    numbers = [' class="number"' if head.startswith(">") else "" for head in heads]
-    head = "".join(
-        [f"<th{kind}>{escape(text.lstrip('>'))}</th>" for kind, text in zip(numbers, heads)]
-    )
-    cells = [
-        "".join([f"<td{kind}>{escape(text)}</td>" for kind, text in zip(numbers, row)])
-        for row in rows
-    ]
-    body = "".join([f"<tr>{row}</tr>" for row in cells])
-    return (
-        f'<div class="table"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
-        "</div>"
+        f"{table(columns_of(agreement), rows_of(agreement))}</div>"
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from graphslim.plans import Plan
 from graphslim.plans.curves import Curve, Curves
-from graphslim.report.page import fill, section
+from graphslim.report.parts import fill, section
 from graphslim.support.text import percent, plural
 
 SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)

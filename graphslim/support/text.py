@@ -12,6 +12,11 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def threads_used(number: int) -> str:
+    """A number of threads, of which 0 stands for as many as there are cores."""
+    return plural(number, "thread") if number else "as many threads as cores"
+
+
 def count(number: Optional[int]) -> str:
     """A large number, shortened: `1.64 M`."""
     if number is None:
