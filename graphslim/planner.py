@@ -37,6 +37,7 @@ from graphslim.scoring import Scores, check_aggregate, find_criterion, score
 from graphslim.support.garbage import pause_gc
 from graphslim.support.progress import Tick, silent
 from graphslim.support.text import percent, plural
+from graphslim.support.workers import opened
 from graphslim.sweep import Conditions, Sweep, losses_of, sweep, within_loss
 
 BEYOND = 1.5
@@ -69,7 +70,12 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
             require_place(selection.runtime)
         # Before scores may load TensorFlow: what is timed has to be what will run.
         run_as_shipped()
-    samples = _choosing(selection, samples)
+    with opened(samples.workers) as workers:
+        return _planned(graph, selection, _choosing(selection, samples)._replace(workers=workers))
+
+
+def _planned(graph: Graph, selection: Selection, samples: Samples) -> Plan:
+    """A plan by a criterion; see `make_plan`."""
     scores = scores_of(graph, selection, samples)
     if selection.latency is not None:
         plan = _by_latency(graph, selection, scores, samples)
@@ -125,7 +131,7 @@ def scores_of(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
             graph,
             channels,
             groups,
-            criterion,
+            selection.criterion,
             data=samples,
             loss_output=selection.loss_output,
             seed=selection.seed,
@@ -304,9 +310,14 @@ def sensitivity(
     # Something has to be asked for where there is a criterion, and decides nothing here.
     selection = replace(selection, max_loss=1.0, criterion=selection.criterion or MEASURED_BY)
     graph = as_asked(graph, selection)
-    samples = Samples(conditions.data, conditions.batch, kept_aside=conditions.seed)
-    scores = scores_of(graph, selection, samples)
-    return sweep(graph, selection, scores, conditions, how, progress)[0]
+    how.check()
+    with opened(how.workers) as workers:
+        samples = Samples(
+            conditions.data, conditions.batch, kept_aside=conditions.seed, workers=workers
+        )
+        scores = scores_of(graph, selection, samples)
+        how = how._replace(workers=workers)
+        return sweep(graph, selection, scores, conditions, how, progress)[0]
 
 
 @dataclass(frozen=True)

@@ -1,31 +1,22 @@
-"""Measurements that take no TensorFlow, for tests of those who share them out."""
+"""Work that takes no TensorFlow, for tests of those who share it out."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
-from graphslim.plans.curves import Loss
+from graphslim.support.workers import Job
 
 
-class FakeJob(NamedTuple):
-    """A job whose losses are digests of what is measured.
+def fake_job(seconds: float = 0.0) -> Job:
+    """A job whose tasks, a group and a number, give a digest of these, each after some seconds."""
+    return Job(_opened, (seconds,))
 
-    Attributes:
-        seconds: what a measurement takes.
-    """
 
-    seconds: float = 0.0
+def _opened(seconds: float) -> Any:
+    def digest(group: str, removed: int) -> float:
+        time.sleep(seconds)
+        return hashlib.sha256(f"{group} {removed}".encode()).digest()[0] / 256
 
-    @property
-    def key(self) -> str:
-        return f"fake {self.seconds}"
-
-    def evaluator(self) -> Any:
-        return self
-
-    def measure(self, group: str, removed: int) -> Loss:
-        time.sleep(self.seconds)
-        digest = hashlib.sha256(f"{group} {removed}".encode()).digest()
-        return Loss(group, 100, removed, digest[0] / 256)
+    return digest

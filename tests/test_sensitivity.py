@@ -16,18 +16,19 @@ from typing import Any, Dict, List
 import numpy as np
 import pytest
 from command import Run
-from fake_jobs import FakeJob
+from fake_jobs import fake_job
 from three_layers import images, three_layers
 from tiny import tiny
 
 import graphslim as gs
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.planner import cautions_of
-from graphslim.plans.curves import Curves, Loss, read_curves
+from graphslim.plans.curves import Curves, read_curves
 from graphslim.scoring import find_criterion
+from graphslim.support import workers as sharing
+from graphslim.support.workers import Job, Workers, check_workers
 from graphslim.sweep import Evaluator
 from graphslim.sweep import evaluate as evaluating
-from graphslim.sweep.workers import Pool, check_workers, measure_all
 
 pytestmark = pytest.mark.tf
 
@@ -300,24 +301,30 @@ class _Lossy(Executor):
         return future
 
 
-def test_any_executor_measures_and_is_told_the_job_once(monkeypatch: Any) -> None:
-    monkeypatch.setattr(evaluating, "_EVALUATORS", {})
+@pytest.fixture
+def knows_nothing(monkeypatch: Any) -> None:
+    """This process, as an executor finds one that has done no work yet."""
+    monkeypatch.setattr(sharing, "_WORKERS", {})
+    monkeypatch.setattr(sharing, "_JOBS", {})
+
+
+@pytest.mark.usefixtures("knows_nothing")
+def test_any_executor_measures_and_is_told_the_job_once() -> None:
     executor = _Lossy(0)
     curves = measured(tiny(NET), executor=executor)
     assert losses(curves) == losses(measured(tiny(NET)))
-    assert sum(job is not None for _, job, _, _ in executor.tasks) == 1
+    assert sum(job is not None for _, job, _ in executor.tasks) == 1
     assert len(executor.tasks) == len(curves.losses) + 2
 
 
-def test_a_lost_measurement_is_tried_again_three_times(monkeypatch: Any) -> None:
-    monkeypatch.setattr(evaluating, "_EVALUATORS", {})
+@pytest.mark.usefixtures("knows_nothing")
+def test_a_lost_measurement_is_tried_again_three_times() -> None:
     assert losses(measured(tiny(NET), executor=_Lossy(2))) == losses(measured(tiny(NET)))
     with pytest.raises(GraphslimError, match="its process was lost 3 times"):
         measured(tiny(NET), executor=_Lossy(100))
 
 
-def test_an_error_of_a_measurement_is_told_as_it_is(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(evaluating, "_EVALUATORS", {})
+def test_an_error_of_a_measurement_is_told_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text("def wrong(original, candidate):\n    return None\n")
     with pytest.raises(GraphslimError, match="wrong: gives None, no finite number"):
@@ -325,48 +332,69 @@ def test_an_error_of_a_measurement_is_told_as_it_is(tmp_path: Path, monkeypatch:
 
 
 def test_two_processes_write_the_same_file(tmp_path: Path) -> None:
-    alone = measured(tiny(NET), path=str(tmp_path / "a.jsonl"))
-    shared = measured(tiny(NET), path=str(tmp_path / "b.jsonl"), executor=2)
+    # By a criterion whose scores, too, are measured by the processes.
+    alone = measured(tiny(NET), path=str(tmp_path / "a.jsonl"), criterion="taylor")
+    shared = measured(tiny(NET), path=str(tmp_path / "b.jsonl"), criterion="taylor", executor=2)
     assert losses(shared) == losses(alone) and shared.about == alone.about
 
 
-CHAINS = [(f"group{number}", (1, 2, 3)) for number in range(6)]
+@pytest.mark.usefixtures("knows_nothing")
+@pytest.mark.parametrize("criterion", ["taylor", "apoz"])
+def test_scores_are_the_same_whoever_does_which_part(criterion: str) -> None:
+    executor, scores = _Lossy(1), []
+    for by in (None, executor):
+        plan = gs.plan(
+            tiny(NET),
+            criterion=criterion,
+            ratio=0.5,
+            data={"x": images(10)},
+            batch=3,
+            multiple_of=1,
+            executor=by,
+        )
+        scores.append([(group.id, group.scores) for group in plan.groups])
+    assert scores[0] == scores[1]
+    # Four runs, twice where there are gradients; one part was lost, two were not told the job.
+    assert len(executor.tasks) >= (8 if criterion == "taylor" else 4) + 1
 
 
-def shared_out(job: Any, executor: Executor, **options: Any) -> Dict[Any, float]:
-    """The losses of `CHAINS`, measured by an executor."""
-    measured: List[Loss] = []
+CHAINS = [[(f"group{number}", removed) for removed in (1, 2, 3)] for number in range(6)]
 
-    def on_loss(loss: Loss) -> bool:
-        measured.append(loss)
+
+def shared_out(job: Job, by: Any) -> List[List[float]]:
+    """What the tasks of `CHAINS` give, chain by chain."""
+    results: List[List[float]] = [[] for _ in CHAINS]
+
+    def on_result(chain: int, result: float) -> bool:
+        results[chain].append(result)
         return True
 
-    measure_all(job, CHAINS, executor, on_loss, **options)
-    assert len(measured) == 18
-    return {(loss.group, loss.removed): loss.loss for loss in measured}
+    if isinstance(by, Workers):
+        by.run(job, CHAINS, on_result, str)
+    else:
+        sharing.run_here(job.opened(), CHAINS, on_result)
+    assert all(len(chain) == 3 for chain in results)
+    return results
 
 
 def test_a_pool_that_loses_a_process_is_made_again() -> None:
-    job: Any = FakeJob(0.05)
-    alone = shared_out(job, _Lossy(0))
-    with Pool("2", job) as pool:
-        pool.executor.submit(os._exit, 1)
-        assert shared_out(job, pool.executor, restart=pool.restart) == alone
+    job = fake_job(0.05)
+    with Workers(2) as workers:
+        workers.executor.submit(os._exit, 1)
+        assert shared_out(job, workers) == shared_out(fake_job(), None)
 
 
 def test_a_cluster_that_loses_a_worker_measures_the_same() -> None:
     """A real scheduler with two processes on this machine, one of which is killed at work."""
     distributed = pytest.importorskip("distributed")
-    job: Any = FakeJob(0.1)
-    alone = shared_out(job, _Lossy(0))
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with distributed.LocalCluster(host="127.0.0.1", silence_logs=50, **options) as cluster:
         address = cluster.scheduler_address.replace("tcp://", "dask://")
         nanny = next(iter(cluster.workers.values()))
         timer = threading.Timer(0.25, os.kill, (nanny.pid, signal.SIGKILL))
-        with Pool(address, job) as pool:
+        with Workers(address) as workers:
             timer.start()
-            assert shared_out(job, pool.executor) == alone
+            assert shared_out(fake_job(0.1), workers) == shared_out(fake_job(), None)
         timer.join()
 
 
@@ -391,9 +419,7 @@ def test_a_cluster_that_loses_a_worker_writes_the_same_curves() -> None:
 
 def test_a_scheduler_that_does_not_answer(monkeypatch: Any) -> None:
     pytest.importorskip("distributed")
-    from graphslim.sweep import workers
-
-    monkeypatch.setattr(workers, "PATIENCE", 1)
+    monkeypatch.setattr(sharing, "PATIENCE", 1)
     with pytest.raises(GraphslimError, match="no scheduler answers"):
         measured(tiny(NET), executor="dask://127.0.0.1:9")
 

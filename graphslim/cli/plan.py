@@ -24,7 +24,14 @@ from graphslim.cli.files import (
     tell_data,
 )
 from graphslim.cli.option_types import quiet_option
-from graphslim.cli.options import Reading, Running, model_options, run_options, sample_options
+from graphslim.cli.options import (
+    Reading,
+    Running,
+    model_options,
+    run_options,
+    sample_options,
+    workers_option,
+)
 from graphslim.cli.page import check_report, draw_report, report_option
 from graphslim.cli.repair import (
     Repairing,
@@ -50,6 +57,7 @@ from graphslim.support.text import count, plural, share
 @click.option("-o", "--output", required=True, metavar="P.json", help="The plan file.")
 @selection_options
 @click.option("--force", is_flag=True, help="Allow P.json to be an input itself.")
+@workers_option
 @quiet_option
 @sample_options
 @model_options
@@ -57,6 +65,7 @@ def plan(
     model: str,
     output: str,
     force: bool,
+    workers: Optional[str],
     quiet: bool,
     choosing: Choosing,
     data: Optional[Images],
@@ -80,7 +89,7 @@ def plan(
         graph.asked = asked_of(graph, selection)
         tell(cautions(graph))
         tell_data(graph, data, batch, is_sampled(selection))
-        made = make_plan(graph, selection, Samples(data, batch, tick))
+        made = make_plan(graph, selection, Samples(data, batch, tick, workers=workers))
     tell(cautions_of(graph, made))
     if verbose:
         console.err.print(f"planned in {time.perf_counter() - started:.2f} s")

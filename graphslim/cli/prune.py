@@ -28,7 +28,7 @@ from graphslim.cli.files import (
 )
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
 from graphslim.cli.option_types import quiet_option, whole_number
-from graphslim.cli.options import Reading, Running, model_options, run_options
+from graphslim.cli.options import Reading, Running, model_options, run_options, workers_option
 from graphslim.cli.page import check_report, draw_report, report_option
 from graphslim.cli.repair import (
     Repairing,
@@ -109,6 +109,7 @@ from graphslim.support.reading import read_bytes
     help="Write the graph after a pass to NN-PASS.pbtxt beside OUT.",
 )
 @click.option("--force", is_flag=True, help="Allow OUT to be MODEL itself.")
+@workers_option
 @quiet_option
 @run_options
 @model_options
@@ -124,6 +125,7 @@ def prune(
     time_passes: bool,
     dump_after: Tuple[str, ...],
     force: bool,
+    workers: Optional[str],
     quiet: bool,
     repair: bool,
     rounds: int,
@@ -162,7 +164,8 @@ def prune(
     gradual = check_rounds(rounds, repair, selection)
     remember = _Remembered()
     with console.bar(console.err, quiet) as tick:
-        samples = Samples(running.data, running.batch, tick, running.seed if repair else None)
+        kept_aside = running.seed if repair else None
+        samples = Samples(running.data, running.batch, tick, kept_aside, workers)
         remove = _removal(selection, samples, remember)
         steps, last = _steps(remove, extra), deploying.steps() if optimize else []
         if gradual:

@@ -15,7 +15,7 @@ from graphslim.cli.choosing import ranking_options
 from graphslim.cli.console import Console, print_table
 from graphslim.cli.files import check_targets, path_of, placing, tell_data
 from graphslim.cli.option_types import Finite, quiet_option, whole_number
-from graphslim.cli.options import Reading, model_options, sample_options
+from graphslim.cli.options import Reading, model_options, sample_options, workers_option
 from graphslim.cli.results import tell
 from graphslim.errors import GraphslimError
 from graphslim.measure.images import Images
@@ -26,7 +26,7 @@ from graphslim.plans.curves import Curves, save_curves
 from graphslim.plans.curves import merge as merged
 from graphslim.report.sensitivity import SHARES, loss_at, steepness
 from graphslim.support.text import percent, plural
-from graphslim.sweep import IMAGES, NAMES, RATIOS, Conditions, Sweep, read_labels, threads_for
+from graphslim.sweep import IMAGES, NAMES, RATIOS, Conditions, Sweep, read_labels
 
 
 def shares_of(
@@ -81,11 +81,7 @@ def shares_of(
     help="Measure no larger share of a group that loses more than L.",
 )
 @whole_number("--images", 1, IMAGES, "Measure a loss on N images at most.")
-@click.option(
-    "--workers",
-    metavar="N",
-    help="Measure in N processes, or by the scheduler at dask://HOST:PORT.",
-)
+@workers_option
 @click.option(
     "--report",
     "report_out",
@@ -151,7 +147,6 @@ def sensitivity(
             images,
             batch if batch > 1 else BATCH,
             seed,
-            threads_for(workers),
         )
         graph = find_blocks(reading.load(files[0]))
         tell(cautions(graph))

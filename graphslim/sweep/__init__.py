@@ -6,7 +6,6 @@ from graphslim.sweep.evaluate import IMAGES, Conditions, Evaluator
 from graphslim.sweep.metric import NAMES, find_metric, read_labels
 from graphslim.sweep.plan import losses_of, within_loss
 from graphslim.sweep.run import RATIOS, Sweep, sweep
-from graphslim.sweep.workers import threads_for
 
 __all__ = [
     "IMAGES",
@@ -19,6 +18,5 @@ __all__ = [
     "losses_of",
     "read_labels",
     "sweep",
-    "threads_for",
     "within_loss",
 ]

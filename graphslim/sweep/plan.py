@@ -72,7 +72,7 @@ def within_loss(graph: Graph, selection: Selection, scores: Scores, samples: Sam
     order, curves = ranked(graph, selection, scores), selection.allocate
     if curves is None:
         # Where a group alone loses too much, more of it does not come into question.
-        how = Sweep(stop_at=2 * limit)
+        how = Sweep(stop_at=2 * limit, workers=samples.workers)
         curves, evaluator = sweep(graph, selection, scores, conditions, how, samples.tick)
     else:
         evaluator = Evaluator(graph, conditions, {})
