@@ -147,6 +147,8 @@ def plan(
     data: Data = None,
     seed: int = 0,
     batch: int = 1,
+    metric: Optional[str] = None,
+    labels: Any = None,
     executor: Any = None,
     progress: Tick = silent,
     **options: Any,
@@ -160,6 +162,8 @@ def plan(
             of a path with their preprocessing, or arrays by input name; else random ones.
         seed: for the criterion `random` and for random inputs.
         batch: examples per run, where the graph leaves that open.
+        metric: with `max_loss`, what a loss is; see `sensitivity`.
+        labels: for metrics that need them; see `sensitivity`.
         executor: a `concurrent.futures.Executor` that runs the graph where runs can be shared out,
             a number of processes, or `dask://HOST:PORT`; by default this process runs it.
         progress: told of what takes long; see `graphslim.support.progress`.
@@ -176,12 +180,14 @@ def plan(
     from graphslim.channels.groups import as_asked
     from graphslim.measure.samples import Samples
     from graphslim.planner import make_plan
+    from graphslim.sweep import read_labels
 
     find_blocks(graph)
     if removed is not None:
         return plan_given(as_asked(graph, Selection.of(**options)), removed)
     selection = Selection.of(seed=seed, **options)
-    return make_plan(graph, selection, Samples(data, batch, progress, workers=executor))
+    samples = Samples(data, batch, progress, None, executor, metric, read_labels(labels))
+    return make_plan(graph, selection, samples)
 
 
 @takes(Selection)

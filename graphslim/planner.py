@@ -38,7 +38,7 @@ from graphslim.support.garbage import pause_gc
 from graphslim.support.progress import Tick, silent
 from graphslim.support.text import percent, plural
 from graphslim.support.workers import opened
-from graphslim.sweep import Conditions, Sweep, losses_of, sweep, within_loss
+from graphslim.sweep import Conditions, Sweep, by_curves, losses_of, sweep, within_loss
 
 BEYOND = 1.5
 """A loss that is so many times the limit causes a caution."""
@@ -81,6 +81,8 @@ def _planned(graph: Graph, selection: Selection, samples: Samples) -> Plan:
         plan = _by_latency(graph, selection, scores, samples)
     elif selection.max_loss is not None:
         plan = within_loss(graph, selection, scores, samples)
+    elif selection.allocate is not None:
+        plan = by_curves(graph, selection, scores, samples)
     else:
         with pause_gc():
             plan = plan_scored(graph, selection, scores)
@@ -195,6 +197,11 @@ def cautions_of(graph: Graph, plan: Plan) -> List[str]:
     if "scores" in plan.settings:
         texts.append(_range_of(plan.settings))
     loss, limit = plan.settings.get("loss", {}), plan.settings.get("budget", {}).get("max_loss")
+    if loss.get("other_images"):
+        texts.append(
+            "the curves were measured on other images: these may hold some of those that were kept "
+            "aside, which then judge too well"
+        )
     if loss.get("repaired"):
         texts.append("the losses were measured with layers fitted by least squares: add --repair")
     if limit is not None and loss["measured"] > BEYOND * limit:
@@ -259,7 +266,9 @@ def _within_time(
     noise = quiet_enough(selection.latency, lambda: noise_of(*ratio_to(graph)))
     setting = Setting(threads, batch, selection.step)
     timing = None if workshop is None else workshop.timing()
-    predictor = Predictor(graph, table_of(graph, setting, timing, progress=progress))
+    with opened(samples.workers) as workers:
+        table = table_of(graph, setting, timing, progress=progress, workers=workers)
+    predictor = Predictor(graph, table)
 
     def plan_for(share: float) -> Tuple[Plan, float]:
         plan = plan_scored(graph, replace(selection, latency=share), scores, predictor.share)

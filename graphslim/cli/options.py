@@ -38,7 +38,6 @@ from graphslim.ir import Graph, Port
 from graphslim.measure.images import Images
 from graphslim.plans import Plan
 from graphslim.support.importing import load_plugins
-from graphslim.support.workers import check_workers
 
 if TYPE_CHECKING:
     from graphslim.checkpoint import Trained
@@ -358,22 +357,6 @@ def _image_options() -> List[Command]:
             "Use N images at most, spread evenly over their sorted names.  [default: all]",
         ),
     ]
-
-
-def _workers(
-    context: click.Context, option: click.Parameter, given: Optional[str]
-) -> Optional[str]:
-    """What `--workers` names, refused at once where it names nobody."""
-    check_workers(given)
-    return given
-
-
-workers_option = click.option(
-    "--workers",
-    metavar="N",
-    callback=_workers,
-    help="Measure in N processes, or by the scheduler at dask://HOST:PORT.",
-)
 
 
 def run_options(command: Command) -> Command:

@@ -46,6 +46,9 @@ class Samples(NamedTuple):
         kept_aside: the seed by which a quarter of them is kept aside, and not looked at where
             channels are chosen; see `graphslim.measure.shares`. None to look at all of them.
         workers: who runs the graph, where its runs can be shared out; None for this process.
+        metric: what a loss is, where one is measured, as for `graphslim.sensitivity`; None for that
+            of the curves that a plan is made by, or for the error.
+        labels: one for each example along the first axis, for metrics that need them.
     """
 
     data: Data = None
@@ -53,6 +56,8 @@ class Samples(NamedTuple):
     tick: Tick = silent
     kept_aside: Optional[int] = None
     workers: Given = None
+    metric: Optional[str] = None
+    labels: Optional[np.ndarray] = None
 
 
 class About(NamedTuple):

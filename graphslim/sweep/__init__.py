@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from graphslim.sweep.evaluate import IMAGES, Conditions, Evaluator
 from graphslim.sweep.metric import NAMES, find_metric, read_labels
-from graphslim.sweep.plan import losses_of, within_loss
+from graphslim.sweep.plan import by_curves, losses_of, within_loss
 from graphslim.sweep.run import RATIOS, Sweep, sweep
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Evaluator",
     "Conditions",
     "Sweep",
+    "by_curves",
     "find_metric",
     "losses_of",
     "read_labels",

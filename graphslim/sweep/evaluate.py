@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Mapping, NamedTuple, Optional, Tuple
+from typing import Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -118,6 +118,11 @@ class Evaluator:
         labels = None if labels is None else labels[: reference.count]
         return _Judge(reference, find_metric(conditions.metric, labels))
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the images."""
+        return str(self.examples.about.as_dict()["sha256"])
+
     def measure(self, group: str, removed: int) -> Loss:
         """What the network loses if so many channels of a group go.
 
@@ -139,6 +144,10 @@ class Evaluator:
             GraphslimError: the loss is not finite, or the metric cannot be computed.
         """
         return check_loss(self._judge.loss(self._slim(plan)), "the plan")
+
+    def loss_without(self, removed: Mapping[str, Sequence[int]]) -> float:
+        """What the network loses without some channels, by group id; see `loss_of`."""
+        return self.loss_of(plan_given(self._graph, removed, fold=True))
 
     def on_gate(self, plan: Plan) -> Tuple[float, int]:
         """What the network loses by a plan on the images kept aside, and their number.
@@ -172,6 +181,15 @@ class Evaluator:
 def job_of(graph: Graph, conditions: Conditions, orders: Orders) -> Job:
     """The job whose tasks, a group and a number, are the measurements of an `Evaluator`."""
     return Job(_measurer, (Portable.of(graph), conditions, orders))
+
+
+def whole_job_of(graph: Graph, conditions: Conditions) -> Job:
+    """The job whose tasks, channels by group, are those of `Evaluator.loss_without`."""
+    return Job(_whole_measurer, (Portable.of(graph), conditions))
+
+
+def _whole_measurer(portable: Portable, conditions: Conditions) -> Worker:
+    return Evaluator(portable.graph(), conditions, {}).loss_without
 
 
 def _measurer(portable: Portable, conditions: Conditions, orders: Orders) -> Worker:

@@ -90,7 +90,7 @@ def sweep(
         metric=conditions.metric,
         repaired=conditions.repaired,
         seed=conditions.seed,
-        data=str(evaluator.examples.about.as_dict()["sha256"]),
+        data=evaluator.digest,
         labels="" if conditions.labels is None else digest_of([("labels", conditions.labels)]),
         images=evaluator.count,
     )
