@@ -306,7 +306,7 @@ def test_layers_are_timed_by_workers(
         latency.table_of(net(), Setting(), cached=False, workers=workers)
         assert len(executor.tasks) == 12
         # Found in the process that asks, not in those that time.
-        names = iter(["a worker's processor"])
+        names = iter(["mine", "a worker's processor"])
         monkeypatch.setattr(latency, "cpu_name", lambda: next(names, "mine"))
         with pytest.raises(GraphslimError, match="a worker is a worker's processor, TensorFlow"):
             latency.table_of(net(), Setting(batch=2), cached=True, workers=workers)
