@@ -22,7 +22,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -73,7 +73,7 @@ def task_of(path: Path, images: int, scale: Tuple[float, float]) -> Task:
     return Task(graph, given[0], given[0], given[1], None)
 
 
-def ways_of(task: Task, repaired: bool) -> List[Way]:
+def ways_of(task: Task, repaired: bool, criteria: Sequence[str]) -> List[Way]:
     """What is compared: a title, and what `gs.plan` is told."""
     import graphslim as gs
 
@@ -84,7 +84,7 @@ def ways_of(task: Task, repaired: bool) -> List[Way]:
     ]
     if repaired:
         ways.append(("global, obs", {"criterion": "obs"}))
-    for criterion in ("taylor", "obs") if repaired else ("taylor",):
+    for criterion in criteria:
         began = time.perf_counter()
         curves = gs.sensitivity(
             task.graph, data=task.chosen, criterion=criterion, repaired=repaired
@@ -168,6 +168,7 @@ def main() -> None:
     parser.add_argument("--macs", nargs="*", type=float, default=[0.75, 0.5])
     parser.add_argument("--range", nargs=2, type=float, default=(0.0, 1.0), metavar="R")
     parser.add_argument("--repaired", action="store_true", help="with least squares throughout")
+    parser.add_argument("--criteria", nargs="*", help="of the sensitivities that are measured")
     parser.add_argument("--workers", type=int, help="time N processes against one")
     parser.add_argument("--output", type=Path, help="put the table into this page")
     options = parser.parse_args()
@@ -177,7 +178,8 @@ def main() -> None:
         if options.workers:
             compare_workers(task, options.workers)
             continue
-        ways = ways_of(task, options.repaired)
+        criteria = options.criteria or (["taylor", "obs"] if options.repaired else ["taylor"])
+        ways = ways_of(task, options.repaired, criteria)
         for macs in options.macs:
             for way in ways:
                 rows.append(row(path.stem, task, way, macs, options.repaired))

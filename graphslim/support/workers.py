@@ -221,12 +221,14 @@ class Workers:
                 submit(unknown.pop(0)._replace(told=True))
             while ready and len(waiting) < room:
                 submit(ready.pop(0))
+            lost = False
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 under = waiting.pop(future)
                 failure = CancelledError() if future.cancelled() else future.exception()
                 if failure is not None:
                     what = name_of(chains[under.chain][under.place])
                     ready.append(_again(under, what, failure, waiting))
+                    lost = True
                     continue
                 result = future.result()
                 if isinstance(result, _Unknown):
@@ -239,7 +241,7 @@ class Workers:
                 more = under.place + 1 < len(chains[under.chain])
                 if on_result(under.chain, result) and more:
                     ready.append(_Under(under.chain, under.place + 1))
-            if self.here is not None and any(under.tries for under in ready):
+            if lost and self.here is not None:
                 # With a process its whole pool is lost, and what the others were at.
                 ready += [under._replace(tries=under.tries + 1) for under in waiting.values()]
                 waiting.clear()

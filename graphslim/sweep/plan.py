@@ -23,7 +23,7 @@ FURTHER = 3.0
 """How much more than the limit the curves may predict for a plan that is tried."""
 TRIALS = 10
 """Plans that are tried at most: the cost is known to a thousandth of what may go then."""
-CORRECTIONS = 4
+CORRECTIONS = 3
 """Plans that are made at most by curves that are corrected on the way."""
 HOLDS = 1.25
 """A loss within this factor of the predicted one needs no correction."""
@@ -67,25 +67,26 @@ def by_curves(graph: Graph, selection: Selection, scores: Scores, samples: Sampl
     images are given and the network loses something else than was predicted, each group of the
     plan is put back alone, the others staying narrow, and its curve is scaled by what that brings.
     Then a plan is made again, as long as the network loses less by it. That takes a measurement
-    for each group and round; where the prediction holds, one in all.
+    for each group and round; where the prediction holds, one in all. Curves of a network that is
+    repaired are left as they are: each of these measurements would be a repair of all layers.
     """
     curves = selection.allocate
     assert curves is not None
     best = plan = plan_scored(graph, selection, scores)
-    if not _can_measure(selection, samples):
+    if not _can_measure(selection, samples) or curves.about.repaired:
         return best
     conditions, power = _setting(selection, samples), 2 if curves.about.adds_in_squares else 1
     evaluator = Evaluator(graph, conditions, {})
     least, factors = np.inf, {}  # type: float, Dict[str, float]
-    for _ in range(CORRECTIONS):
+    for left in range(CORRECTIONS)[::-1]:
         removed = {group.id: tuple(group.removed) for group in plan.groups}
         loss = evaluator.loss_without(removed)
         if not removed or loss >= least:
             break
         best, least = plan, loss
         gone = {name: len(channels) for name, channels in removed.items()}
-        expected = predicted(curves.scaled(factors), gone)
-        if expected is None or 1 / HOLDS < loss / max(expected, 1e-12) < HOLDS:
+        expected = predicted(curves.scaled(factors), gone) or least
+        if not left or 1 / HOLDS < loss / max(expected, 1e-12) < HOLDS:
             break
         others = [
             {name: channels for name, channels in removed.items() if name != back}
