@@ -147,6 +147,9 @@ def plan(
     data: Data = None,
     seed: int = 0,
     batch: int = 1,
+    metric: Optional[str] = None,
+    labels: Any = None,
+    executor: Any = None,
     progress: Tick = silent,
     **options: Any,
 ) -> Plan:
@@ -159,6 +162,10 @@ def plan(
             of a path with their preprocessing, or arrays by input name; else random ones.
         seed: for the criterion `random` and for random inputs.
         batch: examples per run, where the graph leaves that open.
+        metric: with `max_loss`, what a loss is; see `sensitivity`.
+        labels: for metrics that need them; see `sensitivity`.
+        executor: a `concurrent.futures.Executor` that runs the graph where runs can be shared out,
+            a number of processes, or `dask://HOST:PORT`; by default this process runs it.
         progress: told of what takes long; see `graphslim.support.progress`.
         **options: those of `Selection`, which describes each; `settings` may be a file, or globs
             and mappings. Without a criterion, dead channels go.
@@ -173,12 +180,14 @@ def plan(
     from graphslim.channels.groups import as_asked
     from graphslim.measure.samples import Samples
     from graphslim.planner import make_plan
+    from graphslim.sweep import read_labels
 
     find_blocks(graph)
     if removed is not None:
         return plan_given(as_asked(graph, Selection.of(**options)), removed)
     selection = Selection.of(seed=seed, **options)
-    return make_plan(graph, selection, Samples(data, batch, progress))
+    samples = Samples(data, batch, progress, None, executor, metric, read_labels(labels))
+    return make_plan(graph, selection, samples)
 
 
 @takes(Selection)
@@ -300,7 +309,7 @@ def sensitivity(
         RuntimeUnavailable: TensorFlow is not there.
     """
     from graphslim.planner import sensitivity as measured
-    from graphslim.sweep import IMAGES, RATIOS, Conditions, Sweep, read_labels, threads_for
+    from graphslim.sweep import IMAGES, RATIOS, Conditions, Sweep, read_labels
 
     find_blocks(graph)
     conditions = Conditions(
@@ -308,11 +317,8 @@ def sensitivity(
     )
     if batch:
         conditions = conditions._replace(batch=batch)
-    workers = str(executor) if isinstance(executor, int) else executor
-    if workers is not None:
-        conditions = conditions._replace(threads=threads_for(workers))
     target = None if path is None else os.fspath(path)
-    how = Sweep(tuple(ratios or RATIOS), stop_at, target, workers)
+    how = Sweep(tuple(ratios or RATIOS), stop_at, target, executor)
     return measured(graph, Selection.of(seed=seed, **options), conditions, how, progress)
 
 

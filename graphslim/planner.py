@@ -39,7 +39,8 @@ from graphslim.scoring import Scores, check_aggregate, find_criterion, score
 from graphslim.support.garbage import pause_gc
 from graphslim.support.progress import Tick, silent
 from graphslim.support.text import percent, plural
-from graphslim.sweep import Conditions, Sweep, losses_of, sweep, within_loss
+from graphslim.support.workers import opened
+from graphslim.sweep import Conditions, Sweep, by_curves, losses_of, sweep, within_loss
 
 BEYOND = 1.5
 """A loss that is so many times the limit causes a caution."""
@@ -72,12 +73,19 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
             require_place(selection.runtime)
         # Before scores may load TensorFlow: what is timed has to be what will run.
         run_as_shipped()
-    samples = _choosing(selection, samples)
+    with opened(samples.workers) as workers:
+        return _planned(graph, selection, _choosing(selection, samples)._replace(workers=workers))
+
+
+def _planned(graph: Graph, selection: Selection, samples: Samples) -> Plan:
+    """A plan by a criterion; see `make_plan`."""
     scores = scores_of(graph, selection, samples)
     if selection.latency is not None:
         plan = _by_latency(graph, selection, scores, samples)
     elif selection.max_loss is not None:
         plan = within_loss(graph, selection, scores, samples)
+    elif selection.allocate is not None:
+        plan = by_curves(graph, selection, scores, samples)
     else:
         with pause_gc():
             plan = plan_scored(graph, selection, scores)
@@ -147,7 +155,7 @@ def scores_of(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
             graph,
             channels,
             groups,
-            criterion,
+            selection.criterion,
             data=samples,
             loss_output=selection.loss_output,
             seed=selection.seed,
@@ -217,6 +225,11 @@ def cautions_of(graph: Graph, plan: Plan) -> List[str]:
     if "scores" in plan.settings:
         texts.append(_range_of(plan.settings))
     loss, limit = plan.settings.get("loss", {}), plan.settings.get("budget", {}).get("max_loss")
+    if loss.get("other_images"):
+        texts.append(
+            "the curves were measured on other images: these may hold some of those that were kept "
+            "aside, which then judge too well"
+        )
     if loss.get("repaired"):
         texts.append("the losses were measured with layers fitted by least squares: add --repair")
     if limit is not None and loss["measured"] > BEYOND * limit:
@@ -281,7 +294,9 @@ def _within_time(
     noise = quiet_enough(selection.latency, lambda: noise_of(*ratio_to(graph)))
     setting = Setting(threads, batch, selection.step)
     timing = None if workshop is None else workshop.timing()
-    predictor = Predictor(graph, table_of(graph, setting, timing, progress=progress))
+    with opened(samples.workers) as workers:
+        table = table_of(graph, setting, timing, progress=progress, workers=workers)
+    predictor = Predictor(graph, table)
 
     def plan_for(share: float) -> Tuple[Plan, float]:
         plan = plan_scored(graph, replace(selection, latency=share), scores, predictor.share)
@@ -332,9 +347,14 @@ def sensitivity(
     # Something has to be asked for where there is a criterion, and decides nothing here.
     selection = replace(selection, max_loss=1.0, criterion=selection.criterion or MEASURED_BY)
     graph = as_asked(graph, selection)
-    samples = Samples(conditions.data, conditions.batch, kept_aside=conditions.seed)
-    scores = scores_of(graph, selection, samples)
-    return sweep(graph, selection, scores, conditions, how, progress)[0]
+    how.check()
+    with opened(how.workers) as workers:
+        samples = Samples(
+            conditions.data, conditions.batch, kept_aside=conditions.seed, workers=workers
+        )
+        scores = scores_of(graph, selection, samples)
+        how = how._replace(workers=workers)
+        return sweep(graph, selection, scores, conditions, how, progress)[0]
 
 
 @dataclass(frozen=True)

@@ -157,7 +157,7 @@ def test_what_images_cannot_teach_is_said_before_a_plan_is_made(run: Run, monkey
     assert "hardly differ from input to input" in told.err and "a plan is made" in told.err
     np.save("data.npy", np.ones((3, 6, 6, 3), np.float32))
     told = run(line, status=2)
-    assert "a repair needs 4 at least" in told.err and "a plan is made" not in told.err
+    assert "it takes 4 at least" in told.err and "a plan is made" not in told.err
 
 
 def test_the_plan_is_found_again(run: Run) -> None:

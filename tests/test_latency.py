@@ -9,14 +9,17 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 import pytest
+from fake_jobs import Lossy, knows_nothing  # noqa: F401
 from tiny import tiny
 
 import graphslim as gs
+from graphslim.errors import GraphslimError
 from graphslim.measure import latency
 from graphslim.measure.bench import Spread
 from graphslim.measure.latency import Row, Setting, Table, build, widths, without
 from graphslim.measure.promise import Predictor, Promise, noise_of, quiet_enough, reach
 from graphslim.measure.timed_layers import NOTHING, cut_out, layers_of
+from graphslim.support.workers import Workers
 
 NET = """
 x = input ?,8,8,3
@@ -280,6 +283,33 @@ def test_a_table_is_built_once(machine: List[Setting], monkeypatch: pytest.Monke
     assert len(machine) == 4, "it was measured again"
     latency.table_of(net(), Setting(), cached=False)
     assert len(machine) == 8
+
+
+@pytest.mark.usefixtures("knows_nothing")
+def test_layers_are_timed_by_workers(
+    machine: List[Setting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By those of an executor; by processes of this machine, where it has two cores for each."""
+    alone = latency.table_of(net(), Setting(), cached=False)
+    executor, cores = Lossy(0), 2
+    monkeypatch.setattr(latency.os, "cpu_count", lambda: cores)
+    with Workers(executor) as workers:
+        assert latency.table_of(net(), Setting(), cached=False, workers=workers) == alone
+        assert len(executor.tasks) == 8 == len(machine)  # four were told nothing at first
+        # Time by the clock is not shared out.
+        latency.table_of(net(), Setting(threads=2), cached=False, workers=workers)
+        assert len(executor.tasks) == 8
+        workers.here = 2
+        latency.table_of(net(), Setting(), cached=False, workers=workers)
+        assert len(executor.tasks) == 8
+        cores = 4
+        latency.table_of(net(), Setting(), cached=False, workers=workers)
+        assert len(executor.tasks) == 12
+        # Found in the process that asks, not in those that time.
+        names = iter(["mine", "a worker's processor"])
+        monkeypatch.setattr(latency, "cpu_name", lambda: next(names, "mine"))
+        with pytest.raises(GraphslimError, match="a worker is a worker's processor, TensorFlow"):
+            latency.table_of(net(), Setting(batch=2), cached=True, workers=workers)
 
 
 @pytest.mark.parametrize("what", ["threads", "batch", "multiple", "version", "cpu", "weights"])

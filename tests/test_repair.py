@@ -84,7 +84,7 @@ def test_shares_are_of_whole_batches_where_the_graph_fixes_them() -> None:
 
 
 def test_too_few_images_are_refused() -> None:
-    with pytest.raises(GraphslimError, match="a repair needs 4 at least"):
+    with pytest.raises(GraphslimError, match="it takes 4 at least"):
         shares_of(tiny(NET), images(3))
 
 

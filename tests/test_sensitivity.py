@@ -9,25 +9,26 @@ import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any, Dict, List
 
 import numpy as np
 import pytest
 from command import Run
-from fake_jobs import FakeJob
+from fake_jobs import Lossy, fake_job, knows_nothing  # noqa: F401
 from three_layers import images, three_layers
 from tiny import tiny
 
 import graphslim as gs
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.planner import cautions_of
-from graphslim.plans.curves import Curves, Loss, read_curves
+from graphslim.plans.curves import Curves, read_curves
 from graphslim.scoring import find_criterion
+from graphslim.support import workers as sharing
+from graphslim.support.workers import Job, Workers, check_workers
 from graphslim.sweep import Evaluator
 from graphslim.sweep import evaluate as evaluating
-from graphslim.sweep.workers import Pool, check_workers, measure_all
+from graphslim.sweep import plan as planning
 
 pytestmark = pytest.mark.tf
 
@@ -280,93 +281,93 @@ def test_a_run_that_is_killed_ten_times_ends_with_the_same_file(tmp_path: Path) 
 # --- Other processes.
 
 
-class _Lossy(Executor):
-    """Runs tasks here, and loses each of the first few."""
-
-    def __init__(self, lost: int) -> None:
-        self.lost, self.tasks = lost, []  # type: int, List[Any]
-
-    def submit(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        future: Any = Future()
-        self.tasks.append(args)
-        if self.lost:
-            self.lost -= 1
-            future.set_exception(EOFError("gone"))
-            return future
-        try:
-            future.set_result(function(*args, **kwargs))
-        except BaseException as error:
-            future.set_exception(error)
-        return future
-
-
-def test_any_executor_measures_and_is_told_the_job_once(monkeypatch: Any) -> None:
-    monkeypatch.setattr(evaluating, "_EVALUATORS", {})
-    executor = _Lossy(0)
+@pytest.mark.usefixtures("knows_nothing")
+def test_any_executor_measures_and_is_told_the_job_once() -> None:
+    executor = Lossy(0)
     curves = measured(tiny(NET), executor=executor)
     assert losses(curves) == losses(measured(tiny(NET)))
-    assert sum(job is not None for _, job, _, _ in executor.tasks) == 1
+    assert sum(job is not None for _, job, _ in executor.tasks) == 1
     assert len(executor.tasks) == len(curves.losses) + 2
 
 
-def test_a_lost_measurement_is_tried_again_three_times(monkeypatch: Any) -> None:
-    monkeypatch.setattr(evaluating, "_EVALUATORS", {})
-    assert losses(measured(tiny(NET), executor=_Lossy(2))) == losses(measured(tiny(NET)))
+@pytest.mark.usefixtures("knows_nothing")
+def test_a_lost_measurement_is_tried_again_three_times() -> None:
+    assert losses(measured(tiny(NET), executor=Lossy(2))) == losses(measured(tiny(NET)))
     with pytest.raises(GraphslimError, match="its process was lost 3 times"):
-        measured(tiny(NET), executor=_Lossy(100))
+        measured(tiny(NET), executor=Lossy(100))
 
 
-def test_an_error_of_a_measurement_is_told_as_it_is(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(evaluating, "_EVALUATORS", {})
+def test_an_error_of_a_measurement_is_told_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text("def wrong(original, candidate):\n    return None\n")
     with pytest.raises(GraphslimError, match="wrong: gives None, no finite number"):
-        measured(tiny(NET), executor=_Lossy(0), metric=f"{path}:wrong")
+        measured(tiny(NET), executor=Lossy(0), metric=f"{path}:wrong")
 
 
 def test_two_processes_write_the_same_file(tmp_path: Path) -> None:
-    alone = measured(tiny(NET), path=str(tmp_path / "a.jsonl"))
-    shared = measured(tiny(NET), path=str(tmp_path / "b.jsonl"), executor=2)
+    # By a criterion whose scores, too, are measured by the processes.
+    alone = measured(tiny(NET), path=str(tmp_path / "a.jsonl"), criterion="taylor")
+    shared = measured(tiny(NET), path=str(tmp_path / "b.jsonl"), criterion="taylor", executor=2)
     assert losses(shared) == losses(alone) and shared.about == alone.about
 
 
-CHAINS = [(f"group{number}", (1, 2, 3)) for number in range(6)]
+@pytest.mark.usefixtures("knows_nothing")
+@pytest.mark.parametrize("criterion", ["taylor", "apoz"])
+def test_scores_are_the_same_whoever_does_which_part(criterion: str) -> None:
+    executor, scores = Lossy(1), []
+    for by in (None, executor):
+        plan = gs.plan(
+            tiny(NET),
+            criterion=criterion,
+            ratio=0.5,
+            data={"x": images(10)},
+            batch=3,
+            multiple_of=1,
+            executor=by,
+        )
+        scores.append([(group.id, group.scores) for group in plan.groups])
+    assert scores[0] == scores[1]
+    # Four runs, twice where there are gradients; one part was lost, two were not told the job.
+    assert len(executor.tasks) >= (8 if criterion == "taylor" else 4) + 1
 
 
-def shared_out(job: Any, executor: Executor, **options: Any) -> Dict[Any, float]:
-    """The losses of `CHAINS`, measured by an executor."""
-    measured: List[Loss] = []
+CHAINS = [[(f"group{number}", removed) for removed in (1, 2, 3)] for number in range(6)]
 
-    def on_loss(loss: Loss) -> bool:
-        measured.append(loss)
+
+def shared_out(job: Job, by: Any) -> List[List[float]]:
+    """What the tasks of `CHAINS` give, chain by chain."""
+    results: List[List[float]] = [[] for _ in CHAINS]
+
+    def on_result(chain: int, result: float) -> bool:
+        results[chain].append(result)
         return True
 
-    measure_all(job, CHAINS, executor, on_loss, **options)
-    assert len(measured) == 18
-    return {(loss.group, loss.removed): loss.loss for loss in measured}
+    if isinstance(by, Workers):
+        by.run(job, CHAINS, on_result, str)
+    else:
+        sharing.run_here(job.opened(), CHAINS, on_result)
+    assert all(len(chain) == 3 for chain in results)
+    return results
 
 
 def test_a_pool_that_loses_a_process_is_made_again() -> None:
-    job: Any = FakeJob(0.05)
-    alone = shared_out(job, _Lossy(0))
-    with Pool("2", job) as pool:
-        pool.executor.submit(os._exit, 1)
-        assert shared_out(job, pool.executor, restart=pool.restart) == alone
+    job = fake_job(0.05)
+    with Workers(2) as workers:
+        workers.executor.submit(os._exit, 1)
+        assert shared_out(job, workers) == shared_out(fake_job(), None)
 
 
 def test_a_cluster_that_loses_a_worker_measures_the_same() -> None:
     """A real scheduler with two processes on this machine, one of which is killed at work."""
     distributed = pytest.importorskip("distributed")
-    job: Any = FakeJob(0.1)
-    alone = shared_out(job, _Lossy(0))
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
     with distributed.LocalCluster(host="127.0.0.1", silence_logs=50, **options) as cluster:
         address = cluster.scheduler_address.replace("tcp://", "dask://")
         nanny = next(iter(cluster.workers.values()))
         timer = threading.Timer(0.25, os.kill, (nanny.pid, signal.SIGKILL))
-        with Pool(address, job) as pool:
+        with Workers(address) as workers:
             timer.start()
-            assert shared_out(job, pool.executor) == alone
+            assert shared_out(fake_job(0.1), workers) == shared_out(fake_job(), None)
         timer.join()
 
 
@@ -391,15 +392,13 @@ def test_a_cluster_that_loses_a_worker_writes_the_same_curves() -> None:
 
 def test_a_scheduler_that_does_not_answer(monkeypatch: Any) -> None:
     pytest.importorskip("distributed")
-    from graphslim.sweep import workers
-
-    monkeypatch.setattr(workers, "PATIENCE", 1)
+    monkeypatch.setattr(sharing, "PATIENCE", 1)
     with pytest.raises(GraphslimError, match="no scheduler answers"):
         measured(tiny(NET), executor="dask://127.0.0.1:9")
 
 
 def test_workers_by_text() -> None:
-    for good in (None, "1", "16", "dask://host:8786", _Lossy(0)):
+    for good in (None, "1", "16", "dask://host:8786", Lossy(0)):
         check_workers(good)
     for bad in ("0", "-1", "two", "", "http://host"):
         with pytest.raises(GraphslimError):
@@ -442,6 +441,59 @@ def test_the_loss_of_a_plan_by_curves_is_measured() -> None:
     plan = gs.plan(graph, allocate=curves, macs=0.6, multiple_of=1, data={"x": images(64)})
     loss = plan.settings["loss"]
     assert loss["predicted"] / 2 < loss["measured"] < 2 * loss["predicted"]
+
+
+def test_a_prediction_that_does_not_hold_is_corrected(monkeypatch: Any) -> None:
+    """By curves that make little of what a group loses, a plan is made as by those measured."""
+    graph, given = tiny(three_layers(16, 12)), {"multiple_of": 1, "data": {"x": images(64)}}
+    curves = measured(graph, ratios=(0.25, 0.5, 0.75))
+    wrong = curves.scaled({"next": 0.15})
+    right, corrected = [
+        gs.plan(graph, allocate=each, macs=0.6, **given) for each in (curves, wrong)
+    ]
+    monkeypatch.setattr(planning, "CORRECTIONS", 1)
+    uncorrected = gs.plan(graph, allocate=wrong, macs=0.6, **given)
+    losses = [plan.settings["loss"]["chosen_by"] for plan in (right, corrected, uncorrected)]
+    assert losses[0] == losses[1] < losses[2]
+    assert corrected.groups == right.groups
+
+
+@pytest.mark.usefixtures("knows_nothing")
+def test_corrections_are_measured_by_others_too() -> None:
+    graph, executor = tiny(NET), Lossy(0)
+    wrong = measured(graph).scaled({"next": 0.15})
+    plans = [
+        gs.plan(graph, allocate=wrong, macs=0.8, multiple_of=1, data={"x": images(64)}, executor=by)
+        for by in (None, executor)
+    ]
+    assert plans[0].to_json() == plans[1].to_json() and executor.tasks
+
+
+def test_curves_of_other_images_are_told() -> None:
+    graph = tiny(NET)
+    curves = measured(graph)
+    for count, told in ((64, False), (80, True)):
+        data = {"x": images(count)}
+        plan = gs.plan(graph, allocate=curves, macs=0.8, multiple_of=1, data=data)
+        texts = cautions_of(graph, plan)
+        assert any("measured on other images" in text for text in texts) == told
+
+
+def test_plans_by_labels() -> None:
+    graph, labels = tiny(CLASSES), np.arange(64) % 5
+    given: Dict[str, Any] = {"data": {"x": images(64)}, "labels": labels, "multiple_of": 1}
+    plan = gs.plan(graph, max_loss=0.2, metric="accuracy", criterion="l1", **given)
+    assert plan.settings["loss"]["metric"] == "accuracy"
+    assert plan.settings["loss"]["chosen_by"] <= 0.2
+    curves = measured(graph, metric="accuracy", labels=labels)
+    plan = gs.plan(graph, allocate=curves, max_loss=0.2, **given)
+    assert plan.settings["loss"]["metric"] == "accuracy"
+    without = gs.plan(graph, allocate=curves, macs=0.8, multiple_of=1, data={"x": images(64)})
+    assert "measured" not in without.settings["loss"]
+    with pytest.raises(PlanError, match="give labels too"):
+        gs.plan(graph, allocate=curves, max_loss=0.2, data={"x": images(64)})
+    with pytest.raises(PlanError, match="leave metric out, or measure by error"):
+        gs.plan(graph, allocate=curves, max_loss=0.2, metric="error", **given)
 
 
 def test_curves_by_inputs_need_these_inputs_again() -> None:
@@ -509,6 +561,11 @@ def test_prune_within_a_loss_says_what_was_measured(run: Run) -> None:
         (f"{MEASURE} -o s.jsonl --metric speed", "no metric 'speed'"),
         (f"{MEASURE} -o s.jsonl --workers none", "'none' is no number of processes"),
         (f"{MEASURE} -o s.jsonl --ratios a,b", "is no list of shares"),
+        ("sensitivity model.pb --data none.npy -o s.jsonl --ratios 2", "2.0 is no share between"),
+        (f"{MEASURE} -o s.jsonl --by group --scope blocks", "excludes --scope blocks"),
+        ("prune model.pb -o s.pb --allocate p.json --macs 0.5", "holds a plan, and no curves"),
+        ("prune model.pb -o s.pb --criterion l1 --macs 0.9 --metric iou", "no loss is measured"),
+        ("plan model.pb -o q.json --max-loss 0.1 --workers none", "no number of processes"),
         ("sensitivity model.pb --show", "not a text file"),
         ("sensitivity model.pb data.npy -o s.jsonl", "2 files are given"),
         ("sensitivity model.pb --show --merge -o s.jsonl", "excludes --show"),
@@ -517,6 +574,9 @@ def test_prune_within_a_loss_says_what_was_measured(run: Run) -> None:
     ],
 )
 def test_what_the_command_refuses(run: Run, line: str, told: str) -> None:
+    if "p.json" in line:
+        plan = gs.plan(tiny(NET), criterion="l1", ratio=0.3, multiple_of=1)
+        Path("p.json").write_text(plan.to_json())
     before = run.files()
     assert told in run(line, status=2).err
     assert run.files() == before

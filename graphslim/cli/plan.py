@@ -23,6 +23,7 @@ from graphslim.cli.files import (
     placing,
     tell_data,
 )
+from graphslim.cli.losses import labels_option, metric_option, samples_of, workers_option
 from graphslim.cli.option_types import quiet_option, whole_number
 from graphslim.cli.options import Reading, Running, model_options, run_options, sample_options
 from graphslim.cli.page import check_report, draw_report, report_option
@@ -51,6 +52,9 @@ from graphslim.support.text import count, plural, share
 @click.option("-o", "--output", required=True, metavar="P.json", help="The plan file.")
 @selection_options
 @click.option("--force", is_flag=True, help="Allow P.json to be an input itself.")
+@metric_option
+@labels_option
+@workers_option
 @quiet_option
 @sample_options
 @model_options
@@ -58,6 +62,9 @@ def plan(
     model: str,
     output: str,
     force: bool,
+    metric: Optional[str],
+    labels: Optional[str],
+    workers: Optional[str],
     quiet: bool,
     choosing: Choosing,
     data: Optional[Images],
@@ -72,16 +79,17 @@ def plan(
     The file can be read, edited, compared (`graphslim plan-diff`) and applied (`graphslim apply`).
     """
     started = time.perf_counter()
-    inputs = [*files_of(model, reading), path_of(data), choosing.settings]
+    inputs = [*files_of(model, reading), path_of(data), choosing.settings, labels]
     check_targets(output, {}, inputs, force)
     check_ending(output, (".json",), "a plan")
     selection = choosing.selection(seed)
+    samples = samples_of(selection, Samples(data, batch, workers=workers, metric=metric), labels)
     with console.bar(console.err, quiet) as tick:
         graph = find_blocks(reading.load(model))
         graph.asked = asked_of(graph, selection)
         tell(cautions(graph))
         tell_data(graph, data, batch, is_sampled(selection))
-        made = make_plan(graph, selection, Samples(data, batch, tick))
+        made = make_plan(graph, selection, samples._replace(tick=tick))
     tell(cautions_of(graph, made))
     if verbose:
         console.err.print(f"planned in {time.perf_counter() - started:.2f} s")

@@ -26,9 +26,15 @@ from graphslim.cli.files import (
     placing,
     tell_data,
 )
+from graphslim.cli.losses import labels_option, metric_option, samples_of, workers_option
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
 from graphslim.cli.option_types import quiet_option, whole_number
-from graphslim.cli.options import Reading, Running, model_options, run_options
+from graphslim.cli.options import (
+    Reading,
+    Running,
+    model_options,
+    run_options,
+)
 from graphslim.cli.page import check_report, draw_report, report_option
 from graphslim.cli.repair import (
     Repairing,
@@ -61,6 +67,7 @@ from graphslim.plans import Plan, Selection
 from graphslim.recovery import State
 from graphslim.recovery.rounds import check_walkable
 from graphslim.rewrite import apply
+from graphslim.support.progress import silent
 from graphslim.support.reading import read_bytes
 
 
@@ -109,6 +116,9 @@ from graphslim.support.reading import read_bytes
     help="Write the graph after a pass to NN-PASS.pbtxt beside OUT.",
 )
 @click.option("--force", is_flag=True, help="Allow OUT to be MODEL itself.")
+@metric_option
+@labels_option
+@workers_option
 @quiet_option
 @run_options
 @model_options
@@ -124,6 +134,9 @@ def prune(
     time_passes: bool,
     dump_after: Tuple[str, ...],
     force: bool,
+    metric: Optional[str],
+    labels: Optional[str],
+    workers: Optional[str],
     quiet: bool,
     repair: bool,
     rounds: int,
@@ -149,7 +162,7 @@ def prune(
     check_report(report_out)
     check_repairing(repair, running, repairing.state)
     beside = {"--plan-out": plan_out, "--report": report_out, "--state": repairing.state}
-    inputs = [*files_of(model, reading), path_of(running.data), choosing.settings]
+    inputs = [*files_of(model, reading), path_of(running.data), choosing.settings, labels]
     check_targets(output, beside, inputs, force, check_package_target)
     delivering.check(output, running)
     selection = choosing.selection(running.seed)
@@ -160,9 +173,12 @@ def prune(
     if repair and selection.through_norms is None:
         selection = replace(selection, through_norms=True)
     gradual = check_rounds(rounds, repair, selection)
+    kept_aside = running.seed if repair else None
+    samples = Samples(running.data, running.batch, silent, kept_aside, workers, metric)
+    samples = samples_of(selection, samples, labels)
     remember = _Remembered()
     with console.bar(console.err, quiet) as tick:
-        samples = Samples(running.data, running.batch, tick, running.seed if repair else None)
+        samples = samples._replace(tick=tick)
         remove = _removal(selection, samples, remember)
         steps, last = _steps(remove, extra), deploying.steps() if optimize else []
         if gradual:

@@ -318,6 +318,8 @@ def print_achieved(console: Console, plan: Plan) -> None:
         )
     if loss is not None:
         parts = [] if loss["predicted"] is None else [f"{loss['predicted']:.3g} predicted"]
+        if "chosen_by" in loss:
+            parts.append(f"{loss['chosen_by']:.3g} on the images that it was chosen by")
         if loss.get("images"):
             images = plural(loss["images"], "image")
             parts.append(f"{loss['measured']:.3g} measured on {images} kept aside")

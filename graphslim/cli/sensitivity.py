@@ -14,8 +14,13 @@ from graphslim.cli import console
 from graphslim.cli.choosing import ranking_options
 from graphslim.cli.console import Console, print_table
 from graphslim.cli.files import check_targets, path_of, placing, tell_data
+from graphslim.cli.losses import labels_option, metric_option, workers_option
 from graphslim.cli.option_types import Finite, quiet_option, whole_number
-from graphslim.cli.options import Reading, model_options, sample_options
+from graphslim.cli.options import (
+    Reading,
+    model_options,
+    sample_options,
+)
 from graphslim.cli.results import tell
 from graphslim.errors import GraphslimError
 from graphslim.measure.images import Images
@@ -26,7 +31,10 @@ from graphslim.plans.curves import Curves, save_curves
 from graphslim.plans.curves import merge as merged
 from graphslim.report.sensitivity import SHARES, loss_at, steepness
 from graphslim.support.text import percent, plural
-from graphslim.sweep import IMAGES, NAMES, RATIOS, Conditions, Sweep, read_labels, threads_for
+from graphslim.sweep import IMAGES, NAMES, RATIOS, Conditions, Sweep, read_labels
+
+SCOPES = {"group": "all", "block": "blocks"}
+"""By what `--by` names, what `--scope` calls it."""
 
 
 def shares_of(
@@ -56,17 +64,12 @@ def shares_of(
     metavar="R,R,...",
     help="Shares of each group's channels that are removed.  [default: eighths]",
 )
+@metric_option
+@labels_option
 @click.option(
-    "--metric",
-    default="error",
-    show_default=True,
-    metavar="NAME",
-    help=f"What a loss is: {', '.join(NAMES)}, module:function or file.py:function.",
-)
-@click.option(
-    "--labels",
-    metavar="L.npy",
-    help="Labels, one for each example, for --metric accuracy or a function of outputs and labels.",
+    "--by",
+    type=click.Choice(sorted(SCOPES)),
+    help="Measure each group, or the channels inside of each block alone: --scope all or blocks.",
 )
 @click.option(
     "--repaired",
@@ -81,11 +84,7 @@ def shares_of(
     help="Measure no larger share of a group that loses more than L.",
 )
 @whole_number("--images", 1, IMAGES, "Measure a loss on N images at most.")
-@click.option(
-    "--workers",
-    metavar="N",
-    help="Measure in N processes, or by the scheduler at dask://HOST:PORT.",
-)
+@workers_option
 @click.option(
     "--report",
     "report_out",
@@ -107,8 +106,9 @@ def sensitivity(
     files: Sequence[str],
     output: Optional[str],
     ratios: Tuple[float, ...],
-    metric: str,
+    metric: Optional[str],
     labels: Optional[str],
+    by: Optional[str],
     repaired: bool,
     stop_at: Optional[float],
     images: int,
@@ -142,25 +142,24 @@ def sensitivity(
         if merge:
             save_curves(curves, str(output))
     else:
+        how = Sweep(ratios, stop_at, output, workers)
+        how.check()
         tensors = read_labels(labels)
         conditions = Conditions(
             data,
-            metric,
+            metric or "error",
             tensors,
             repaired,
             images,
             batch if batch > 1 else BATCH,
             seed,
-            threads_for(workers),
         )
         graph = find_blocks(reading.load(files[0]))
         tell(cautions(graph))
         tell_data(graph, data, batch)
-        selection = Selection.of(seed=seed, **choosing)
+        selection = Selection.of(seed=seed, **_by(by, choosing))
         with console.bar(console.err, quiet) as tick:
-            curves = measured(
-                graph, selection, conditions, Sweep(ratios, stop_at, output, workers), tick
-            )
+            curves = measured(graph, selection, conditions, how, tick)
     if verbose:
         console.err.print(f"measured in {time.perf_counter() - started:.2f} s")
     plan = None if plan_path is None else read_plan(plan_path)
@@ -173,6 +172,19 @@ def sensitivity(
         if output is not None and not show:
             console.out.print(f"Written to {output}")
     return console.OK
+
+
+def _by(by: Optional[str], choosing: Dict[str, Any]) -> Dict[str, Any]:
+    """The options of a selection, with the scope that `--by` names.
+
+    Raises:
+        GraphslimError: `--scope` names another.
+    """
+    if by is None:
+        return choosing
+    if by == "group" and choosing["scope"] == "blocks":
+        raise GraphslimError("excludes --scope blocks", "--by group", "choose one of them")
+    return {**choosing, "scope": SCOPES[by]}
 
 
 def _check_files(files: Sequence[str], output: Optional[str], merge: bool, show: bool) -> None:

@@ -25,17 +25,19 @@ from typing import (
 import numpy as np
 
 from graphslim import runtime
-from graphslim.channels.groups import analyse
-from graphslim.errors import EmitError, LoadError, PlanError, VerifyError
+from graphslim.channels.groups import Channels, analyse
+from graphslim.errors import EmitError, GraphslimError, LoadError, PlanError, VerifyError
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 from graphslim.measure.bench import cpu_name, prepared, take_turns
 from graphslim.measure.feeds import random_feeds
+from graphslim.measure.portable import Portable
 from graphslim.measure.timed_layers import NOTHING, Lab, TimedLayer, cut_out, layers_of
 from graphslim.measure.verify import runnable
 from graphslim.plans import check_sizes
 from graphslim.support.progress import Tick, silent
 from graphslim.support.reading import read_text
+from graphslim.support.workers import Job, Worker, Workers
 from graphslim.support.writing import replacing
 
 MULTIPLE = 8
@@ -210,6 +212,7 @@ def table_of(
     *,
     progress: Tick = silent,
     cached: bool = True,
+    workers: Optional[Workers] = None,
 ) -> Table:
     """The latency table of a graph, from the cache, or else measured and cached.
 
@@ -219,20 +222,24 @@ def table_of(
         timing: how times are taken; by default in TensorFlow.
         progress: called after each layer.
         cached: whether to take a table from the cache.
+        workers: who times layers, in TensorFlow on one thread each; None for this process.
 
     Raises:
         PlanError: sizes are open, or no layer can be timed.
-        GraphslimError: the graph does not run.
+        GraphslimError: the graph does not run, or a worker is another machine than this.
         RuntimeUnavailable: TensorFlow is not installed.
     """
+    shared_out = workers if timing is None else None
     timing = timing or in_tensorflow()
     machine = (*timing.runtime, cpu_name())
     digest = hashlib.sha256(serialize(graph)).hexdigest()
     path = path_of([digest, graph.inputs, graph.outputs, graph.input_shapes, *machine, *setting])
     table = read(path) if cached else None
     if table is None:
-        with timing.whole(runnable(graph), setting) as time_graph:
-            table = build(runnable(graph), setting, timing.targets, time_graph, progress)
+        runner = runnable(graph)
+        known = {} if shared_out is None else _timed_by(shared_out, runner, setting, progress)
+        with timing.whole(runner, setting) as time_graph:
+            table = build(runner, setting, timing.targets, time_graph, progress, known)
         write(path, table)
     return table
 
@@ -243,6 +250,7 @@ def build(
     timer: Timer,
     time_graph: Callable[[], float],
     progress: Tick = silent,
+    known: Optional[Mapping[str, Optional[Row]]] = None,
 ) -> Table:
     """Times every layer of a graph at several widths; equal layers are timed once.
 
@@ -253,6 +261,7 @@ def build(
         time_graph: returns the milliseconds of one run of the graph; called after each layer, so
             that the least of its times is as little disturbed as the least times of the layers.
         progress: called after each layer.
+        known: by the digest of a layer, times that were taken before.
 
     Raises:
         PlanError: sizes are open, or no layer can be timed.
@@ -261,18 +270,15 @@ def build(
     channels = analyse(graph)
     layers = layers_of(graph, channels)
     rows: Dict[str, Row] = {}
-    timed: Dict[str, Optional[Row]] = {}
+    timed = dict(known or {})
     least = time_graph()
     for number, layer in enumerate(layers):
-        sides = _widths_of(layer, channels.pinned(), setting.multiple)
-        gone = [without(layer, channels.pinned(), *sizes) for sizes in itertools.product(*sides)]
-        lab = cut_out(channels, layer, gone, setting.batch)
+        ready = _bench(channels, layer, setting)
         text = "not measured"
-        if lab is not None:
-            digest = _digest(lab)
-            if digest not in timed:
-                timed[digest] = _row(sides, timer(lab.graph, lab.targets, setting))
-            row = timed[digest]
+        if ready is not None:
+            if ready.digest not in timed:
+                timed[ready.digest] = ready.row(timer, setting)
+            row = timed[ready.digest]
             if row is not None:
                 rows[layer.name] = row
                 text = f"{row.ms[-1][-1]:.3g} ms"
@@ -284,6 +290,86 @@ def build(
         )
     full = sum([row.ms[-1][-1] for row in rows.values()])
     return Table(rows, max(0.0, least - full))
+
+
+class _Bench(NamedTuple):
+    """A layer that can be timed.
+
+    Attributes:
+        sides: the widths that it reads and makes.
+        lab: its copies at these widths.
+        digest: a text that is equal for layers of equal time.
+    """
+
+    sides: List[List[int]]
+    lab: Lab
+    digest: str
+
+    def row(self, timer: Timer, setting: Setting) -> Optional[Row]:
+        """Its times; None where the runtime does not run it."""
+        return _row(self.sides, timer(self.lab.graph, self.lab.targets, setting))
+
+
+def _bench(channels: Channels, layer: TimedLayer, setting: Setting) -> Optional[_Bench]:
+    """A layer, to be timed; None where it cannot be cut out."""
+    sides = _widths_of(layer, channels.pinned(), setting.multiple)
+    gone = [without(layer, channels.pinned(), *sizes) for sizes in itertools.product(*sides)]
+    lab = cut_out(channels, layer, gone, setting.batch)
+    return None if lab is None else _Bench(sides, lab, _digest(lab))
+
+
+def _timed_by(
+    workers: Workers, graph: Graph, setting: Setting, progress: Tick
+) -> Dict[str, Optional[Row]]:
+    """By digest, the times of the layers of a graph, taken by workers; none where that is no use.
+
+    Processes of one machine take their time from each other. Processor time leaves that out but for
+    what two threads of one core share, so that a machine takes half as many times at once as it
+    counts cores. Time by the clock is not shared out at all.
+
+    Raises:
+        GraphslimError: a worker is another machine, or has another TensorFlow.
+    """
+    at_once = None if workers.here is None else min(workers.here, (os.cpu_count() or 1) // 2)
+    if setting.threads != 1 or at_once in (0, 1):
+        return {}
+    check_sizes(graph, "--latency")
+    channels = analyse(graph)
+    first: Dict[str, int] = {}
+    for number, layer in enumerate(layers_of(graph, channels)):
+        ready = _bench(channels, layer, setting)
+        if ready is not None:
+            first.setdefault(ready.digest, number)
+    job = Job(_layer_timer, (Portable.of(graph), setting))
+    tasks = [(number,) for number in first.values()]
+    rows = []
+    for machine, row in workers.map(job, tasks, "latency of a layer", progress, at_once):
+        if machine != _machine():
+            raise GraphslimError(
+                f"a worker is {', '.join(map(str, machine))}, and this machine "
+                f"{', '.join(map(str, _machine()))}",
+                "--workers",
+                "time layers where the network will run: leave it out, or use workers like this",
+            )
+        rows.append(row)
+    return dict(zip(first, rows))
+
+
+def _machine() -> Tuple[object, ...]:
+    """What the times depend on, beside the setting."""
+    return cpu_name(), f"TensorFlow {runtime.version()}", runtime.without_onednn()
+
+
+def _layer_timer(portable: Portable, setting: Setting) -> Worker:
+    graph = portable.graph()
+    channels = analyse(graph)
+    layers = layers_of(graph, channels)
+
+    def timed(number: int) -> Tuple[Tuple[object, ...], Optional[Row]]:
+        ready = _bench(channels, layers[number], setting)
+        return _machine(), None if ready is None else ready.row(time_targets, setting)
+
+    return timed
 
 
 def widths(labels: np.ndarray, pinned: np.ndarray, multiple: int) -> List[int]:

@@ -21,10 +21,10 @@ from graphslim.ir import Graph, Port
 from graphslim.ir.query import behind
 from graphslim.measure.grams import EXAMPLES, Gram, Reader, chosen, grams_of, in_portions, reader_of
 from graphslim.measure.sampled_scores import (
+    Loss,
     Place,
     check_loss_output,
     differentiable,
-    gradients_of,
     laid_out,
     places_of,
     refuse_alike,
@@ -36,7 +36,7 @@ from graphslim.measure.verify import runnable
 from graphslim.runtime import Session
 from graphslim.scoring.bindings import matrix_reader
 from graphslim.scoring.elimination import Moments
-from graphslim.scoring.registry import Criterion
+from graphslim.scoring.registry import Criterion, find_criterion
 
 LONGEST_ROW = 6144
 """Layers that read longer rows are not fitted anew: their Gram matrices take 300 MB and more."""
@@ -76,7 +76,7 @@ def measure_moments(
     graph: Graph,
     channels: Channels,
     groups: Sequence[Group],
-    criterion: Criterion,
+    criterion: Union[str, Criterion],
     *,
     data: Union[Data, Samples] = None,
     loss_output: Optional[str] = None,
@@ -92,7 +92,7 @@ def measure_moments(
         graph: the graph.
         channels: its channel analysis.
         groups: the groups to score.
-        criterion: the criterion.
+        criterion: the criterion, or its name.
         data: sample inputs, as for `sampled_scores.measure`; at most 1024 of them are run.
         loss_output: a tensor (`node` or `node:port`) whose error counts instead of the outputs'.
         seed: the seed of random inputs, of the signs, and of the positions that are looked at.
@@ -108,6 +108,8 @@ def measure_moments(
         VerifyError: the graph does not run, or holds an op without a gradient.
         RuntimeUnavailable: TensorFlow is not installed.
     """
+    if isinstance(criterion, str):
+        criterion = find_criterion(criterion)
     samples = data if isinstance(data, Samples) else Samples(data)
     runner = runnable(graph)
     check_loss_output(graph, runner, loss_output)
@@ -207,7 +209,9 @@ class _Measured:
         repeats = -(-_SIGNS // max(1, self._examples.count))
         total = 0
         with Session(runner, optimize=False) as session:
-            slopes = gradients_of(session, runner, self._examples, loss_output, ports, signs=seed)
+            loss = Loss.of(runner, loss_output, per_example=True)
+            factors = loss.factors([loss.squares(session, self._examples)])
+            slopes = loss.slopes(session, factors, ports, signs=seed)
             known = {port: slope for port, slope in zip(ports, slopes) if slope is not None}
             fetches = [*known.values(), *shown]
             for feeds, count in itertools.chain(*[self._examples] * repeats):

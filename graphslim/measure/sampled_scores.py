@@ -10,8 +10,21 @@ is taken.
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
-from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
@@ -21,18 +34,24 @@ from graphslim.errors import PlanError
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Tensor
 from graphslim.ir.query import behind
 from graphslim.measure.fidelity import logits_of
-from graphslim.measure.samples import Data, Examples, Samples
+from graphslim.measure.portable import Portable
+from graphslim.measure.samples import Data, Samples
 from graphslim.measure.shares import chosen_from
 from graphslim.measure.verify import runnable
 from graphslim.runtime import Session
-from graphslim.scoring.registry import Criterion
+from graphslim.scoring.registry import Criterion, find_criterion
+from graphslim.support.progress import silent
+from graphslim.support.workers import Job, Worker, opened
+
+PARTS = 64
+"""So many parts at most the runs are done in: the results do not depend on who does which."""
 
 
 def measure(
     graph: Graph,
     channels: Channels,
     groups: Sequence[Group],
-    criterion: Criterion,
+    criterion: Union[str, Criterion],
     *,
     data: Union[Data, Samples] = None,
     loss_output: Optional[str] = None,
@@ -43,14 +62,16 @@ def measure(
     The graph is run on the examples one by one (or as many at a time as it takes), and the scores
     of the runs are averaged over the examples. Only their sums are kept. For a criterion that is
     itself a mean over examples, the scores do not depend on how many examples are run together.
+    Runs are summed up in parts, and the parts in order, whoever does them: the scores are the same
+    to the last digit on one process and on many.
 
     Args:
         graph: the graph.
         channels: its channel analysis.
         groups: the groups to score.
-        criterion: the criterion.
+        criterion: the criterion, or its name.
         data: sample inputs: a path as for verify, arrays by input name, or None for random inputs;
-            or `Samples` of these.
+            or `Samples` of these, which say too who runs the graph.
         loss_output: for gradients, a tensor (`node` or `node:port`) to take the loss from, as it
             is, instead of the outputs. If that tensor is one number, or one for each example, it
             is the loss itself.
@@ -61,35 +82,114 @@ def measure(
         of shape (channels,); NaN for channels that are not in that tensor.
 
     Raises:
-        GraphslimError: the data cannot be read or do not fit the graph.
+        GraphslimError: the data cannot be read or do not fit the graph, or workers were lost.
         PlanError: the graph has no such tensor for the loss, no gradient leads from it to a
             channel, or the scores are not finite, or the same for all channels.
         VerifyError: the graph does not run, or holds an op without a gradient.
         RuntimeUnavailable: TensorFlow is not installed.
     """
     samples = data if isinstance(data, Samples) else Samples(data)
-    runner = runnable(graph)
-    check_loss_output(graph, runner, loss_output)
-    places = places_of(channels, groups, runner)
-    examples = chosen_from(graph, samples, seed)
-    totals = _Totals(groups, places, criterion)
-    ports = list(dict.fromkeys([str(place.port) for shown in places.values() for place in shown]))
-    if criterion.kind == "gradients":
-        runner = differentiable(runner)
-    with Session(runner, optimize=False) as session:
-        slopes: List[Optional[str]] = [None] * len(ports)
-        if criterion.kind == "gradients":
-            slopes = gradients_of(session, runner, examples, loss_output, ports)
-        fetches = ports + [slope for slope in slopes if slope is not None]
-        for feeds, count in examples:
-            values = iter(session.run(feeds, fetches))
+    alone = samples._replace(tick=silent, workers=None)
+    scorer = _Scorer(graph, channels, groups, criterion, samples, loss_output, seed)
+    job = Job(
+        _scorer_of,
+        (Portable.of(graph), [group.id for group in groups], criterion, alone, loss_output, seed),
+    )
+    totals = scorer.nothing()
+    with opened(samples.workers) as workers:
+
+        def done(kind: str, *more: Any) -> Iterator[Any]:
+            tasks = [(kind, first, last, *more) for first, last in scorer.parts]
+            if workers is None:
+                return map(lambda task: scorer(*task), tasks)
+            return iter(workers.map(job, tasks, "part of the inputs", samples.tick))
+
+        factors = None
+        if scorer.criterion.kind == "gradients":
+            factors = scorer.loss.factors(done("squares"))
+        for part in done("scores", factors):
+            totals.add_all(part)
+    return totals.averages()
+
+
+class _Scorer:
+    """Scores channels on some of the runs of a graph; see `measure`.
+
+    Attributes:
+        criterion: the criterion.
+        loss: what gradients are of.
+        parts: the first run of each part, and the one behind its last.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        channels: Channels,
+        groups: Sequence[Group],
+        criterion: Union[str, Criterion],
+        samples: Samples,
+        loss_output: Optional[str],
+        seed: int,
+    ) -> None:
+        self.criterion = find_criterion(criterion) if isinstance(criterion, str) else criterion
+        runner = runnable(graph)
+        check_loss_output(graph, runner, loss_output)
+        self._groups, self._places = groups, places_of(channels, groups, runner)
+        shown = [place.port for places in self._places.values() for place in places]
+        self._ports = list(dict.fromkeys([str(port) for port in shown]))
+        self._examples = chosen_from(graph, samples, seed)
+        edges = np.linspace(0, self._examples.runs, min(self._examples.runs, PARTS) + 1)
+        self.parts = list(
+            zip(*[edges.astype(int)[ends].tolist() for ends in (slice(-1), slice(1, None))])
+        )
+        if self.criterion.kind == "gradients":
+            runner = differentiable(runner)
+        self.loss = Loss.of(runner, loss_output)
+        self._session = Session(runner, optimize=False)
+        self._slopes: Optional[List[Optional[str]]] = None
+
+    def __call__(self, kind: str, first: int, last: int, factors: Optional[Factors] = None) -> Any:
+        """What some runs give: their `scores` (a `_Totals`), or the `squares` of the loss."""
+        runs = itertools.islice(self._examples.starting(first), last - first)
+        if kind == "squares":
+            return self.loss.squares(self._session, runs)
+        return self._scores(runs, factors)
+
+    def nothing(self) -> _Totals:
+        """The sums over no runs."""
+        return _Totals(self._groups, self._places, self.criterion)
+
+    def _scores(self, runs: Runs, factors: Optional[Factors]) -> _Totals:
+        totals, ports = self.nothing(), self._ports
+        if self._slopes is None:
+            self._slopes = [None] * len(ports)
+            if factors is not None:
+                self._slopes = self.loss.slopes(self._session, factors, ports)
+        fetches = ports + [slope for slope in self._slopes if slope is not None]
+        for feeds, count in runs:
+            values = iter(self._session.run(feeds, fetches))
             responses = {port: np.asarray(next(values)) for port in ports}
             gradients = {
                 port: np.zeros_like(responses[port]) if slope is None else np.asarray(next(values))
-                for port, slope in zip(ports, slopes)
+                for port, slope in zip(ports, self._slopes)
             }
             totals.add(responses, gradients, count)
-    return totals.averages()
+        return totals
+
+
+def _scorer_of(
+    portable: Portable,
+    names: Sequence[str],
+    criterion: Union[str, Criterion],
+    samples: Samples,
+    loss_output: Optional[str],
+    seed: int,
+) -> Worker:
+    graph = portable.graph()
+    channels = analyse(graph)
+    by_id = {group.id: group for group in channels.groups}
+    groups = [by_id[name] for name in names]
+    return _Scorer(graph, channels, groups, criterion, samples, loss_output, seed)
 
 
 def check_loss_output(graph: Graph, runner: Graph, loss_output: Optional[str]) -> None:
@@ -106,72 +206,95 @@ def check_loss_output(graph: Graph, runner: Graph, loss_output: Optional[str]) -
             )
 
 
-def gradients_of(
-    session: Session,
-    graph: Graph,
-    examples: Examples,
-    loss_output: Optional[str],
-    ports: Sequence[str],
-    signs: Optional[int] = None,
-) -> List[Optional[str]]:
-    """Adds gradients of the loss to the session's graph: a name per port, None for zero.
+Runs = Iterable[Tuple[Mapping[str, np.ndarray], int]]
+"""Inputs of some runs, and how many examples each holds."""
+Factors = Dict[str, Optional[float]]
+"""By tensor that enters a loss its factor; None if the tensor is the loss itself."""
 
-    Args:
-        session: the session.
-        graph: what it runs.
-        examples: the inputs over which the outputs are measured.
-        loss_output: as for `measure`.
-        ports: the tensors with regard to which the gradients are.
-        signs: a seed; the gradients are then those of the sum of the outputs' numbers with random
-            signs, each output divided by the root of what its squares come to in an example.
 
-    Raises:
-        PlanError: no gradient leads to any of the ports.
+class Loss(NamedTuple):
+    """What gradients are of: the squares of outputs, or a tensor that the user named.
+
+    Attributes:
+        names: the tensors.
+        is_named: whether the user named them.
+        per_example: whether the squares of an example come to 1, and not those of a number.
     """
-    logits = dict.fromkeys([str(logits_of(graph, port)) for port in graph.outputs])
-    names = [loss_output] if loss_output is not None else list(logits)
-    weights = _loss(session, examples, names, loss_output is not None, signs is not None)
-    slopes = session.gradients(weights, ports, signs)
-    if weights and any(slope is not None for slope in slopes):
-        return slopes
-    raise PlanError(
-        "no gradient leads from it to any channel",
-        ", ".join(names),
-        "name what stands before it with --loss-output, or score by the weights",
-    )
 
+    names: Tuple[str, ...]
+    is_named: bool
+    per_example: bool = False
 
-def _loss(
-    session: Session,
-    examples: Examples,
-    names: Sequence[str],
-    is_loss: bool,
-    per_example: bool = False,
-) -> Dict[str, Optional[float]]:
-    """By tensor that enters the loss its factor, or None if the tensor is the loss itself.
+    @classmethod
+    def of(cls, graph: Graph, loss_output: Optional[str], per_example: bool = False) -> Loss:
+        """The loss of a graph's outputs, or of a tensor (`node` or `node:port`)."""
+        if loss_output is not None:
+            return cls((loss_output,), True, per_example)
+        logits = dict.fromkeys([str(logits_of(graph, port)) for port in graph.outputs])
+        return cls(tuple(logits), False, per_example)
 
-    The factor makes the squares of a tensor's numbers 1 in the mean, or their sum in an example.
-    """
-    squares, sizes = np.zeros(len(names)), np.zeros(len(names))
-    single = is_loss
-    for feeds, count in examples:
-        for index, value in enumerate(session.run(feeds, names)):
-            array = np.asarray(value)
-            if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
-                continue
-            squares[index] += np.square(array.astype(np.float64)).sum()
-            sizes[index] += count if per_example else array.size
-            single = single and array.size <= count
-    if single and sizes.all():
-        return {names[0]: None}
-    for name, square in zip(names, squares):
-        if not np.isfinite(square):
-            raise PlanError("is not finite", f"output {name}", "give real data with --data")
-    return {
-        name: float(size / square)
-        for name, square, size in zip(names, squares, sizes)
-        if square > 0
-    }
+    def squares(self, session: Session, runs: Runs) -> np.ndarray:
+        """Sums over runs, by which `factors` are made; float64 of shape (3, names): of squares, of
+        what they are divided by, and of runs in which a tensor is more than a number per example.
+        """
+        sums = np.zeros((3, len(self.names)))
+        for feeds, count in runs:
+            for index, value in enumerate(session.run(feeds, self.names)):
+                array = np.asarray(value)
+                if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+                    continue
+                square = np.square(array.astype(np.float64)).sum()
+                size = count if self.per_example else array.size
+                sums[:, index] += square, size, array.size > count
+        return sums
+
+    def factors(self, parts: Iterable[np.ndarray]) -> Factors:
+        """What each tensor is multiplied by, from `squares` of parts of the examples.
+
+        A factor makes the squares of a tensor's numbers 1 in the mean, or their sum in an example.
+
+        Raises:
+            PlanError: a tensor is not finite.
+        """
+        squares, sizes, larger = sum(parts, np.zeros((3, len(self.names))))
+        if self.is_named and sizes.all() and not larger.any():
+            return {self.names[0]: None}
+        for name, square in zip(self.names, squares):
+            if not np.isfinite(square):
+                raise PlanError("is not finite", f"output {name}", "give real data with --data")
+        return {
+            name: float(size / square)
+            for name, square, size in zip(self.names, squares, sizes)
+            if square > 0
+        }
+
+    def slopes(
+        self,
+        session: Session,
+        factors: Factors,
+        ports: Sequence[str],
+        signs: Optional[int] = None,
+    ) -> List[Optional[str]]:
+        """Adds gradients of the loss to the session's graph: a name per port, None for zero.
+
+        Args:
+            session: the session.
+            factors: those of the tensors.
+            ports: the tensors with regard to which the gradients are.
+            signs: a seed; the gradients are then those of the sum of the tensors' numbers with
+                random signs, each tensor times the root of its factor.
+
+        Raises:
+            PlanError: no gradient leads to any of the ports.
+        """
+        slopes = session.gradients(factors, ports, signs)
+        if factors and any(slope is not None for slope in slopes):
+            return slopes
+        raise PlanError(
+            "no gradient leads from it to any channel",
+            ", ".join(self.names),
+            "name what stands before it with --loss-output, or score by the weights",
+        )
 
 
 class _Totals:
@@ -181,7 +304,7 @@ class _Totals:
         self, groups: Sequence[Group], places: Mapping[str, Sequence[Place]], criterion: Criterion
     ) -> None:
         self._places, self._criterion, self._examples = places, criterion, 0
-        self._totals = {
+        self._totals: Dict[str, List[np.ndarray]] = {
             group.id: [np.full(len(group), np.nan) for _ in places[group.id]] for group in groups
         }
 
@@ -203,6 +326,15 @@ class _Totals:
                     scores = self._scores([block for _, block in parts], name, port)
                     total[indices] = np.nan_to_num(total[indices]) + examples * scores
         self._examples += examples
+
+    def add_all(self, other: _Totals) -> None:
+        """Adds the sums over other runs."""
+        for name, totals in self._totals.items():
+            for index, (mine, theirs) in enumerate(zip(totals, other._totals[name])):
+                # NaN is nothing, but for channels that neither has.
+                both = np.nan_to_num(mine) + np.nan_to_num(theirs)
+                totals[index] = np.where(np.isnan(mine), theirs, both)
+        self._examples += other._examples
 
     def _scores(self, blocks: Sequence[np.ndarray], group: str, port: str) -> np.ndarray:
         if not all(np.isfinite(block).all() for block in blocks):

@@ -21,6 +21,7 @@ from graphslim.measure.pictures import Encoded, Pictures, endings_of, misfits, o
 from graphslim.support.progress import Tick, silent
 from graphslim.support.reading import read_arrays, require_regular
 from graphslim.support.text import plural
+from graphslim.support.workers import Given
 
 Data = Union[None, str, "os.PathLike[str]", Images, Mapping[str, np.ndarray]]
 """A path (.npz, .npy, an image, a folder of images), `Images` of a path with preprocessing options,
@@ -44,12 +45,19 @@ class Samples(NamedTuple):
         tick: called after each run; see `graphslim.support.progress`.
         kept_aside: the seed by which a quarter of them is kept aside, and not looked at where
             channels are chosen; see `graphslim.measure.shares`. None to look at all of them.
+        workers: who runs the graph, where its runs can be shared out; None for this process.
+        metric: what a loss is, where one is measured, as for `graphslim.sensitivity`; None for that
+            of the curves that a plan is made by, or for the error.
+        labels: one for each example along the first axis, for metrics that need them.
     """
 
     data: Data = None
     batch: int = 1
     tick: Tick = silent
     kept_aside: Optional[int] = None
+    workers: Given = None
+    metric: Optional[str] = None
+    labels: Optional[np.ndarray] = None
 
 
 class About(NamedTuple):

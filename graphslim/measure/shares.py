@@ -48,8 +48,8 @@ def share_out(examples: Examples, seed: int = 0, batch: int = BATCH) -> Shares:
     units = examples.units
     if units < FEWEST:
         raise GraphslimError(
-            f"holds {plural(examples.count, 'example')}, and a repair needs "
-            f"{FEWEST * examples.at_once} at least: to learn from, to tune by, to be judged by",
+            f"holds {plural(examples.count, 'example')}, and it takes "
+            f"{FEWEST * examples.at_once} at least: to learn or choose by, to tune by, to judge by",
             examples.about.where,
             "give some hundred typical images, without labels",
         )

@@ -132,6 +132,13 @@ class Curves(NamedTuple):
             curves[group] = Curve(rows[0].channels, removed, values)
         return curves
 
+    def scaled(self, factors: Mapping[str, float]) -> Curves:
+        """Curves whose losses are multiplied, by group id; those of other groups stay."""
+        losses = [
+            loss._replace(loss=loss.loss * factors.get(loss.group, 1.0)) for loss in self.losses
+        ]
+        return self._replace(losses=tuple(losses))
+
     def lines(self) -> Iterable[str]:
         """The lines of a file, each with its end."""
         yield _line({"format": FORMAT, "version": VERSION, **self.about._asdict()})
@@ -163,6 +170,8 @@ def _read(path: str) -> Tuple[Curves, int]:
         raise PlanError("not a text file", path, _OURS) from None
     if not lines:
         raise PlanError("holds no curves", path, _OURS)
+    if '"graphslim-plan"' in "".join(lines[:3]):
+        raise PlanError("holds a plan, and no curves", path, _OURS)
     about = _about(parse_json(lines[0], f"{path}, line 1", _OURS, PlanError), path)
     losses: Dict[Tuple[str, int], Loss] = {}
     for number, line in enumerate(lines[1:], 2):

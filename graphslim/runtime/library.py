@@ -129,6 +129,11 @@ def run_as_shipped() -> None:
     _as_shipped = True
 
 
+def runs_as_shipped() -> bool:
+    """Whether `run_as_shipped` was called."""
+    return _as_shipped
+
+
 def without_onednn() -> bool:
     """Whether oneDNN was turned off in a TensorFlow that may have it."""
     return os.environ.get(_ONEDNN) == "0" and not version().startswith("1.")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from graphslim.sweep.evaluate import IMAGES, Conditions, Evaluator
 from graphslim.sweep.metric import NAMES, find_metric, read_labels
-from graphslim.sweep.plan import losses_of, within_loss
+from graphslim.sweep.plan import by_curves, losses_of, within_loss
 from graphslim.sweep.run import RATIOS, Sweep, sweep
-from graphslim.sweep.workers import threads_for
 
 __all__ = [
     "IMAGES",
@@ -15,10 +14,10 @@ __all__ = [
     "Evaluator",
     "Conditions",
     "Sweep",
+    "by_curves",
     "find_metric",
     "losses_of",
     "read_labels",
     "sweep",
-    "threads_for",
     "within_loss",
 ]

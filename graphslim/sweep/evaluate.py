@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import pickle
 import time
-from typing import Dict, FrozenSet, Mapping, NamedTuple, Optional, Tuple
+from typing import Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
 from graphslim.channels.groups import Removal, analyse
 from graphslim.errors import GraphslimError
-from graphslim.graphdef import parse, serialize
-from graphslim.graphdef.signature import settle
 from graphslim.ir import Graph
+from graphslim.measure.portable import Portable
 from graphslim.measure.reference import Reference
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.shares import BATCH, Shares, share_out, split
@@ -22,7 +19,7 @@ from graphslim.plans import Plan, fit, plan_given
 from graphslim.plans.curves import Loss
 from graphslim.recovery.least_squares import refit
 from graphslim.rewrite import apply
-from graphslim.support.importing import load_plugins
+from graphslim.support.workers import Job, Worker
 from graphslim.sweep.metric import Metric, check_loss, find_metric
 
 IMAGES = 256
@@ -121,6 +118,11 @@ class Evaluator:
         labels = None if labels is None else labels[: reference.count]
         return _Judge(reference, find_metric(conditions.metric, labels))
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of the images."""
+        return str(self.examples.about.as_dict()["sha256"])
+
     def measure(self, group: str, removed: int) -> Loss:
         """What the network loses if so many channels of a group go.
 
@@ -142,6 +144,10 @@ class Evaluator:
             GraphslimError: the loss is not finite, or the metric cannot be computed.
         """
         return check_loss(self._judge.loss(self._slim(plan)), "the plan")
+
+    def loss_without(self, removed: Mapping[str, Sequence[int]]) -> float:
+        """What the network loses without some channels, by group id; see `loss_of`."""
+        return self.loss_of(plan_given(self._graph, removed, fold=True))
 
     def on_gate(self, plan: Plan) -> Tuple[float, int]:
         """What the network loses by a plan on the images kept aside, and their number.
@@ -172,78 +178,19 @@ class Evaluator:
 # --- In another process.
 
 
-class Job(NamedTuple):
-    """All that a process needs to know to measure losses; it can be pickled.
-
-    Attributes:
-        model: the graph, serialised.
-        name: the graph's name.
-        inputs, outputs: the names of its inputs and outputs.
-        asked: how it is analysed; see `Graph`.
-        conditions, orders: those of `Evaluator`.
-    """
-
-    model: bytes
-    name: str
-    inputs: Tuple[str, ...]
-    outputs: Tuple[str, ...]
-    asked: FrozenSet[str]
-    conditions: Conditions
-    orders: Orders
-
-    @classmethod
-    def of(cls, graph: Graph, conditions: Conditions, orders: Orders) -> Job:
-        """The job that measures what an `Evaluator` of the same would."""
-        outputs = tuple([str(port) for port in graph.outputs])
-        inputs, data = tuple(graph.inputs), serialize(graph)
-        return cls(data, graph.name, inputs, outputs, graph.asked, conditions, orders)
-
-    @property
-    def key(self) -> str:
-        """A digest by which a process knows the job again."""
-        return hashlib.sha256(pickle.dumps(self, 4)).hexdigest()
-
-    def evaluator(self) -> Evaluator:
-        """The evaluator of the job.
-
-        Raises:
-            GraphslimError: the graph or the images cannot be read here.
-        """
-        load_plugins()
-        graph = parse(self.model, self.name, False, self.inputs, self.outputs)
-        settle(graph, self.inputs, self.outputs, None)
-        graph.asked = self.asked
-        return Evaluator(graph, self.conditions, self.orders)
+def job_of(graph: Graph, conditions: Conditions, orders: Orders) -> Job:
+    """The job whose tasks, a group and a number, are the measurements of an `Evaluator`."""
+    return Job(_measurer, (Portable.of(graph), conditions, orders))
 
 
-_JOBS: Dict[str, Job] = {}
-"""By its key, the job that this process was told of last."""
-_EVALUATORS: Dict[str, Evaluator] = {}
-"""By the key of that job, what was loaded for it."""
+def whole_job_of(graph: Graph, conditions: Conditions) -> Job:
+    """The job whose tasks, channels by group, are those of `Evaluator.loss_without`."""
+    return Job(_whole_measurer, (Portable.of(graph), conditions))
 
 
-def tell(key: str, job: Job) -> None:
-    """Lets this process know a job by its key, and forget the last."""
-    _JOBS.clear()
-    _EVALUATORS.clear()
-    _JOBS[key] = job
+def _whole_measurer(portable: Portable, conditions: Conditions) -> Worker:
+    return Evaluator(portable.graph(), conditions, {}).loss_without
 
 
-def work(key: str, job: Optional[Job], group: str, removed: int) -> Optional[Loss]:
-    """A measurement in a process that keeps what a job needs from call to call.
-
-    Args:
-        key: the key of the job.
-        job: the job; None where the process is likely to know it.
-        group, removed: see `Evaluator.measure`.
-
-    Returns:
-        the loss; None where the process does not know the job, and has to be told.
-    """
-    if key not in _JOBS:
-        if job is None:
-            return None
-        tell(key, job)
-    if key not in _EVALUATORS:
-        _EVALUATORS[key] = _JOBS[key].evaluator()
-    return _EVALUATORS[key].measure(group, removed)
+def _measurer(portable: Portable, conditions: Conditions, orders: Orders) -> Worker:
+    return Evaluator(portable.graph(), conditions, orders).measure

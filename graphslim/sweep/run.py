@@ -6,8 +6,7 @@ accuracy; here the loss is measured against the original's own outputs, without 
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from graphslim.channels.groups import analyse
 from graphslim.errors import PlanError
@@ -18,8 +17,8 @@ from graphslim.plans.curves import About, Curves, Journal, Loss
 from graphslim.scoring import Scores
 from graphslim.support.progress import Tick, silent
 from graphslim.support.text import is_share
-from graphslim.sweep.evaluate import Conditions, Evaluator, Job
-from graphslim.sweep.workers import Chain, Pool, measure_all
+from graphslim.support.workers import Given, Task, check_workers, opened, run_here
+from graphslim.sweep.evaluate import Conditions, Evaluator, job_of
 
 RATIOS = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 """Shares of a group's channels that are removed."""
@@ -32,13 +31,25 @@ class Sweep(NamedTuple):
         ratios: the shares of each group's channels that are removed, one after another.
         stop_at: a loss beyond which a group's larger ratios are not measured; None for none.
         path: the file that grows with each measurement, and is gone on with; None for none.
-        workers: a number of processes, `dask://HOST:PORT`, or an executor; None for this process.
+        workers: who measures; None for this process.
     """
 
     ratios: Sequence[float] = RATIOS
     stop_at: Optional[float] = None
     path: Optional[str] = None
-    workers: Union[None, str, Executor] = None
+    workers: Given = None
+
+    def check(self) -> None:
+        """Refuses ratios that are none, and workers that are nobody.
+
+        Raises:
+            PlanError: a ratio is none.
+            GraphslimError: the workers are no number of processes, no scheduler and no executor.
+        """
+        for ratio in self.ratios:
+            if not is_share(ratio) or not 0 < ratio < 1:
+                raise PlanError(f"{ratio} is no share between 0 and 1", "--ratios")
+        check_workers(self.workers)
 
 
 def sweep(
@@ -67,9 +78,7 @@ def sweep(
         GraphslimError: images or labels do not fit, or a measurement failed.
         VerifyError: the graph does not run.
     """
-    for ratio in how.ratios:
-        if not is_share(ratio) or not 0 < ratio < 1:
-            raise PlanError(f"{ratio} is no share between 0 and 1", "--ratios")
+    how.check()
     order = ranked(graph, selection, scores)
     orders = {group.id: order.order_of(index) for index, group in enumerate(order.groups)}
     evaluator = Evaluator(graph, conditions, orders)
@@ -81,39 +90,36 @@ def sweep(
         metric=conditions.metric,
         repaired=conditions.repaired,
         seed=conditions.seed,
-        data=str(evaluator.examples.about.as_dict()["sha256"]),
+        data=evaluator.digest,
         labels="" if conditions.labels is None else digest_of([("labels", conditions.labels)]),
         images=evaluator.count,
     )
     wanted = _chains(order, how.ratios)
     with Journal(how.path, about) as journal:
         known = {(loss.group, loss.removed): loss for loss in journal.curves.losses}
-        chains = [_rest(chain, known, how.stop_at) for chain in wanted]
+        chains = [_rest(group, counts, known, how.stop_at) for group, counts in wanted]
         total, done = sum([len(counts) for _, counts in wanted]), 0
 
-        def on_loss(loss: Loss) -> bool:
+        def on_loss(chain: int, loss: Loss) -> bool:
             nonlocal done
             journal.add(loss)
             done += 1
             goes_on = how.stop_at is None or loss.loss <= how.stop_at
             if not goes_on:
-                done += sum([count > loss.removed for count in dict(chains)[loss.group]])
+                done += sum([count > loss.removed for _, count in chains[chain]])
             progress(done, total, f"sensitivity of {loss.group}")
             return goes_on
 
-        done = total - sum([len(counts) for _, counts in chains])
+        done = total - sum([len(chain) for chain in chains])
         progress(done, total, "sensitivity")
-        if isinstance(how.workers, str):
-            job = Job.of(graph, conditions, orders)
-            with Pool(how.workers, job) as pool:
-                measure_all(job, chains, pool.executor, on_loss, pool.restart)
-        elif how.workers is not None:
-            measure_all(Job.of(graph, conditions, orders), chains, how.workers, on_loss)
-        else:
-            for group, counts in chains:
-                for count in counts:
-                    if not on_loss(evaluator.measure(group, count)):
-                        break
+        with opened(how.workers) as workers:
+            if workers is None:
+                run_here(evaluator.measure, chains, on_loss)
+            else:
+                job = job_of(graph, conditions._replace(threads=workers.threads), orders)
+                workers.run(
+                    job, chains, on_loss, lambda task: f"{task[0]} without {task[1]} channels"
+                )
         return journal.curves, evaluator
 
 
@@ -123,7 +129,7 @@ def ranked(graph: Graph, selection: Selection, scores: Scores) -> Ranking:
     return ranking(graph, channels, in_scope(graph, channels, selection), scores, selection)
 
 
-def _chains(order: Ranking, ratios: Sequence[float]) -> List[Chain]:
+def _chains(order: Ranking, ratios: Sequence[float]) -> List[Tuple[str, List[int]]]:
     """For each group how many channels go, as its rule allows, ascending."""
     return [
         (group.id, sorted({order.allowed(index, ratio) for ratio in ratios} - {0}))
@@ -131,14 +137,18 @@ def _chains(order: Ranking, ratios: Sequence[float]) -> List[Chain]:
     ]
 
 
-def _rest(chain: Chain, known: Dict[Tuple[str, int], Any], stop_at: Optional[float]) -> Chain:
-    """What is left to measure of a chain."""
-    group, counts = chain
-    rest = []
+def _rest(
+    group: str,
+    counts: Sequence[int],
+    known: Dict[Tuple[str, int], Loss],
+    stop_at: Optional[float],
+) -> List[Task]:
+    """What is left to measure of a group: groups and numbers of channels."""
+    rest: List[Task] = []
     for count in counts:
         loss = known.get((group, count))
         if loss is None:
-            rest.append(count)
+            rest.append((group, count))
         elif stop_at is not None and loss.loss > stop_at:
             break
-    return group, rest
+    return rest

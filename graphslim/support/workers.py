@@ -1,0 +1,387 @@
+"""Tasks shared out: by a pool of processes, by a cluster, or by anybody's executor.
+
+What all tasks of a job need goes to a process once, when it says that it does not know it; a task
+carries no more than what tells it from the others. Tasks stand in chains, of which the next is done
+once the last is known, since it may not be needed any more. A task whose process is lost is tried
+again elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import multiprocessing
+import os
+import pickle
+import signal
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    ProcessPoolExecutor,
+    wait,
+)
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
+
+from graphslim.errors import GraphslimError, RuntimeUnavailable
+from graphslim.support.importing import install_hint
+from graphslim.support.progress import Tick, silent
+
+TRIES = 3
+"""How often a task is tried whose process is lost."""
+PATIENCE = 10
+"""Seconds that a scheduler has to answer."""
+_OPTION, _DASK = "--workers", "dask://"
+_LOST = ("KilledWorker", "CommClosedError", "CancelledError", "FutureCancelledError")
+"""Names of exceptions of dask that say that a process is gone."""
+
+Task = Tuple[Any, ...]
+"""The arguments of a call."""
+Worker = Callable[..., Any]
+"""What does the tasks of a job, one in each call."""
+
+
+class Job(NamedTuple):
+    """What the tasks of a job have in common; it can be pickled.
+
+    Attributes:
+        open: a function of a module: in a process, what loads all that tasks need, and gives what
+            does them.
+        args: its arguments.
+    """
+
+    open: Callable[..., Worker]
+    args: Tuple[Any, ...]
+
+    def opened(self) -> Worker:
+        """What does the tasks."""
+        return self.open(*self.args)
+
+
+class _Under(NamedTuple):
+    """A task under way.
+
+    Attributes:
+        chain: the number of its chain.
+        place: its place in the chain.
+        told: whether the process is told the job.
+        tries: how often its process was lost.
+    """
+
+    chain: int
+    place: int
+    told: bool = False
+    tries: int = 0
+
+
+# --- In the processes that do the work.
+
+_JOBS: Dict[str, bytes] = {}
+"""By its key, the job that this process was told of last, pickled."""
+_WORKERS: Dict[str, Worker] = {}
+"""By the key of that job, what does its tasks."""
+
+
+class _Unknown(NamedTuple):
+    """What a process answers that does not know the job, and has to be told."""
+
+
+def work(key: str, job: Optional[bytes], task: Task) -> Any:
+    """Does a task in a process that keeps what a job needs from call to call.
+
+    Args:
+        key: the key of the job.
+        job: the job, pickled; None where the process is likely to know it.
+        task: the task.
+
+    Returns:
+        what the task gives, or `_Unknown`.
+    """
+    if key not in _JOBS:
+        if job is None:
+            return _Unknown()
+        _JOBS.clear()
+        _WORKERS.clear()
+        _JOBS[key] = job
+    if key not in _WORKERS:
+        _WORKERS[key] = pickle.loads(_JOBS[key]).opened()
+    return _WORKERS[key](*task)
+
+
+def _begin() -> None:
+    """In a new process: Ctrl-C ends the process that started it, which ends this one."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+# --- In the process that has work to share out.
+
+
+class Workers:
+    """Whoever does the tasks; a context manager, which ends the processes that it started.
+
+    Args:
+        by: a number of processes on this machine, `dask://HOST:PORT`, or an executor.
+
+    Attributes:
+        threads: threads for the ops of each process: an equal part of the cores where these are
+            known, else 1.
+        here: how many processes of this machine there are; None where others do the work.
+
+    Raises:
+        GraphslimError: `by` is none of these, or the scheduler does not answer.
+        RuntimeUnavailable: dask is not installed.
+    """
+
+    def __init__(self, by: Union[int, str, Executor]) -> None:
+        check_workers(by)
+        self._client: Any = None
+        self._executor: Optional[Executor] = None
+        self.here: Optional[int] = None
+        if isinstance(by, Executor):
+            self._executor = by
+        elif str(by).startswith(_DASK):
+            self._client = _connected(str(by))
+            self._executor = self._client.get_executor(retries=TRIES, pure=False)
+        else:
+            self.here = int(by)
+        self.threads = 1 if self.here is None else max(1, (os.cpu_count() or 1) // self.here)
+
+    @property
+    def executor(self) -> Executor:
+        """Where tasks are done; processes are started when they are first needed."""
+        if self._executor is None:
+            # Not forked: TensorFlow does not live through a fork.
+            spawned = multiprocessing.get_context("spawn")
+            self._executor = ProcessPoolExecutor(self.here, spawned, _begin)
+        return self._executor
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._client is not None:
+            self._client.close()
+        elif self.here is not None:
+            self._end(any(error))
+
+    def _end(self, at_once: bool) -> None:
+        """Ends the processes of this machine, `at_once` or after what they are at."""
+        if self._executor is None:
+            return
+        processes: Sequence[Any] = list(
+            (getattr(self._executor, "_processes", None) or {}).values()
+        )
+        self._executor.shutdown(wait=not at_once)
+        self._executor = None
+        for process in processes if at_once else ():
+            process.terminate()
+
+    def run(
+        self,
+        job: Job,
+        chains: Sequence[Sequence[Task]],
+        on_result: Callable[[int, Any], bool],
+        name_of: Callable[[Task], str],
+        at_once: Optional[int] = None,
+    ) -> None:
+        """Does chains of tasks.
+
+        Args:
+            job: what all tasks need.
+            chains: the tasks.
+            on_result: told in this thread of the number of a chain, and what its next task gave;
+                whether the chain goes on.
+            name_of: what a task is called in messages.
+            at_once: how many tasks are under way at most; None for as many as there are.
+
+        Raises:
+            GraphslimError: a task failed, or its process was lost three times.
+        """
+        data = _pickled(job)
+        key = hashlib.sha256(data).hexdigest()
+        waiting: Dict[Any, _Under] = {}
+        ready = [_Under(index, 0) for index, tasks in enumerate(chains) if tasks]
+        unknown: List[_Under] = []
+        knowing = 0  # processes that were told, as far as is known
+        room = len(chains) if at_once is None else at_once
+
+        def submit(under: _Under) -> None:
+            task = chains[under.chain][under.place]
+            future = self.executor.submit(work, key, data if under.told else None, task)
+            waiting[future] = under
+
+        while ready or unknown or waiting:
+            # The job is sent to few processes at first, and to twice as many as know it later: all
+            # that wait would else be sent it, however few processes there are.
+            told = sum([under.told for under in waiting.values()])
+            places = room - len(waiting)
+            for _ in range(min(len(unknown), max(1, knowing) - told, places)):
+                submit(unknown.pop(0)._replace(told=True))
+            while ready and len(waiting) < room:
+                submit(ready.pop(0))
+            lost = False
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                under = waiting.pop(future)
+                failure = CancelledError() if future.cancelled() else future.exception()
+                if failure is not None:
+                    what = name_of(chains[under.chain][under.place])
+                    ready.append(_again(under, what, failure, waiting))
+                    lost = True
+                    continue
+                result = future.result()
+                if isinstance(result, _Unknown):
+                    unknown.append(under)
+                    continue
+                if under.told:
+                    knowing += 1
+                    ready += [other._replace(told=False) for other in unknown]
+                    unknown.clear()
+                more = under.place + 1 < len(chains[under.chain])
+                if on_result(under.chain, result) and more:
+                    ready.append(_Under(under.chain, under.place + 1))
+            if lost and self.here is not None:
+                # With a process its whole pool is lost, and what the others were at.
+                ready += [under._replace(tries=under.tries + 1) for under in waiting.values()]
+                waiting.clear()
+                self._end(at_once=True)
+
+    def map(
+        self,
+        job: Job,
+        tasks: Sequence[Task],
+        what: str,
+        tick: Tick = silent,
+        at_once: Optional[int] = None,
+    ) -> List[Any]:
+        """What each task gives, in the order of the tasks.
+
+        Args:
+            job: what all tasks need.
+            tasks: the tasks.
+            what: what a task is called in messages, before its number.
+            tick: told of how many are done.
+            at_once: as for `run`.
+
+        Raises:
+            GraphslimError: as for `run`.
+        """
+        results: Dict[int, Any] = {}
+
+        def on_result(chain: int, result: Any) -> bool:
+            results[chain] = result
+            tick(len(results), len(tasks), what)
+            return True
+
+        def name_of(task: Task) -> str:
+            return f"{what}, {tasks.index(task) + 1} of {len(tasks)}"
+
+        self.run(job, [[task] for task in tasks], on_result, name_of, at_once)
+        return [results[index] for index in range(len(tasks))]
+
+
+Given = Union[None, int, str, Executor, Workers]
+"""Whoever does the work, as a user says it; None for this process."""
+
+
+@contextmanager
+def opened(given: Given) -> Iterator[Optional[Workers]]:
+    """Whoever does the work, opened if that was not done before; None for this process.
+
+    Raises:
+        GraphslimError: as for `Workers`.
+        RuntimeUnavailable: dask is not installed.
+    """
+    if given is None or isinstance(given, Workers):
+        yield given
+        return
+    with Workers(given) as workers:
+        yield workers
+
+
+def run_here(
+    worker: Worker, chains: Sequence[Sequence[Task]], on_result: Callable[[int, Any], bool]
+) -> None:
+    """Does chains of tasks in this process; see `Workers.run`."""
+    for index, tasks in enumerate(chains):
+        for task in tasks:
+            if not on_result(index, worker(*task)):
+                break
+
+
+def check_workers(given: Any) -> None:
+    """Refuses what is no number of processes, no address of a scheduler and no executor.
+
+    Raises:
+        GraphslimError: it is none of these.
+    """
+    if given is None or isinstance(given, (Executor, Workers)):
+        return
+    text = str(given)
+    if not text.startswith(_DASK) and not (text.isdigit() and int(text)):
+        raise GraphslimError(
+            f"{text!r} is no number of processes, and no scheduler",
+            _OPTION,
+            "write 4, or dask://host:8786",
+        )
+
+
+def _pickled(job: Job) -> bytes:
+    try:
+        return pickle.dumps(job, 4)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise GraphslimError(
+            f"the work cannot be sent to other processes: {error}",
+            _OPTION,
+            "leave it out, or define what is named there at the top of a module",
+        ) from None
+
+
+def _is_loss_of_process(failure: BaseException) -> bool:
+    """Whether a task failed since its process is gone, not since it cannot be done."""
+    broken = isinstance(failure, (BrokenExecutor, CancelledError, OSError, EOFError))
+    return broken or type(failure).__name__ in _LOST
+
+
+def _again(under: _Under, what: str, failure: BaseException, waiting: Dict[Any, _Under]) -> _Under:
+    """A task whose process was lost, to be tried again; the others are cancelled if it fails.
+
+    Raises:
+        GraphslimError: it was tried often enough, or it cannot be done anywhere.
+    """
+    if _is_loss_of_process(failure) and under.tries + 1 < TRIES:
+        return under._replace(tries=under.tries + 1)
+    for future in waiting:
+        future.cancel()
+    if isinstance(failure, GraphslimError):
+        raise failure
+    if _is_loss_of_process(failure):
+        raise GraphslimError(
+            f"cannot be measured: its process was lost {TRIES} times ({type(failure).__name__})",
+            what,
+            "use fewer --workers if memory is short; what was measured before is kept",
+        ) from failure
+    text = " ".join(str(failure).split())
+    raise GraphslimError(
+        f"cannot be measured: {type(failure).__name__}: {text}",
+        what,
+        "is the same graphslim installed where the workers are?",
+    ) from failure
+
+
+def _connected(address: str) -> Any:
+    try:
+        client_of = import_module("distributed").Client
+    except ImportError:
+        raise RuntimeUnavailable(
+            "dask is not installed", f"{_OPTION} {address}", install_hint("dask")
+        ) from None
+    try:
+        return client_of("tcp://" + address[len(_DASK) :], timeout=PATIENCE, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise GraphslimError(
+            f"no scheduler answers: {str(error).splitlines()[0]}",
+            f"{_OPTION} {address}",
+            "start one with `dask-scheduler`, and workers with `dask-worker`",
+        ) from None
