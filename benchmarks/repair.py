@@ -25,8 +25,6 @@ from benchmarks.work import ROOT, ask, peak_megabytes, tell
 CRITERIA = ("l1", "taylor", "activation", "obs")
 ALLOCATED = {"obs-sensitivity": "obs", "taylor-sensitivity": "taylor"}
 """What stands for a budget shared out by a sensitivity that was measured with repaired layers."""
-SENSITIVITY = "## Budgets by measured sensitivity"
-"""The heading of what `sensitivity.py` writes, at the end of the page."""
 SHARES = (0.75, 0.5, 0.35)
 IMAGES, SCORED, AT_ONCE = 8000, 256, 500
 
@@ -120,18 +118,6 @@ of the repair. A criterion with `-sensitivity` is one whose budget was shared ou
     return text + table(heads, lines) + "\n"
 
 
-def before(path: Path) -> str:
-    """What a page holds before the section of `sensitivity.py`."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return text.partition(SENSITIVITY)[0]
-
-
-def after(path: Path) -> str:
-    """That section, with a line before it; empty where there is none."""
-    text = path.read_text(encoding="utf-8") if path.is_file() else ""
-    return "".join(["\n", *text.partition(SENSITIVITY)[1:]]) if SENSITIVITY in text else ""
-
-
 def command() -> str:
     """The command that makes the page."""
     given = " ".join(sys.argv[1:])
@@ -172,8 +158,7 @@ def main() -> None:
             words += ["--seconds", options.seconds, "--row", network, criterion, macs]
             rows += ask(sys.executable, "repair", *words)
             print(json.dumps(rows[-1]), flush=True)
-            text = page(rows, facts(), options) + after(options.output)
-            options.output.write_text(text, encoding="utf-8")
+            options.output.write_text(page(rows, facts(), options), encoding="utf-8")
 
 
 if __name__ == "__main__":

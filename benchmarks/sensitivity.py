@@ -3,11 +3,12 @@
 python -m benchmarks.sensitivity MODEL.pb... [--images 300] [--macs 0.75 0.5] [--repaired]
 python -m benchmarks.sensitivity MODEL.pb --workers 2
 
-A network is one of `fashion.py`, or one that takes photographs (`photos.py`), whose pixels are fed
-from 0 to 1 or as --range says. Nothing is repaired, so that what differs is the choice alone; with
---repaired, sensitivity is measured and results are judged after least squares. Error (the share of
-what the output varies by) and accuracy are on images that no choice has seen. --output PAGE.md puts
-the table into a section of that page.
+A network is one of `fashion.py`, or one that takes photographs, whose pixels are fed from 0 to 1 or
+as --range says: crops of those in --photos FOLDER, where FOLDER/repair holds photographs to choose
+by and FOLDER/report those to judge with. Nothing is repaired, so that what differs is the choice
+alone; with --repaired, sensitivity is measured and results are judged after least squares. Error
+(the share of what the output varies by) and accuracy are on images that no choice has seen.
+--output PAGE.md puts the table into a section of that page.
 
 --workers N times the measurements of N processes against those of one, each on one thread, on a
 machine that does nothing else.
@@ -26,13 +27,16 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from benchmarks import fashion, photos
-from benchmarks.repair import SENSITIVITY, accuracy, before
+from benchmarks import fashion
+from benchmarks.repair import accuracy
 from benchmarks.results import table
 from benchmarks.work import ROOT
 
 TESTED, AT_ONCE, FITTED = 2000, 200, 2000
 BATCH = 32
+HEADING = "## Budgets by measured sensitivity"
+SMALLEST = 0.45
+"""The side of the smallest crop, as a share of the largest that a photograph holds."""
 Way = Tuple[str, Dict[str, Any]]
 
 
@@ -54,7 +58,42 @@ class Task(NamedTuple):
     labelled: Optional[fashion.Labelled]
 
 
-def task_of(path: Path, images: int, scale: Tuple[float, float]) -> Task:
+def crops(folder: Path, count: int, size: Tuple[int, int], seed: int = 0) -> np.ndarray:
+    """Random crops of photographs in turns, half of them mirrored.
+
+    Args:
+        folder: the photographs.
+        count: how many crops.
+        size: their height and width, to which they are resized.
+        seed: of what is drawn.
+
+    Returns:
+        uint8 of shape (count, height, width, 3).
+
+    Raises:
+        SystemExit: there are no photographs.
+    """
+    from PIL import Image
+
+    rng, (height, width) = np.random.RandomState(seed), size
+    photographs = [Image.open(str(path)).convert("RGB") for path in sorted(folder.glob("*.*"))]
+    if not photographs:
+        raise SystemExit(f"{folder}: no photographs are there (see --photos)")
+    made = []
+    for number in range(count):
+        photograph = photographs[number % len(photographs)]
+        scale = min(photograph.width / width, photograph.height / height)
+        scale *= rng.uniform(SMALLEST, 1)
+        across, down = int(scale * width), int(scale * height)
+        left = rng.randint(0, photograph.width - across + 1)
+        top = rng.randint(0, photograph.height - down + 1)
+        crop = photograph.crop((left, top, left + across, top + down))
+        pixels = np.asarray(crop.resize((width, height), Image.BILINEAR))
+        made.append(pixels[:, ::-1] if rng.rand() < 0.5 else pixels)
+    return np.stack(made)
+
+
+def task_of(path: Path, images: int, scale: Tuple[float, float], folder: Path) -> Task:
     """A network, with images of Fashion-MNIST if it takes such, else with photographs."""
     import graphslim as gs
 
@@ -67,8 +106,8 @@ def task_of(path: Path, images: int, scale: Tuple[float, float]) -> Task:
         given = [train[:images], train[:FITTED], test.images]
         return Task(graph, *[{name: array} for array in given], test)
     given = []
-    for names, count in ((photos.CHOSEN_BY, images), (photos.JUDGED_WITH, images)):
-        pixels = photos.crops(names, count, shape[1:3]).astype(np.float32) / 255
+    for part in ("repair", "report"):
+        pixels = crops(folder / part, images, shape[1:3]).astype(np.float32) / 255
         given.append({name: scale[0] + pixels * (scale[1] - scale[0])})
     return Task(graph, given[0], given[0], given[1], None)
 
@@ -147,13 +186,13 @@ def section(rows: List[List[str]], options: argparse.Namespace) -> str:
     """The section of the page."""
     heads = ["network", "budget", "MACs", "error", "predicted", "accuracy", "seconds"]
     fitted = ", and layers fitted by least squares" if options.repaired else ""
-    return f"""{SENSITIVITY}
+    return f"""{HEADING}
 
 Made by `python -m benchmarks.sensitivity {" ".join(sys.argv[1:])}`, on {os.cpu_count()} cores.
 
 Channels were chosen by {options.images} images, without labels{fitted}.
 Error (as a share of what the output varies by) and accuracy are on images that no choice has seen:
-{TESTED} test images of Fashion-MNIST, or crops of photographs (`photos.py`), which are not of the
+{TESTED} test images of Fashion-MNIST, or crops of photographs, which are not of the
 kind that their networks were made for. Seconds are those of the choice, curves being measured.
 
 {table(heads, rows)}
@@ -167,6 +206,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--macs", nargs="*", type=float, default=[0.75, 0.5])
     parser.add_argument("--range", nargs=2, type=float, default=(0.0, 1.0), metavar="R")
+    parser.add_argument("--photos", type=Path, default=ROOT / "build" / "photos")
     parser.add_argument("--repaired", action="store_true", help="with least squares throughout")
     parser.add_argument("--criteria", nargs="*", help="of the sensitivities that are measured")
     parser.add_argument("--workers", type=int, help="time N processes against one")
@@ -174,7 +214,7 @@ def main() -> None:
     options = parser.parse_args()
     rows: List[List[str]] = []
     for path in options.models:
-        task = task_of(path, options.images, tuple(options.range))
+        task = task_of(path, options.images, tuple(options.range), options.photos)
         if options.workers:
             compare_workers(task, options.workers)
             continue
@@ -187,7 +227,9 @@ def main() -> None:
     if rows and options.output is None:
         print(section(rows, options))
     elif rows:
-        options.output.write_text(before(options.output) + section(rows, options), encoding="utf-8")
+        held = options.output.read_text(encoding="utf-8") if options.output.is_file() else ""
+        text = held.partition(HEADING)[0] + section(rows, options)
+        options.output.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
