@@ -22,6 +22,14 @@ def vit(layers: int = 2, **options: Any) -> gs.Graph:
     return _frozen("vit", layers, **options)
 
 
+def keras(einsum: bool = False, **options: Any) -> gs.Graph:
+    """Like `vit`, its attention as Keras's MultiHeadAttention: weights (hidden, heads, size).
+
+    Keras 2 multiplies by Einsum. Keras 3 makes matrices of the weights, and multiplies by these.
+    """
+    return _frozen("einsum" if einsum else "keras", 1, **options)
+
+
 def _frozen(kind: str, layers: int, **options: Any) -> gs.Graph:
     from tensorflow.compat import v1  # type: ignore[import-not-found,unused-ignore]
 
@@ -87,6 +95,31 @@ class _Builder:
         mixed = v1.reshape(mixed, [-1, int(x.shape[1]), width], name="joined")
         return self.dense(mixed, HIDDEN, "out")
 
+    def attention_of_heads(self, x: Any, by_einsum: bool) -> Any:
+        """Each projection has a weight, and a bias, for every channel of every head."""
+        v1, time, flat = self.v1, int(x.shape[1]), HEADS * self.size
+        made = []
+        for name in "qkv":
+            w = self.weights(f"{name}/w", HIDDEN, HEADS, self.size)
+            if by_einsum:
+                y = v1.einsum("abc,cde->abde", x, w, name=f"{name}/product")
+            else:
+                matrix = v1.reshape(w, [HIDDEN, flat])
+                y = v1.raw_ops.BatchMatMulV2(x=x, y=matrix, name=f"{name}/product")
+                y = v1.reshape(y, [-1, time, HEADS, self.size])
+            made.append(y + self.weights(f"{name}/b", HEADS, self.size))
+        w = self.weights("out/w", HEADS, self.size, HIDDEN)
+        if by_einsum:
+            scores = v1.einsum("aecd,abcd->acbe", made[1], made[0])
+            mixed = v1.einsum("acbe,aecd->abcd", v1.nn.softmax(scores), made[2])
+            return v1.einsum("abcd,cde->abe", mixed, w, name="out/product")
+        q, k, v = [v1.transpose(each, [0, 2, 1, 3]) for each in made]
+        mixed = v1.matmul(v1.nn.softmax(v1.matmul(q, k, transpose_b=True)), v)
+        mixed = v1.reshape(v1.transpose(mixed, [0, 2, 1, 3]), [-1, time, flat])
+        return v1.raw_ops.BatchMatMulV2(
+            x=mixed, y=v1.reshape(w, [flat, HIDDEN]), name="out/product"
+        )
+
     def inner(self, x: Any) -> Any:
         return self.dense(self.v1.nn.relu(self.dense(x, INNER, "up")), HIDDEN, "down")
 
@@ -106,6 +139,8 @@ class _Builder:
                 if kind == "bert":
                     x = self.norm(x + self.attention(x, fused=False), "norm1")
                     x = self.norm(x + self.inner(x), "norm2")
+                elif kind in ("keras", "einsum"):
+                    x = x + self.attention_of_heads(self.norm(x, "norm1"), kind == "einsum")
                 else:
                     x = x + self.attention(self.norm(x, "norm1"), fused=True)
                     x = x + self.inner(self.norm(x, "norm2"))

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List
 
 import numpy as np
 import pytest
-from attention_nets import HEADS, HIDDEN, INNER, TIME, bert, vit
+from attention_nets import HEADS, HIDDEN, INNER, TIME, bert, keras, vit
 from command import Run
 
 import graphslim as gs
@@ -174,6 +174,65 @@ class _Numpy:
         if not self.is_bert:
             x = self.norm(x, "last").mean(1, keepdims=True)
         return self.dense(x, "classes")
+
+
+# ------------------------------------------------------------------ weights of heads
+
+
+@pytest.fixture(params=[False, True], ids=["matrices", "Einsum"])
+def of_heads(request: Any) -> gs.Graph:
+    """A network whose weights have an axis for heads, and one for the channels of each."""
+    graph = keras(request.param, size=6)
+    if request.param and "Einsum" not in {node.op for node in graph}:
+        pytest.skip("this TensorFlow has no op for an einsum")
+    return graph
+
+
+def named(graph: gs.Graph) -> Dict[str, str]:
+    """The groups of heads, of channels of q and k, and of channels of v."""
+    behind = "/Einsum" if graph.name == "einsum.pb" else ""
+    q, v = [f"layer0/{name}/product{behind}" for name in "qv"]
+    return {"heads": q, "q": f"{q}#2", "v": v}
+
+
+def test_weights_of_heads_lose_heads_and_channels(of_heads: gs.Graph) -> None:
+    """Both are axes of the same weights, so that both may go."""
+    names, found = named(of_heads), free(of_heads)
+    assert [found[name] for name in names.values()] == [HEADS, 6, 6]
+    of = {group.id: attending(of_heads, group) for group in analyse(of_heads).groups}
+    assert of[names["heads"]] == {**dict.fromkeys("qkv", HEADS), "out": HEADS}
+    assert of[names["q"]] == {"q": 6, "k": 6} and of[names["v"]] == {"v": 6, "out": 6}
+    removed = {names["heads"]: [1], names["q"]: [0, 5], names["v"]: [3]}
+    slim = gs.apply(of_heads, gs.plan(of_heads, removed=removed))
+    shapes = {name: slim[f"layer0/{name}/w"].attrs["value"].shape for name in ("q", "v", "out")}
+    assert shapes == {"q": (HIDDEN, 3, 4), "v": (HIDDEN, 3, 5), "out": (3, 5, HIDDEN)}
+
+
+def test_weights_of_heads_are_cut_as_the_mask_says(of_heads: gs.Graph) -> None:
+    of_heads.through_norms = True
+    for seed in range(3):
+        plan = random_plan(of_heads, seed=seed)
+        assert_mask_equivalent(of_heads, plan, inputs_for(of_heads), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("criterion", ["l1", "obs"])
+def test_weights_of_heads_are_scored(of_heads: gs.Graph, criterion: str) -> None:
+    """A head that is zero goes first, and so does a channel that is zero in all heads."""
+    for name, axis in (("q/w", 1), ("k/w", 1), ("v/w", 1), ("v/b", 0), ("out/w", 0)):
+        tensor = of_heads[f"layer0/{name}"].attrs["value"]
+        weights = np.moveaxis(np.array(tensor.numbers()), (axis, axis + 1), (0, 1))
+        weights[2] = 0.0
+        if name[0] in "vo":
+            weights[:, 4] = 0.0
+        numbers = np.moveaxis(weights, (0, 1), (axis, axis + 1))
+        of_heads.set_attr(f"layer0/{name}", "value", tensor.with_numbers(numbers))
+    some: Dict[str, Any] = {"rank": "local", "multiple_of": 1}
+    if criterion != "l1":
+        some["data"] = inputs_for(of_heads)
+    plan = gs.plan(of_heads, criterion=criterion, ratio=0.25, **some)
+    gone = {group.id: list(group.removed) for group in plan.groups}
+    names = named(of_heads)
+    assert 2 in gone[names["heads"]] and 4 in gone[names["v"]]
 
 
 # ------------------------------------------------------------------ the command line

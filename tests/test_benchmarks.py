@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import functools
 import importlib.util
 import json
 import subprocess
@@ -9,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Dict, List
 
+import numpy as np
 import pytest
 
 import graphslim as gs
@@ -195,3 +198,79 @@ def test_torch_is_pinned() -> None:
         import torch  # type: ignore[import-not-found]
 
         assert torch.__version__.startswith("2.13.0")
+
+
+def repair_row(**changed: Any) -> Dict[str, Any]:
+    """A row of the repair benchmark, as it was asked for."""
+    row = {"network": "small", "criterion": "l1", "macs": 0.5, "seed": 1, "way": "at once"}
+    return {**row, "images": 48, "steps": 2, "seconds": None, "threads": 1, **changed}
+
+
+def repaired_row(**changed: Any) -> Dict[str, Any]:
+    """The same, once it was measured."""
+    columns = {
+        "removed": {"error": 0.9, "right": 0.2, "seconds": 0.0},
+        "least squares": {"error": 0.3, "right": 0.8, "seconds": 1.0},
+        "distilled": {"error": 0.4, "right": 0.7, "seconds": 2.0},
+        "both": {"error": 0.2, "right": 0.88, "seconds": 3.0},
+    }
+    measured = {"achieved": 0.49, "columns": columns, "made": 2, "original": 0.9}
+    return {**repair_row(), **measured, "gigabytes": 1.0, "machine": "a machine", **changed}
+
+
+@pytest.mark.usefixtures("modules")
+def test_a_repair_is_measured_in_every_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorflow")
+    from benchmarks import repair
+
+    wide = {"<1,8,8,3>": "<?,8,8,3>", "[3,3,3,6]": "[3,3,3,16]", "[1,1,6,2]": "[1,1,16,2]"}
+    graph = from_text(functools.reduce(lambda text, old: text.replace(old, wide[old]), wide, SMALL))
+    images = np.random.RandomState(0).rand(48, 8, 8, 3).astype(np.float32)
+
+    def judged(other: gs.Graph) -> Dict[str, Any]:
+        return {"error": gs.verify(graph, other, data={"x": images}).error, "right": None}
+
+    subject = repair.Subject(graph, {"x": images}, {"x": images[:8]}, judged)
+    monkeypatch.setattr(repair, "open_subject", lambda *_: subject)
+    at_once = repair.measure(repair_row(macs=0.6), argparse.Namespace())
+    columns = at_once["columns"]
+    assert list(columns) == ["removed", "least squares", "distilled", "both"]
+    assert columns["both"]["error"] <= columns["least squares"]["error"]
+    assert columns["least squares"]["error"] < columns["removed"]["error"]
+    assert (at_once["made"], columns["removed"]["seconds"]) == (2, 0.0)
+    alone = repair.measure(repair_row(macs=0.6, steps=0), argparse.Namespace())
+    assert alone["columns"]["least squares"]["error"] == columns["least squares"]["error"]
+    assert list(alone["columns"]) == ["removed", "least squares"]
+
+
+@pytest.mark.usefixtures("modules")
+def test_rows_of_a_repair_outlast_a_kill(tmp_path: Path) -> None:
+    from benchmarks.repair import add_row, is_done, read_rows
+
+    path = tmp_path / "REPAIR.jsonl"
+    assert read_rows(path) == []
+    add_row(path, repaired_row())
+    with path.open("a") as file:
+        file.write('{"network": "resnet", "macs')
+    add_row(path, repaired_row(seed=2))
+    rows = read_rows(path)
+    assert rows == [repaired_row(), repaired_row(seed=2)]
+    assert is_done(repair_row(seed=2), rows)
+    assert not is_done(repair_row(seed=3), rows) and not is_done(repair_row(steps=9), rows)
+
+
+@pytest.mark.usefixtures("modules")
+def test_the_page_of_a_repair_has_the_means_over_seeds() -> None:
+    from benchmarks.repair_page import page
+
+    second = repaired_row(seed=2)
+    second["columns"] = {**second["columns"], "both": {"error": 0.1, "right": 0.86, "seconds": 5.0}}
+    rounds = {"gradual": {"error": 0.25, "right": 0.85, "seconds": 9.0}}
+    gradual = repaired_row(way="gradually", columns=rounds, made=6)
+    unlabelled = repaired_row(network="pose", original=None, images=None)
+    unlabelled["columns"] = {"removed": {"error": 1.2, "right": None, "seconds": 0.0}}
+    text = page([repaired_row(), second, gradual, unlabelled], ["pose"])
+    labelled, published = text.split("## 2 steps")[1:]
+    assert "| small | l1 | 0.5 | 2 | 90.00 % | 20.00 % (90.00 %) |" in labelled
+    assert "| 87.00 % (15.00 %) | 85.00 % (25.00 %) | 6.0 | 3.00 | 2 | 4 | 1.0 |" in labelled
+    assert "| pose | l1 | 0.5 | 1 |  | (120.00 %) |" in published

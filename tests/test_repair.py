@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+import sys
+from typing import Any, Dict, List
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -23,7 +26,7 @@ from graphslim.recovery.distillation import distill
 from graphslim.recovery.least_squares import refit
 from graphslim.recovery.targets import features_of, targets_of
 from graphslim.recovery.weights import weights_of
-from graphslim.runtime import Session, version
+from graphslim.runtime import Session, library, pupil, tensorflow, train_on_gpus, version
 from graphslim.runtime.pupil import Pupil, Target
 
 NET = """
@@ -589,3 +592,58 @@ def test_what_cannot_be_repaired_is_refused() -> None:
     other = tiny(NET.replace("conv", "another"))
     with pytest.raises(PlanError, match="this graph has no such group"):
         repair(other, slim, plan, data={"x": images()})
+
+
+# --- Graphics cards.
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("cards", [0, 2])
+def test_training_takes_one_card_and_comparisons_none(
+    monkeypatch: pytest.MonkeyPatch, cards: int
+) -> None:
+    tf = tensorflow()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    made: List[Dict[str, int]] = []
+
+    class Opened(tf.Session):  # type: ignore[misc]
+        def __init__(self, graph: Any = None, config: Any = None) -> None:
+            made.append(dict(config.device_count))
+            super().__init__(graph=graph, config=config)
+
+    names = [f"/physical_device:GPU:{number}" for number in range(cards)]
+    monkeypatch.setattr(pupil, "gpus", lambda: names)
+    monkeypatch.setattr(library, "_trains", False)
+    monkeypatch.setattr(tf, "Session", Opened)
+    graph = tiny(NET)
+    plan = plan_given(graph, {"conv": GONE})
+    done = repair(
+        graph, gs.apply(graph, plan), plan, data={"x": images()}, steps=3, threads=1, seconds=99
+    )
+    trained = [count for count in made if count != {"GPU": 0}] if cards else made
+    assert trained == [{"GPU": 1}] if cards else {"GPU": 0} in made
+    assert len(made) > 4
+    note = done.stages[-1].note
+    assert note == ("3 steps on /physical_device:GPU:0" if cards else "3 steps")
+
+
+@pytest.mark.parametrize(
+    ("trains", "given", "seen", "compared_on"),
+    [(False, None, "-1", {}), (True, None, None, {"GPU": 0}), (True, "1", "1", {})],
+    ids=["no repair", "a repair", "shown by the user"],
+)
+def test_cards_are_hidden_but_from_a_repair(
+    monkeypatch: pytest.MonkeyPatch, trains: bool, given: Any, seen: Any, compared_on: Any
+) -> None:
+    monkeypatch.setattr(library, "plain_tensorflow", lambda purpose: mock.MagicMock())
+    monkeypatch.setattr(library, "_trains", False)
+    monkeypatch.delitem(sys.modules, "tensorflow", raising=False)
+    with mock.patch.dict(os.environ):
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+        if given is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = given
+        if trains:
+            train_on_gpus()
+        library.tensorflow()
+        assert os.environ.get("CUDA_VISIBLE_DEVICES") == seen
+        assert library.without_gpus() == compared_on

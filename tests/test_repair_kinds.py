@@ -15,6 +15,7 @@ from tiny import constant, tiny
 import graphslim as gs
 from graphslim.plans import plan_given
 from graphslim.recovery import repair
+from graphslim.runtime import Session
 
 pytestmark = pytest.mark.tf
 GONE = [1, 4, 6]
@@ -68,20 +69,32 @@ def test_pixels_are_judged_by_their_classes() -> None:
     )
 
 
-def test_quantised_weights_are_trained_through_and_not_fitted() -> None:
-    graph = tiny(QUANTISED)
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_quantised_weights_are_trained_through_and_not_fitted(per_channel: bool) -> None:
+    """The range is none of the weights, though it be as long as their channels are many."""
+    text = QUANTISED
+    if per_channel:
+        text = text.replace("low = f32[]{-0.9}", "low = f32[4]{-0.6 -0.7 -0.8 -0.9}")
+        text = text.replace("high = f32[]{0.9}", "high = f32[4]{0.9 0.8 0.7 0.6}")
+        text = text.replace("held = FakeQuantWithMinMaxVars(w, low, high)", "held = Identity(w)")
+        text = text.replace("MinMaxVars(v", "MinMaxVarsPerChannel(v")
+    graph = tiny(text)
     plan = plan_given(graph, {"conv": GONE})
     slim = gs.apply(graph, plan)
     given = {"data": {"x": images()}, "steps": 40, "batch": 8, "threads": 1}
     fitted = repair(graph, slim, plan, stages=["least-squares"], **given)
-    for name in ("w", "v"):
+    for name in ("v",) if per_channel else ("w", "v"):
         np.testing.assert_array_equal(constant(fitted.graph, name), constant(slim, name))
     trained = repair(graph, slim, plan, stages=["distillation"], **given)
     assert trained.stages[0].kept
     assert not np.array_equal(constant(trained.graph, "v"), constant(slim, "v"))
     for name in ("low", "high"):
         np.testing.assert_array_equal(constant(trained.graph, name), constant(slim, name))
-    assert np.abs(constant(trained.graph, "v")).max() < 2 * np.abs(constant(slim, "v")).max()
+    v, low, high = [constant(trained.graph, name) for name in ("v", "low", "high")]
+    assert np.abs(v).max() < 2 * np.abs(constant(slim, "v")).max()
+    with Session(trained.graph) as session:
+        (held,) = session.run({"x": images(1)}, ["held2"])
+    assert (held >= low - 0.01).all() and (held <= high + 0.01).all()
 
 
 def test_a_kill_leaves_the_files_as_they_are(tmp_path: Path) -> None:

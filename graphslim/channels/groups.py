@@ -13,7 +13,7 @@ from typing import Any, Dict, FrozenSet, List, NamedTuple, Optional, Sequence, T
 
 import numpy as np
 
-from graphslim.channels.facts import Fact
+from graphslim.channels.facts import Fact, Ids
 from graphslim.channels.joints import first_of, resolved
 from graphslim.channels.pieces import Edges, Pieces, ranges
 from graphslim.channels.walk import ParamAxis, Walk, fact_at
@@ -24,6 +24,8 @@ from graphslim.support.garbage import pause_gc
 from graphslim.support.importing import load_plugins
 
 _NONE = np.zeros(0, np.int64)
+_Mark = Tuple[np.ndarray, str, str]
+"""Ids of an axis, its role, and the op that it has it for."""
 ROLES = ("follower", "consumer", "producer", "shape", "index")
 
 
@@ -164,8 +166,15 @@ class Labels:
         kept[self._owned.owners[kept[self._owned.labels]]] = True
         return kept
 
-    def _members(self, ids: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
-        """Places in an array of ids and their channels, in order; what is owned once per owner."""
+    def members(self, ids: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
+        """The channels at the positions of an axis; one that belongs to others, once for each.
+
+        Args:
+            ids: of the axis, int64 of shape (n,).
+
+        Returns:
+            positions, in order, and the channel at each; both int64 of shape (n or more,).
+        """
         places, labels = np.arange(len(ids)), self.label[ids]
         if not len(self._owned.labels):
             return places, labels
@@ -197,15 +206,16 @@ class Channels(Labels):
         ]
         self._pin_of = first_of([pin.ids for pin in walk.pins], self.label, self.count)
         self._role = np.zeros(walk.count, np.int8)
+        marks = _with_factors(walk)
         for number, role in enumerate(ROLES[1:3], start=1):
-            marked = [ids for ids, given, _ in walk.marks if given == role]
+            marked = [ids for ids, given, _ in marks if given == role]
             self._role[np.concatenate([_NONE, *marked])] = number
         self._pieces, self._touches = self._cut_in_pieces()
         self._group_of = np.full(self.count, -1)
         self._index_in = np.zeros(self.count, np.int64)
         self._numbers = np.arange(int((self._touches.position + 1).max(initial=0)) + self.count)
         self._numbers.flags.writeable = False
-        self.groups = self._make_groups(walk)
+        self.groups = self._make_groups(walk, marks)
         self._touches, self._begins = self._by_group()
         self._places: List[Any] = [*self.axes, *self._counts]
         self._number_of = {id(group): number for number, group in enumerate(self.groups)}
@@ -225,6 +235,11 @@ class Channels(Labels):
         number, *others = np.unique(self._group_of[labels]).tolist()
         return self.groups[number] if number >= 0 and not others else None
 
+    def groups_of(self, labels: np.ndarray) -> np.ndarray:
+        """The index of each channel's group, int64 of the same shape; -1 where it is in none."""
+        numbers: np.ndarray = self._group_of[labels]
+        return numbers
+
     def pinned(self) -> np.ndarray:
         """Which channels are pinned; bool of shape (count,)."""
         return self._pin_of >= 0
@@ -239,6 +254,10 @@ class Channels(Labels):
     def is_consumer(self, axis: ParamAxis) -> bool:
         """Whether an axis of a parameter is summed over."""
         return axis.size > 0 and int(self._role[axis.start]) == ROLES.index("consumer")
+
+    def is_producer(self, ids: Ids) -> bool:
+        """Whether an axis of weights, by its ids, makes channels."""
+        return ids is not None and len(ids) > 0 and self._role[ids[0]] == ROLES.index("producer")
 
     def _cut_in_pieces(self) -> Tuple[Pieces, _Touches]:
         """The runs of channels that nothing here tells apart, and where parameters have them."""
@@ -264,7 +283,7 @@ class Channels(Labels):
         heads = np.flatnonzero(edges.borders[self.label[counted]])
         count = np.repeat(np.arange(len(widths)), widths)[heads]
         roles = np.array([ROLES.index(count.role) for count in self._counts], np.int8)
-        at, labels = self._members(np.concatenate([ids, counted[heads]]))
+        at, labels = self.members(np.concatenate([ids, counted[heads]]))
         columns = (
             np.concatenate([ids, counted[heads]]),
             np.concatenate([axis, len(starts) + count]),
@@ -274,7 +293,7 @@ class Channels(Labels):
         ids, place, position, role = (column[at] for column in columns)
         return pieces, _Touches(ids, place, position, role, pieces.of(labels))
 
-    def _make_groups(self, walk: Walk) -> List[Group]:
+    def _make_groups(self, walk: Walk, marked: Sequence[_Mark]) -> List[Group]:
         """Channels with the same set of axes form a group, if anything produces them."""
         pieces, touches = self._pieces, self._touches
         makes = touches.role == ROLES.index("producer")
@@ -293,8 +312,8 @@ class Channels(Labels):
         channels = ranges(pieces.starts[members], pieces.sizes[members])
         self._group_of[channels] = np.repeat(np.arange(len(widths)), widths)
         self._index_in[channels] = ranges(np.zeros(len(widths), np.int64), widths)
-        marks = [(ids, node) for ids, role, node in walk.marks if role == "producer"]
-        made = [self._members(ids)[1] for ids, _ in marks]
+        marks = [(ids, node) for ids, role, node in marked if role == "producer"]
+        made = [self.members(ids)[1] for ids, _ in marks]
         maker = first_of(made, np.arange(self.count), self.count)
         taken, groups = {}, []  # type: Dict[str, int], List[Group]
         for labels in np.split(channels, np.cumsum(widths)[:-1]) if len(widths) else ():
@@ -351,6 +370,25 @@ class Channels(Labels):
             role = ROLES[max(roles[begin:end])]
             bindings.append(Binding(place.param, place.axis, role, where, which))
         return bindings
+
+
+def _with_factors(walk: Walk) -> List[_Mark]:
+    """The roles that rules gave; what a flat axis is, the axes that a constant had for it are too.
+
+    Weights for heads of several channels have an axis for either (Keras's MultiHeadAttention); they
+    are multiplied by where both are one.
+    """
+    flat = {
+        int(joint.flat[0]): joint
+        for joint in walk.joints
+        if walk.is_constant(walk.graph[joint.node], 0)
+    }
+    marks = list(walk.marks)
+    for ids, role, node in walk.marks:
+        joint = flat.get(int(ids[0])) if len(ids) else None
+        if joint is not None and np.array_equal(joint.flat, ids):
+            marks += [(factor, role, node) for factor in joint.factors if factor is not None]
+    return marks
 
 
 @pause_gc()

@@ -7,7 +7,7 @@ belongs to all of them. Which may is known only when the walk has seen what pins
 
 from __future__ import annotations
 
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -246,14 +246,33 @@ class _State:
         order = np.argsort(own, kind="stable")
         differ = (np.diff(own[order]) == 0) & (np.diff(rows[order], axis=0) != 0).any(axis=1)
         wrong |= np.isin(own, own[order][1:][differ])
-        for index in np.unique(place[wrong]).tolist():
-            joint = self._joints[index]
+        among = [self._joints[index] for index in np.unique(place[wrong]).tolist()]
+        if self._unite(among):
+            return True
+        for joint in among:
             factors = [ids for ids in joint.factors if ids is not None]
             free = [np.count_nonzero(self._pin_of[self._label[ids]] < 0) for ids in factors]
             best = len(free) - 1 - int(np.argmax(free[::-1]))
             for ids in (ids for at, ids in enumerate(factors) if at != best):
                 self._walk.pins.append(Pin(ids, _NOT_FOLLOWED, joint.node))
         return bool(wrong.any())
+
+    def _unite(self, joints: Sequence[Joint]) -> bool:
+        """Ties the factors of flat axes that are one, position by position, and factored alike.
+
+        So are the heads that a product gives and those that the weights behind it state. Returns
+        whether there was anything to tie.
+        """
+        before = len(self._walk.ties)
+        alike: Dict[Tuple[Tuple[int, ...], bytes], Joint] = {}
+        for joint in joints:
+            first = alike.setdefault((joint.sizes, self._label[joint.flat].tobytes()), joint)
+            for ids, others in zip(joint.factors, first.factors):
+                if ids is None or others is None:
+                    continue
+                if not np.array_equal(self._label[ids], self._label[others]):
+                    self._walk.ties.append((ids, others))
+        return len(self._walk.ties) > before
 
     def owned(self) -> Owned:
         """The channels that belong to several others."""

@@ -181,6 +181,8 @@ def check_repairing(wanted: bool, running: Running, state: Optional[str] = None)
         raise RuntimeUnavailable(
             "TensorFlow is not installed", "a repair runs and trains graphs", runtime.INSTALL
         )
+    if wanted:
+        runtime.train_on_gpus()  # before anything else loads TensorFlow, and hides them
 
 
 def check_kept_aside(curves: Curves, seed: int) -> None:

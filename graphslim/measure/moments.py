@@ -165,7 +165,7 @@ def _needs(channels: Channels, groups: Sequence[Group], runner: Graph) -> List[_
         group_at[group.channels] = number
     needs = [_Need(group, [], []) for group in groups]
     for layer in layers.values():
-        for number in np.unique(group_at[channels.label[layer.contraction.into]]):
+        for number in np.unique(group_at[channels.members(layer.contraction.into)[1]]):
             if number >= 0:
                 needs[number].layers.append(layer)
     places = places_of(channels, groups, runner)
@@ -270,7 +270,9 @@ class _Measured:
             weights = self._matrix(layer.contraction)
             assert weights is not None
             gram = grams[id(layer)]
-            inside = index[self._channels.label[layer.contraction.into]]
+            at, labels = self._channels.members(layer.contraction.into)
+            inside = np.full(len(layer.contraction.into), -1)
+            inside[at[index[labels] >= 0]] = index[labels[index[labels] >= 0]]
             shown[inside[inside >= 0]] = True
             nothing = np.zeros((weights.shape[2], weights.shape[2]))
             names = [reader.contraction.node for reader in layer.readers]

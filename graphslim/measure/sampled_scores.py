@@ -382,9 +382,6 @@ def refuse_alike(criterion: Criterion, scores: Sequence[np.ndarray]) -> None:
 
 # --- The tensors in which channels are scored.
 
-LabelledAxis = Tuple[Port, int, np.ndarray]
-"""A tensor, an axis of it, and the labels of the channels along it: int64 of shape (size,)."""
-
 
 class Place(NamedTuple):
     """The positions of a group's channels in a tensor.
@@ -454,11 +451,11 @@ def places_of(channels: Channels, groups: Sequence[Group], runner: Graph) -> Dic
         group_at[group.channels] = number
         index[group.channels] = np.arange(len(group))
     places: Dict[str, List[Place]] = {group.id: [] for group in groups}
-    for port, axis, labels in _read(channels, runner):
+    for (port, axis), (positions, labels) in _read(channels, runner).items():
         numbers = group_at[labels]
         for number in np.unique(numbers[numbers >= 0]):
-            positions = np.flatnonzero(numbers == number)
-            place = Place(port, axis, positions, index[labels[positions]])
+            mine = numbers == number
+            place = Place(port, axis, positions[mine], index[labels[mine]])
             places[groups[number].id].append(place)
     for group in groups:
         if not places[group.id]:
@@ -466,15 +463,18 @@ def places_of(channels: Channels, groups: Sequence[Group], runner: Graph) -> Dic
     return places
 
 
-def _read(channels: Channels, runner: Graph) -> List[LabelledAxis]:
-    """The axes that sums over channels read, each once, with the labels of their channels."""
-    labels: Dict[Tuple[Port, int], np.ndarray] = {}
+def _read(
+    channels: Channels, runner: Graph
+) -> Dict[Tuple[Port, int], Tuple[np.ndarray, np.ndarray]]:
+    """The axes that sums over channels read: by tensor and axis `Channels.members` of each."""
+    read: Dict[Tuple[Port, int], Tuple[np.ndarray, np.ndarray]] = {}
     for contraction, twin in zip(channels.contractions, twins_of(channels, runner)):
         port = behind(runner, runner.data_inputs(twin.node)[twin.data])
         rank = analyse(runner).fact(port).rank
         axis = twin.axis % rank if rank else twin.axis
-        labels.setdefault((port, axis), channels.label[contraction.into])
-    return [(port, axis, along) for (port, axis), along in labels.items()]
+        if (port, axis) not in read:
+            read[port, axis] = channels.members(contraction.into)
+    return read
 
 
 def twins_of(channels: Channels, runner: Graph) -> Iterator[Contraction]:

@@ -68,6 +68,7 @@ class Distilled(NamedTuple):
         steps: how many steps were made.
         rate: the rate that was chosen.
         interrupted: whether it was ended from the keyboard.
+        gpus: the graphics card that it was trained on; empty without one.
     """
 
     weights: Arrays
@@ -75,6 +76,7 @@ class Distilled(NamedTuple):
     steps: int
     rate: float
     interrupted: bool = False
+    gpus: Tuple[str, ...] = ()
 
 
 class _Adam:
@@ -166,8 +168,8 @@ def distill(
             training.run()
         except KeyboardInterrupt:
             interrupted = True
-    curve = tuple(training.curve)
-    return Distilled(training.best, curve, training.steps, training.rate, interrupted)
+    curve, used = tuple(training.curve), tuple(pupil.gpus)
+    return Distilled(training.best, curve, training.steps, training.rate, interrupted, used)
 
 
 class _Training:

@@ -23,6 +23,7 @@ from graphslim.recovery.result import Repaired, Stage
 from graphslim.recovery.state import State, StateLike, digest_of_graph, digest_of_plan, state_of
 from graphslim.recovery.targets import features_of
 from graphslim.recovery.weights import weights_of
+from graphslim.runtime import train_on_gpus
 from graphslim.runtime.pupil import ALONE
 from graphslim.support.progress import Tick, silent
 from graphslim.support.text import plural
@@ -154,6 +155,8 @@ def opened(graph: Graph, data: Data, wish: Wish) -> Examples:
         GraphslimError: there are none, they do not fit, or a stage is unknown.
     """
     require_images(data)
+    if DISTILLATION in wish.stages:
+        train_on_gpus()
     unknown = [name for name in wish.stages if name not in STAGES]
     if unknown:
         raise GraphslimError(
@@ -306,7 +309,8 @@ class Work:
         self.interrupted = distilled.interrupted
         trained = with_numbers(self.slim, distilled.weights)
         ended = ", ended from the keyboard" if distilled.interrupted else ""
-        note = f"{plural(distilled.steps, 'step')}{ended}"
+        on = "".join([f" on {name}" for name in distilled.gpus])
+        note = f"{plural(distilled.steps, 'step')}{on}{ended}"
         took = time.perf_counter() - started + (begun["elapsed"] if begun else 0.0)
         self._judge(DISTILLATION, trained, took, (), distilled.curve, note)
 

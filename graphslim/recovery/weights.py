@@ -6,7 +6,7 @@ from typing import AbstractSet, Dict, List, NamedTuple, Tuple
 
 from graphslim.channels.groups import analyse
 from graphslim.ir import DType, Graph, Node, Port, Use
-from graphslim.ir.families import BIASES, NORM_INPUTS, SUMS, WEIGHT_CARRIERS
+from graphslim.ir.families import BIASES, FAKE_QUANTIZERS, NORM_INPUTS, SUMS, WEIGHT_CARRIERS
 from graphslim.ir.query import constant_nodes
 
 _STORED = (DType.float32, DType.float16, DType.bfloat16)
@@ -61,7 +61,10 @@ def _ends(graph: Graph, constant: Node) -> List[Use]:
     waiting, visited = [constant.name], {constant.name}
     while waiting:
         for use in graph.uses_of(Port(waiting.pop())):
-            if use.node not in computed or graph[use.node].op not in WEIGHT_CARRIERS:
+            op = graph[use.node].op
+            # A range is not what passes through it, and stays as it was calibrated.
+            is_range = op in FAKE_QUANTIZERS and use.index > 0
+            if use.node not in computed or op not in WEIGHT_CARRIERS or is_range:
                 ends.append(use)
             elif use.node not in visited:
                 visited.add(use.node)

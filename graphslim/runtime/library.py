@@ -8,7 +8,7 @@ import importlib.util
 import os
 import sys
 import warnings
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Dict, Iterator, List, Optional
 
 from graphslim.errors import RuntimeUnavailable
 from graphslim.support.garbage import pause_gc
@@ -20,7 +20,9 @@ GRADIENT_ERRORS = (AttributeError, LookupError, NotImplementedError, TypeError, 
 """What TensorFlow raises where it has no gradient; AttributeError for loops of TensorFlow 1."""
 _ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
+_HIDDEN = "CUDA_VISIBLE_DEVICES"
 _as_shipped = False
+_trains = False
 _before_import: Optional[Callable[[], None]] = None
 """What a command says before TensorFlow is imported; None outside of commands."""
 
@@ -42,7 +44,8 @@ def tensorflow(purpose: str = "this command runs graphs") -> Any:
     # Where somebody else has loaded it, it would be theirs that this sets up.
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+        if not _trains:
+            os.environ.setdefault(_HIDDEN, "-1")
         if not _as_shipped:
             # oneDNN changes the order of sums between widths, which looks like a difference.
             os.environ.setdefault(_ONEDNN, "0")
@@ -132,6 +135,30 @@ def run_as_shipped() -> None:
 def runs_as_shipped() -> bool:
     """Whether `run_as_shipped` was called."""
     return _as_shipped
+
+
+def train_on_gpus() -> None:
+    """Leaves graphics cards visible, for training alone; to be called before TensorFlow loads."""
+    global _trains
+    _trains = True
+
+
+def gpus() -> List[str]:
+    """The graphics cards that TensorFlow may train on, by its own names for them.
+
+    Raises:
+        RuntimeUnavailable: it is not installed.
+    """
+    devices = tensorflow().config.experimental.list_physical_devices("GPU")
+    return [device.name for device in devices]
+
+
+def without_gpus() -> Dict[str, int]:
+    """The `device_count` of sessions that compare or time: graphics cards would round otherwise.
+
+    Cards that the user made visible are used for all that runs.
+    """
+    return {"GPU": 0} if _trains and _HIDDEN not in os.environ else {}
 
 
 def without_onednn() -> bool:

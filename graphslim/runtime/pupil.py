@@ -9,7 +9,7 @@ import numpy as np
 from graphslim.errors import VerifyError
 from graphslim.graphdef import serialize
 from graphslim.ir import DType, Graph
-from graphslim.runtime.library import GRADIENT_ERRORS, first_line, tensorflow
+from graphslim.runtime.library import GRADIENT_ERRORS, first_line, gpus, tensorflow
 from graphslim.runtime.session import tensor_name
 
 ALONE = "repair it by least squares alone: --stage least-squares"
@@ -52,6 +52,9 @@ class Pupil:
         targets: the tensors to imitate.
         threads: threads within one op; 0 for as many as there are cores.
 
+    Attributes:
+        gpus: the graphics card that it computes on, by TensorFlow's name; empty without one.
+
     Raises:
         VerifyError: TensorFlow refuses a graph, or has no gradient for an op on the way.
         RuntimeUnavailable: TensorFlow is not there.
@@ -88,11 +91,15 @@ class Pupil:
             for name, slope in zip(constants, slopes)
             if slope is not None
         }
+        # One card: TensorFlow would hold the memory of all, and compute on the first.
+        self.gpus = gpus()[:1]
         config = tf.ConfigProto(
             allow_soft_placement=True,
+            device_count={"GPU": len(self.gpus)},
             intra_op_parallelism_threads=threads,
             inter_op_parallelism_threads=1,
         )
+        config.gpu_options.allow_growth = True
         self._session = tf.Session(graph=holder, config=config)
 
     def __enter__(self) -> Pupil:

@@ -12,7 +12,14 @@ from graphslim.graphdef import serialize
 from graphslim.graphdef.functions import Library
 from graphslim.ir import Graph
 from graphslim.ir.query import downstream
-from graphslim.runtime.library import GRADIENT_ERRORS, first_line, has_op, tensorflow, unoptimized
+from graphslim.runtime.library import (
+    GRADIENT_ERRORS,
+    first_line,
+    has_op,
+    tensorflow,
+    unoptimized,
+    without_gpus,
+)
 
 
 class Session:
@@ -47,6 +54,7 @@ class Session:
         configure = tf.ConfigProto if optimize else partial(unoptimized, tf)
         config = configure(
             allow_soft_placement=True,
+            device_count=without_gpus(),
             intra_op_parallelism_threads=threads,
             inter_op_parallelism_threads=1,
         )

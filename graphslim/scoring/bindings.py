@@ -104,14 +104,46 @@ def _filters(read: _Reader, roles: Sequence[str]) -> Iterator[Held]:
     for contraction in read.channels.contractions:
         port = read.graph.data_inputs(contraction.node)[contraction.weights]
         known = read.channels.fact(port)
-        for role, ids in (("producer", contraction.out), ("consumer", contraction.into)):
-            axis = None if role not in roles or ids is None else _axis_of(read.channels, known, ids)
-            key = (read.source(port), role, axis or 0)
-            if axis is None or key in seen or not read.is_constant(port):
+        for role, axis in _axes(read.channels, known, contraction, roles):
+            key = (read.source(port), role, axis)
+            if key in seen or not read.is_constant(port):
                 continue
             seen.add(key)
-            labels = read.channels.label[np.asarray(known.ids[axis])]
-            yield Held(key[0].node, labels, read.along(port, axis))
+            own, weights = np.asarray(known.ids[axis]), read.along(port, axis)
+            places, labels = read.channels.members(own)
+            if len(places) == len(own):
+                yield Held(key[0].node, labels, weights)
+            else:
+                yield from _by_group(read.channels, key[0].node, places, labels, weights)
+
+
+def _axes(
+    channels: Channels, known: Fact, contraction: Contraction, roles: Sequence[str]
+) -> Iterator[Tuple[str, int]]:
+    """The axes of the weights of a contraction that have one of some roles, with the role."""
+    for role, ids in (("producer", contraction.out), ("consumer", contraction.into)):
+        axis = None if role not in roles or ids is None else _axis_of(channels, known, ids)
+        if axis is not None:
+            yield role, axis
+    if "producer" in roles:
+        # An Einsum makes heads and the channels of each at once, and `out` is one axis.
+        for axis, own in enumerate(known.ids):
+            if channels.is_producer(own):
+                yield "producer", axis
+
+
+def _by_group(
+    channels: Channels, where: str, places: Array, labels: Array, weights: Callable[..., Array]
+) -> Iterator[Held]:
+    """The weights along a flat axis, whose positions belong to channels of several groups."""
+    groups = channels.groups_of(labels)
+    for group in np.unique(groups):
+        mine = groups == group
+
+        def rows(as_stored: bool = False, at: Array = places[mine]) -> Array:
+            return weights(as_stored)[at]
+
+        yield Held(where, labels[mine], rows)
 
 
 def _axis_of(channels: Channels, known: Fact, ids: Array) -> Optional[int]:

@@ -93,7 +93,7 @@ class _Layer(NamedTuple):
     Attributes:
         channel: for each row that is left its channel in the group, in order; int64 of shape (n,).
         inverse: those rows of the inverse of the covariance, with a ridge; float64 of shape (n, n).
-        weights: as fitted so far, so that errors of all outputs count alike; float64 (n, outputs).
+        weights: as fitted so far, of outputs whose errors count alike; float64 (n, such outputs).
         penalty: by channel, what the ridge says of its own weights; float64 of shape (channels,).
         power: what the layer computes, in the units of the costs.
     """
@@ -114,7 +114,7 @@ class _Layer(NamedTuple):
             # Of inputs that hardly vary, rounding errors are what is left.
             ridge *= 10
         inverse = np.linalg.inv(reader.covariance + ridge * one)
-        weights = reader.weights @ _root(reader.sensitivity)
+        weights = _alike(reader.weights, reader.sensitivity)
         power = float((weights * (reader.covariance @ weights)).sum())
         order = np.argsort(reader.channel, kind="stable")
         rows = order[reader.channel[order] >= 0]
@@ -167,6 +167,17 @@ def _is_positive(square: np.ndarray) -> bool:
     except np.linalg.LinAlgError:
         return False
     return True
+
+
+def _alike(weights: np.ndarray, sensitivity: np.ndarray) -> np.ndarray:
+    """Weights of other outputs, whose errors count alike and cost in all what those given do.
+
+    Costs depend on weights @ sensitivity @ weights.T alone, of which any root will do: one of as
+    few columns as there are rows, where the layer has more outputs than that.
+    """
+    if len(weights) >= weights.shape[1]:
+        return weights @ _root(sensitivity)
+    return _root(weights @ sensitivity @ weights.T)
 
 
 def _root(square: np.ndarray) -> np.ndarray:
