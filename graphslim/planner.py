@@ -74,7 +74,11 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
         # Before scores may load TensorFlow: what is timed has to be what will run.
         run_as_shipped()
     with opened(samples.workers) as workers:
-        return _planned(graph, selection, _choosing(selection, samples)._replace(workers=workers))
+        samples = _choosing(selection, samples)._replace(workers=workers)
+        plan = _planned(graph, selection, samples)
+    if selection.step == wanted:
+        return plan
+    return plan._replace(settings={**plan.settings, "too_coarse": wanted})
 
 
 def _planned(graph: Graph, selection: Selection, samples: Samples) -> Plan:
@@ -92,8 +96,6 @@ def _planned(graph: Graph, selection: Selection, samples: Samples) -> Plan:
     circumstances = _circumstances(graph, selection, scores, samples)
     if plan.removed == 0 and selection.threshold is not None and scores.own:
         circumstances["scores"] = scores_beyond(scores.own, selection)
-    if selection.step != wanted:
-        circumstances["too_coarse"] = wanted
     if selection.allocate is not None and selection.max_loss is None:
         circumstances["loss"] = losses_of(graph, selection, samples, plan)
     return plan._replace(settings={**plan.settings, **circumstances})
