@@ -29,12 +29,7 @@ from graphslim.cli.files import (
 from graphslim.cli.losses import labels_option, metric_option, samples_of, workers_option
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
 from graphslim.cli.option_types import quiet_option, whole_number
-from graphslim.cli.options import (
-    Reading,
-    Running,
-    model_options,
-    run_options,
-)
+from graphslim.cli.options import Reading, Running, model_options, run_options
 from graphslim.cli.page import check_report, draw_report, report_option
 from graphslim.cli.repair import (
     Repairing,

@@ -16,11 +16,7 @@ from graphslim.cli.console import Console, print_table
 from graphslim.cli.files import check_targets, path_of, placing, tell_data
 from graphslim.cli.losses import labels_option, metric_option, workers_option
 from graphslim.cli.option_types import Finite, quiet_option, whole_number
-from graphslim.cli.options import (
-    Reading,
-    model_options,
-    sample_options,
-)
+from graphslim.cli.options import Reading, model_options, sample_options
 from graphslim.cli.results import tell
 from graphslim.errors import GraphslimError
 from graphslim.measure.images import Images
