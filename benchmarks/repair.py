@@ -35,6 +35,7 @@ from benchmarks.repair_page import (
     GRADUAL,
     GRADUALLY,
     REMOVED,
+    SENSITIVITY,
     TRAINED,
     page,
 )
@@ -301,6 +302,9 @@ def write_page(options: argparse.Namespace) -> None:
     from graphslim.support.writing import replacing
 
     text = page(read_rows(options.output.with_suffix(".jsonl")), sorted(PUBLISHED))
+    held = options.output.read_text(encoding="utf-8") if options.output.is_file() else ""
+    if SENSITIVITY in held:
+        text += "\n" + SENSITIVITY + held.partition(SENSITIVITY)[2]
     with replacing(str(options.output)) as file:
         file.write(text.encode("utf-8"))
 

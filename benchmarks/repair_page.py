@@ -6,6 +6,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from benchmarks.results import table
 
+SENSITIVITY = "## Budgets by measured sensitivity"
+"""The heading of the last section, which `sensitivity.py` makes."""
 AT_ONCE, GRADUALLY = "at once", "gradually"
 """The ways to a budget; a row has the columns of one."""
 REMOVED, FITTED, TRAINED, BOTH, GRADUAL = COLUMNS = (

@@ -4,11 +4,10 @@ python -m benchmarks.sensitivity MODEL.pb... [--images 300] [--macs 0.75 0.5] [-
 python -m benchmarks.sensitivity MODEL.pb --workers 2
 
 A network is one of `fashion.py`, or one that takes photographs, whose pixels are fed from 0 to 1 or
-as --range says: crops of those in --photos FOLDER, where FOLDER/repair holds photographs to choose
-by and FOLDER/report those to judge with. Nothing is repaired, so that what differs is the choice
-alone; with --repaired, sensitivity is measured and results are judged after least squares. Error
-(the share of what the output varies by) and accuracy are on images that no choice has seen.
---output PAGE.md puts the table into a section of that page.
+as --range says: crops of those of `photos.py`, of which a third only judges. Nothing is repaired,
+so that what differs is the choice alone; with --repaired, sensitivity is measured and results are
+judged after least squares. Error (the share of what the output varies by) and accuracy are on
+images that no choice has seen. --output PAGE.md puts the table into a section of that page.
 
 --workers N times the measurements of N processes against those of one, each on one thread, on a
 machine that does nothing else.
@@ -27,14 +26,14 @@ from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from benchmarks import fashion
+from benchmarks import fashion, photos
 from benchmarks.repair import accuracy
+from benchmarks.repair_page import SENSITIVITY
 from benchmarks.results import table
 from benchmarks.work import ROOT
 
 TESTED, AT_ONCE, FITTED = 2000, 200, 2000
 BATCH = 32
-HEADING = "## Budgets by measured sensitivity"
 SMALLEST = 0.45
 """The side of the smallest crop, as a share of the largest that a photograph holds."""
 Way = Tuple[str, Dict[str, Any]]
@@ -69,16 +68,11 @@ def crops(folder: Path, count: int, size: Tuple[int, int], seed: int = 0) -> np.
 
     Returns:
         uint8 of shape (count, height, width, 3).
-
-    Raises:
-        SystemExit: there are no photographs.
     """
     from PIL import Image
 
     rng, (height, width) = np.random.RandomState(seed), size
     photographs = [Image.open(str(path)).convert("RGB") for path in sorted(folder.glob("*.*"))]
-    if not photographs:
-        raise SystemExit(f"{folder}: no photographs are there (see --photos)")
     made = []
     for number in range(count):
         photograph = photographs[number % len(photographs)]
@@ -106,8 +100,8 @@ def task_of(path: Path, images: int, scale: Tuple[float, float], folder: Path) -
         given = [train[:images], train[:FITTED], test.images]
         return Task(graph, *[{name: array} for array in given], test)
     given = []
-    for part in ("repair", "report"):
-        pixels = crops(folder / part, images, shape[1:3]).astype(np.float32) / 255
+    for part in photos.share_out(folder):
+        pixels = crops(part, images, shape[1:3]).astype(np.float32) / 255
         given.append({name: scale[0] + pixels * (scale[1] - scale[0])})
     return Task(graph, given[0], given[0], given[1], None)
 
@@ -186,7 +180,7 @@ def section(rows: List[List[str]], options: argparse.Namespace) -> str:
     """The section of the page."""
     heads = ["network", "budget", "MACs", "error", "predicted", "accuracy", "seconds"]
     fitted = ", and layers fitted by least squares" if options.repaired else ""
-    return f"""{HEADING}
+    return f"""{SENSITIVITY}
 
 Made by `python -m benchmarks.sensitivity {" ".join(sys.argv[1:])}`, on {os.cpu_count()} cores.
 
@@ -206,7 +200,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--macs", nargs="*", type=float, default=[0.75, 0.5])
     parser.add_argument("--range", nargs=2, type=float, default=(0.0, 1.0), metavar="R")
-    parser.add_argument("--photos", type=Path, default=ROOT / "build" / "photos")
+    parser.add_argument("--photos", type=Path, default=photos.FOLDER)
     parser.add_argument("--repaired", action="store_true", help="with least squares throughout")
     parser.add_argument("--criteria", nargs="*", help="of the sensitivities that are measured")
     parser.add_argument("--workers", type=int, help="time N processes against one")
@@ -228,7 +222,7 @@ def main() -> None:
         print(section(rows, options))
     elif rows:
         held = options.output.read_text(encoding="utf-8") if options.output.is_file() else ""
-        text = held.partition(HEADING)[0] + section(rows, options)
+        text = held.partition(SENSITIVITY)[0] + section(rows, options)
         options.output.write_text(text, encoding="utf-8")
 
 
