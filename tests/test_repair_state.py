@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any, Dict, Iterator
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from tiny import tiny
 
 import graphslim as gs
 from graphslim.errors import GraphslimError
+from graphslim.measure import grams
 from graphslim.plans import plan_given
-from graphslim.recovery import State, state
+from graphslim.recovery import State, least_squares, state
 from graphslim.recovery.distillation import Point
 
 pytestmark = pytest.mark.tf
@@ -52,9 +54,9 @@ def kill_at(moment: int) -> Any:
     return tick
 
 
-def repaired(path: Any = None, **given: Any) -> gs.Graph:
+def repaired(path: Any = None, layers: int = 1, **given: Any) -> gs.Graph:
     graph = tiny(NET)
-    plan = plan_given(graph, {"conv": GONE})
+    plan = plan_given(graph, dict.fromkeys(["conv", "next"][:layers], GONE))
     options = {"data": data(), "steps": 20, "seconds": 1e6, "batch": 8, "threads": 1, **given}
     return gs.repair(graph, gs.apply(graph, plan), plan, state=path, **options).graph
 
@@ -77,6 +79,21 @@ def test_a_repair_goes_on(tmp_path: Path) -> None:
     assert len(ticks) < 12
     # What is done is done, until the file is removed.
     assert gs.serialize(repaired(path, progress=kill_at(1))) == whole
+
+
+def test_least_squares_goes_on(tmp_path: Path, monkeypatch: Any) -> None:
+    """Where the layers are measured a few at a time, those that are fitted need it no more."""
+    monkeypatch.setattr(grams, "_ROOM", 1)
+    path, given = tmp_path / "state", {"layers": 2, "stages": ["least-squares"]}
+    measured = mock.Mock(wraps=least_squares.grams_of)
+    monkeypatch.setattr(least_squares, "grams_of", measured)
+    whole = gs.serialize(repaired(**given))
+    assert measured.call_count == 4
+    with pytest.raises(Killed):
+        repaired(path, progress=kill_at(2), **given)
+    measured.reset_mock()
+    assert gs.serialize(repaired(path, **given)) == whole
+    assert measured.call_count == 2
 
 
 def test_gradual_pruning_goes_on(tmp_path: Path) -> None:

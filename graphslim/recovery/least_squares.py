@@ -8,7 +8,7 @@ original's own activations. It takes only the Gram matrix of what a layer reads:
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Set
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set
 
 import numpy as np
 
@@ -90,6 +90,8 @@ def refit(
     seed: int = 0,
     threads: int = 0,
     progress: Tick = silent,
+    begun: Sequence[Fitted] = (),
+    save: Callable[[List[Fitted]], None] = lambda fitted: None,
 ) -> List[Fitted]:
     """Fits the weights of layers that lost input channels, and the offsets behind them.
 
@@ -107,6 +109,8 @@ def refit(
         seed: of the choice of the positions that are looked at.
         threads: threads within one op; 0 for as many as there are cores.
         progress: called after each layer.
+        begun: the layers that `slim` has fitted already, as they were handed to `save`.
+        save: called with the layers that are fitted so far, whenever others are to be measured.
 
     Raises:
         VerifyError: the original does not run.
@@ -115,6 +119,12 @@ def refit(
     values = Values(slim, analyse(slim), 0.0)
     fitted: List[Fitted] = []
     for portion in in_portions([layer.readers for layer in layers]):
+        if len(fitted) < len(begun):
+            # As one portion, since which rows are looked at depends on the layers beside them.
+            fitted += begun[len(fitted) : len(fitted) + len(portion)]
+            continue
+        if fitted:
+            save(fitted)
         parts = layers[len(fitted) : len(fitted) + len(portion)]
         readers = [reader for layer in parts for reader in layer.readers]
         learned, tuned = [

@@ -255,7 +255,8 @@ class Work:
     def _least_squares(self, whole: Graph, plan: Plan) -> None:
         """The first stage. Layers that got better may make the network worse: then less is done."""
         started = time.perf_counter()
-        fitted, removed = self.slim.copy(), fit(whole, plan, self._wish.force)
+        removed, begun = fit(whole, plan, self._wish.force), self._state.get("least squares") or {}
+        fitted = with_numbers(self.slim, begun.get("weights", {}))
         layers = refit(
             whole,
             fitted,
@@ -266,6 +267,8 @@ class Work:
             seed=self._wish.seed,
             threads=self._wish.threads,
             progress=self._progress,
+            begun=begun.get("layers", ()),
+            save=lambda layers: self._save_layers(fitted, layers),
         )
         tries = [fitted, *[_between(self.slim, fitted, part) for part in _PARTS[1:]]]
         tuning = self._shares.tuning
@@ -318,6 +321,11 @@ class Work:
         if self._state.is_due():
             self._state.put("training", training())
 
+    def _save_layers(self, fitted: Graph, layers: List[Fitted]) -> None:
+        if self._state.is_due():
+            done = {"weights": changed(self.slim, fitted), "layers": tuple(layers)}
+            self._state.put("least squares", done)
+
     def _judge(
         self,
         name: str,
@@ -338,7 +346,7 @@ class Work:
             "stages": tuple(self.stages),
             "interrupted": self.interrupted,
         }
-        self._state.put("stages", done, forget=["training"])
+        self._state.put("stages", done, forget=["training", "least squares"])
 
 
 def changed(first: Graph, second: Graph) -> Dict[str, np.ndarray]:
