@@ -235,6 +235,19 @@ def test_weights_of_heads_are_scored(of_heads: gs.Graph, criterion: str) -> None
     assert 2 in gone[names["heads"]] and 4 in gone[names["v"]]
 
 
+def test_matrices_made_of_weights_of_heads_are_fitted() -> None:
+    graph = keras(size=6, batch=None)
+    names = named(graph)
+    plan = gs.plan(graph, removed={names["heads"]: [1], names["v"]: [0, 3]})
+    rng = np.random.RandomState(4)
+    data = {"input": rng.normal(size=(64, 4, 4, 3)).astype(np.float32)}
+    repaired = gs.repair(graph, gs.apply(graph, plan), plan, data=data, stages=["least-squares"])
+    (stage,) = repaired.stages
+    (layer,) = [one for one in stage.layers if one.name == "layer0/out/product"]
+    assert stage.kept and layer.after < 0.9 * layer.before
+    assert repaired.graph["layer0/out/w"].attrs["value"].shape == (HEADS - 1, 4, HIDDEN)
+
+
 # ------------------------------------------------------------------ the command line
 
 

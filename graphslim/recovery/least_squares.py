@@ -8,7 +8,7 @@ original's own activations. It takes only the Gram matrix of what a layer reads:
 
 from __future__ import annotations
 
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Set
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from graphslim.analysis.values import Values
 from graphslim.channels.groups import Removal, analyse
 from graphslim.channels.visit import Contraction
 from graphslim.ir import Graph
+from graphslim.ir.families import IDENTITIES, RESHAPES
 from graphslim.ir.query import behind
 from graphslim.measure.grams import Gram, Reader, grams_of, in_portions, reader_of
 from graphslim.measure.sampled_scores import twins_of
@@ -162,10 +163,10 @@ def _layers(
         constant = _constant(slim, left)
         if weights is None or constant is None:
             continue
-        shape = slim[constant].attrs["value"].shape
-        places = np.arange(1, slim[constant].attrs["value"].size + 1).reshape(shape)
-        where = left.matrix(places)
-        full = contraction.matrix(original[weights].attrs["value"].numbers().astype(np.float64))
+        places = np.arange(1, slim[constant].attrs["value"].size + 1)
+        where = left.matrix(places.reshape(_shape_read(slim, left)))
+        numbers = original[weights].attrs["value"].numbers().astype(np.float64)
+        full = contraction.matrix(numbers.reshape(_shape_read(original, contraction)))
         full[:, folds.get(contraction.node, []), :] = 0
         full = full[:, :, ~removal.of(contraction.out)]
         layer = _Layer(
@@ -186,10 +187,17 @@ def _layers(
 
 
 def _constant(graph: Graph, contraction: Contraction) -> Optional[str]:
-    """The constant that is the weights of a sum; None where they are computed."""
-    port = behind(graph, graph.data_inputs(contraction.node)[contraction.weights])
+    """The constant that is the weights of a sum, in any shape; None where they are computed."""
+    port = graph.data_inputs(contraction.node)[contraction.weights]
+    port = behind(graph, port, IDENTITIES | RESHAPES)
     node = graph[port.node]
     return node.name if node.op == "Const" and node.attrs["value"].dtype.is_floating else None
+
+
+def _shape_read(graph: Graph, contraction: Contraction) -> Sequence[Any]:
+    """The shape in which a sum reads its weights, which are a constant's in their order."""
+    port = graph.data_inputs(contraction.node)[contraction.weights]
+    return analyse(graph).fact(port).shape or ()
 
 
 def _fit(slim: Graph, values: Values, layer: _Layer, learned: Gram, tuned: Gram) -> Fitted:
