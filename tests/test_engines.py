@@ -7,8 +7,10 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Iterator, List, NamedTuple, Optional
 
@@ -27,7 +29,7 @@ from graphslim.delivery.onnx import convert as to_onnx
 from graphslim.delivery.prepare import prepared
 from graphslim.engines import base, format_of, installed, open_runner, runtimes_of
 from graphslim.engines.base import Tensor, asked_shapes, first_line, fits, plain_name
-from graphslim.engines.tflite import check_lite
+from graphslim.engines.tflite import check_lite, try_in_copy
 from graphslim.errors import GraphslimError, LoadError, RuntimeUnavailable, VerifyError
 from graphslim.measure import models as measured
 from graphslim.measure.everywhere import time_everywhere
@@ -211,6 +213,38 @@ def test_a_damaged_lite_file_is_refused_before_a_runtime_sees_it(tmp_path: Path)
             check_lite(str(path))
 
 
+def test_what_ends_the_process_is_told_of_the_file() -> None:
+    def dies() -> None:
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def raises() -> None:
+        raise ValueError("told by the process itself")
+
+    for opening, seconds in ((dies, 60.0), (lambda: time.sleep(60), 0.05)):
+        with pytest.raises(LoadError, match=r"m\.tflite: no TensorFlow Lite model, or a damaged"):
+            try_in_copy("m.tflite", opening, seconds)
+    try_in_copy("m.tflite", raises)
+    try_in_copy("m.tflite", lambda: None)
+
+
+@needs("tf", "tflite")
+def test_files_with_damaged_bytes_end_no_process(files: Files, tmp_path: Path) -> None:
+    assert files.lite is not None
+    data, path, refused = files.lite.read_bytes(), tmp_path / "m.tflite", 0
+    rng = np.random.RandomState(0)
+    for _ in range(10):
+        damaged = bytearray(data)
+        for place in rng.randint(0, len(data), 4):
+            damaged[place] = rng.randint(256)
+        path.write_bytes(bytes(damaged))
+        for runtime in [name for name in ("tflite", "openvino") if name in installed()]:
+            try:
+                open_runner(path, runtime).close()
+            except (LoadError, VerifyError):
+                refused += 1
+    assert refused > 5
+
+
 def test_nothing_is_imported_to_find_out_what_is_installed() -> None:
     code = (
         "import sys; from graphslim import engines; engines.installed();"
@@ -383,6 +417,8 @@ def test_models_are_timed_in_turns(files: Files) -> None:
     ]
     tree = json.loads(json.dumps(times.as_dict()))
     assert tree["models"][1]["latency"]["median"] > 0
+    few = time_models([files.graph, str(files.lite)], Opening(), runs=8, warmup=2, seconds=0)
+    assert (few.runs, few.warmup) == (measured.LEAST, 0)
     with pytest.raises(GraphslimError, match="its batch is fixed at 1"):
         time_models([files.graph, str(files.lite)], Opening(), batch=4)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Union
 
 import click
 
@@ -30,6 +30,9 @@ from graphslim.support.text import count, share
 if TYPE_CHECKING:
     from graphslim.delivery import Delivery
     from graphslim.measure.models import Timings
+
+SECONDS = 20.0
+"""How long the result and the original take turns, so that their times can be printed."""
 
 
 class Delivering(NamedTuple):
@@ -176,7 +179,8 @@ def timed_in(
     try:
         require_place(target)
         with console.bar(console.err, quiet) as tick, Workshop(target, threads) as workshop:
-            return workshop.times([graph, slim], batch=running.batch, progress=tick)
+            given: Dict[str, Any] = dict(batch=running.batch, progress=tick, seconds=SECONDS)
+            return workshop.times([graph, slim], **given)
     except GraphslimError as error:
         console.err.print(f"not timed: {error.told}")
         return None

@@ -105,6 +105,7 @@ class Workshop:
         batch: int = 1,
         progress: Tick = silent,
         names: Optional[Sequence[str]] = None,
+        seconds: Optional[float] = None,
     ) -> Timings:
         """Times graphs in turns, each as the runtime reads it; see `measure.models.time_models`.
 
@@ -113,6 +114,7 @@ class Workshop:
             batch: examples per run, where the graphs leave that open.
             progress: called after each round.
             names: what the graphs are called; by default their own names.
+            seconds: how long it may take about; by default as long as it takes.
 
         Raises:
             GraphslimError: a graph cannot be converted, or does not run.
@@ -125,6 +127,7 @@ class Workshop:
             batch=batch,
             progress=progress,
             names=names or [graph.name for graph in graphs],
+            seconds=seconds,
         )
 
     # --- For the table of layers.

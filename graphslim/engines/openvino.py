@@ -6,7 +6,20 @@ from typing import Any, Callable, List, Mapping, Optional, Sequence
 
 import numpy as np
 
-from graphslim.engines.base import Runner, Shapes, Tensor, asked_shapes, package, plain_name
+from graphslim.engines.base import (
+    Runner,
+    Shapes,
+    Tensor,
+    asked_shapes,
+    hushed,
+    package,
+    plain_name,
+)
+from graphslim.engines.tflite import try_in_copy
+from graphslim.graphdef.kinds import TENSORFLOW_LITE
+
+_CHECKS = "2024"
+"""Older versions follow what a TensorFlow Lite model says, and crash where it is damaged."""
 
 
 class OpenVinoRunner(Runner):
@@ -35,6 +48,9 @@ class OpenVinoRunner(Runner):
         api = openvino if hasattr(openvino, "Core") else package("openvino.runtime", self.runtime)
         version = api.get_version() if hasattr(api, "get_version") else ""
         self.version = f"OpenVINO {version.partition('-')[0]}".strip()
+        if version < _CHECKS and path.lower().endswith(TENSORFLOW_LITE):
+            with hushed():
+                try_in_copy(path, lambda: api.Core().read_model(path))
         with self.refusals():
             core = api.Core()
             model = core.read_model(path)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import importlib.util
+import os
+import signal
 import struct
+import time
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
@@ -16,6 +21,7 @@ from graphslim.engines.base import (
     Tensor,
     asked_shapes,
     cores,
+    hushed,
     package,
     plain_name,
 )
@@ -55,9 +61,45 @@ def check_lite(path: str) -> None:
     except struct.error:
         whole = False
     if not whole:
-        raise LoadError(
-            "no TensorFlow Lite model, or a damaged one", path, "copy or convert it again"
-        )
+        raise _damaged(path)
+
+
+def _damaged(path: str) -> LoadError:
+    what = "no TensorFlow Lite model, or a damaged one"
+    return LoadError(what, path, "copy or convert it again")
+
+
+def try_in_copy(path: str, opening: Callable[[], object], seconds: float = 20.0) -> None:
+    """Opens a file in a copy of this process first, for a runtime that does not check it.
+
+    Runtimes that follow what a damaged file says end the process by a signal, or never return.
+
+    Args:
+        path: the file.
+        opening: opens it.
+        seconds: how long that may take.
+
+    Raises:
+        LoadError: the copy did not survive it.
+    """
+    if not hasattr(os, "fork"):
+        return
+    copy = os.fork()
+    if copy == 0:
+        faulthandler.disable()
+        with contextlib.suppress(BaseException):  # what it raises, it raises here again
+            opening()
+        os._exit(0)
+    ends = time.monotonic() + seconds
+    ended, status = os.waitpid(copy, os.WNOHANG)
+    while not ended and time.monotonic() < ends:
+        time.sleep(0.005)
+        ended, status = os.waitpid(copy, os.WNOHANG)
+    if not ended:
+        os.kill(copy, signal.SIGKILL)
+        _, status = os.waitpid(copy, 0)
+    if os.WIFSIGNALED(status):
+        raise _damaged(path)
 
 
 def _follow(data: bytes, at: int) -> int:
@@ -118,6 +160,9 @@ class LiteRunner(Runner):
         check_lite(path)
         interpreter, self.version, options = _interpreter(threads)
         self.own_threads = not options
+        if self.own_threads:  # that of TensorFlow 1.15
+            with hushed():
+                try_in_copy(path, lambda: interpreter(model_path=path).allocate_tensors())
         with self.refusals():
             self._interpreter = interpreter(model_path=path, **options)
             self.inputs, self.outputs = self._described()

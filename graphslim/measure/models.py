@@ -46,6 +46,8 @@ from graphslim.support.progress import Tick, silent
 Model = Union[Graph, str, "os.PathLike[str]"]
 """A graph, or the path of what a runtime runs."""
 
+LEAST = 5
+"""How often each model is timed at least, where there is little time."""
 ACROSS = 1e-3
 """How far two runtimes may be apart by default, as a share of an output's range."""
 _SUMS = 0.05
@@ -284,6 +286,7 @@ def time_models(
     progress: Tick = silent,
     tell: Callable[[Graph], None] = lambda graph: None,
     names: Optional[Sequence[str]] = None,
+    seconds: Optional[float] = None,
 ) -> Timings:
     """Times models in turns on the same inputs, each in the runtime that runs it.
 
@@ -298,6 +301,8 @@ def time_models(
         progress: called after each round.
         tell: is given the graph that says what is fed, before anything is run.
         names: what the models are called; by default their paths, and the names of graphs.
+        seconds: how long it may take about, where that allows five runs of each; by default as long
+            as it takes. An old runtime may need seconds for one run of an int8 model.
 
     Raises:
         GraphslimError: a model cannot be read or does not run, or the inputs do not fit.
@@ -319,6 +324,9 @@ def time_models(
             with _as_bad_input():
                 runner.run(named(feeds, of))
                 actions.append(runner.prepare(named(feeds, of)))
+        if seconds is not None:
+            rounds = int(seconds / float(take_turns(actions, 1).sum()))
+            runs, warmup = min(runs, max(LEAST, rounds - warmup)), min(warmup, rounds // LEAST)
         milliseconds = take_turns(actions, runs, warmup, progress=progress).T * 1e3
         if any(runner.runtime == "tf" for runner in runners) and without_onednn():
             notes.append("TensorFlow's oneDNN kernels are off.")
