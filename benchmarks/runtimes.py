@@ -20,6 +20,9 @@ import graphslim as gs
 from benchmarks.built import KINDS, make, path_of
 from benchmarks.results import runtimes
 from benchmarks.work import POSE, ROOT, SHARED, Files, ask, quartiles, tell
+from graphslim.delivery.converter import Converter
+from graphslim.delivery.formats import Wish
+from graphslim.delivery.run import written
 from graphslim.engines import installed, open_runner
 from graphslim.measure.bench import take_turns
 from graphslim.measure.feeds import random_feeds
@@ -43,6 +46,13 @@ def published() -> Dict[str, Path]:
     return {POSE: SHARED / "inflated.pb", **{path.stem: path for path in graphs}}
 
 
+def shapes_of(path: Path) -> Dict[str, List[int]]:
+    """By input, the shape that is stated beside a published network."""
+    aside = path.with_suffix(".json")
+    known = json.loads(aside.read_text()) if aside.is_file() else {"inputs": []}
+    return {tensor["name"]: tensor["shape"] for tensor in known["inputs"]}
+
+
 def shipped() -> List[str]:
     """The networks that are measured."""
     return [*KERAS, *published()]
@@ -62,20 +72,17 @@ def measure(files: Files) -> Dict[str, Any]:
         kinds.remove("built")
         _make_published(files)
     rows = {}
-    for name, (runtime, ending, quantize) in TARGETS.items():
-        if runtime in installed():
-            rows[name] = _turns(files, kinds, runtime, ending, quantize)
+    with Converter() as converter:
+        for name, (runtime, ending, quantize) in TARGETS.items():
+            if runtime in installed():
+                rows[name] = _turns(files, kinds, runtime, ending, quantize, converter)
     return {"kinds": kinds, "rows": rows}
 
 
 def _make_published(files: Files) -> None:
     """The original, with a size for each open one, and the pruned network."""
     path = published()[files.name]
-    aside = path.with_suffix(".json")
-    shapes: Dict[str, List[int]] = {}
-    if aside.is_file():
-        known = json.loads(aside.read_text())
-        shapes = {tensor["name"]: tensor["shape"] for tensor in known["inputs"]}
+    shapes = shapes_of(path)
     graph = gs.load(str(path), input_shapes=shapes or None)
     files.folder.mkdir(parents=True, exist_ok=True)
     gs.save(graph, path_of(files, "original", 1))
@@ -84,7 +91,12 @@ def _make_published(files: Files) -> None:
 
 
 def _turns(
-    files: Files, kinds: List[str], runtime: str, ending: str, quantize: Optional[str]
+    files: Files,
+    kinds: List[str],
+    runtime: str,
+    ending: str,
+    quantize: Optional[str],
+    converter: Converter,
 ) -> Dict[str, Any]:
     aside = files.folder / "shapes.json"
     shapes = json.loads(aside.read_text()) if aside.is_file() else None
@@ -95,8 +107,7 @@ def _turns(
             graph = gs.load(str(path), input_shapes=shapes or None)
             path = path.with_name(f"{kind}-{quantize or 'float'}{ending}")
             if not path.is_file():
-                options = {"quantize": quantize, "random_calibration": quantize is not None}
-                gs.export(graph, str(path), verify=False, **options)
+                written(converter, graph, str(path), Wish(quantize))
         paths.append(path)
     graph = gs.load(str(path_of(files, "original", 1)), input_shapes=shapes or None)
     feeds = random_feeds(graph)

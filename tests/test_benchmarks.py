@@ -274,3 +274,22 @@ def test_the_page_of_a_repair_has_the_means_over_seeds() -> None:
     assert "| small | l1 | 0.5 | 2 | 90.00 % | 20.00 % (90.00 %) |" in labelled
     assert "| 87.00 % (15.00 %) | 85.00 % (25.00 %) | 6.0 | 3.00 | 2 | 4 | 1.0 |" in labelled
     assert "| pose | l1 | 0.5 | 1 |  | (120.00 %) |" in published
+
+
+@pytest.mark.usefixtures("modules")
+def test_a_delivery_is_told_in_a_cell() -> None:
+    from benchmarks.deliveries import cell
+
+    refused = {"status": 2, "said": "graphslim: m.tflite: the converter aborted: why"}
+    assert cell(refused) == "**exit 2** m.tflite: the converter aborted: why"
+
+    def told(judged: bool, *outputs: Any) -> Dict[str, Any]:
+        sides = {side: {"outputs": outputs} for side in ("result", "original")}
+        delivered = {"size": [9, 2_500_000], "verified": {"judged": judged, **sides}}
+        return {"status": 0, "told": {"delivered": delivered}}
+
+    number = {"relative": 2e-5, "error": 0.25, "agreement": None}
+    classes = {"relative": 0.0, "error": None, "agreement": 0.9}
+    assert cell(told(True, number, classes)) == "2.0e-05 (2.0e-05); not timed; 2.50 MB"
+    assert cell(told(False, number, classes)).startswith("25% (25%)")
+    assert cell(told(False, classes)).startswith("10.0% of decisions")
