@@ -117,7 +117,7 @@ def test_a_file_of_something_else_is_refused_and_kept(
     [
         ("", "holds no curves"),
         ("hello\n", "line 1: not JSON"),
-        ('{"format": "graphslim-plan"}\n', "holds no curves"),
+        ('{"format": "graphslim-plan"}\n', "holds a plan, and no curves"),
         ('{"format": "graphslim-sensitivity", "version": 9}\n', "has the version 9"),
         ('{"format": "graphslim-sensitivity", "version": 1}\n', "its model is None"),
     ],

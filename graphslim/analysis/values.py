@@ -237,7 +237,8 @@ class Values:
         turned = node.op == "MatMul" and node.attrs.get("transpose_b")
         if turned or b"FusedBatchNorm" in node.attrs.get("fused_ops", ()):
             return None
-        if not ports or not self.is_open(ports[0]):
+        # A node of a damaged file that lacks inputs is left to its rule, which says so.
+        if len(ports) < (5 if node.op in BATCH_NORMS else 2) or not self.is_open(ports[0]):
             return None
         return [ports[1], ports[4]] if node.op in BATCH_NORMS else [ports[1]]
 

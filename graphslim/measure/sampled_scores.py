@@ -10,7 +10,6 @@ is taken.
 
 from __future__ import annotations
 
-import itertools
 from collections import Counter, defaultdict
 from typing import (
     Any,
@@ -96,7 +95,7 @@ def measure(
         (Portable.of(graph), [group.id for group in groups], criterion, alone, loss_output, seed),
     )
     totals = scorer.nothing()
-    with opened(samples.workers) as workers:
+    with opened(samples.workers) as workers, scorer.session:
 
         def done(kind: str, *more: Any) -> Iterator[Any]:
             tasks = [(kind, first, last, *more) for first, last in scorer.parts]
@@ -119,6 +118,7 @@ class _Scorer:
         criterion: the criterion.
         loss: what gradients are of.
         parts: the first run of each part, and the one behind its last.
+        session: what runs the graph.
     """
 
     def __init__(
@@ -145,14 +145,14 @@ class _Scorer:
         if self.criterion.kind == "gradients":
             runner = differentiable(runner)
         self.loss = Loss.of(runner, loss_output)
-        self._session = Session(runner, optimize=False)
+        self.session = Session(runner, optimize=False)
         self._slopes: Optional[List[Optional[str]]] = None
 
     def __call__(self, kind: str, first: int, last: int, factors: Optional[Factors] = None) -> Any:
         """What some runs give: their `scores` (a `_Totals`), or the `squares` of the loss."""
-        runs = itertools.islice(self._examples.starting(first), last - first)
+        runs = self._examples.starting(first, last)
         if kind == "squares":
-            return self.loss.squares(self._session, runs)
+            return self.loss.squares(self.session, runs)
         return self._scores(runs, factors)
 
     def nothing(self) -> _Totals:
@@ -164,10 +164,10 @@ class _Scorer:
         if self._slopes is None:
             self._slopes = [None] * len(ports)
             if factors is not None:
-                self._slopes = self.loss.slopes(self._session, factors, ports)
+                self._slopes = self.loss.slopes(self.session, factors, ports)
         fetches = ports + [slope for slope in self._slopes if slope is not None]
         for feeds, count in runs:
-            values = iter(self._session.run(feeds, fetches))
+            values = iter(self.session.run(feeds, fetches))
             responses = {port: np.asarray(next(values)) for port in ports}
             gradients = {
                 port: np.zeros_like(responses[port]) if slope is None else np.asarray(next(values))

@@ -241,9 +241,11 @@ class Examples:
         """Yields for each run the arrays by input name, and how many examples they hold."""
         return self.starting(0)
 
-    def starting(self, first: int) -> Iterator[Tuple[Dict[str, np.ndarray], int]]:
-        """The runs from a later one on, as when iterated over."""
-        for run in range(first, self.runs):
+    def starting(
+        self, first: int, end: Optional[int] = None
+    ) -> Iterator[Tuple[Dict[str, np.ndarray], int]]:
+        """The runs from a later one on, up to another if there is an end, as when iterated over."""
+        for run in range(first, self.runs if end is None else end):
             part = {}
             for name, column in self._columns.items():
                 size = self._sizes.get(name)
