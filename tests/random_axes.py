@@ -82,6 +82,40 @@ def heads(net: RandomNet, x: str, pick: Pick) -> Result:
 
 
 @layer
+def head_weights(net: RandomNet, x: str, pick: Pick) -> Result:
+    """Attention as Keras spells it: projections with a weight for each channel of each head.
+
+    They are multiplied by Einsum, or made matrices before.
+    """
+    if not is_map(net, x) or net.shape[x][0] * net.shape[x][1] > 36:
+        return None
+    (height, width, channels), (count, inner) = net.shape[x], pick((2, 3), (4, 2), (3, 3))
+    time, wide, rows = height * width, pick(*WIDTHS), rows_of(net, x)
+    by_einsum, scored = net.modern and pick(True, False), pick(True, False)
+    parts = []
+    for _ in range(3):
+        w = net.weights((channels, count, inner), channels, (1, 2))
+        if by_einsum:
+            y = net.einsum("abc,cde->abde", rows, w)
+        else:
+            y = net.product(rows, net.reshape(w, channels, count * inner))
+            y = net.reshape(y, -1, time, count, inner)
+        y = net.f("AddV2", y, net.weights((count, inner), 1, (0, 1)))
+        parts.append(y if by_einsum else net.f("Transpose", y, net.ints(0, 2, 1, 3), Tperm="int32"))
+    q, k, v = parts
+    scores = net.einsum("aecd,abcd->acbe", k, q) if by_einsum else net.product(q, k, adj_y=True)
+    scores = net.f("Softmax", scores) if scored else net.times(scores, 0.1)
+    w = net.weights((count, inner, wide), count * inner, (0, 1, 2))
+    if by_einsum:
+        y = net.einsum("abcd,cde->abe", net.einsum("acbe,aecd->abcd", scores, v), w)
+    else:
+        y = net.f("Transpose", net.product(scores, v), net.ints(0, 2, 1, 3), Tperm="int32")
+        y = net.reshape(y, -1, time, count * inner)
+        y = net.product(y, net.reshape(w, count * inner, wide))
+    return settle(net, net.put(net.reshape(y, -1, height, width, wide), height, width, wide), pick)
+
+
+@layer
 def many_groups(net: RandomNet, x: str, pick: Pick) -> Result:
     """A convolution with more groups than each has channels, maybe shuffled afterwards."""
     groups, inside = pick((4, 2), (6, 2), (5, 1), (2, 4))

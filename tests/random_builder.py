@@ -204,6 +204,14 @@ class RandomNet(Net):
         y = self.f("MatMul", x, w, name=name, transpose_a=False, transpose_b=flip)
         return self.put(y, filters)
 
+    def product(self, x: str, y: str, adj_y: bool = False) -> str:
+        """Matrix products over the last two axes."""
+        return self.f("BatchMatMulV2", x, y, adj_x=False, adj_y=adj_y)
+
+    def einsum(self, equation: str, *inputs: str) -> str:
+        """Sums of products, as the equation says."""
+        return self.f("Einsum", *inputs, equation=f'"{equation}"', N=len(inputs))
+
     # ------------------------------------------------------------------ the result
 
     def learning_phase(self) -> str:

@@ -72,6 +72,38 @@ CROSSED = (
 """Two streams: a position of the product belongs to a channel of either."""
 
 
+LINEAR_ATTENTION = (
+    BASE
+    + POOLED
+    + "".join(
+        [
+            f"""{name}/w = f32[6,4,2]{{random {seed}}}
+{name}/matrix = i32[2]{{6 8}}
+{name}/m = Reshape({name}/w, {name}/matrix)
+{name}/product = BatchMatMulV2(a, {name}/m)
+{name}/to = i32[4]{{-1 16 4 2}}
+{name}/split = Reshape({name}/product, {name}/to)
+{name}/order = i32[4]{{0 2 1 3}}
+{name} = Transpose({name}/split, {name}/order)
+"""
+            for seed, name in enumerate("qkt", 6)
+        ]
+    )
+    + """
+scores = BatchMatMulV2(q, k) adj_y=true
+mixed = BatchMatMulV2(scores, t)
+order = i32[4]{0 2 1 3}
+back = Transpose(mixed, order)
+to_rows = i32[3]{-1 16 8}
+v = Reshape(back, to_rows)
+head/w = f32[8,5]{random 9}
+head = BatchMatMulV2(v, head/w)
+output head
+"""
+)
+"""Attention without a softmax, whose heads may go as well as the channels of each."""
+
+
 def prunable(graph: gs.Graph) -> Dict[str, int]:
     return {one.id: len(one) for one in groups(graph).values() if one.prunable}
 
@@ -83,8 +115,12 @@ def prunable(graph: gs.Graph) -> Dict[str, int]:
         (VLAD, {"feature": 6}),
         (BILINEAR, {"feature": 6}),
         (CROSSED, {"feature": 6, "other": 4}),
+        (
+            LINEAR_ATTENTION,
+            {"feature": 6, "q/product": 4, "q/product#2": 2, "t/product": 2},
+        ),
     ],
-    ids=["NetVLAD", "x^T x", "two streams"],
+    ids=["NetVLAD", "x^T x", "two streams", "linear attention"],
 )
 def test_axes_that_are_flattened_together(text: str, expected: Dict[str, int]) -> None:
     graph = tiny(text)
@@ -284,3 +320,11 @@ def test_scales_of_groups_are_split_alike(number: int, width: int) -> None:
 def test_an_axis_whose_parts_are_both_pinned() -> None:
     both = NORMALISED.replace("{1 3}", "{2 3}")
     assert "normalised" in pins(tiny(SPLIT % (12, 2, 6, both, 12, 12)), "a")
+
+
+@pytest.mark.parametrize(
+    "text", [CROSSED, LINEAR_ATTENTION], ids=["two streams", "linear attention"]
+)
+def test_what_a_position_is_computed_from_is_not_dead(text: str) -> None:
+    """A product over one axis of a pair reads every position that both axes make."""
+    assert not gs.plan(tiny(text)).removed

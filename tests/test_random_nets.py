@@ -26,7 +26,7 @@ EASY = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too
 CONV = Layer("conv", (1, 0, 0, 4, 0, 4, 2))
 NEWER = ("grouped_conv", "many_groups", "where_broadcast")
 """Layers that TensorFlow 1.15 does not run."""
-UNTYING = ("grouped_conv", "heads", "many_groups", "scaled_groups", "shuffle")
+UNTYING = ("grouped_conv", "heads", "head_weights", "many_groups", "scaled_groups", "shuffle")
 """Layers after which channels may come to be tied no longer, as in a group that is left with one,
 or otherwise: of an axis that is split another part may be the longer one."""
 Arrays = List[np.ndarray]

@@ -160,10 +160,16 @@ class Labels:
     def owning(self, kept: np.ndarray) -> np.ndarray:
         """Channels that stay, with all that own one of them; changes what is given.
 
+        A channel whose owners all stay stays too, and what it is computed from is needed: a product
+        over the channels of each head reads every position of the axis that heads and channels make.
+
         Args:
             kept: which channels stay; bool of shape (count,).
         """
-        kept[self._owned.owners[kept[self._owned.labels]]] = True
+        labels, owners = self._owned
+        if len(labels):
+            kept[owners[kept[labels]]] = True
+            kept[labels] |= kept[owners].all(axis=1)
         return kept
 
     def members(self, ids: np.ndarray) -> Tuple[np.ndarray, np.ndarray]:
