@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 from dataclasses import replace
-from typing import Any, List, Optional, Sequence, Tuple, cast
+from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, cast
 
 import click
 
@@ -29,7 +29,15 @@ from graphslim.cli.files import (
 from graphslim.cli.losses import labels_option, metric_option, samples_of, workers_option
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
 from graphslim.cli.option_types import quiet_option, whole_number
-from graphslim.cli.options import Reading, Running, model_options, run_options
+from graphslim.cli.options import (
+    Command,
+    Reading,
+    Running,
+    combined,
+    model_options,
+    packed,
+    run_options,
+)
 from graphslim.cli.page import check_report, draw_report, report_option
 from graphslim.cli.repair import (
     Repairing,
@@ -64,6 +72,66 @@ from graphslim.recovery.rounds import check_walkable
 from graphslim.rewrite import apply
 from graphslim.support.progress import silent
 from graphslim.support.reading import read_bytes
+
+
+class Watching(NamedTuple):
+    """The options of what is looked at while passes run; see `watching_options`."""
+
+    verify_each: bool
+    time_passes: bool
+    dump_after: Tuple[str, ...]
+
+
+def watching_options(command: Command) -> Command:
+    """The options of what is looked at while passes run: a `Watching` as `watching`."""
+    return combined(
+        packed(command, "watching", Watching),
+        click.option(
+            "--verify-each", is_flag=True, help="Check the graph's invariants after each pass."
+        ),
+        click.option("--time-passes", is_flag=True, help="Print what each pass takes, on stderr."),
+        click.option(
+            "--dump-after",
+            multiple=True,
+            metavar="PASS",
+            help="Write the graph after a pass to NN-PASS.pbtxt beside OUT.",
+        ),
+    )
+
+
+class _Watch:
+    """Looks on while the passes of a call run, and says what it saw.
+
+    Args:
+        asked: what to look at.
+        pipeline: all passes that will run.
+        output: the file written; graphs are dumped beside it.
+
+    Raises:
+        GraphslimError: a graph is to be dumped after a pass that is not run.
+    """
+
+    def __init__(self, asked: Watching, pipeline: Pipeline, output: str) -> None:
+        names = [step.name for step in pipeline.steps]
+        for name in asked.dump_after:
+            if name not in names:
+                raise GraphslimError(
+                    f"{name!r} is not run", "--dump-after", f"the passes are: {', '.join(names)}"
+                )
+        self._asked, self._timing = asked, Timing()
+        self._dump = Dump(os.path.dirname(os.path.normpath(output)), asked.dump_after)
+        self.observers: List[Observer] = [self._timing, self._dump]
+        if asked.verify_each:
+            self.observers.append(CheckInvariants())
+
+    def tell(self, results: Sequence[Tuple[str, Outcome]]) -> None:
+        """Prints on stderr what passes said, what they took and what was dumped."""
+        for name, outcome in results:
+            console.err.print(f"{name}: {'; '.join(outcome.notes) or 'nothing to say'}")
+        if self._asked.time_passes:
+            print_times(console.err, self._timing.seconds)
+        for path in self._dump.written:
+            console.err.print(f"dumped {path}")
 
 
 @click.command()
@@ -102,14 +170,7 @@ from graphslim.support.reading import read_bytes
     default=None,
     help="Compare the outputs before writing.  [default: where TensorFlow is installed]",
 )
-@click.option("--verify-each", is_flag=True, help="Check the graph's invariants after each pass.")
-@click.option("--time-passes", is_flag=True, help="Print what each pass takes, on stderr.")
-@click.option(
-    "--dump-after",
-    multiple=True,
-    metavar="PASS",
-    help="Write the graph after a pass to NN-PASS.pbtxt beside OUT.",
-)
+@watching_options
 @click.option("--force", is_flag=True, help="Allow OUT to be MODEL itself.")
 @metric_option
 @labels_option
@@ -125,9 +186,6 @@ def prune(
     plan_out: Optional[str],
     report_out: Optional[str],
     check: Optional[bool],
-    verify_each: bool,
-    time_passes: bool,
-    dump_after: Tuple[str, ...],
     force: bool,
     metric: Optional[str],
     labels: Optional[str],
@@ -139,6 +197,7 @@ def prune(
     deploying: Deploying,
     delivering: Delivering,
     repairing: Repairing,
+    watching: Watching,
     running: Running,
     reading: Reading,
     as_json: bool,
@@ -160,47 +219,34 @@ def prune(
     inputs = [*files_of(model, reading), path_of(running.data), choosing.settings, labels]
     check_targets(output, beside, inputs, force, check_package_target)
     delivering.check(output, running)
-    selection = choosing.selection(running.seed)
-    if repair and selection.allocate is not None:
-        check_kept_aside(selection.allocate, running.seed)
-    if selection.runtime is None:
-        selection = replace(selection, runtime=delivering.target(output))
-    if repair and selection.through_norms is None:
-        selection = replace(selection, through_norms=True)
-    gradual = check_rounds(rounds, repair, selection)
+    selection = _selection(choosing, delivering.target(output), running.seed, repair)
+    in_rounds = check_rounds(rounds, repair, selection)
     kept_aside = running.seed if repair else None
     samples = Samples(running.data, running.batch, silent, kept_aside, workers, metric)
     samples = samples_of(selection, samples, labels)
     remember = _Remembered()
     with console.bar(console.err, quiet) as tick:
-        samples = samples._replace(tick=tick)
-        remove = _removal(selection, samples, remember)
-        steps, last = _steps(remove, extra), deploying.steps() if optimize else []
-        if gradual:
-            steps, last = [], [*_others(extra), *last]
-        known = _known(dump_after, Pipeline([*steps, *last]))
-        # A repair changes the layers that the plan names, before they are folded into others.
-        pipeline = Pipeline(steps if repair else [*steps, *last])
-        timing, dump = Timing(), Dump(os.path.dirname(os.path.normpath(output)), known)
-        observers: List[Observer] = [timing, dump] + ([CheckInvariants()] if verify_each else [])
+        remove = _removal(selection, samples._replace(tick=tick), remember)
+        folds = deploying.steps() if optimize else []
+        first, last = _passes(remove, extra, folds, repair, in_rounds)
+        watch = _Watch(watching, Pipeline([*first, *last]), output)
         graph = reading.load(model)
         graph.asked = asked_of(graph, selection)
         tell(cautions(graph))
         tell_data(graph, running.data, running.batch, repair or check is not False)
         tell_beforehand(repair, graph, running)
-        if repair and not gradual:
+        if repair and not in_rounds:
             remember.state = repairing.state_of_pruning(running, graph, selection)
         slim = graph.copy()
-        results = pipeline.run(slim, observers)
+        results = Pipeline(first).run(slim, watch.observers)
     plan = next((outcome.plan for _, outcome in results if outcome.plan is not None), None)
     repaired = None
-    if gradual:
-        plan, repaired = repairing.run_in_rounds(
-            running, find_blocks(graph), selection, rounds, quiet
-        )
+    if in_rounds:
+        blocks = find_blocks(graph)
+        plan, repaired = repairing.run_in_rounds(running, blocks, selection, rounds, quiet)
         slim = apply(graph, plan)
     seconds = time.perf_counter() - started
-    _report(results if verbose else [], timing if time_passes else None, dump)
+    watch.tell(results if verbose else [])
     if plan is not None:
         tell(cautions_of(graph, plan))
     chosen = plan if selection.criterion is not None else None
@@ -210,7 +256,7 @@ def prune(
             state = remember.state
             repaired = repairing.run(running, graph, slim, plan, quiet=quiet, state=state)
         slim = repaired.graph.copy()
-        results += Pipeline(last).run(slim, observers)
+        results += Pipeline(last).run(slim, watch.observers)
         if last:
             advice = "a bug; please report it"
             checking(check, running, repaired.graph, slim, None, output, advice=advice, quiet=quiet)
@@ -296,6 +342,18 @@ def check_rounds(rounds: int, repair: bool, selection: Selection) -> bool:
     return True
 
 
+def _selection(choosing: Choosing, target: Optional[str], seed: int, repair: bool) -> Selection:
+    """What is chosen by: for the runtime of the file written, and through norms with a repair."""
+    selection = choosing.selection(seed)
+    if repair and selection.allocate is not None:
+        check_kept_aside(selection.allocate, seed)
+    if selection.runtime is None:
+        selection = replace(selection, runtime=target)
+    if repair and selection.through_norms is None:
+        selection = replace(selection, through_norms=True)
+    return selection
+
+
 def _removal(selection: Selection, samples: Samples, planned: _Remembered) -> Pass:
     """The pass that removes what a selection says."""
     if selection.criterion is not None:
@@ -304,35 +362,24 @@ def _removal(selection: Selection, samples: Samples, planned: _Remembered) -> Pa
     return cast(Pass, remove(selection))
 
 
-def _steps(remove: Pass, extra: Sequence[str]) -> List[Any]:
-    """The passes in order: what finds blocks, the removal, and the rest that was asked for."""
+def _passes(
+    remove: Pass, extra: Sequence[str], folds: Sequence[str], repair: bool, in_rounds: bool
+) -> Tuple[List[Any], List[Any]]:
+    """The passes that run on the original, and those that run on what a repair made of it.
+
+    A repair changes the layers that the plan names, before they are folded into others; rounds
+    choose, remove and repair by themselves.
+    """
+    if in_rounds:
+        return [], [*_others(extra), *folds]
     asked = [(name, find_pass(name)) for name in extra]
     blocks = [name for name, cls in asked if issubclass(cls, FindBlocks)]
     # A finder from a file registers itself when it is read, and would run twice.
     built_in = [name for name in finders() if name not in [cls.name for _, cls in asked]]
-    return [*built_in, *blocks, remove, *_others(extra)]
+    first = [*built_in, *blocks, remove, *_others(extra)]
+    return (first, list(folds)) if repair else ([*first, *folds], [])
 
 
 def _others(extra: Sequence[str]) -> List[str]:
     """The passes that were asked for but those that find blocks."""
     return [name for name in extra if not issubclass(find_pass(name), FindBlocks)]
-
-
-def _known(wanted: Sequence[str], pipeline: Pipeline) -> Sequence[str]:
-    names = [step.name for step in pipeline.steps]
-    for name in wanted:
-        if name not in names:
-            raise GraphslimError(
-                f"{name!r} is not run", "--dump-after", f"the passes are: {', '.join(names)}"
-            )
-    return wanted
-
-
-def _report(results: Sequence[Tuple[str, Outcome]], timing: Optional[Timing], dump: Dump) -> None:
-    """What the passes said, took and left, on stderr."""
-    for name, outcome in results:
-        console.err.print(f"{name}: {'; '.join(outcome.notes) or 'nothing to say'}")
-    if timing is not None:
-        print_times(console.err, timing.seconds)
-    for path in dump.written:
-        console.err.print(f"dumped {path}")
