@@ -161,7 +161,7 @@ class Labels:
         """Channels that stay, with all that own one of them; changes what is given.
 
         A channel whose owners all stay stays too, and what it is computed from is needed: a product
-        over the channels of each head reads every position of the axis that heads and channels make.
+        over the channels of each head reads every position of the axis that both make.
 
         Args:
             kept: which channels stay; bool of shape (count,).
