@@ -29,12 +29,14 @@ from graphslim.delivery.onnx import convert as to_onnx
 from graphslim.delivery.prepare import prepared
 from graphslim.engines import base, format_of, installed, open_runner, runtimes_of
 from graphslim.engines.base import Tensor, asked_shapes, first_line, fits, plain_name
-from graphslim.engines.tflite import check_lite, try_in_copy
+from graphslim.engines.lite_file import check_lite, try_in_copy
 from graphslim.errors import GraphslimError, LoadError, RuntimeUnavailable, VerifyError
 from graphslim.measure import models as measured
 from graphslim.measure.everywhere import time_everywhere
 from graphslim.measure.fidelity import PROBABILITIES
-from graphslim.measure.models import Opening, compare, time_models
+from graphslim.measure.models import compare
+from graphslim.measure.opened import Opening
+from graphslim.measure.timings import LEAST, time_models
 
 NETWORK = """
 image = input ?,8,8,3
@@ -418,7 +420,7 @@ def test_models_are_timed_in_turns(files: Files) -> None:
     tree = json.loads(json.dumps(times.as_dict()))
     assert tree["models"][1]["latency"]["median"] > 0
     few = time_models([files.graph, str(files.lite)], Opening(), runs=8, warmup=2, seconds=0)
-    assert (few.runs, few.warmup) == (measured.LEAST, 0)
+    assert (few.runs, few.warmup) == (LEAST, 0)
     with pytest.raises(GraphslimError, match="its batch is fixed at 1"):
         time_models([files.graph, str(files.lite)], Opening(), batch=4)
 

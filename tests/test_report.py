@@ -23,7 +23,7 @@ from graphslim.errors import EmitError
 from graphslim.measure.agreement import Agreement
 from graphslim.measure.bench import Spread
 from graphslim.measure.fidelity import OutputDifference
-from graphslim.measure.models import Timed, Timings
+from graphslim.measure.timings import Timed, Timings
 from graphslim.plans.plan import Achieved
 from graphslim.report.charts import cut_between, differences, histogram
 from graphslim.report.page import Names

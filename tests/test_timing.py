@@ -22,8 +22,9 @@ from graphslim.engines import installed
 from graphslim.errors import RuntimeUnavailable
 from graphslim.measure.bench import Spread
 from graphslim.measure.latency import Setting, Timing
-from graphslim.measure.models import Timed, Timings, with_batch
+from graphslim.measure.opened import with_batch
 from graphslim.measure.timed_layers import cut_out, layers_of
+from graphslim.measure.timings import Timed, Timings
 
 NET = """
     x = input ?,8,8,3

@@ -29,7 +29,7 @@ from graphslim.support.text import count, share
 
 if TYPE_CHECKING:
     from graphslim.delivery import Delivery
-    from graphslim.measure.models import Timings
+    from graphslim.measure.timings import Timings
 
 SECONDS = 20.0
 """How long the result and the original take turns, so that their times can be printed."""

@@ -10,7 +10,7 @@ from graphslim.cli.options import Reading
 from graphslim.engines import RUNTIMES, format_of
 from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
-from graphslim.measure.models import Model, Opening
+from graphslim.measure.opened import Model, Opening
 
 runtime_option = click.option(
     "--runtime",

@@ -24,7 +24,7 @@ from graphslim.support.text import count, plural, share
 
 if TYPE_CHECKING:
     from graphslim.delivery import Delivery
-    from graphslim.measure.models import Timings
+    from graphslim.measure.timings import Timings
 
 
 class Checked(NamedTuple):

@@ -17,7 +17,8 @@ from graphslim.ir.query import needed
 from graphslim.measure.bench import take_turns
 from graphslim.measure.feeds import random_feeds
 from graphslim.measure.latency import Setting, Timing, above_the_first, clock_for
-from graphslim.measure.models import Model, Opening, Timings, time_models, with_batch
+from graphslim.measure.opened import Model, Opening, with_batch
+from graphslim.measure.timings import Timings, time_models
 from graphslim.support.progress import Tick, silent
 
 _SIZE = 4
@@ -107,7 +108,7 @@ class Workshop:
         names: Optional[Sequence[str]] = None,
         seconds: Optional[float] = None,
     ) -> Timings:
-        """Times graphs in turns, each as the runtime reads it; see `measure.models.time_models`.
+        """Times graphs in turns, each as the runtime reads it; see `measure.timings.time_models`.
 
         Args:
             graphs: the graphs, the original first.

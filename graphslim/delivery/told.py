@@ -8,7 +8,7 @@ from graphslim.delivery.check import Losses
 from graphslim.delivery.formats import TITLES
 from graphslim.delivery.run import Delivery
 from graphslim.measure.agreement import Agreement
-from graphslim.measure.models import Timings
+from graphslim.measure.timings import Timings
 from graphslim.plans.widths import TARGETS
 from graphslim.support.text import percent, threads_used
 

@@ -138,7 +138,7 @@ def open_runner(
     else:
         from graphslim.engines.openvino import OpenVinoRunner as runner
     if format_of(path) == "tflite":
-        from graphslim.engines.tflite import check_lite
+        from graphslim.engines.lite_file import check_lite
 
         check_lite(path)
     opened: Runner = runner(path, threads, inputs)

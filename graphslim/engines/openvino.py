@@ -15,7 +15,7 @@ from graphslim.engines.base import (
     package,
     plain_name,
 )
-from graphslim.engines.tflite import try_in_copy
+from graphslim.engines.lite_file import try_in_copy
 from graphslim.graphdef.kinds import TENSORFLOW_LITE
 
 _CHECKS = "2024"

@@ -9,7 +9,8 @@ from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence
 from graphslim.engines import TITLES
 from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
-from graphslim.measure.models import Model, Opening, Timings, time_models, with_batch
+from graphslim.measure.opened import Model, Opening, with_batch
+from graphslim.measure.timings import Timings, time_models
 
 _ENDINGS: Mapping[str, Sequence[str]] = {
     "tf": (".pb",),

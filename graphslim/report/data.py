@@ -15,7 +15,7 @@ from graphslim.ir import Graph, Node, Port
 from graphslim.ir.query import needed
 from graphslim.measure.agreement import Agreement
 from graphslim.measure.looks import Look
-from graphslim.measure.models import Timings
+from graphslim.measure.timings import Timings
 from graphslim.ops import COST_RULES
 from graphslim.plans import GroupPlan, Plan
 from graphslim.plans.plan import Achieved

@@ -7,7 +7,7 @@ from typing import Optional
 
 from graphslim.delivery import Delivery
 from graphslim.delivery.told import gain, losses_table, title_of
-from graphslim.measure.models import Timings
+from graphslim.measure.timings import Timings
 from graphslim.report.parts import section, table, verdict_card
 from graphslim.support.text import count, share
 
