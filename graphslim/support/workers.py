@@ -358,13 +358,13 @@ def _again(under: _Under, what: str, failure: BaseException, waiting: Dict[Any, 
         raise failure
     if _is_loss_of_process(failure):
         raise GraphslimError(
-            f"cannot be measured: its process was lost {TRIES} times ({type(failure).__name__})",
+            f"its process was lost {TRIES} times ({type(failure).__name__})",
             what,
-            "use fewer --workers if memory is short; what was measured before is kept",
+            "use fewer --workers if memory is short; a sensitivity goes on from what is in its file",
         ) from failure
     text = " ".join(str(failure).split())
     raise GraphslimError(
-        f"cannot be measured: {type(failure).__name__}: {text}",
+        f"a worker failed: {type(failure).__name__}: {text}",
         what,
         "is the same graphslim installed where the workers are?",
     ) from failure
