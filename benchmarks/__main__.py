@@ -174,7 +174,8 @@ def main() -> None:
     if str(output) == "-":
         print(page)
     else:
-        output.write_text(page)
+        earlier = output.read_text(encoding="utf-8") if output.is_file() else ""
+        output.write_text(results.kept(page, earlier), encoding="utf-8")
         run.say(f"written: {output}")
 
 

@@ -35,10 +35,10 @@ from benchmarks.repair_page import (
     GRADUAL,
     GRADUALLY,
     REMOVED,
-    SENSITIVITY,
     TRAINED,
     page,
 )
+from benchmarks.results import kept
 from benchmarks.work import ROOT, SHARED, ask, peak_megabytes, tell
 
 CRITERIA = ("l1", "taylor", "activation", "obs")
@@ -303,8 +303,7 @@ def write_page(options: argparse.Namespace) -> None:
 
     text = page(read_rows(options.output.with_suffix(".jsonl")), sorted(PUBLISHED))
     held = options.output.read_text(encoding="utf-8") if options.output.is_file() else ""
-    if SENSITIVITY in held:
-        text += "\n" + SENSITIVITY + held.partition(SENSITIVITY)[2]
+    text = kept(text, held)
     with replacing(str(options.output)) as file:
         file.write(text.encode("utf-8"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from benchmarks.targets import PLATFORM, ratio, targets
@@ -22,6 +23,21 @@ def page(numbers: Numbers) -> str:
         _shapes(numbers.get("shapes", [])),
     ]
     return "\n\n".join([part for part in parts if part]) + "\n"
+
+
+def kept(page: str, earlier: str) -> str:
+    """A page, with the sections of an earlier one that it has none of.
+
+    Those were written by hand, or measured by a run of other parts.
+    """
+    headings = {section.splitlines()[0] for section in _sections(page)}
+    rest = [part for part in _sections(earlier) if part.splitlines()[0] not in headings]
+    return "\n\n".join([part.strip() for part in (page, *rest)]) + "\n"
+
+
+def _sections(page: str) -> List[str]:
+    """The parts of a page that begin with a heading of the second level."""
+    return re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -293,3 +293,13 @@ def test_a_delivery_is_told_in_a_cell() -> None:
     assert cell(told(True, number, classes)) == "2.0e-05 (2.0e-05); not timed; 2.50 MB"
     assert cell(told(False, number, classes)).startswith("25% (25%)")
     assert cell(told(False, classes)).startswith("10.0% of decisions")
+
+
+def test_a_page_keeps_the_sections_that_a_run_has_nothing_of(modules: None) -> None:
+    from benchmarks.results import kept
+
+    tried = "## What was tried\n\nmuch\n\n### And\n\nmore\n"
+    earlier = f"# Results\n\nold\n\n## Scale\n\nold\n\n{tried}"
+    page = "# Results\n\nnew\n\n## Scale\n\nnew\n"
+    assert kept(page, earlier) == f"{page}\n{tried}"
+    assert kept(page, "") == page
