@@ -116,6 +116,8 @@ READS = {
         "w = f32[4,3]{random 1}\n shape = i32[2]{-1 3}\n flat = Reshape(x, shape)",
         "y = MatMul(flat, w) transpose_b=true",
     ),
+    "einsum": ("w = f32[3,4]{random 1}", 'y = Einsum(x, w) equation="abcd,de->abce" N=2'),
+    "einsum, turned": ("w = f32[4,3]{random 1}", 'y = Einsum(w, x) equation="ed,abcd->abce" N=2'),
     "transposed": (
         "w = f32[3,3,4,3]{random 1}\n n = i32[4]{2 13 10 4}",
         "y = Conv2DBackpropInput(n, w, x) strides=[1,2,2,1]",
@@ -131,8 +133,8 @@ READS = {
 @pytest.mark.parametrize("name", sorted(READS))
 def test_rows_times_weights_are_the_sums(name: str) -> None:
     graph = tiny("\n".join(["x = input 2,7,5,3", *READS[name]]))
-    if name == "stated" and not _runs(graph):
-        pytest.skip("this TensorFlow has no stated paddings")
+    if (name == "stated" or "einsum" in name) and not _runs(graph):
+        pytest.skip("this TensorFlow has no stated paddings, or no Einsum")
     (contraction,) = analyse(graph).contractions
     reader = reader_of(graph, contraction)
     assert reader is not None
@@ -175,6 +177,7 @@ def refitted(graph: gs.Graph, plan: gs.Plan, data: np.ndarray) -> Any:
         "v = f32[3,3,8,4]{random 2}\n next = Conv2D(relu, v)",
         "v = f32[3,3,4,8]{random 2}\n n = i32[4]{1 12 12 4}\n"
         "next = Conv2DBackpropInput(n, v, relu) strides=[1,2,2,1]",
+        'v = f32[8,4]{random 2}\n next = Einsum(relu, v) equation="abcd,de->abce" N=2',
     ],
 )
 def test_what_is_linear_in_what_stays_is_taken_over(consumer: str) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from graphslim.channels.facts import channel_axis, spatial_axes
 from graphslim.channels.groups import analyse
 from graphslim.channels.visit import Contraction
-from graphslim.ir import Graph, Node
+from graphslim.ir import Graph, Node, Port
 from graphslim.ir.families import TRANSPOSED_CONVOLUTIONS
 from graphslim.measure.samples import Examples
 from graphslim.ops.conv import Window, window
@@ -81,11 +81,11 @@ def reader_of(graph: Graph, contraction: Contraction) -> Optional[Reader]:
         if None in kernel or data.rank != 4:
             return None
         return Reader(contraction, tuple([size for size in kernel if size is not None]))
-    if node.op in ("MatMul", "_FusedMatMul") or (
-        node.op.startswith("BatchMatMul") and weights.rank == 2
-    ):
-        return Reader(contraction, ())
-    return None
+    is_product = node.op in ("MatMul", "_FusedMatMul")
+    if node.op.startswith("BatchMatMul") or node.op == "Einsum":
+        # Of an Einsum that has no other axis to sum over, or to repeat its result along.
+        is_product = weights.rank == 2 and known.fact(Port(node.name)).rank == data.rank
+    return Reader(contraction, ()) if is_product else None
 
 
 def in_portions(layers: Sequence[Sequence[Reader]]) -> Iterator[List[Sequence[Reader]]]:

@@ -360,7 +360,7 @@ def _again(under: _Under, what: str, failure: BaseException, waiting: Dict[Any, 
         raise GraphslimError(
             f"its process was lost {TRIES} times ({type(failure).__name__})",
             what,
-            "use fewer --workers if memory is short; a sensitivity goes on from what is in its file",
+            "use fewer --workers if memory is short; a sensitivity goes on where its file ends",
         ) from failure
     text = " ".join(str(failure).split())
     raise GraphslimError(
