@@ -13,6 +13,7 @@ from random_nets import Layer, Recipe, build, feeds_for, recipes
 from random_spread import SPREADS
 
 import graphslim as gs
+from graphslim.ir.graph import ASKED
 from graphslim.ir.verify import check
 from graphslim.measure.fidelity import difference
 from graphslim.measure.verify import runnable
@@ -121,6 +122,7 @@ def applied(subject: Subject, plan: gs.Plan) -> gs.Graph:
     """The pruned graph, which must be whole, cost what the plan says, and be as wide."""
     graph = subject.graph
     slim = round_trip(gs.apply(graph, plan))
+    slim.asked = graph.asked
     check(slim)
     spent = gs.cost(slim)
     if not plan.folds:  # a fold may add an offset
@@ -160,8 +162,11 @@ def check_values(graph: gs.Graph) -> None:
             np.testing.assert_array_equal(*values, err_msg=str(node))
 
 
-def check_all(recipe: Recipe, scope: str, ratio: float, number: int) -> None:
+def check_all(
+    recipe: Recipe, scope: str, ratio: float, number: int, asked: Sequence[str] = ()
+) -> None:
     subject = Subject(recipe)
+    subject.graph.asked = frozenset(asked)
     check_values(subject.graph)
     check_identity(subject)
     check_dead(subject, scope)
@@ -174,6 +179,7 @@ random_networks = given(
     scope=st.sampled_from(("all", "all", "blocks")),
     ratio=st.sampled_from((0.5, 0.25, 0.75, 0.99)),
     number=st.integers(0, 99),
+    asked=st.sampled_from(((), ("through_norms",), ("whole_heads",), ASKED)),
 )
 
 
@@ -213,6 +219,8 @@ PRUNABLE = {
     ("two_streams", (0, 1)): [8, 4, 4],
     ("heads", ()): [8, 3, 3, 4],
     ("heads", (1,)): [8, 4, 4],
+    ("head_weights", ()): [8, 2, 3, 3, 4],
+    ("head_weights", (1, 0, 1, 1)): [8, 4, 2, 2, 4],
     ("many_groups", ()): [8, 4, 1, 4],
     ("many_groups", (0, 1)): [8, 4, 2, 4],
     ("scaled_groups", (0, 0)): [4],
@@ -246,8 +254,10 @@ def test_each_way_to_spread_a_constant(way: str, batch: int) -> None:
 
 @settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=EASY)
 @random_networks
-def test_random_networks(recipe: Recipe, scope: str, ratio: float, number: int) -> None:
-    check_all(recipe, scope, ratio, number)
+def test_random_networks(
+    recipe: Recipe, scope: str, ratio: float, number: int, asked: Sequence[str]
+) -> None:
+    check_all(recipe, scope, ratio, number, asked)
 
 
 @pytest.mark.exhaustive
