@@ -11,7 +11,8 @@ from tiny import constant, groups, tiny
 
 import graphslim as gs
 from graphslim.errors import PlanError, VerifyError
-from graphslim.measure.sampled_scores import differentiable, measure
+from graphslim.measure.loss import differentiable
+from graphslim.measure.sampled_scores import measure
 from graphslim.measure.samples import Data, caution
 from graphslim.runtime import Session
 from graphslim.scoring.functions import activation, apoz, taylor

@@ -12,7 +12,7 @@ from tiny import groups, tiny
 
 import graphslim as gs
 from graphslim.errors import GraphslimError
-from graphslim.measure.sampled_scores import Place, laid_out, places_of
+from graphslim.measure.places import Place, laid_out, places_of
 from graphslim.measure.samples import Examples, Samples
 
 

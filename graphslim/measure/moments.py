@@ -20,16 +20,9 @@ from graphslim.errors import PlanError
 from graphslim.ir import Graph, Port
 from graphslim.ir.query import behind
 from graphslim.measure.grams import EXAMPLES, Gram, Reader, chosen, grams_of, in_portions, reader_of
-from graphslim.measure.sampled_scores import (
-    Loss,
-    Place,
-    check_loss_output,
-    differentiable,
-    laid_out,
-    places_of,
-    refuse_alike,
-    twins_of,
-)
+from graphslim.measure.loss import Loss, check_loss_output, differentiable
+from graphslim.measure.places import Place, laid_out, places_of, twins_of
+from graphslim.measure.sampled_scores import refuse_alike
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.shares import chosen_from
 from graphslim.measure.verify import runnable

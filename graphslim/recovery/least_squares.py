@@ -19,7 +19,7 @@ from graphslim.ir import Graph
 from graphslim.ir.families import IDENTITIES, RESHAPES
 from graphslim.ir.query import behind
 from graphslim.measure.grams import Gram, Reader, grams_of, in_portions, reader_of
-from graphslim.measure.sampled_scores import twins_of
+from graphslim.measure.places import twins_of
 from graphslim.measure.shares import Shares
 from graphslim.plans.plan import Plan
 from graphslim.rewrite.fold import absorb_shift

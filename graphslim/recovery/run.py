@@ -11,8 +11,8 @@ from graphslim.analysis.cautions import Caution
 from graphslim.channels.groups import Removal, analyse, as_asked
 from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
+from graphslim.measure.loss import differentiable
 from graphslim.measure.norm_statistics import cautions_about
-from graphslim.measure.sampled_scores import differentiable
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.shares import BATCH, Shares, share_out
 from graphslim.measure.verify import compare_on, runnable
