@@ -163,7 +163,7 @@ def check_values(graph: gs.Graph) -> None:
 
 
 def check_all(
-    recipe: Recipe, scope: str, ratio: float, number: int, asked: Sequence[str] = ()
+    recipe: Recipe, scope: str, ratio: float, number: int, asked: Sequence[str]
 ) -> None:
     subject = Subject(recipe)
     subject.graph.asked = frozenset(asked)
@@ -195,7 +195,7 @@ def test_each_layer(kind: str) -> None:
         recipe = Recipe((start, made, Layer("conv", (turn,))), 6, 4, 4, (1, 0, 2)[turn], turn, 1)
         plain = build(recipe._replace(layers=(start, recipe.layers[2])), modern())
         fits |= len(build(recipe, modern())) > len(plain)
-        check_all(recipe, "all", 0.5, turn)
+        check_all(recipe, "all", 0.5, turn, ())
     assert fits
 
 
@@ -207,7 +207,7 @@ def test_each_disguise_of_weights(kind: str) -> None:
     recipe = Recipe((*layers, Layer("dense", (0, 5))), 6, 6, 4, 1, 3, 1)
     able = [group for group in gs.analyse(build(recipe, modern())).groups if group.prunable]
     assert len(able) >= 2
-    check_all(recipe, "all", 0.5, 1)
+    check_all(recipe, "all", 0.5, 1, ())
 
 
 MAP = Layer("conv", (0, 0, 0, 5))
