@@ -16,7 +16,8 @@ import graphslim as gs
 from graphslim.errors import GraphslimError
 from graphslim.measure import latency
 from graphslim.measure.bench import Spread
-from graphslim.measure.latency import Row, Setting, Table, build, widths, without
+from graphslim.measure.latency import Setting, build, widths, without
+from graphslim.measure.latency_table import Row, Table, folder, read
 from graphslim.measure.promise import Predictor, Promise, noise_of, quiet_enough, reach
 from graphslim.measure.timed_layers import NOTHING, cut_out, layers_of
 from graphslim.support.workers import Workers
@@ -345,14 +346,14 @@ def test_a_damaged_table_is_measured_again(
 def test_no_cache_is_no_error(machine: List[Setting], tmp_path: Path) -> None:
     (tmp_path / "graphslim").write_text("a file where the folder should be")
     assert latency.table_of(net(), Setting()).rows
-    assert latency.read(str(tmp_path / "none.json")) is None
+    assert read(str(tmp_path / "none.json")) is None
 
 
 def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", "/some/where")
-    assert Path(latency.folder()) == Path("/some/where/graphslim/latency")
+    assert Path(folder()) == Path("/some/where/graphslim/latency")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert latency.folder().endswith(str(Path("graphslim", "latency")))
+    assert folder().endswith(str(Path("graphslim", "latency")))
 
 
 # ---------------------------------------------------------------- the promise

@@ -162,9 +162,7 @@ def check_values(graph: gs.Graph) -> None:
             np.testing.assert_array_equal(*values, err_msg=str(node))
 
 
-def check_all(
-    recipe: Recipe, scope: str, ratio: float, number: int, asked: Sequence[str]
-) -> None:
+def check_all(recipe: Recipe, scope: str, ratio: float, number: int, asked: Sequence[str]) -> None:
     subject = Subject(recipe)
     subject.graph.asked = frozenset(asked)
     check_values(subject.graph)

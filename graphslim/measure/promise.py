@@ -10,7 +10,7 @@ from graphslim.channels.groups import Channels, analyse
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.ir import Graph
 from graphslim.measure.bench import Spread
-from graphslim.measure.latency import Table
+from graphslim.measure.latency_table import Table
 from graphslim.measure.timed_layers import layers_of
 from graphslim.measure.verify import runnable
 from graphslim.plans import Plan
