@@ -22,7 +22,8 @@ def make(files: Files) -> None:
         return
     if not files.thin.is_file():
         _thin(files)
-    if importlib.util.find_spec("tf2onnx") and not files.simplified.is_file():
+    able = all(map(importlib.util.find_spec, ("tf2onnx", "onnxsim")))
+    if able and not files.simplified.is_file():
         _convert(files)
 
 
