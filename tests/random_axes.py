@@ -85,7 +85,8 @@ def heads(net: RandomNet, x: str, pick: Pick) -> Result:
 def head_weights(net: RandomNet, x: str, pick: Pick) -> Result:
     """Attention as Keras spells it: projections with a weight for each channel of each head.
 
-    They are multiplied by Einsum, or made matrices before.
+    They are multiplied by Einsum, or made matrices before. Added to it is a convolution, since what
+    attention makes of random numbers is nearly the same at all pixels.
     """
     if not is_map(net, x) or net.shape[x][0] * net.shape[x][1] > 36:
         return None
@@ -112,7 +113,8 @@ def head_weights(net: RandomNet, x: str, pick: Pick) -> Result:
         y = net.f("Transpose", net.product(scores, v), net.ints(0, 2, 1, 3), Tperm="int32")
         y = net.reshape(y, -1, time, count * inner)
         y = net.product(y, net.reshape(w, count * inner, wide))
-    return settle(net, net.put(net.reshape(y, -1, height, width, wide), height, width, wide), pick)
+    y = net.f("AddV2", net.reshape(y, -1, height, width, wide), net.conv(x, wide))
+    return settle(net, net.put(y, height, width, wide), pick)
 
 
 @layer

@@ -19,6 +19,8 @@ _TENSORS, _OPERATORS = 0, 3
 """Fields of a model and of its subgraphs that hold tables, as schema.fbs counts them."""
 _DATA, _NAME = 0, 3
 """The bytes of a buffer, and the name of a tensor."""
+_OPENINGS = 5
+"""How often a file is opened in a copy of the process."""
 
 
 def check_lite(path: str) -> None:
@@ -56,11 +58,13 @@ def _damaged(path: str) -> LoadError:
 def try_in_copy(path: str, opening: Callable[[], object], seconds: float = 20.0) -> None:
     """Opens a file in a copy of this process first, for a runtime that does not check it.
 
-    Runtimes that follow what a damaged file says end the process by a signal, or never return.
+    Runtimes that follow what a damaged file says end the process by a signal, or never return. What
+    lies in memory behind the file decides whether they do: it is opened several times, each time at
+    another place.
 
     Args:
         path: the file.
-        opening: opens it.
+        opening: opens it, and gives what holds its memory.
         seconds: how long that may take.
 
     Raises:
@@ -71,8 +75,10 @@ def try_in_copy(path: str, opening: Callable[[], object], seconds: float = 20.0)
     copy = os.fork()
     if copy == 0:
         faulthandler.disable()
-        with contextlib.suppress(BaseException):  # what it raises, it raises here again
-            opening()
+        held = []
+        for _ in range(_OPENINGS):
+            with contextlib.suppress(BaseException):  # what it raises, it raises here again
+                held.append(opening())
         os._exit(0)
     ends = time.monotonic() + seconds
     ended, status = os.waitpid(copy, os.WNOHANG)

@@ -52,7 +52,7 @@ class LiteRunner(Runner):
         self.own_threads = not options
         if self.own_threads:  # that of TensorFlow 1.15
             with hushed():
-                try_in_copy(path, lambda: interpreter(model_path=path).allocate_tensors())
+                try_in_copy(path, lambda: _allocated(interpreter(model_path=path)))
         with self.refusals():
             self._interpreter = interpreter(model_path=path, **options)
             self.inputs, self.outputs = self._described()
@@ -106,6 +106,11 @@ class LiteRunner(Runner):
             return [interpreter.get_tensor(index) for index in outputs]
 
         return once
+
+
+def _allocated(interpreter: Any) -> Any:
+    interpreter.allocate_tensors()
+    return interpreter
 
 
 def _interpreter(threads: int) -> Tuple[Any, str, Dict[str, Any]]:
