@@ -9,7 +9,7 @@ from typing import Any, Dict
 from benchmarks.work import tell
 
 PACKAGES = (
-    *("graphslim", "tensorflow", "tensorflow-cpu", "numpy", "protobuf", "networkx"),
+    *("tf-graphslim", "tensorflow", "tensorflow-cpu", "numpy", "protobuf", "networkx"),
     *("onnx", "onnxsim", "tf2onnx", "torch", "torch-pruning"),
 )
 

@@ -301,11 +301,10 @@ def write_page(options: argparse.Namespace) -> None:
     """Makes the page of all rows that there are."""
     from graphslim.support.writing import replacing
 
-    text = page(read_rows(options.output.with_suffix(".jsonl")), sorted(PUBLISHED))
-    held = options.output.read_text(encoding="utf-8") if options.output.is_file() else ""
-    text = kept(text, held)
+    made = page(read_rows(options.output.with_suffix(".jsonl")), sorted(PUBLISHED))
+    earlier = options.output.read_text(encoding="utf-8") if options.output.is_file() else ""
     with replacing(str(options.output)) as file:
-        file.write(text.encode("utf-8"))
+        file.write(kept(made, earlier).encode("utf-8"))
 
 
 def _parser() -> argparse.ArgumentParser:

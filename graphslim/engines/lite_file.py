@@ -55,7 +55,7 @@ def _damaged(path: str) -> LoadError:
     return LoadError(what, path, "copy or convert it again")
 
 
-def try_in_copy(path: str, opening: Callable[[], object], seconds: float = 20.0) -> None:
+def try_in_copy(path: str, opening: Callable[[], object], seconds: float = 60.0) -> None:
     """Opens a file in a copy of this process first, for a runtime that does not check it.
 
     Runtimes that follow what a damaged file says end the process by a signal, or never return. What
@@ -65,7 +65,7 @@ def try_in_copy(path: str, opening: Callable[[], object], seconds: float = 20.0)
     Args:
         path: the file.
         opening: opens it, and gives what holds its memory.
-        seconds: how long that may take.
+        seconds: how long that may take in all.
 
     Raises:
         LoadError: the copy did not survive it.
