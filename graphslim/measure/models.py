@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Optional, Tuple
 
 import numpy as np
 
 from graphslim.analysis.cautions import TOLERANCE, tolerance_of
-from graphslim.engines import TITLES, Runner
+from graphslim.engines import TITLES
 from graphslim.engines.base import Shapes
 from graphslim.errors import GraphslimError
 from graphslim.ir import DType, Graph, Port
@@ -17,11 +17,9 @@ from graphslim.measure.agreement import MASKED, OVER_THE_REST, Agreement
 from graphslim.measure.fidelity import PROBABILITIES, Decision, Measures, decision_of
 from graphslim.measure.opened import (
     Model,
+    Opened,
     Opening,
     as_bad_input,
-    graph_of,
-    inputs_of,
-    limit,
     named,
     opened,
     paired,
@@ -157,19 +155,18 @@ def compare(
     if isinstance(first, Graph):
         refuse_random(first)
     with contextlib.ExitStack() as stack:
-        runners = opened([first, second], opening, stack, optimize=False)
-        graph = graph_of([first, second], runners)
-        inputs, notes = inputs_of(graph, runners)
+        together = opened([first, second], opening, stack, optimize=False)
+        runners, graph, inputs, notes = together
         names = [tensor.name for tensor in runners[0].outputs]
         outputs, note = paired("outputs", names, runners[1].outputs, runners)
-        _refuse_unscaled(graph, runners, inputs)
+        _refuse_unscaled(together)
         tell(graph)
         examples = Examples(graph, Samples(data, batch=batch, tick=progress), seed)
         measures: Dict[str, Measures] = {}
         count = 0
         for feeds, number in examples:
             if data is None:
-                limit(feeds, runners, inputs)
+                together.limit(feeds)
             with as_bad_input():
                 given = [runner.run(named(feeds, of)) for runner, of in zip(runners, inputs)]
             for actual, name in outputs.items():
@@ -195,13 +192,11 @@ def compare(
     return Comparison(agreement, versions, tuple([*notes, *note]))
 
 
-def _refuse_unscaled(
-    graph: Graph, runners: Sequence[Runner], inputs: Sequence[Mapping[str, str]]
-) -> None:
+def _refuse_unscaled(together: Opened) -> None:
     """Refuses integer inputs without a scale where floats would be fed: OpenVINO tells none."""
-    for runner, names in zip(runners, inputs):
+    for runner, names in zip(together.runners, together.inputs):
         for tensor in runner.inputs:
-            dtype = graph[names[tensor.name]].attrs.get("dtype")
+            dtype = together.graph[names[tensor.name]].attrs.get("dtype")
             is_float = isinstance(dtype, DType) and dtype.is_floating
             if is_float and tensor.scale is None and tensor.dtype.kind in "iu":
                 raise GraphslimError(

@@ -38,12 +38,38 @@ class Opening(NamedTuple):
     shapes: Optional[Shapes] = None
 
 
+class Opened(NamedTuple):
+    """Models that are open, each in its runtime.
+
+    Attributes:
+        runners: what runs each.
+        graph: what says what is fed; see `_graph_of`.
+        inputs: for each model, by the names of its inputs those of the graph's.
+        notes: what was taken for what where names differ, in sentences.
+    """
+
+    runners: List[Runner]
+    graph: Graph
+    inputs: List[Dict[str, str]]
+    notes: List[str]
+
+    def limit(self, feeds: Dict[str, np.ndarray]) -> None:
+        """Takes random numbers into the range that quantised inputs have for them, in place."""
+        for runner, names in zip(self.runners, self.inputs):
+            for tensor in runner.inputs:
+                array = feeds[names[tensor.name]]
+                if tensor.scale is not None and array.dtype.kind == "f":
+                    ends = np.array([np.iinfo(tensor.dtype).min, np.iinfo(tensor.dtype).max])
+                    low, high = tensor.real(ends)
+                    feeds[names[tensor.name]] = np.clip(array, low, high)
+
+
 def opened(
     models: Sequence[Model],
     opening: Opening,
     stack: contextlib.ExitStack,
     optimize: bool = True,
-) -> List[Runner]:
+) -> Opened:
     """Opens models, each in its runtime.
 
     Args:
@@ -53,10 +79,18 @@ def opened(
         optimize: whether TensorFlow may rewrite graphs first.
 
     Raises:
-        GraphslimError: a model cannot be read or is refused, or the runtime asked for runs none of
-            the models.
+        GraphslimError: a model cannot be read or is refused, the runtime asked for runs none of
+            the models, or their inputs have other names.
         RuntimeUnavailable: a runtime is not installed.
     """
+    runners = _runners(models, opening, stack, optimize)
+    graph = _graph_of(models, runners)
+    return Opened(runners, graph, *_inputs_of(graph, runners))
+
+
+def _runners(
+    models: Sequence[Model], opening: Opening, stack: contextlib.ExitStack, optimize: bool
+) -> List[Runner]:
     wish = opening.runtime
     able = [("tf",) if isinstance(model, Graph) else runtimes_of(model) for model in models]
     if wish in RUNTIMES and not any(wish in names for names in able):
@@ -76,7 +110,7 @@ def opened(
     return runners
 
 
-def graph_of(models: Sequence[Model], runners: Sequence[Runner]) -> Graph:
+def _graph_of(models: Sequence[Model], runners: Sequence[Runner]) -> Graph:
     """The graph that says what is fed: the first one among models, or one made of a file's inputs.
 
     Sizes that it leaves open are those that the other models state.
@@ -141,7 +175,7 @@ def _dtype(dtype: np.dtype) -> DType:
     return DType.string if dtype.hasobject else DType[dtype.name]
 
 
-def inputs_of(graph: Graph, runners: Sequence[Runner]) -> Tuple[List[Dict[str, str]], List[str]]:
+def _inputs_of(graph: Graph, runners: Sequence[Runner]) -> Tuple[List[Dict[str, str]], List[str]]:
     """For each model, by the names of its inputs those of the graph's; and what to say of it."""
     notes: List[str] = []
     pairs = []
@@ -200,19 +234,6 @@ def named(feeds: Mapping[str, np.ndarray], names: Mapping[str, str]) -> Dict[str
         names: by the model's names, those of the graph.
     """
     return {name: feeds[other] for name, other in names.items()}
-
-
-def limit(
-    feeds: Dict[str, np.ndarray], runners: Sequence[Runner], inputs: Sequence[Mapping[str, str]]
-) -> None:
-    """Takes random numbers into the range that quantised inputs have for them."""
-    for runner, names in zip(runners, inputs):
-        for tensor in runner.inputs:
-            array = feeds[names[tensor.name]]
-            if tensor.scale is not None and array.dtype.kind == "f":
-                ends = np.array([np.iinfo(tensor.dtype).min, np.iinfo(tensor.dtype).max])
-                low, high = tensor.real(ends)
-                feeds[names[tensor.name]] = np.clip(array, low, high)
 
 
 @contextlib.contextmanager

@@ -10,16 +10,7 @@ from graphslim.errors import GraphslimError
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 from graphslim.measure.bench import RUNS, WARMUP, Spread, cpu_name, spread, take_turns
-from graphslim.measure.opened import (
-    Model,
-    Opening,
-    as_bad_input,
-    graph_of,
-    inputs_of,
-    limit,
-    named,
-    opened,
-)
+from graphslim.measure.opened import Model, Opening, as_bad_input, named, opened
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.runtime import run_as_shipped, without_onednn
 from graphslim.support.progress import Tick, silent
@@ -113,15 +104,14 @@ def time_models(
     """
     run_as_shipped()
     with contextlib.ExitStack() as stack:
-        runners = opened(models, opening, stack)
-        graph = graph_of(models, runners)
-        inputs, notes = inputs_of(graph, runners)
+        together = opened(models, opening, stack)
+        runners, graph, inputs, notes = together
         tell(graph)
         feeds, number = next(iter(Examples(graph, Samples(data, batch=batch), seed)))
         if batch not in (1, number):
             raise GraphslimError(f"its batch is fixed at {number}", graph.name, "leave out --batch")
         if data is None:
-            limit(feeds, runners, inputs)
+            together.limit(feeds)
         actions: List[Callable[[], Any]] = []
         for runner, of in zip(runners, inputs):
             with as_bad_input():
