@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -357,11 +358,20 @@ def test_a_pool_that_loses_a_process_is_made_again() -> None:
         assert shared_out(job, workers) == shared_out(fake_job(), None)
 
 
-def test_a_cluster_that_loses_a_worker_measures_the_same() -> None:
-    """A real scheduler with two processes on this machine, one of which is killed at work."""
-    distributed = pytest.importorskip("distributed")
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    with distributed.LocalCluster(host="127.0.0.1", silence_logs=50, **options) as cluster:
+def local_cluster(folder: Path) -> Any:
+    """A real scheduler with two processes on this machine, which keep their files in a folder."""
+    return pytest.importorskip("distributed").LocalCluster(
+        host="127.0.0.1",
+        n_workers=2,
+        threads_per_worker=1,
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+        local_directory=str(folder),
+    )
+
+
+def test_a_cluster_that_loses_a_worker_measures_the_same(tmp_path: Path) -> None:
+    with local_cluster(tmp_path) as cluster:
         address = cluster.scheduler_address.replace("tcp://", "dask://")
         nanny = next(iter(cluster.workers.values()))
         timer = threading.Timer(0.25, os.kill, (nanny.pid, signal.SIGKILL))
@@ -372,11 +382,9 @@ def test_a_cluster_that_loses_a_worker_measures_the_same() -> None:
 
 
 @pytest.mark.exhaustive
-def test_a_cluster_that_loses_a_worker_writes_the_same_curves() -> None:
-    distributed = pytest.importorskip("distributed")
+def test_a_cluster_that_loses_a_worker_writes_the_same_curves(tmp_path: Path) -> None:
     alone = measured(tiny(NET), ratios=(0.25, 0.5, 0.75))
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    with distributed.LocalCluster(host="127.0.0.1", silence_logs=50, **options) as cluster:
+    with local_cluster(tmp_path) as cluster:
         address = cluster.scheduler_address.replace("tcp://", "dask://")
         killed: List[int] = []
 
