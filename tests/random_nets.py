@@ -10,6 +10,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 import random_axes  # noqa: F401  (registers its layers)
+import random_blocks  # noqa: F401
 import random_images  # noqa: F401
 import random_layers
 import random_nchw  # noqa: F401

@@ -27,7 +27,10 @@ EASY = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too
 CONV = Layer("conv", (1, 0, 0, 4, 0, 4, 2))
 NEWER = ("grouped_conv", "many_groups", "where_broadcast")
 """Layers that TensorFlow 1.15 does not run."""
-UNTYING = ("grouped_conv", "heads", "head_weights", "many_groups", "scaled_groups", "shuffle")
+UNTYING = (
+    *("grouped_conv", "heads", "head_weights", "many_groups", "scaled_groups", "shuffle"),
+    *("blended_kernels", "pixel_kernels"),
+)
 """Layers after which channels may come to be tied no longer, as in a group that is left with one,
 or otherwise: of an axis that is split another part may be the longer one."""
 Arrays = List[np.ndarray]
@@ -227,6 +230,10 @@ PRUNABLE = {
     ("stated_shape", ()): [8, 4],
     ("stated_shape", (0, 0, 0, 0, 1)): [8, 4, 4],
     ("loop", ()): [8],
+    ("mixer", ()): [8, 5],
+    ("blended_kernels", ()): [8, 2],
+    ("memory_cell", ()): [8, 3],
+    ("windows", ()): [8, 4],
 }
 """By layer behind `MAP` and its choices, how many channels its groups have that may go."""
 
