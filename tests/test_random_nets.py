@@ -29,7 +29,7 @@ NEWER = ("grouped_conv", "many_groups", "where_broadcast")
 """Layers that TensorFlow 1.15 does not run."""
 UNTYING = (
     *("grouped_conv", "heads", "head_weights", "many_groups", "scaled_groups", "shuffle"),
-    *("blended_kernels", "pixel_kernels"),
+    *("blended_kernels", "maxout", "pixel_kernels"),
 )
 """Layers after which channels may come to be tied no longer, as in a group that is left with one,
 or otherwise: of an axis that is split another part may be the longer one."""
