@@ -419,6 +419,8 @@ def test_models_are_timed_in_turns(files: Files) -> None:
     ]
     tree = json.loads(json.dumps(times.as_dict()))
     assert tree["models"][1]["latency"]["median"] > 0
+    many = time_models([files.graph, str(files.onnx)], Opening(), batch=32, runs=1, warmup=0)
+    assert many.batch == 32
     few = time_models([files.graph, str(files.lite)], Opening(), runs=8, warmup=2, seconds=0)
     assert (few.runs, few.warmup) == (LEAST, 0)
     with pytest.raises(GraphslimError, match="its batch is fixed at 1"):

@@ -6,12 +6,11 @@ import contextlib
 import os
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from graphslim.errors import GraphslimError
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
-from graphslim.measure.bench import RUNS, WARMUP, Spread, cpu_name, spread, take_turns
+from graphslim.measure.bench import RUNS, WARMUP, Spread, cpu_name, first_run, spread, take_turns
 from graphslim.measure.opened import Model, Opening, as_bad_input, named, opened
-from graphslim.measure.samples import Data, Examples, Samples
+from graphslim.measure.samples import Data
 from graphslim.runtime import run_as_shipped, without_onednn
 from graphslim.support.progress import Tick, silent
 
@@ -107,9 +106,7 @@ def time_models(
         together = opened(models, opening, stack)
         runners, graph, inputs, notes = together
         tell(graph)
-        feeds, number = next(iter(Examples(graph, Samples(data, batch=batch), seed)))
-        if batch not in (1, number):
-            raise GraphslimError(f"its batch is fixed at {number}", graph.name, "leave out --batch")
+        feeds, number = first_run(graph, data, seed, batch)
         if data is None:
             together.limit(feeds)
         actions: List[Callable[[], Any]] = []
