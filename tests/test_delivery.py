@@ -96,6 +96,7 @@ def test_the_format_by_the_name(tmp_path: Path) -> None:
         ("a.tflite", Wish("float16", "int8"), "--io int8: is for integer models"),
         ("a.tflite", Wish(None, random_calibration=True), "--random-calibration: is for integer"),
         ("a.tflite", Wish("int8"), "needs real inputs"),
+        ("a.tflite", Wish("int8", "uint8", True), "--io: no element type 'uint8'"),
     ],
 )
 def test_options_that_do_not_fit(path: str, wish: Wish, told: str) -> None:
@@ -157,6 +158,15 @@ def test_an_abort_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a.tflite: the converter aborted: F tensorflow: Check failed: a != b" in str(
         caught.value
     )
+
+
+def test_files_of_the_current_folder_are_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    with Converter() as converter, pytest.raises(EmitError, match="the converter fails: 'gif'"):
+        converter.convert("gif", "a.gif", {})
 
 
 def test_what_a_converter_raises_is_one_line() -> None:

@@ -164,6 +164,8 @@ def check_wish(path: str, wish: Wish, has_data: bool) -> None:
         raise GraphslimError(
             f"no quantisation {wish.quantize!r}", "--quantize", f"one of {', '.join(QUANTISATIONS)}"
         )
+    if wish.io not in EDGES:
+        raise GraphslimError(f"no element type {wish.io!r}", "--io", f"one of {', '.join(EDGES)}")
     if wish.quantize != "int8":
         for option in [option for option in given if option in _OF_INT8]:
             raise GraphslimError("is for integer models", option, "add --quantize int8")
