@@ -18,7 +18,7 @@ from graphslim.delivery import check as checking
 from graphslim.delivery import converter as converting
 from graphslim.delivery import run as delivering
 from graphslim.delivery.check import Losses, alike, refuse
-from graphslim.delivery.child import answer
+from graphslim.delivery.child import answer, missing_ops
 from graphslim.delivery.converter import Converter, reason
 from graphslim.delivery.formats import (
     GRAPH,
@@ -31,7 +31,6 @@ from graphslim.delivery.formats import (
     format_of_target,
 )
 from graphslim.delivery.prepare import prepared
-from graphslim.delivery.tflite import missing_ops
 from graphslim.engines import open_runner
 from graphslim.errors import EmitError, GraphslimError, RuntimeUnavailable, VerifyError
 from graphslim.measure.agreement import Agreement

@@ -22,10 +22,9 @@ import graphslim as gs
 from graphslim.cli import main
 from graphslim.cli.bench import print_everywhere
 from graphslim.cli.console import Console
-from graphslim.delivery import tflite
+from graphslim.delivery.child import to_onnx, to_tflite
 from graphslim.delivery.converter import Converter
 from graphslim.delivery.formats import TFLITE
-from graphslim.delivery.onnx import convert as to_onnx
 from graphslim.delivery.prepare import prepared
 from graphslim.engines import base, format_of, installed, open_runner, runtimes_of
 from graphslim.engines.base import Tensor, asked_shapes, first_line, fits, plain_name
@@ -77,8 +76,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Files]:
     rng = np.random.RandomState(0)
     examples = [{"image": rng.uniform(-1, 1, (1, 8, 8, 3)).astype(np.float32)} for _ in range(20)]
     lite, int8 = folder / "net.tflite", folder / "int8.tflite"
-    lite.write_bytes(tflite.convert(definition, *ends, None, "float", False, [])[""])
-    int8.write_bytes(tflite.convert(definition, *ends, "int8", "int8", False, examples)[""])
+    lite.write_bytes(to_tflite(definition, *ends, None, "float", False, [])[""])
+    int8.write_bytes(to_tflite(definition, *ends, "int8", "int8", False, examples)[""])
     onnx: Optional[Path] = None
     if importlib.util.find_spec("tf2onnx") is not None:
         onnx = folder / "net.onnx"
