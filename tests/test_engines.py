@@ -31,11 +31,10 @@ from graphslim.engines.base import Tensor, asked_shapes, first_line, fits, plain
 from graphslim.engines.lite_file import check_lite, try_in_copy
 from graphslim.errors import GraphslimError, LoadError, RuntimeUnavailable, VerifyError
 from graphslim.measure import models as measured
-from graphslim.measure.everywhere import time_everywhere
 from graphslim.measure.fidelity import PROBABILITIES
 from graphslim.measure.models import compare
 from graphslim.measure.opened import Opening
-from graphslim.measure.timings import LEAST, time_models
+from graphslim.measure.timings import LEAST, time_everywhere, time_models
 
 NETWORK = """
 image = input ?,8,8,3
