@@ -17,7 +17,7 @@ import graphslim as gs
 from graphslim.delivery import check as checking
 from graphslim.delivery import converter as converting
 from graphslim.delivery import run as delivering
-from graphslim.delivery.check import Losses, alike, refuse
+from graphslim.delivery.check import Losses, refuse
 from graphslim.delivery.child import answer, missing_ops
 from graphslim.delivery.converter import Converter, reason
 from graphslim.delivery.formats import (
@@ -35,6 +35,7 @@ from graphslim.engines import open_runner
 from graphslim.errors import EmitError, GraphslimError, RuntimeUnavailable, VerifyError
 from graphslim.measure.agreement import Agreement
 from graphslim.measure.fidelity import OutputDifference
+from graphslim.measure.models import alike
 from graphslim.runtime import version
 
 NETWORK = """

@@ -17,6 +17,7 @@ from graphslim.layout import needs_nhwc
 from graphslim.measure.feeds import random_feeds
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.verify import runnable
+from graphslim.runtime.session import tensor_name
 from graphslim.support.progress import Tick, silent
 from graphslim.support.text import plural
 
@@ -187,15 +188,10 @@ def prepared(
     try:
         with runtime.Session(runnable(graph), threads) as session:
             session.run(feeds)
-            yield session.prepare(feeds, [full_name(port) for port in graph.outputs])
+            yield session.prepare(feeds, [tensor_name(str(port)) for port in graph.outputs])
     except VerifyError as error:
         # Nothing is compared here, so that a graph that does not run is bad input.
         raise GraphslimError(error.what, error.where, error.hint) from error
-
-
-def full_name(port: Port) -> str:
-    """A port as TensorFlow names tensors, with its number."""
-    return f"{port.node}:{port.port}"
 
 
 def first_run(graph: Graph, data: Data, seed: int, batch: int) -> Tuple[Dict[str, np.ndarray], int]:

@@ -5,7 +5,19 @@ from __future__ import annotations
 import copy
 import math
 import os
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
@@ -29,6 +41,9 @@ arrays by input name, or None for random inputs."""
 
 Columns = Dict[str, Union[np.ndarray, Pictures, Encoded]]
 """By input name, all examples along the first axis."""
+
+Runs = Iterable[Tuple[Mapping[str, np.ndarray], int]]
+"""For each run the arrays by input name, and how many examples they hold."""
 
 RANDOM_EXAMPLES = 8
 """The number of random inputs if no data are given."""
