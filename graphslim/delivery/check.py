@@ -244,7 +244,7 @@ def _matched(
     """By name in the graph, that in the file, of inputs and of outputs that are called otherwise.
 
     Raises:
-        VerifyError: the file has not as many inputs or outputs.
+        VerifyError: the file has another number of inputs or outputs than the graph.
     """
     pairs: List[Mapping[str, str]] = []
     for kind, expected, actual in (

@@ -36,7 +36,7 @@ _MISSING = (
     # TensorFlow 1.15
     re.compile(r"need custom implementations: ([^.\n]*)"),
 )
-"""What the converters say of ops that TensorFlow Lite has not."""
+"""How the converters' messages name ops that TensorFlow Lite does not have."""
 _PROGRAM = "_toco_from_proto_bin"
 """Where TensorFlow 1.15 keeps the path of its converter; it converts by itself without one."""
 

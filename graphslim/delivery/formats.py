@@ -34,7 +34,7 @@ class Wish(NamedTuple):
         quantize: one of `QUANTISATIONS`; None to keep float32.
         io: one of `EDGES`: the element type of the inputs and outputs of an int8 model.
         random_calibration: whether int8 may be calibrated on random inputs.
-        select_tf_ops: whether ops that TensorFlow Lite has not may stay TensorFlow's.
+        select_tf_ops: whether ops that TensorFlow Lite does not have are left to TensorFlow.
     """
 
     quantize: Optional[str] = None

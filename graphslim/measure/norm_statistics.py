@@ -24,11 +24,12 @@ from graphslim.measure.verify import runnable
 from graphslim.runtime import Session
 
 FAR = 1.5
-"""A distance from the inputs of training that is said. Inputs of the right scale were at .1 to .8,
-single ones at 1.1 at most; pixels in the place of their 255th part are above 100."""
+"""Inputs further than this from those of training cause a caution. Inputs of the right scale were
+at 0.1 to 0.8, single ones at 1.1 at most; pixels of 0 to 255 in the place of 0 to 1 are above 100.
+"""
 NEARER = 0.7, 0.5
-"""A distance that is said too where another usual range would make it smaller, and its share that
-is then left at most. Inputs from 0 to 1 in the place of -1 to 1 are at 1 to 1.2."""
+"""So do inputs further than the first number, if scaling them to another usual range leaves at most
+the second, a share, of that distance. Inputs of 0 to 1 in the place of -1 to 1 are at 1 to 1.2."""
 _ENOUGH = 8
 """So many examples are a sample for that."""
 _EXAMPLES = 32
@@ -173,10 +174,10 @@ def _is_initial(norm: Norm) -> bool:
 
 
 def cautions_about(graph: Graph, examples: Examples) -> List[Caution]:
-    """What is to be said of inputs that are not like those of training, in scale or in kind.
+    """Cautions about inputs that are not like those of training, in scale or in kind.
 
-    A few of them are run through the first layers. Nothing is said of random inputs, or where the
-    graph keeps no statistics, or does not run.
+    A few of them are run through the first layers. There are none about random inputs, or where
+    the graph keeps no statistics, or does not run.
 
     Args:
         graph: the graph.
