@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -165,6 +166,7 @@ def test_files_of_the_current_folder_are_not_imported(
 ) -> None:
     (tmp_path / "numpy.py").write_text("raise SystemExit")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path / "a path that is no text"])
     with Converter() as converter, pytest.raises(EmitError, match="the converter fails: 'gif'"):
         converter.convert("gif", "a.gif", {})
 

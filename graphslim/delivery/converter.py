@@ -106,7 +106,7 @@ class Converter:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
         self._process = subprocess.Popen(
             # By itself it would import what lies in the current folder, such as an onnx.py.
-            [sys.executable, "-c", _CODE.format(paths=[package, *sys.path])],
+            [sys.executable, "-c", _CODE.format(paths=[package, *map(os.fsdecode, sys.path)])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
