@@ -3,23 +3,23 @@
     python -m benchmarks.deliveries [NETWORK...] [--folder FOLDER] [--photos FOLDER]
 
 Networks of Keras are made with random weights, and read from `.keras` (`.h5` in TensorFlow 1.15).
-The photos are those that scikit-image and scikit-learn bring, where they are installed, or those of
---photos; five parts are cut out of each, for these calibrate int8 models and are compared.
+Crops of the photographs of `photos.py`, or of those in the folder of --photos, calibrate int8
+models and are compared.
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, NamedTuple, Sequence
+from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence
 
 import numpy as np
 
+from benchmarks import photos
 from benchmarks.results import table
 from benchmarks.runtimes import KERAS, published, shapes_of
 from benchmarks.work import ROOT
@@ -45,11 +45,8 @@ FORMATS = (
     Format("ONNX", "slim.onnx", ("--for", "ort")),
     Format("SavedModel", "slim/", ("--for", "tf")),
 )
-_PHOTOS = {
-    "skimage": ("data", ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png")),
-    "sklearn": ("datasets/images", ("china.jpg", "flower.jpg")),
-}
-"""By package, the folder of its photos in colour, and their names."""
+_CROPS, _SIDE = 30, 320
+"""How many crops of photographs there are, and their height and width."""
 _UNSCALED = ("MobileNetV2",)
 """The networks that want their images scaled to -1..1; the others do it themselves."""
 _NORMS = ((0.3, 0.6), (-0.3, 0.5), (-0.2, 0.2), (0.5, 1.5))
@@ -57,37 +54,23 @@ _SPREAD = 3.0
 """What logits of random weights are made to vary by, as those of a trained network do."""
 
 
-def photos(folder: Path, given: List[Path]) -> Path:
-    """A folder of parts of photos.
+def crops_in(folder: Path, given: Optional[Path]) -> Path:
+    """A folder of crops of photographs, made where need be.
 
     Raises:
-        SystemExit: there are no photos.
+        SystemExit: there are no photographs.
     """
     from PIL import Image
 
     place = folder / "photos"
-    if place.is_dir():
-        return place
-    for package, (inside, names) in _PHOTOS.items():
-        found = importlib.util.find_spec(package)
-        for root in [] if found is None else found.submodule_search_locations or []:
-            given += [
-                path for path in (Path(root) / inside / name for name in names) if path.is_file()
-            ]
-    if not given:
-        raise SystemExit(
-            "no photos: install scikit-image and scikit-learn, or give --photos FOLDER"
-        )
-    place.mkdir(parents=True)
-    for path in given:
-        image = Image.open(str(path)).convert("RGB")
-        width, height = image.size
-        for number, (x, y, share) in enumerate(
-            [(0, 0, 1), *[(x, y, 0.6) for x in (0, 0.4) for y in (0, 0.4)]]
-        ):
-            corner = int(x * width), int(y * height)
-            box = (*corner, corner[0] + int(share * width), corner[1] + int(share * height))
-            image.crop(box).save(str(place / f"{path.stem}-{number}.png"))
+    if not place.is_dir():
+        try:
+            pixels = photos.crops(given or photos.share_out()[0], _CROPS, (_SIDE, _SIDE))
+        except LookupError as error:
+            raise SystemExit(f"no photographs: install {error}, or give --photos FOLDER") from None
+        place.mkdir(parents=True)
+        for number, crop in enumerate(pixels):
+            Image.fromarray(crop).save(str(place / f"{number:02d}.png"))
     return place
 
 
@@ -202,10 +185,9 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=[*published(), *KERAS])
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "benchmarks" / "deliveries")
     parser.add_argument("--photos", type=Path)
-    parser.add_argument("--limit", type=int, default=64, help="so many parts of photos at most")
+    parser.add_argument("--limit", type=int, default=64, help="so many of the crops at most")
     options = parser.parse_args()
-    given = [] if options.photos is None else sorted(options.photos.iterdir())
-    data = photos(options.folder, given)
+    data = crops_in(options.folder, options.photos)
     rows = []
     for name in options.networks:
         folder = options.folder / name

@@ -15,8 +15,9 @@ import graphslim as gs
 from benchmarks.built import KINDS, path_of
 from benchmarks.work import Files, quartiles, tell
 from graphslim import runtime
-from graphslim.measure.bench import full_name, take_turns
+from graphslim.measure.bench import take_turns
 from graphslim.measure.feeds import random_feeds
+from graphslim.runtime.session import tensor_name
 
 WARMUP = 3
 LEAST, MOST = 5, 60
@@ -37,7 +38,9 @@ def measure(files: Files, threads: int, batch: int, seconds: float) -> Dict[str,
             feeds = random_feeds(graph, batch=batch)
             session = opened.enter_context(runtime.Session(graph, threads))
             session.run(feeds)
-            actions.append(session.prepare(feeds, [full_name(port) for port in graph.outputs]))
+            actions.append(
+                session.prepare(feeds, [tensor_name(str(port)) for port in graph.outputs])
+            )
         began = time.perf_counter()
         take_turns(actions, 1, 1)
         round_ = (time.perf_counter() - began) / 2

@@ -21,12 +21,13 @@ import numpy as np
 
 import graphslim as gs
 from graphslim import runtime
-from graphslim.measure.bench import cpu_name, full_name, spread, take_turns
+from graphslim.measure.bench import cpu_name, spread, take_turns
 from graphslim.measure.feeds import random_feeds
 from graphslim.measure.fidelity import difference
 from graphslim.measure.verify import runnable
 from graphslim.pipeline.presets import PASSES
 from graphslim.runtime import Session
+from graphslim.runtime.session import tensor_name
 
 VARIANTS: Dict[str, Tuple[str, ...]] = {
     "as it is": (),
@@ -73,7 +74,7 @@ def measure(graph: gs.Graph, names: Sequence[str], options: argparse.Namespace) 
     """Prints one table."""
     graphs = variants(graph, names)
     feeds = random_feeds(graph, 0, options.batch)
-    fetches = [full_name(port) for port in graph.outputs]
+    fetches = [tensor_name(str(port)) for port in graph.outputs]
     before = len(gs.serialize(graph))
     for threads in options.threads:
         with contextlib.ExitStack() as opened:

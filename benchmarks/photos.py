@@ -10,6 +10,8 @@ import importlib.util
 from pathlib import Path
 from typing import Dict, List, Tuple
 
+import numpy as np
+
 from benchmarks.work import ROOT
 
 FOLDER = ROOT / "build" / "photos"
@@ -22,6 +24,8 @@ _SKIMAGE = (
 _DRAWN = ("Fossa", "Infinite-Sea", "Painting-Colors", "analogpattern", "umang")
 _LARGEST = 960
 """The longer side of what is kept, in pixels: more than any of the networks takes."""
+SMALLEST = 0.45
+"""The side of the smallest crop, as a share of the largest that a photograph holds."""
 
 
 def sources() -> Dict[str, List[Path]]:
@@ -74,6 +78,36 @@ def _write(folder: Path, found: Dict[str, List[Path]]) -> None:
             image.thumbnail((_LARGEST, _LARGEST))
             image.save(str(place / f"{path.stem}.png"))
         (Path(new) / "sources.txt").write_text("\n".join(found) + "\n", encoding="utf-8")
+
+
+def crops(folder: Path, count: int, size: Tuple[int, int], seed: int = 0) -> np.ndarray:
+    """Random crops of photographs in turns, half of them mirrored.
+
+    Args:
+        folder: the photographs.
+        count: how many crops.
+        size: their height and width, to which they are resized.
+        seed: of what is drawn.
+
+    Returns:
+        uint8 of shape (count, height, width, 3).
+    """
+    from PIL import Image
+
+    rng, (height, width) = np.random.RandomState(seed), size
+    photographs = [Image.open(str(path)).convert("RGB") for path in sorted(folder.glob("*.*"))]
+    made = []
+    for number in range(count):
+        photograph = photographs[number % len(photographs)]
+        scale = min(photograph.width / width, photograph.height / height)
+        scale *= rng.uniform(SMALLEST, 1)
+        across, down = int(scale * width), int(scale * height)
+        left = rng.randint(0, photograph.width - across + 1)
+        top = rng.randint(0, photograph.height - down + 1)
+        crop = photograph.crop((left, top, left + across, top + down))
+        pixels = np.asarray(crop.resize((width, height), Image.BILINEAR))
+        made.append(pixels[:, ::-1] if rng.rand() < 0.5 else pixels)
+    return np.stack(made)
 
 
 if __name__ == "__main__":

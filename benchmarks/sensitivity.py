@@ -34,8 +34,6 @@ from benchmarks.work import ROOT
 
 TESTED, AT_ONCE, FITTED = 2000, 200, 2000
 BATCH = 32
-SMALLEST = 0.45
-"""The side of the smallest crop, as a share of the largest that a photograph holds."""
 Way = Tuple[str, Dict[str, Any]]
 
 
@@ -57,36 +55,6 @@ class Task(NamedTuple):
     labelled: Optional[fashion.Labelled]
 
 
-def crops(folder: Path, count: int, size: Tuple[int, int], seed: int = 0) -> np.ndarray:
-    """Random crops of photographs in turns, half of them mirrored.
-
-    Args:
-        folder: the photographs.
-        count: how many crops.
-        size: their height and width, to which they are resized.
-        seed: of what is drawn.
-
-    Returns:
-        uint8 of shape (count, height, width, 3).
-    """
-    from PIL import Image
-
-    rng, (height, width) = np.random.RandomState(seed), size
-    photographs = [Image.open(str(path)).convert("RGB") for path in sorted(folder.glob("*.*"))]
-    made = []
-    for number in range(count):
-        photograph = photographs[number % len(photographs)]
-        scale = min(photograph.width / width, photograph.height / height)
-        scale *= rng.uniform(SMALLEST, 1)
-        across, down = int(scale * width), int(scale * height)
-        left = rng.randint(0, photograph.width - across + 1)
-        top = rng.randint(0, photograph.height - down + 1)
-        crop = photograph.crop((left, top, left + across, top + down))
-        pixels = np.asarray(crop.resize((width, height), Image.BILINEAR))
-        made.append(pixels[:, ::-1] if rng.rand() < 0.5 else pixels)
-    return np.stack(made)
-
-
 def task_of(path: Path, images: int, scale: Tuple[float, float], folder: Path) -> Task:
     """A network, with images of Fashion-MNIST if it takes such, else with photographs."""
     import graphslim as gs
@@ -101,7 +69,7 @@ def task_of(path: Path, images: int, scale: Tuple[float, float], folder: Path) -
         return Task(graph, *[{name: array} for array in given], test)
     given = []
     for part in photos.share_out(folder):
-        pixels = crops(part, images, shape[1:3]).astype(np.float32) / 255
+        pixels = photos.crops(part, images, shape[1:3]).astype(np.float32) / 255
         given.append({name: scale[0] + pixels * (scale[1] - scale[0])})
     return Task(graph, given[0], given[0], given[1], None)
 

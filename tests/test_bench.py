@@ -21,7 +21,7 @@ from graphslim.cli import main
 from graphslim.cli.bench import gain, print_bench
 from graphslim.cli.console import Console, bar, tell_waiting
 from graphslim.measure import bench as benching
-from graphslim.measure.bench import Bench, Spread, bench, cpu_name, spread, take_turns
+from graphslim.measure.bench import Bench, Spread, bench, cpu_name, first_run, spread, take_turns
 from graphslim.support.progress import silent
 
 TWO = """
@@ -137,6 +137,17 @@ def test_a_fixed_batch_is_no_other() -> None:
     fixed = tiny(TWO.replace("?,6,6,3", "1,6,6,3"))
     with pytest.raises(gs.GraphslimError, match="its batch is fixed at 1"):
         bench(fixed, fixed, batch=4)
+
+
+def test_a_batch_is_that_of_the_input_that_leaves_it_open() -> None:
+    graph = tiny("table = input 100,4\nx = input ?,4\ny = Relu(x)\nout = Relu(table)")
+    feeds, count = first_run(graph, None, 0, 4)
+    assert count == 4 and [len(feeds[name]) for name in ("table", "x")] == [100, 4]
+    assert first_run(graph, None, 0, 32)[1] == 32
+    data = {"table": np.zeros((100, 4)), "x": np.zeros((3, 4))}
+    assert first_run(graph, data, 0, 3)[1] == 3
+    with pytest.raises(gs.GraphslimError, match="holds 3 examples, fewer than the 4 of a run"):
+        first_run(graph, data, 0, 4)
 
 
 def test_two_batches_do_not_compare() -> None:

@@ -13,6 +13,7 @@ from typing import Any, Callable, Dict, List
 
 import numpy as np
 import pytest
+from pictured import images
 
 import graphslim as gs
 from graphslim.testing import from_text
@@ -274,6 +275,20 @@ def test_the_page_of_a_repair_has_the_means_over_seeds() -> None:
     assert "| small | l1 | 0.5 | 2 | 90.00 % | 20.00 % (90.00 %) |" in labelled
     assert "| 87.00 % (15.00 %) | 85.00 % (25.00 %) | 6.0 | 3.00 | 2 | 4 | 1.0 |" in labelled
     assert "| pose | l1 | 0.5 | 1 |  | (120.00 %) |" in published
+
+
+@pytest.mark.usefixtures("modules")
+def test_photographs_are_cut_in_one_way(tmp_path: Path) -> None:
+    from benchmarks.deliveries import crops_in
+    from benchmarks.photos import crops
+
+    photographs = images(tmp_path / "given", 2, size=(90, 60))
+    cut = crops(photographs, 5, (30, 40))
+    assert cut.shape == (5, 30, 40, 3) and cut.dtype == np.uint8
+    assert [int(crop[0, 0, 0]) for crop in cut] == [0, 1, 0, 1, 0]
+    assert (cut == crops(photographs, 5, (30, 40))).all()
+    folder = crops_in(tmp_path / "made", photographs)
+    assert len(list(folder.glob("*.png"))) == 30 and crops_in(tmp_path / "made", None) == folder
 
 
 @pytest.mark.usefixtures("modules")

@@ -46,6 +46,41 @@ def test_two_inputs_need_their_names(tmp_path: Path) -> None:
         Examples(graph, Samples(str(tmp_path / "one.npz")))
 
 
+TWO = """
+    x = input ?,4
+    z = input {},4
+    y = Relu(x)
+    other = Relu(z)
+"""
+
+
+def test_two_inputs_need_as_many_examples() -> None:
+    data = {"x": np.zeros((40, 4)), "z": np.zeros((60, 4))}
+    for batch in (1, 32):
+        with pytest.raises(GraphslimError, match="its array holds (40|60) examples"):
+            Examples(tiny(TWO.format("?")), Samples(data, batch=batch))
+    with pytest.raises(GraphslimError, match="batch: must be 1 or more"):
+        Examples(tiny(TWO.format("?")), Samples(batch=0))
+
+
+@pytest.mark.parametrize("rows", [1, 100])
+def test_an_input_of_a_fixed_size_beside_one_of_any(rows: int) -> None:
+    graph = tiny(TWO.format(rows))
+    runs = list(Examples(graph, Samples(batch=4)))
+    assert [(count, len(feeds["x"]), len(feeds["z"])) for feeds, count in runs] == [
+        (4, 4, rows),
+        (4, 4, rows),
+    ]
+    x = np.arange(40, dtype=np.float32).reshape(10, 4)
+    table = Examples(graph, Samples({"x": x, "z": np.zeros((rows, 4))}, batch=8))
+    assert (table.count, table.at_once, table.units) == (10, 1, 10)
+    many = Examples(graph, Samples({"x": x, "z": np.repeat(x, rows, axis=0)}))
+    for examples in (table, many):
+        part = examples.part(np.array([7, 2]))
+        assert np.concatenate([feeds["x"] for feeds, _ in part]).tolist() == x[[7, 2]].tolist()
+    assert [feeds["z"].tolist() for feeds, _ in part] == [[x[at].tolist()] * rows for at in (7, 2)]
+
+
 def broken_zip(path: Path) -> None:
     np.savez(str(path), x=np.zeros((1, 8, 6, 3)))
     data = path.read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
@@ -17,8 +18,8 @@ import graphslim as gs
 from graphslim.delivery import check as checking
 from graphslim.delivery import converter as converting
 from graphslim.delivery import run as delivering
-from graphslim.delivery.check import Losses, alike, refuse
-from graphslim.delivery.child import answer
+from graphslim.delivery.check import Losses, refuse
+from graphslim.delivery.child import answer, missing_ops
 from graphslim.delivery.converter import Converter, reason
 from graphslim.delivery.formats import (
     GRAPH,
@@ -31,11 +32,11 @@ from graphslim.delivery.formats import (
     format_of_target,
 )
 from graphslim.delivery.prepare import prepared
-from graphslim.delivery.tflite import missing_ops
 from graphslim.engines import open_runner
 from graphslim.errors import EmitError, GraphslimError, RuntimeUnavailable, VerifyError
 from graphslim.measure.agreement import Agreement
 from graphslim.measure.fidelity import OutputDifference
+from graphslim.measure.models import alike
 from graphslim.runtime import version
 
 NETWORK = """
@@ -96,6 +97,7 @@ def test_the_format_by_the_name(tmp_path: Path) -> None:
         ("a.tflite", Wish("float16", "int8"), "--io int8: is for integer models"),
         ("a.tflite", Wish(None, random_calibration=True), "--random-calibration: is for integer"),
         ("a.tflite", Wish("int8"), "needs real inputs"),
+        ("a.tflite", Wish("int8", "uint8", True), "--io: no element type 'uint8'"),
     ],
 )
 def test_options_that_do_not_fit(path: str, wish: Wish, told: str) -> None:
@@ -157,6 +159,16 @@ def test_an_abort_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a.tflite: the converter aborted: F tensorflow: Check failed: a != b" in str(
         caught.value
     )
+
+
+def test_files_of_the_current_folder_are_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path, tmp_path / "a path that is no text"])
+    with Converter() as converter, pytest.raises(EmitError, match="the converter fails: 'gif'"):
+        converter.convert("gif", "a.gif", {})
 
 
 def test_what_a_converter_raises_is_one_line() -> None:

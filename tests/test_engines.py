@@ -22,21 +22,19 @@ import graphslim as gs
 from graphslim.cli import main
 from graphslim.cli.bench import print_everywhere
 from graphslim.cli.console import Console
-from graphslim.delivery import tflite
+from graphslim.delivery.child import to_onnx, to_tflite
 from graphslim.delivery.converter import Converter
 from graphslim.delivery.formats import TFLITE
-from graphslim.delivery.onnx import convert as to_onnx
 from graphslim.delivery.prepare import prepared
 from graphslim.engines import base, format_of, installed, open_runner, runtimes_of
 from graphslim.engines.base import Tensor, asked_shapes, first_line, fits, plain_name
 from graphslim.engines.lite_file import check_lite, try_in_copy
 from graphslim.errors import GraphslimError, LoadError, RuntimeUnavailable, VerifyError
 from graphslim.measure import models as measured
-from graphslim.measure.everywhere import time_everywhere
 from graphslim.measure.fidelity import PROBABILITIES
 from graphslim.measure.models import compare
 from graphslim.measure.opened import Opening
-from graphslim.measure.timings import LEAST, time_models
+from graphslim.measure.timings import LEAST, time_everywhere, time_models
 
 NETWORK = """
 image = input ?,8,8,3
@@ -77,8 +75,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Files]:
     rng = np.random.RandomState(0)
     examples = [{"image": rng.uniform(-1, 1, (1, 8, 8, 3)).astype(np.float32)} for _ in range(20)]
     lite, int8 = folder / "net.tflite", folder / "int8.tflite"
-    lite.write_bytes(tflite.convert(definition, *ends, None, "float", False, [])[""])
-    int8.write_bytes(tflite.convert(definition, *ends, "int8", "int8", False, examples)[""])
+    lite.write_bytes(to_tflite(definition, *ends, None, "float", False, [])[""])
+    int8.write_bytes(to_tflite(definition, *ends, "int8", "int8", False, examples)[""])
     onnx: Optional[Path] = None
     if importlib.util.find_spec("tf2onnx") is not None:
         onnx = folder / "net.onnx"
@@ -419,6 +417,8 @@ def test_models_are_timed_in_turns(files: Files) -> None:
     ]
     tree = json.loads(json.dumps(times.as_dict()))
     assert tree["models"][1]["latency"]["median"] > 0
+    many = time_models([files.graph, str(files.onnx)], Opening(), batch=32, runs=1, warmup=0)
+    assert many.batch == 32
     few = time_models([files.graph, str(files.lite)], Opening(), runs=8, warmup=2, seconds=0)
     assert (few.runs, few.warmup) == (LEAST, 0)
     with pytest.raises(GraphslimError, match="its batch is fixed at 1"):

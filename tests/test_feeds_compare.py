@@ -154,6 +154,13 @@ def test_strings_are_the_same_or_not() -> None:
     assert difference("y", b"a", b"longer").absolute == np.inf
 
 
+def test_complex_numbers_differ_by_their_parts() -> None:
+    first = np.array([[1 + 2j, 0], [3, 4j]], np.complex64)
+    found = difference("y", first, first + np.complex64(0.01j))
+    assert found.shape == (2, 2) and found.absolute == pytest.approx(0.01, rel=1e-4)
+    assert found.relative == pytest.approx(0.01 / 4, rel=1e-4)
+
+
 def test_booleans_differ_by_one() -> None:
     found = difference("y", np.array([True, False]), np.array([True, True]))
     assert (found.absolute, found.relative) == (1, 1)

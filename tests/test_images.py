@@ -73,6 +73,8 @@ def test_preprocessing_as_given(
     [
         ({"image_range": (0, 1), "mean": 3.0}, "--image-range: excludes --mean and --scale"),
         ({"image_range": (1, 1)}, "--image-range: is one number twice"),
+        ({"image_range": (1,)}, "--image-range: is .1,., and has to be two numbers"),
+        ({"limit": 0}, "limit: must be 1 or more"),
         ({"scale": 0.0}, "--scale: is 0"),
         ({"mean": float("nan")}, "--mean: is nan"),
         ({"mean": (1.0, 2.0)}, "--mean: holds 2 numbers, and the input has 3 channels"),

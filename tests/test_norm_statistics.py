@@ -54,6 +54,20 @@ def pixels(low: float, high: float, count: int = 32) -> Dict[str, np.ndarray]:
     return {"x": rng.uniform(low, high, (count, 8, 8, 3)).astype(np.float32)}
 
 
+def test_images_for_an_input_without_a_batch_are_looked_at(tmp_path: Path) -> None:
+    single = """
+        image = input 12,16,3
+        first = i32[]{0}
+        x = ExpandDims(image, first)
+        w = f32[1,1,3,4]{1 0 0 1 0 1 0 1 0 0 1 1}
+        conv = Conv2D(x, w)
+    """
+    graph = tiny(single + FUSED)
+    examples = Examples(graph, Samples(str(images(tmp_path / "images", 5))))
+    assert (examples.count, examples.at_once, examples.units) == (5, 1, 5)
+    assert "the inputs are not of the scale" in str(cautions_about(graph, examples)[0])
+
+
 def said(graph: gs.Graph, data: Data) -> List[str]:
     return [str(caution) for caution in cautions_about(graph, Examples(graph, Samples(data, 8)))]
 

@@ -21,7 +21,7 @@ from three_layers import images, three_layers
 from tiny import tiny
 
 import graphslim as gs
-from graphslim.errors import GraphslimError, PlanError
+from graphslim.errors import GraphslimError, PlanError, VerifyError
 from graphslim.planner import cautions_of
 from graphslim.plans.curves import Curves, read_curves
 from graphslim.scoring import find_criterion
@@ -163,6 +163,23 @@ def test_a_metric_of_ones_own(tmp_path: Path) -> None:
         measured(tiny(NET), metric=f"{path}:none")
     by_labels = measured(tiny(NET), metric=f"{path}:by_labels", labels=np.zeros(64))
     assert set(losses(by_labels).values()) == {0.0}
+
+
+def test_outputs_whose_size_depends_on_the_input(tmp_path: Path) -> None:
+    places = """
+        above = Greater(x, zero)
+        where = Where(above) T=bool
+        order = i32[2]{1 0}
+        columns = Transpose(where, order) T=int64
+        output y
+        output columns
+    """
+    graph = tiny(NET + "zero = f32[]{0}\n" + places)
+    assert all(loss > 0 for loss in losses(measured(graph)).values())
+    path = tmp_path / "mine.py"
+    path.write_text("def none(original, candidate):\n    return 0.0\n")
+    with pytest.raises(VerifyError, match="output columns: its size depends on the input"):
+        measured(graph, metric=f"{path}:none")
 
 
 @pytest.mark.parametrize(

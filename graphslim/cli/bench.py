@@ -21,9 +21,8 @@ from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
 from graphslim.measure.bench import RUNS, WARMUP, Bench, Spread
 from graphslim.measure.bench import bench as measure
-from graphslim.measure.everywhere import Everywhere, time_everywhere
 from graphslim.measure.images import Images
-from graphslim.measure.timings import Timings, time_models
+from graphslim.measure.timings import Everywhere, Timings, time_everywhere, time_models
 from graphslim.runtime import run_as_shipped
 from graphslim.support.text import plural, threads_used
 

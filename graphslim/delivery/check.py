@@ -21,7 +21,7 @@ from graphslim.errors import EmitError, VerifyError
 from graphslim.ir import Port
 from graphslim.measure.agreement import FAR_DECISIONS, Agreement, lost
 from graphslim.measure.fidelity import CLASSES, Measures, OutputDifference, decision_of
-from graphslim.measure.models import ACROSS
+from graphslim.measure.models import ACROSS, alike
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.support.progress import Tick
 from graphslim.support.text import percent
@@ -131,12 +131,11 @@ class Losses(NamedTuple):
                 "quantised, both the original and the result lose much; float16 or more typical "
                 "images for calibration may lose less"
             )
-        who = (
-            "the result loses much"
-            if self.original is None
-            else ("the result loses much more than the original does")
+        more = "" if self.original is None else " more than the original does"
+        return (
+            f"quantised, the result loses much{more}; try --quantize float16, or repair or train "
+            "before quantising"
         )
-        return f"quantised, {who}; try --quantize float16, or repair or train before quantising"
 
 
 def check(
@@ -167,7 +166,8 @@ def check(
     path = result[0].path
     is_int8 = wish.quantize == "int8"
     with contextlib.ExitStack() as stack:
-        place = stack.enter_context(_temporary_folder(path))
+        with _disk(path):
+            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="graphslim-"))
         opened = []
         for number, (package, _) in enumerate(sides):
             name = os.path.basename(os.path.normpath(package.path))
@@ -238,20 +238,13 @@ def _measures(source: Prepared, runs: int) -> Dict[str, Measures]:
     return measures
 
 
-def alike(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Values in the element type of what is wanted, where both are integers or both are floats."""
-    kinds = {values.dtype.kind, wanted.dtype.kind}
-    same = len(kinds) == 1 or kinds <= set("iu")
-    return values.astype(wanted.dtype) if same and values.dtype != wanted.dtype else values
-
-
 def _matched(
     runner: Runner, reference: Runner, notes: List[str]
 ) -> Tuple[Mapping[str, str], Mapping[str, str]]:
     """By name in the graph, that in the file, of inputs and of outputs that are called otherwise.
 
     Raises:
-        VerifyError: the file has not as many inputs or outputs.
+        VerifyError: the file has another number of inputs or outputs than the graph.
     """
     pairs: List[Mapping[str, str]] = []
     for kind, expected, actual in (
@@ -300,14 +293,6 @@ def _disk(path: str) -> Iterator[None]:
             path,
             f"the check needs space in {tempfile.gettempdir()}; give it, or --no-verify",
         ) from error
-
-
-@contextlib.contextmanager
-def _temporary_folder(path: str) -> Iterator[str]:
-    with contextlib.ExitStack() as stack:
-        with _disk(path):
-            place = stack.enter_context(tempfile.TemporaryDirectory(prefix="graphslim-"))
-        yield place
 
 
 def refuse(losses: Losses, path: str) -> None:

@@ -17,7 +17,7 @@ from graphslim import errors
 from graphslim.errors import EmitError, GraphslimError, elided
 
 _LENGTH = struct.Struct("<Q")
-_CODE = "import sys; sys.path[:0] = {paths!r}; from graphslim.delivery.child import main; main()"
+_CODE = "import sys; sys.path[:] = {paths!r}; from graphslim.delivery.child import main; main()"
 _SAID = 4000
 """Bytes at the end of what a converter printed that are looked at."""
 _NOISE = (
@@ -105,7 +105,8 @@ class Converter:
         package = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  closed with the process
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _CODE.format(paths=[package])],
+            # By itself it would import what lies in the current folder, such as an onnx.py.
+            [sys.executable, "-c", _CODE.format(paths=[package, *map(os.fsdecode, sys.path)])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,

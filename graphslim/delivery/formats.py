@@ -34,7 +34,7 @@ class Wish(NamedTuple):
         quantize: one of `QUANTISATIONS`; None to keep float32.
         io: one of `EDGES`: the element type of the inputs and outputs of an int8 model.
         random_calibration: whether int8 may be calibrated on random inputs.
-        select_tf_ops: whether ops that TensorFlow Lite has not may stay TensorFlow's.
+        select_tf_ops: whether ops that TensorFlow Lite does not have are left to TensorFlow.
     """
 
     quantize: Optional[str] = None
@@ -164,6 +164,8 @@ def check_wish(path: str, wish: Wish, has_data: bool) -> None:
         raise GraphslimError(
             f"no quantisation {wish.quantize!r}", "--quantize", f"one of {', '.join(QUANTISATIONS)}"
         )
+    if wish.io not in EDGES:
+        raise GraphslimError(f"no element type {wish.io!r}", "--io", f"one of {', '.join(EDGES)}")
     if wish.quantize != "int8":
         for option in [option for option in given if option in _OF_INT8]:
             raise GraphslimError("is for integer models", option, "add --quantize int8")

@@ -97,8 +97,8 @@ def export(
         data: sample inputs, as for `verify`, of which 100 calibrate an int8 model and 64 are run;
             without them random ones are run.
         random_calibration: calibrate an int8 model on random inputs, to only try it.
-        select_tf_ops: leave ops that TensorFlow Lite has not to TensorFlow, which the application
-            has to link then.
+        select_tf_ops: leave ops that TensorFlow Lite does not have to TensorFlow, which the
+            application then has to link.
         original: a graph that computes the same, or that `graph` was pruned from: it is converted
             alike, and four times what its model loses against TensorFlow is allowed.
         verify: whether the model is run; by default where its runtime is installed.

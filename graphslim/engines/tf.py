@@ -12,6 +12,7 @@ from graphslim.engines.base import Runner, Shapes, Tensor
 from graphslim.graphdef.kinds import keras_container
 from graphslim.ir import Graph, Port
 from graphslim.layout import runnable
+from graphslim.runtime.session import tensor_name
 
 
 def read_graph(path: str, shapes: Optional[Shapes] = None) -> Graph:
@@ -86,5 +87,6 @@ class TensorFlowRunner(Runner):
     def prepare(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], Sequence[Any]]:
         """A function that runs the graph once; see `Runner.prepare`."""
         fed = {self._ports[name]: array for name, array in self.arrays(feeds).items()}
-        ports = [Port.parse(self._ports[tensor.name]) for tensor in self.outputs]
-        return self._session.prepare(fed, [f"{port.node}:{port.port}" for port in ports])
+        return self._session.prepare(
+            fed, [tensor_name(self._ports[tensor.name]) for tensor in self.outputs]
+        )

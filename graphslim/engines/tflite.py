@@ -19,7 +19,7 @@ from graphslim.engines.base import (
     package,
     plain_name,
 )
-from graphslim.engines.lite_file import check_lite, try_in_copy
+from graphslim.engines.lite_file import try_in_copy
 from graphslim.errors import RuntimeUnavailable
 
 _LITERT = "ai_edge_litert"
@@ -38,7 +38,7 @@ class LiteRunner(Runner):
         shapes: of inputs that the file leaves open, by name.
 
     Raises:
-        LoadError: the file is damaged, or a shape does not fit.
+        LoadError: a shape does not fit, or the interpreter of TensorFlow 1.15 crashes on the file.
         RuntimeUnavailable: no interpreter is installed.
         VerifyError: the interpreter refuses the model.
     """
@@ -47,7 +47,6 @@ class LiteRunner(Runner):
 
     def __init__(self, path: str, threads: int = 1, shapes: Optional[Shapes] = None) -> None:
         self.path = path
-        check_lite(path)
         interpreter, self.version, options = _interpreter(threads)
         self.own_threads = not options
         if self.own_threads:  # that of TensorFlow 1.15

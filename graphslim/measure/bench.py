@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Dict, Iterator, Mapping, NamedTuple, Sequence, Tuple
 
 import numpy as np
 
 from graphslim import runtime
+from graphslim.channels.groups import analyse
 from graphslim.errors import GraphslimError, VerifyError
 from graphslim.ir import Graph, Port
 from graphslim.layout import needs_nhwc
 from graphslim.measure.feeds import random_feeds
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.verify import runnable
+from graphslim.runtime.session import tensor_name
 from graphslim.support.progress import Tick, silent
+from graphslim.support.text import plural
 
 RUNS, WARMUP = 50, 5
 """Defaults of how often each graph is timed, and how often it is run before that."""
@@ -144,13 +147,13 @@ def bench(
             raise GraphslimError(f"must be {least} or more", option)
     runtime.run_as_shipped()
     graphs = (first, second)
-    feeds: List[Mapping[str, np.ndarray]] = [
-        random_feeds(graph, seed, batch)
-        if data is None
-        else next(iter(Examples(graph, Samples(data, batch=batch))))[0]
-        for graph in graphs
-    ]
-    examples = _examples(graphs, feeds, batch)
+    feeds, sizes = zip(*[first_run(graph, data, seed, batch) for graph in graphs])
+    if sizes[0] != sizes[1]:
+        raise GraphslimError(
+            f"takes {sizes[1]} examples at once, and {first.name} takes {sizes[0]}",
+            second.name,
+            "give the batch with --input-shape",
+        )
     with contextlib.ExitStack() as stack:
         actions = [
             stack.enter_context(prepared(graph, arrays, threads))
@@ -165,7 +168,7 @@ def bench(
         runs,
         warmup,
         threads,
-        examples,
+        sizes[0],
         runtime.version(),
         runtime.without_onednn(),
         cpu_name(),
@@ -185,36 +188,37 @@ def prepared(
     try:
         with runtime.Session(runnable(graph), threads) as session:
             session.run(feeds)
-            yield session.prepare(feeds, [full_name(port) for port in graph.outputs])
+            yield session.prepare(feeds, [tensor_name(str(port)) for port in graph.outputs])
     except VerifyError as error:
         # Nothing is compared here, so that a graph that does not run is bad input.
         raise GraphslimError(error.what, error.where, error.hint) from error
 
 
-def full_name(port: Port) -> str:
-    """A port as TensorFlow names tensors, with its number."""
-    return f"{port.node}:{port.port}"
+def first_run(graph: Graph, data: Data, seed: int, batch: int) -> Tuple[Dict[str, np.ndarray], int]:
+    """The inputs of a run that is timed, by name, and how many examples they are.
 
-
-def _examples(
-    graphs: Sequence[Graph], feeds: Sequence[Mapping[str, np.ndarray]], batch: int
-) -> int:
-    """How many examples a run takes: `batch` where the graph leaves it open, else its own size.
+    Args:
+        graph: the graph.
+        data: sample inputs, of which the first run is taken; None for random inputs.
+        seed: the seed of random inputs.
+        batch: examples per run, where the graph leaves that open.
 
     Raises:
-        GraphslimError: the graphs take different batches, or one has another fixed batch.
+        GraphslimError: the graph takes another batch than `batch`, or the data do not fit, or hold
+            fewer examples.
     """
-    sizes = [next((len(value) for value in data.values() if value.ndim), 1) for data in feeds]
-    for graph, size in zip(graphs, sizes):
-        if batch not in (1, size):
-            raise GraphslimError(f"its batch is fixed at {size}", graph.name, "leave out --batch")
-    if sizes[0] != sizes[1]:
-        raise GraphslimError(
-            f"takes {sizes[1]} examples at once, and {graphs[0].name} takes {sizes[0]}",
-            graphs[1].name,
-            "give the batch with --input-shape",
-        )
-    return sizes[0]
+    given = random_feeds(graph, seed, batch) if data is None else data
+    feeds, count = next(iter(Examples(graph, Samples(given, batch=batch))))
+    if batch in (1, count):
+        return feeds, count
+    shapes = [analyse(graph).fact(Port(name)).shape for name in graph.inputs]
+    if all(shape and shape[0] for shape in shapes):
+        raise GraphslimError(f"its batch is fixed at {count}", graph.name, "leave out --batch")
+    raise GraphslimError(
+        f"holds {plural(count, 'example')}, fewer than the {batch} of a run",
+        "--data",
+        "give more, or a smaller --batch",
+    )
 
 
 def cpu_name() -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from graphslim.analysis.probe import switches
 from graphslim.channels.facts import Dims
 from graphslim.channels.groups import analyse
+from graphslim.engines.base import sizes_of
 from graphslim.errors import GraphslimError
 from graphslim.ir import DType, Graph, Port
 from graphslim.ir.query import downstream, needed
@@ -65,10 +66,10 @@ def _checked(graph: Graph, name: str, value: np.ndarray, where: str) -> np.ndarr
     dtype = dtype_of(graph[name])
     if not _fits(graph, name, array):
         expected = analyse(graph).fact(Port(name)).shape
-        sizes = ",".join(["?" if size is None else str(size) for size in expected or ()])
-        shape = ",".join([str(size) for size in array.shape])
         raise GraphslimError(
-            f"the array for {name!r} has the shape {shape}", where, f"the input takes {sizes}"
+            f"the array for {name!r} has the shape {sizes_of(array.shape)}",
+            where,
+            f"the input takes {sizes_of(expected)}",
         )
     if array.dtype.kind not in "fiubc" and dtype is not DType.string:
         raise GraphslimError(
@@ -184,8 +185,8 @@ def cut_hint(graph: Graph, name: str) -> str:
     shape = analyse(graph).fact(Port(node)).shape
     if _is_known(shape):
         return hint
-    sizes = ",".join(["1"] + ["?" if size is None else str(size) for size in (shape or ())[1:]])
-    return f"{hint} with the sizes in --input-shape {node}={sizes if shape else '1,...'}"
+    sizes = sizes_of((1, *shape[1:])) if shape else "1,..."
+    return f"{hint} with the sizes in --input-shape {node}={sizes}"
 
 
 def cut_behind(graph: Graph, name: str) -> Optional[str]:

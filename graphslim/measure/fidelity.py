@@ -251,6 +251,8 @@ class Measures:
         self._shape = first.shape if self._shape is None else self._shape
         if not first.size:
             return
+        if first.dtype.kind == "c":
+            first, second = [np.stack([part.real, part.imag], -1) for part in (first, second)]
         if first.dtype.kind not in "fiub":
             self._text_differs |= not bool((first == second).all())
             return

@@ -193,6 +193,8 @@ def _check_numbers(images: Images) -> None:
         value = getattr(images, name)
         if value is not None and not np.isfinite(np.asarray(value, np.float64)).all():
             raise GraphslimError(f"is {value}, and has to be finite", option_of(name))
+    if images.image_range is not None and len(images.image_range) != 2:
+        raise GraphslimError(f"is {images.image_range}, and has to be two numbers", "--image-range")
     if images.image_range is not None and images.image_range[0] == images.image_range[1]:
         raise GraphslimError("is one number twice", "--image-range", "give black and white")
     if images.scale == 0:

@@ -116,7 +116,7 @@ def image_layout(shape: Sequence[int]) -> Optional[Layout]:
 
 # --- The range of numbers.
 
-_RANGES = ((0.0, 255.0), (0.0, 1.0), (-1.0, 1.0))
+RANGES = ((0.0, 255.0), (0.0, 1.0), (-1.0, 1.0))
 """The ranges that images are usually scaled to before they are fed."""
 _WIDTHS = (1.0, 2.0, 255.0)
 """Widths of the ranges that networks are trained on, without standardised numbers."""
@@ -165,10 +165,10 @@ def _range_of(graph: Graph, name: str) -> Evidence:
         if stated is not None:
             return Evidence(*stated, None, f"{scaled.reader.name} states it")
         scaled = _standardised(graph, scaled)
-        penalties = [_penalty(scaled, low, high) for low, high in _RANGES]
+        penalties = [_penalty(scaled, low, high) for low, high in RANGES]
         best = int(np.argmin(penalties))
         if penalties[best] < _FAR:
-            low, high = _RANGES[best]
+            low, high = RANGES[best]
             ends = np.array([scaled.slope * end + scaled.offset for end in (low, high)])
             reason = f"{scaled.last} brings it to {ends.min():.3g}..{ends.max():.3g}"
             return Evidence(low, high, _order(scaled, low, high), reason)

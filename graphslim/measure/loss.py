@@ -10,7 +10,7 @@ is taken.
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from graphslim.channels.groups import Channels, analyse
 from graphslim.errors import PlanError
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Tensor
 from graphslim.measure.fidelity import logits_of
+from graphslim.measure.samples import Runs
 from graphslim.runtime import Session
 
 
@@ -35,8 +36,6 @@ def check_loss_output(graph: Graph, runner: Graph, loss_output: Optional[str]) -
             )
 
 
-Runs = Iterable[Tuple[Mapping[str, np.ndarray], int]]
-"""Inputs of some runs, and how many examples each holds."""
 Factors = Dict[str, Optional[float]]
 """By tensor that enters a loss its factor; None if the tensor is the loss itself."""
 

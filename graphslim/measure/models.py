@@ -174,7 +174,7 @@ def compare(
                 if name not in measures:
                     decision = _decision(first, name, wanted)
                     measures[name] = Measures(name, examples.runs, decision)
-                measures[name].add(wanted, _cast(given[1][actual], wanted.dtype), number)
+                measures[name].add(wanted, alike(given[1][actual], wanted), number)
             count += number
         versions = (runners[0].version, runners[1].version)
     allowed = tolerance_of(first) if isinstance(first, Graph) else TOLERANCE
@@ -219,7 +219,8 @@ def _decision(first: Model, name: str, values: np.ndarray) -> Optional[Decision]
     return Decision(PROBABILITIES) if near else None
 
 
-def _cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Values in an element type of the same kind; runtimes count in integers of other sizes."""
-    alike = values.dtype.kind == dtype.kind or {values.dtype.kind, dtype.kind} <= set("iu")
-    return values.astype(dtype) if alike else values
+def alike(values: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Values in the element type of others, where both are floats or both integers of any size."""
+    kinds = {values.dtype.kind, wanted.dtype.kind}
+    same = len(kinds) == 1 or kinds <= set("iu")
+    return values.astype(wanted.dtype, copy=False) if same else values

@@ -7,7 +7,7 @@ batch norms were folded into weights, or never trained, nothing of this is known
 
 from __future__ import annotations
 
-from typing import Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -18,23 +18,22 @@ from graphslim.errors import RuntimeUnavailable, VerifyError
 from graphslim.ir import IDENTITIES, Graph, Node, Port
 from graphslim.ir.families import NORM_INPUTS, SUMS
 from graphslim.ir.query import in_branch, needed, remove_unread
-from graphslim.measure.inputs import image_layout
-from graphslim.measure.samples import Examples
+from graphslim.measure.inputs import RANGES, image_layout
+from graphslim.measure.samples import Examples, Runs
 from graphslim.measure.verify import runnable
 from graphslim.runtime import Session
 
 FAR = 1.5
-"""A distance from the inputs of training that is said. Inputs of the right scale were at .1 to .8,
-single ones at 1.1 at most; pixels in the place of their 255th part are above 100."""
+"""Inputs further than this from those of training cause a caution. Inputs of the right scale were
+at 0.1 to 0.8, single ones at 1.1 at most; pixels of 0 to 255 in the place of 0 to 1 are above 100.
+"""
 NEARER = 0.7, 0.5
-"""A distance that is said too where another usual range would make it smaller, and its share that
-is then left at most. Inputs from 0 to 1 in the place of -1 to 1 are at 1 to 1.2."""
+"""So do inputs further than the first number, if scaling them to another usual range leaves at most
+the second, a share, of that distance. Inputs of 0 to 1 in the place of -1 to 1 are at 1 to 1.2."""
 _ENOUGH = 8
 """So many examples are a sample for that."""
 _EXAMPLES = 32
 """So many examples are looked at, at most."""
-_RANGES = ((0.0, 255.0), (0.0, 1.0), (-1.0, 1.0))
-"""The ranges that images are usually scaled to."""
 _DEAD = 1e-6
 """A channel whose variance in training was below this share of the largest says nothing."""
 _FEWEST = 4
@@ -174,15 +173,11 @@ def _is_initial(norm: Norm) -> bool:
     return not norm.mean.any() and bool(np.allclose(norm.deviation, 1, atol=2e-3))
 
 
-Runs = Iterable[Tuple[Mapping[str, np.ndarray], int]]
-"""For each run, the arrays by input name and the number of examples."""
-
-
 def cautions_about(graph: Graph, examples: Examples) -> List[Caution]:
-    """What is to be said of inputs that are not like those of training, in scale or in kind.
+    """Cautions about inputs that are not like those of training, in scale or in kind.
 
-    A few of them are run through the first layers. Nothing is said of random inputs, or where the
-    graph keeps no statistics, or does not run.
+    A few of them are run through the first layers. There are none about random inputs, or where
+    the graph keeps no statistics, or does not run.
 
     Args:
         graph: the graph.
@@ -249,7 +244,7 @@ def _better_range(
     if own is None:
         return None
     results = []
-    for low, high in _RANGES:
+    for low, high in RANGES:
         slope = (high - low) / (own[1] - own[0])
         scaled = [
             (
@@ -265,7 +260,7 @@ def _better_range(
     best = int(np.argmin(results))
     if results[best] > NEARER[1] * worst.distance:
         return None
-    low, high = _RANGES[best]
+    low, high = RANGES[best]
     text = f"from {own[0]:g}..{own[1]:g} to {low:g}..{high:g}"
     return text, f"{low:g},{high:g}"
 
@@ -278,7 +273,7 @@ def _range_of(arrays: Sequence[np.ndarray]) -> Optional[Tuple[float, float]]:
     """The narrowest usual range that holds all numbers; None if none does."""
     low = min([float(array.min()) for array in arrays])
     high = max([float(array.max()) for array in arrays])
-    holding = [(end[1] - end[0], end) for end in _RANGES if end[0] <= low and high <= end[1]]
+    holding = [(end[1] - end[0], end) for end in RANGES if end[0] <= low and high <= end[1]]
     return min(holding)[1] if holding else None
 
 

@@ -27,7 +27,7 @@ _DECODED = {
 _FINER = 2
 """A JPEG may be decoded at a fraction of its size, but not below this many times the target's."""
 _ENLARGED, _STRETCHED = 4, 2
-"""By how much the area, or the ratio of the sides, of images may be off before it is said."""
+"""By how much the area, or the ratio of the sides, of images may be off without a caution."""
 _REASONS = {
     "UnidentifiedImageError": "no known image format",
     "DecompressionBombError": "more pixels than Pillow takes for sound",
@@ -154,9 +154,12 @@ def open_files(images: Images, endings: Sequence[str], multiple: int, decoded: b
         decoded: whether the files are images to be decoded here, not by the graph.
 
     Raises:
-        GraphslimError: there are no files, fewer than `multiple`, or none that can be read.
+        GraphslimError: there are no files, fewer than `multiple`, or none that can be read, or the
+            limit is 0 or less.
     """
     paths, limit = _listed(images.path, endings), images.limit
+    if limit is not None and limit < 1:
+        raise GraphslimError("must be 1 or more", "--limit")
     if limit is not None and len(paths) > limit:
         paths = [paths[place * len(paths) // limit] for place in range(limit)]
     files = _checked(paths, decoded)

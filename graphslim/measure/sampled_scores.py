@@ -9,10 +9,10 @@ import numpy as np
 from graphslim.channels.groups import Channels, Group, analyse
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
-from graphslim.measure.loss import Factors, Loss, Runs, check_loss_output, differentiable
+from graphslim.measure.loss import Factors, Loss, check_loss_output, differentiable
 from graphslim.measure.places import Place, laid_out, places_of
 from graphslim.measure.portable import Portable
-from graphslim.measure.samples import Data, Samples
+from graphslim.measure.samples import Data, Runs, Samples
 from graphslim.measure.shares import chosen_from
 from graphslim.measure.verify import runnable
 from graphslim.runtime import Session

@@ -5,7 +5,19 @@ from __future__ import annotations
 import copy
 import math
 import os
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
@@ -29,6 +41,9 @@ arrays by input name, or None for random inputs."""
 
 Columns = Dict[str, Union[np.ndarray, Pictures, Encoded]]
 """By input name, all examples along the first axis."""
+
+Runs = Iterable[Tuple[Mapping[str, np.ndarray], int]]
+"""For each run the arrays by input name, and how many examples they hold."""
 
 RANDOM_EXAMPLES = 8
 """The number of random inputs if no data are given."""
@@ -172,37 +187,46 @@ class Examples:
     def __init__(self, graph: Graph, samples: Samples, seed: int = 0) -> None:
         self._tick, self._graph = samples.tick, graph
         self._types = {name: dtype_of(graph[name]).storage for name in graph.inputs}
-        self._columns, self.about = _opened(graph, samples.data, seed)
+        if samples.batch < 1:
+            raise GraphslimError("must be 1 or more", "--batch")
+        self._columns, self.about = _opened(graph, samples, seed)
         fixed = switches(graph)
         self._switches = {name: fixed[name] for name in fixed if name not in self._columns}
         self._lay_out(samples.batch)
 
     def _lay_out(self, batch: int) -> None:
-        """Divides the examples into runs."""
+        """Divides the examples into runs.
+
+        Raises:
+            GraphslimError: two arrays hold different numbers of examples.
+        """
         self._batch = batch
-        graph, about = self._graph, self.about
-        cautions, sizes = list(about.cautions), {}
-        for name in self._columns:
-            size = _per_run(graph, name, self._columns[name], batch)
-            if size is not None:
-                sizes[name] = size
+        graph, columns, cautions = self._graph, self._columns, list(self.about.cautions)
+        sizes, units = {}, {}
+        for name in columns:
+            size, unit = [_per_run(graph, name, columns[name], number) for number in (batch, 1)]
+            if size is not None and unit is not None:
+                sizes[name], units[name] = size, unit
                 cautions += self._leave_out(name, size)
         counts = {
-            name: max(1, math.ceil(len(self._columns[name]) / size)) for name, size in sizes.items()
+            name: max(1, math.ceil(len(columns[name]) / size)) for name, size in sizes.items()
         }
         self.runs = max(counts.values(), default=1)
+        self._check(counts, sizes)
         self._sizes = {
             name: size
             for name, size in sizes.items()
-            if counts[name] > 1 or not isinstance(self._columns[name], np.ndarray)
+            if counts[name] > 1 or not isinstance(columns[name], np.ndarray)
         }
-        self._check(counts)
-        self._varying = {name for name in sizes if self.runs == 1 or counts[name] > 1}
-        shapes = [analyse(graph).fact(Port(name)).shape for name in self._varying]
-        self.at_once = max([shape[0] or 1 for shape in shapes if shape], default=1)
-        lengths = [len(self._columns[name]) for name in self._sizes or counts]
-        self.count = max(1, lengths[0]) if lengths else 1
-        self.about = about._replace(
+        self._units = {name: unit for name, unit in units.items() if len(columns[name]) > unit}
+        # Beside an input of images, one that takes a table of fixed size counts no examples.
+        counted = max(
+            units, key=lambda name: (len(columns[name]) // units[name], -units[name]), default=""
+        )
+        self.count = len(columns[counted]) if counted else 1
+        self.at_once = units.get(counted, 1)
+        self._in_run = self._sizes.get(counted, self.count)
+        self.about = self.about._replace(
             examples=self.count, switches=tuple(self._switches.items()), cautions=tuple(cautions)
         )
 
@@ -220,13 +244,11 @@ class Examples:
             batch: examples per run, where the graph leaves that open; by default as here.
             tick: called after each run.
         """
-        rows = (units[:, None] * self.at_once + np.arange(self.at_once)).ravel()
         part = copy.copy(self)
-        part._tick = tick
-        part._columns = {
-            name: _picked(column, rows) if name in self._varying else column
-            for name, column in self._columns.items()
-        }
+        part._tick, part._columns = tick, dict(self._columns)
+        for name, unit in self._units.items():
+            rows = (units[:, None] * unit + np.arange(unit)).ravel()
+            part._columns[name] = _picked(self._columns[name], rows)
         part._lay_out(self._batch if batch is None else batch)
         return part
 
@@ -252,16 +274,11 @@ class Examples:
                 if size is not None:
                     column = column[run * size : (run + 1) * size]
                 part[name] = np.asarray(column).astype(self._types[name], copy=False)
-            count = self._examples_in(run, part)
+            count = min(self._in_run, self.count - run * self._in_run)
             for name, value in self._switches.items():
                 part[name] = switch_array(self._graph, name, value, count)
             yield part, count
             self._tick(run + 1, self.runs, "sample inputs")
-
-    def _examples_in(self, run: int, part: Mapping[str, np.ndarray]) -> int:
-        for name, size in self._sizes.items():
-            return min(size, len(self._columns[name]) - run * size)
-        return max(1, next((len(array) for array in part.values() if array.ndim), 1))
 
     def _leave_out(self, name: str, size: int) -> List[str]:
         """Shortens an array to a multiple of a fixed batch; returns cautions about that."""
@@ -276,18 +293,23 @@ class Examples:
             f"takes {size} at once"
         ]
 
-    def _check(self, counts: Mapping[str, int]) -> None:
+    def _check(self, counts: Mapping[str, int], sizes: Mapping[str, int]) -> None:
         """Refuses arrays that hold different numbers of examples.
+
+        Args:
+            counts: by input, how many runs its array is enough for.
+            sizes: by input, how many examples it takes in a run.
 
         Raises:
             GraphslimError: two arrays hold different numbers of examples, both more than a run's.
         """
         fullest = max(counts, key=lambda name: counts[name], default="")
         for name, count in counts.items():
-            if count not in (1, self.runs):
+            length, most = len(self._columns[name]), len(self._columns[fullest])
+            differs = sizes[name] == sizes[fullest] and length != most
+            if count != 1 and (count != self.runs or differs):
                 raise GraphslimError(
-                    f"its array holds {len(self._columns[name])} examples, that of {fullest!r} "
-                    f"{len(self._columns[fullest])}",
+                    f"its array holds {length} examples, that of {fullest!r} {most}",
                     f"input {name}",
                     "give as many of each",
                 )
@@ -308,10 +330,11 @@ def _per_run(graph: Graph, name: str, column: Any, batch: int) -> Optional[int]:
     return batch if not shape or not shape[0] else shape[0]
 
 
-def _opened(graph: Graph, data: Data, seed: int) -> Tuple[Columns, About]:
+def _opened(graph: Graph, samples: Samples, seed: int) -> Tuple[Columns, About]:
     """The examples by input, and their description."""
+    data = samples.data
     if data is None:
-        return _random(graph, seed)
+        return _random(graph, seed, samples.batch)
     if isinstance(data, Mapping):
         return _from_arrays(graph, data, "arrays")
     images = data if isinstance(data, Images) else Images(os.fspath(data))
@@ -371,7 +394,7 @@ def _from_files(graph: Graph, images: Images) -> Tuple[Columns, About]:
     return {name: column}, about._replace(digest=lambda: files.sha256, cautions=cautions)
 
 
-def _random(graph: Graph, seed: int) -> Tuple[Columns, About]:
+def _random(graph: Graph, seed: int, batch: int) -> Tuple[Columns, About]:
     """Several draws of `random_feeds`, concatenated."""
     draws = [random_feeds(graph, seed + draw) for draw in range(RANDOM_EXAMPLES)]
     fixed = switches(graph)
@@ -380,6 +403,13 @@ def _random(graph: Graph, seed: int) -> Tuple[Columns, About]:
         for name, first in draws[0].items()
         if name not in fixed
     }
+    sizes = {name: _per_run(graph, name, column, batch) for name, column in columns.items()}
+    # In a run of several draws for an open batch, an input of a fixed size takes only one.
+    runs = min(
+        [math.ceil(len(columns[name]) / size) for name, size in sizes.items() if size] or [1]
+    )
+    for name, size in sizes.items():
+        columns[name] = columns[name] if size is None else columns[name][: runs * size]
     ranges = [range_of(graph, name) for name in columns]
     texts = [
         f"{numbers.low:g}..{numbers.high:g} ({numbers.reason or 'assumed: the graph does not say'})"

@@ -9,6 +9,7 @@ import numpy as np
 
 from graphslim.analysis.cautions import random_node, tolerance_of
 from graphslim.channels.groups import Removal, analyse, as_asked
+from graphslim.engines.base import sizes_of
 from graphslim.errors import GraphslimError, VerifyError
 from graphslim.ir import Graph, Port
 from graphslim.layout import needs_nhwc, runnable
@@ -302,10 +303,7 @@ def _same_signature(first: Graph, second: Graph) -> None:
             port = Port.parse(name)
             shapes = [analyse(graph).fact(port).shape for graph in (first, second)]
             if not _may_be_equal(*shapes):
-                expected, actual = [
-                    ",".join(["?" if size is None else str(size) for size in shape or ()])
-                    for shape in shapes
-                ]
+                expected, actual = map(sizes_of, shapes)
                 raise GraphslimError(
                     f"its {kind[:-1]} {name} has the shape [{actual}], and that of "
                     f"{first.name} [{expected}]",

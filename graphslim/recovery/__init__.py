@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from graphslim.recovery.beforehand import cautions_beforehand
-from graphslim.recovery.result import Repaired, Stage
+from graphslim.recovery.result import Repaired, Stage, cautions_beforehand
 from graphslim.recovery.run import STAGES, repair, require_images
 from graphslim.recovery.state import State
 

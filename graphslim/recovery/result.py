@@ -1,4 +1,4 @@
-"""What a repair came to: stages, the repaired graph, and how both compare with the original."""
+"""What a repair came to, compared with the original, and what its images cannot tell."""
 
 from __future__ import annotations
 
@@ -9,9 +9,17 @@ import numpy as np
 from graphslim.analysis.cautions import Caution
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement
-from graphslim.recovery.beforehand import few
+from graphslim.measure.samples import Data, Examples, Samples
+from graphslim.measure.shares import BATCH, share_out
+from graphslim.measure.verify import compare_on
 from graphslim.recovery.distillation import Point
 from graphslim.recovery.least_squares import Fitted
+from graphslim.support.text import plural
+
+FEW = 64
+"""A caution is given of fewer images."""
+_LOOKED_AT = 32
+"""So many images show whether the outputs vary over them."""
 
 
 class Stage(NamedTuple):
@@ -72,7 +80,7 @@ class Repaired(NamedTuple):
 
     def cautions(self) -> List[Caution]:
         """What the images cannot tell."""
-        return [*few(sum(self.images)), *self.image_cautions, *self.before.cautions()]
+        return [*_few(sum(self.images)), *self.image_cautions, *self.before.cautions()]
 
     def as_dict(self) -> Dict[str, Any]:
         """A tree for `--json` and for the settings of plans."""
@@ -114,3 +122,35 @@ def losses(agreement: Agreement) -> Dict[str, Dict[str, Optional[float]]]:
         }
         for output in agreement.outputs
     }
+
+
+def cautions_beforehand(graph: Graph, data: Data, batch: int = BATCH) -> List[Caution]:
+    """What images cannot teach: they are few, or outputs of the original hardly vary over them.
+
+    Args:
+        graph: the original, which is run on some of them.
+        data: the images.
+        batch: examples per run, where the graph leaves that open.
+
+    Raises:
+        GraphslimError: there are too few images for any repair.
+        VerifyError: the graph does not run.
+        RuntimeUnavailable: TensorFlow is not there.
+    """
+    examples = Examples(graph, Samples(data, batch))
+    share_out(examples)
+    some = examples.drawn(np.random.RandomState(0), _LOOKED_AT)
+    return [*_few(examples.count), *compare_on(graph, graph, some).cautions()]
+
+
+def _few(images: int) -> List[Caution]:
+    """The caution that there are few images; none where there are enough."""
+    if images >= FEW:
+        return []
+    return [
+        Caution(
+            f"{plural(images, 'image')} are few to repair a network by",
+            "some hundred typical ones, without labels, repair more and judge better",
+            "--data",
+        )
+    ]

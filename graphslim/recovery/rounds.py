@@ -262,7 +262,7 @@ class _Walk:
         return replace(selection, **{what: 1 - share if what == "ratio" else share})
 
     def _limited(self, way: float) -> Selection:
-        """The selection with all that it says of shares of groups said of those of the original."""
+        """The selection, with its limits of groups restated for what is left of these."""
         selection = self._selection
         if selection.max_ratio == 1 and not selection.by_name:
             return selection

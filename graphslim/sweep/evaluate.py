@@ -11,7 +11,6 @@ from graphslim.channels.groups import Removal, analyse
 from graphslim.errors import GraphslimError
 from graphslim.ir import Graph
 from graphslim.measure.portable import Portable
-from graphslim.measure.reference import Reference
 from graphslim.measure.samples import Data, Examples, Samples
 from graphslim.measure.shares import BATCH, Shares, share_out, split
 from graphslim.measure.verify import runnable
@@ -20,7 +19,7 @@ from graphslim.plans.curves import Loss
 from graphslim.recovery.least_squares import refit
 from graphslim.rewrite import apply
 from graphslim.support.workers import Job, Worker
-from graphslim.sweep.metric import Metric, check_loss, find_metric
+from graphslim.sweep.metric import Metric, Reference, check_loss, find_metric
 
 IMAGES = 256
 """Images that a loss is measured on, at most."""
