@@ -21,6 +21,8 @@ from graphslim.graphdef import load, serialize
 from graphslim.graphdef.protos import GraphDef
 from graphslim.ir import Func, Graph, Port
 from graphslim.match.matcher import Matcher
+from graphslim.plans import plan_given
+from graphslim.rewrite import zero_consumers
 
 MOST = 500 << 20
 """Bytes that numpy and Python may take for a graph of a few hundred bytes."""
@@ -284,3 +286,54 @@ def test_long_chains_are_walked_once(op: str, monkeypatch: Any) -> None:
     graph = tiny(X + f"i0 = {op}(a)\n" + "\n".join(lines + ends) + "\n")
     gs.find_blocks(graph)
     assert len(steps) < 6 * len(graph)
+
+
+def chain(op: str, first: str, length: int = 2000) -> str:
+    """Ops of one input, one behind the other: `i0` reads `first`, and the last is called `end`."""
+    lines = [f"i{k} = {op}(i{k - 1})" for k in range(1, length)]
+    return "\n".join([f"i0 = {op}({first})", *lines, f"end = {op}(i{length - 1})", ""])
+
+
+HEAD = "z/w = f32[1,1,8,4]{random 2}\nz = Conv2D(%s, z/w)\no = Relu(z)\n"
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        "ax = i32[2]{1 2}\nm = Mean(a, ax)\n" + chain("Identity", "m"),
+        "n = i32[8]{0 1 2 3 4 5 6 7}\n"
+        + chain("Identity", "n")
+        + "k = i32[]{3}\ng = GatherV2(a, end, k)\n",
+        "s = f32[8]{random 3}\n" + chain("Sqrt", "s") + "p = Mul(a, end)\n",
+    ],
+    ids=["behind a mean", "before a gather", "a scale"],
+)
+def test_a_long_chain_is_followed_to_its_end(middle: str) -> None:
+    last = middle.splitlines()[-1].split(" =")[0]
+    graph = tiny(X + middle + HEAD % last)
+    assert gs.analyse(graph).groups[0].prunable
+    assert not gs.plan(graph).groups
+    assert gs.plan(graph, criterion="l1", ratio=0.5, multiple_of=1).removed
+
+
+def test_weights_behind_a_long_chain_are_masked() -> None:
+    graph = tiny(
+        X + "v = f32[1,1,8,4]{random 2}\n" + chain("Identity", "v") + "o = Conv2D(a, end)\n"
+    )
+    plan = plan_given(graph, {"a": [1]})
+    masked = zero_consumers(graph, plan)
+    assert len(masked) == len(graph)
+    assert not masked["v"].attrs["value"].numbers()[:, :, 1].any()
+
+
+@pytest.mark.parametrize("op", ["AddV2", "Mul", "RealDiv"])
+def test_constants_that_double_are_bounded_once_each(op: str, monkeypatch: Any) -> None:
+    """Each op reads the one before it twice: 2 to the power of 40 ways lead to the first."""
+    asked = []
+    before = Values._magnitudes
+    monkeypatch.setattr(Values, "_magnitudes", lambda *given: (asked.append(0), before(*given))[1])
+    lines = [f"i{k} = {op}(i{k - 1}, i{k - 1})" for k in range(1, 40)]
+    scale = "i0 = f32[8]{random 3}\n" + "\n".join(lines) + "\np = Mul(a, i39)\n"
+    graph = tiny(X + scale + HEAD % "p")
+    gs.plan(graph, criterion="l1", ratio=0.5, multiple_of=1)
+    assert len(asked) < 6 * len(graph)
