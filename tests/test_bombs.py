@@ -120,7 +120,29 @@ STATED = {
     "outer product": "p = f32[30000,1]{random 2}\nq = f32[1,30000]{random 3}\ny = Mul(p, q)",
     "outer matrix product": "p = f32[30000,1]{random 2}\nq = f32[1,30000]{random 3}\n"
     "y = MatMul(p, q)",
-    "spread over a bias": "p = f32[30000,1]{random 2}\nq = f32[30000]{random 3}\ny = BiasAdd(p, q)",
+    **{
+        name: f"p = f32[1,30000,1,1]{{random 2}}\nq = f32[30000]{{0.5}}\nr = f32[30000]{{7}}\n"
+        f"n = i32[4]{{1 30000 1 30000}}\nf = BroadcastTo(p, n)\ny = {step}"
+        for name, step in {
+            "spread over a bias": "BiasAdd(f, q)",
+            "spread over a norm": "FusedBatchNorm(f, q, q, q, q)",
+            "spread over ranges": "FakeQuantWithMinMaxVarsPerChannel(f, q, r)",
+            "softmax": "Softmax(f)",
+        }.items()
+    },
+    "sum of squares": "n = i32[2]{100000 100000}\nv = f32[]{2}\nf = Fill(n, v)\ny = L2Loss(f)",
+    "stack": "p = f32[1,30000]{random 2}\nq = f32[30000,1]{random 3}\nn = i32[2]{30000 30000}\n"
+    "f = BroadcastTo(p, n)\ng = BroadcastTo(q, n)\ny = Pack(f, g) axis=0",
+    "concatenation": "p = f32[1,30000,1]{random 2}\nq = f32[30000,1,1]{random 3}\n"
+    "n = i32[3]{30000 30000 2}\nf = BroadcastTo(p, n)\ng = BroadcastTo(q, n)\nk = i32[]{2}\n"
+    "y = ConcatV2(f, g, k)",
+    "patches": "y = ExtractImagePatches(a) ksizes=[1,100000,100000,1] strides=[1,1,1,1] "
+    'rates=[1,1,1,1] padding="SAME"',
+    "gather": "p = f32[1,100000]{random 2}\nn = i32[1000]{0}\nk = i32[]{0}\ny = GatherV2(p, n, k)",
+    "split": f"k = i32[]{{0}}\nm = Max(a, k) Tidx=int32\ny = Split(k, m) num_split={TWO_E_9}",
+    "unstack": f"y = Unpack(a) axis=0 num={TWO_E_9}",
+    "branches": "p = f32[1,30000]{random 2}\nq = f32[30000,1]{random 3}\nn = i32[2]{30000 30000}\n"
+    "f = BroadcastTo(p, n)\ng = BroadcastTo(q, n)\ny = Merge(f, g) N=2",
 }
 
 

@@ -5,11 +5,10 @@ Norms that a plan's channels go through are taken over the channels that stay.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from graphslim.analysis.values import Values
+from graphslim.channels.facts import laid_out
 from graphslim.channels.groups import Channels, Removal, analyse, as_asked
 from graphslim.channels.visit import Contraction, Statistic
 from graphslim.ir import Attrs, DType, Graph, Node, Port, Tensor
@@ -69,12 +68,8 @@ def _reads_none(
 ) -> bool:
     """Whether the weights of a contraction are known to be zero for channels that are gone."""
     port = channels.graph.data_inputs(contraction.node)[contraction.weights]
-    weights = values.constant(port)
-    shape: Any = channels.fact(port).shape
-    if weights is None or shape is None or None in shape:
-        return False
-    whole = np.broadcast_to(weights, shape)
-    return not contraction.matrix(whole)[:, dead].any()
+    weights = laid_out(values.constant(port), channels.fact(port).shape)
+    return weights is not None and not contraction.matrix(weights)[:, dead].any()
 
 
 def _mask_data(
