@@ -205,7 +205,16 @@ t = BatchToSpaceND(d, n, c)
     prune(net(BIASED + "r = Relu(y)\n" + dilated, tail, kill=1), {"a": [1]})
 
 
-# ------------------------------------------------------------------ an offset that is more than one
+@pytest.mark.parametrize("kill", [0, 2])
+def test_weights_that_are_filled_with_one_number_are_folded_with(kill: int) -> None:
+    tail = "n = i32[4]{1 1 4 3}\nv = f32[]{0.5}\nz/w = Fill(n, v)\nz = Conv2D(y, z/w)\n"
+    tail += "z/b = f32[3]{1 2 3}\no = BiasAdd(z, z/b)\n"
+    slim = folded(net(BIASED, tail, kill), {"a": [kill]})
+    shift = 0.5 * constant(tiny(HEAD), "a/b")[kill]
+    np.testing.assert_allclose(constant(slim, "z/b"), np.add([1, 2, 3], shift), rtol=1e-6)
+
+
+# ------------------------------------------------------------------ an offset that is an output
 
 
 @pytest.mark.parametrize(
