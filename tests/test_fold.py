@@ -90,6 +90,16 @@ o = Relu(z)
         "z/w)", "z/w) transpose_b=true")), {"a": [2]}))  # fmt: skip
 
 
+def test_sparse_matmul_takes_the_fold_in_a_new_bias() -> None:
+    graph = net(
+        BIASED,
+        "k = i32[2]{1 2}\nm = Mean(y, k) keep_dims=false\nz/w = f32[4,3]{random 2}\n"
+        "z = SparseMatMul(m, z/w) Ta=float32 Tb=float32\no = Relu(z)\n",
+    )
+    graph.drop_attr("z", "T")
+    assert ops(prune(graph, {"a": [2]}))[-3:] == ["SparseMatMul", "BiasAdd", "Relu"]
+
+
 def test_flattened_constant_is_folded() -> None:
     tail = "t = i32[2]{1 144}\nf = Reshape(y, t) Tshape=int32\nz/w = f32[144,3]{random 2}\n"
     tail += "z = MatMul(f, z/w)\nz/b = f32[3]{1 2 3}\no = BiasAdd(z, z/b)\n"

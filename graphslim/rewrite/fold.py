@@ -134,14 +134,9 @@ def _insert_sum(graph: Graph, name: str, index: int, shift: np.ndarray) -> None:
 
 
 def _add_vector(graph: Graph, name: str, shift: np.ndarray) -> Tuple[Node, DType]:
-    attrs = graph[name].attrs
-    dtype = attrs.get("T", attrs.get("Tout"))
-    vector = Node(
-        graph.fresh_name(f"{name}/folded_bias"),
-        "Const",
-        Attrs({"dtype": dtype, "value": Tensor.from_numbers(shift, dtype)}),
-    )
-    return graph.add(vector), dtype
+    """Adds a constant of the element type that a node gives, and names that type."""
+    dtype = graph[name].attrs.get("T", DType.float32)  # a SparseMatMul gives float32, and has no T
+    return graph.add_constant(f"{name}/folded_bias", Tensor.from_numbers(shift, dtype)), dtype
 
 
 def _insert_bias(graph: Graph, name: str, shift: np.ndarray) -> str:

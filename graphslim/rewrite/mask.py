@@ -81,14 +81,8 @@ def _mask_data(
     dtype = attrs.get("T", attrs.get("Tb" if contraction.data else "Ta"))
     shape = [1] * (channels.fact(source).rank or 0)
     shape[contraction.axis] = len(dead)
-    mask_value = Tensor.from_numbers((~dead).astype(np.float64).reshape(shape), dtype)
-    mask = graph.add(
-        Node(
-            graph.fresh_name(f"{contraction.node}/mask"),
-            "Const",
-            Attrs({"dtype": dtype, "value": mask_value}),
-        )
-    )
+    ones = Tensor.from_numbers((~dead).astype(np.float64).reshape(shape), dtype)
+    mask = graph.add_constant(f"{contraction.node}/mask", ones)
     masked = Node(graph.fresh_name(f"{contraction.node}/masked"), "Mul", Attrs({"T": dtype}))
     graph.add(masked, [source, Port(mask.name)])
     graph.rewire(contraction.node, contraction.data, Port(masked.name))
