@@ -10,7 +10,7 @@ import numpy as np
 from graphslim.channels.computed import as_tensor
 from graphslim.channels.facts import channel_axis, per_channel
 from graphslim.channels.groups import Channels, analyse
-from graphslim.channels.rules import ValueVisit, value_outputs
+from graphslim.channels.rules import ValueVisit, is_built_in, value_outputs
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor
 from graphslim.ir.families import (
     BATCH_NORMS,
@@ -359,7 +359,7 @@ class Values:
 
 def _is_own(op: str) -> bool:
     """Whether graphslim itself says what is known of an op."""
-    return op in VALUE_RULES and VALUE_RULES[op].__module__.startswith("graphslim.")
+    return is_built_in(VALUE_RULES.get(op))
 
 
 def _places(graph: Graph) -> Dict[str, int]:

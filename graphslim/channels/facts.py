@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import zip_longest
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -13,6 +13,8 @@ Dims = Optional[Tuple[Optional[int], ...]]
 """Sizes per axis, None where open; None as a whole where the rank is open."""
 Ids = Optional[np.ndarray]
 """The channel ids along one axis, int64 of shape (size,); None where channels are not followed."""
+Axis = Tuple[Optional[int], Ids]
+"""The size of an axis, and its ids."""
 LONGEST, LONGEST_FLAT = 1 << 22, 1 << 18
 """Axes of more positions are pinned, and so are axes that have more when flattened together."""
 LAID_OUT = 1 << 24
@@ -41,6 +43,20 @@ class Fact(NamedTuple):
     value: Optional[np.ndarray] = None
     origins: Optional[np.ndarray] = None
     batch: Optional[float] = None
+
+    @classmethod
+    def of(cls, axes: Iterable[Axis]) -> Fact:
+        """The fact of a tensor with these axes."""
+        pairs = list(axes)
+        return cls(tuple([size for size, _ in pairs]), tuple([ids for _, ids in pairs]))
+
+    def picked(self, axes: Sequence[int]) -> Fact:
+        """The fact of a tensor that has these axes alone, in this order; the rank is known."""
+        shape, ids = self.shape or (), self.ids
+        batch = self.batch if axes and axes[0] == 0 else None
+        return Fact(
+            tuple([shape[axis] for axis in axes]), tuple([ids[axis] for axis in axes]), batch=batch
+        )
 
     @property
     def rank(self) -> Optional[int]:
@@ -169,13 +185,14 @@ def laid_out(
 
     None where there is no value, where a size is open, or where that is much larger.
     """
-    if value is None or shape is None or None in shape:
+    sizes = tuple([size for size in shape or () if size is not None])
+    if value is None or shape is None or len(sizes) < len(shape):
         return None
-    if value.shape == tuple(shape):
+    if value.shape == sizes:
         return value
-    if value.size != product(shape) and not fits(LAID_OUT, *shape):
+    if value.size != product(sizes) and not fits(LAID_OUT, *sizes):
         return None
-    whole: np.ndarray = np.broadcast_to(value, shape)  # type: ignore[arg-type]
+    whole: np.ndarray = np.broadcast_to(value, sizes)
     return whole
 
 

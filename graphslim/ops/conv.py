@@ -291,10 +291,7 @@ def depthwise_cost(node: Node, facts: Sequence[Fact], outs: Sequence[Fact]) -> O
 def transposed_depthwise(op: OpVisit) -> Fact:
     """Rare in inference: pinned as a whole."""
     op.pin_all("it enters a transposed depthwise convolution, which is left as it is")
-    sizes = op[0].value
-    if sizes is None or sizes.shape != (4,):
-        return UNKNOWN
-    return fact(tuple([None if np.isnan(size) else int(size) for size in sizes]))
+    return fact(tuple(_stated(op, 4)))
 
 
 def swapped(weights: np.ndarray) -> np.ndarray:

@@ -132,7 +132,7 @@ def even_map(value: Optional[np.ndarray]) -> Optional[np.ndarray]:
 def depth_and_space(op: OpVisit) -> Fact:
     """Ties the block_size squared channels that share one position."""
     data, block, channel = op[0], int(op.node.attrs["block_size"]), channel_axis(op.node)
-    if data.rank != 4 or op.node.text("data_format", "NHWC") == "NCHW_VECT_C":
+    if data.rank != 4 or is_packed(op.node):
         op.pin_all(OtherAxis("it moves between depth and space in a layout without a rule"))
         return UNKNOWN if data.shape is not None or is_packed(op.node) else axes_of(4)
     shape, ids, cells = list(data.shape or ()), data.channels(channel), block * block

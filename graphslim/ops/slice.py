@@ -6,7 +6,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import UNKNOWN, Fact, Ids, known
+from graphslim.channels.facts import UNKNOWN, Axis, Fact, Ids, known
 from graphslim.channels.reasons import AcrossChannels, OpenSize
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
@@ -106,9 +106,7 @@ def unpack(op: OpVisit) -> List[Fact]:
         return [UNKNOWN] * min(parts, _MOST_PARTS)
     at = int(op.node.attrs.get("axis", 0)) % len(data.shape)
     op.pin(data.ids[at], AcrossChannels("it is unstacked over channels"))
-    return [
-        Fact((*data.shape[:at], *data.shape[at + 1 :]), (*data.ids[:at], *data.ids[at + 1 :]))
-    ] * parts
+    return [data.picked([axis for axis in range(len(data.shape)) if axis != at])] * parts
 
 
 @value_rule("Unpack", structural=True)
@@ -192,16 +190,13 @@ def strided_slice(op: OpVisit) -> Fact:
     if data.shape is None or chosen is None:
         op.pin_all(OpenSize("it is sliced at places that are not constant"))
         return UNKNOWN
-    shape: List[Optional[int]] = []
-    ids: List[Ids] = []
-    axis = 0
+    axes: List[Axis] = []
+    sizes = iter(zip(data.shape, data.ids))
     for bounds in chosen:
         if bounds.index is None:
-            shape.append(1)
-            ids.append(None)
+            axes.append((1, None))
             continue
-        size, array = data.shape[axis], data.ids[axis]
-        axis += 1
+        size, array = next(sizes)
         array = follow_bounds(op, bounds, array)
         if isinstance(bounds.index, slice):
             taken = _whole(bounds) if _is_known(bounds) else None
@@ -209,9 +204,8 @@ def strided_slice(op: OpVisit) -> Fact:
             length = size if everything else None
             if size is not None and taken is not None:
                 length = len(range(*taken.indices(size)))
-            shape.append(length)
-            ids.append(array)
-    return Fact(tuple(shape), tuple(ids))
+            axes.append((length, array))
+    return Fact.of(axes)
 
 
 def follow_bounds(op: OpVisit, bounds: Bounds, array: Ids) -> Ids:
@@ -287,25 +281,21 @@ def slice_rule(op: OpVisit) -> Fact:
     if data.shape is None:
         op.pin_all(OpenSize("it is sliced at an unknown rank"))
         return stated_alone(op, 2)
-    shape: List[Optional[int]] = []
-    ids: List[Ids] = []
+    axes: List[Axis] = []
     for axis, (full, array) in enumerate(zip(data.shape, data.ids)):
         begin, size = _piece(begins, sizes, axis, full)
-        shape.append(size)
+        piece: Ids = None
         if array is None:
-            piece = None
+            op.resize(1, axis, None)
         elif begin is None or size is None:
             op.pin(array, OpenSize("it is sliced at places that are not constant"))
-            piece = None
         else:
             piece = array[begin : begin + size]
             op.resize(1, axis, array[:begin])
-        ids.append(piece)
-        if array is None:
-            op.resize(1, axis, None)
         if sizes is not None and sizes[axis] != -1:
             op.resize(2, axis, piece)
-    return Fact(tuple(shape), tuple(ids))
+        axes.append((size, piece))
+    return Fact.of(axes)
 
 
 def _piece(
