@@ -143,12 +143,12 @@ def _in_loop(graph: Graph) -> FrozenSet[str]:
     return frozenset([name for name, depth in depths.items() if depth > 0])
 
 
-def bypass(graph: Graph, name: str, source: Port) -> None:
-    """Lets the readers of a node's first output read `source`, and what waits for it wait for that.
+def bypass(graph: Graph, name: str, source: Port, output: int = 0) -> None:
+    """Lets the readers of an output of a node read `source`, and what waits for it wait for that.
 
     The node itself stays, unread unless it is an output of the graph or has others.
     """
-    graph.replace_uses(Port(name), source)
+    graph.replace_uses(Port(name, output), source)
     graph.replace_uses(Port(name, CONTROL), Port(source.node, CONTROL))
 
 
