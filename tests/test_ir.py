@@ -458,7 +458,9 @@ def test_a_large_tensor_is_printed_as_a_digest() -> None:
 
 
 def test_text_leaves_stale_shapes_and_comments_out() -> None:
-    graph = from_text("# a comment\nx = Relu(k) _output_shapes=[<1>] # behind\nk = Placeholder()")
+    graph = from_text(
+        "# a comment\n#\nx = Relu(k) _output_shapes=[<1>] # behind\nk = Placeholder()"
+    )
     assert to_text(graph) == "x = Relu(k)\nk = Placeholder()\noutput x\n"
     assert "_output_shapes=[<1>]" in to_text(graph, skip=())
 
