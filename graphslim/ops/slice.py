@@ -146,7 +146,9 @@ def bounds_of(op_facts: Sequence[Fact], node: Node, rank: int) -> Optional[List[
         for key in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
     }
     taken: List[Bounds] = []
-    fresh = sum([1 for place in range(count) if mask["new_axis"] >> place & 1])
+    # A number that both masks name stands for the ellipsis, as in TensorFlow.
+    new_axes = mask["new_axis"] & ~mask["ellipsis"]
+    fresh = sum([1 for place in range(count) if new_axes >> place & 1])
     for place in range(count):
         bit = 1 << place
         if mask["ellipsis"] & bit:
