@@ -24,8 +24,8 @@ LAID_OUT = 1 << 24
 class Fact(NamedTuple):
     """What is known of a tensor while compiling; a channel rule reads these and returns them.
 
-    Facts are never changed: `with_ids`, `with_size` and `without_value` make new ones, and so does
-    `Fact(shape, ids)`, for a tensor of another shape.
+    Facts are never changed: `with_ids`, `with_size`, `without_value` and `picked` make new ones,
+    and so do `Fact(shape, ids)` and `Fact.of(axes)`, for a tensor of another shape.
 
     Attributes:
         shape: sizes per axis, None where open; None as a whole where the rank is open.
