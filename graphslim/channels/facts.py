@@ -129,6 +129,11 @@ def product(sizes: Sequence[Optional[int]]) -> Optional[int]:
     return total
 
 
+def sizes_of(numbers: np.ndarray) -> List[Optional[int]]:
+    """The sizes that numbers state, float64 of any shape; None for NaN and for -1."""
+    return [int(number) if number >= 0 else None for number in numbers.ravel()]
+
+
 def channel_axis(node: Node) -> int:
     """The channel axis that a `data_format` attribute names: 1 for NCHW, else the last."""
     return 1 if node.text("data_format", "NHWC").startswith("NC") else -1

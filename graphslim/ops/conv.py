@@ -16,6 +16,7 @@ from graphslim.channels.facts import (
     fits,
     per_channel,
     product,
+    sizes_of,
 )
 from graphslim.channels.reasons import ComputedSize, OpenSize, OtherAxis
 from graphslim.channels.rules import ValueVisit, channel_rule, cost_rule, value_rule
@@ -342,7 +343,7 @@ def _stated(op: OpVisit, rank: int) -> List[Optional[int]]:
     sizes = op[0].value
     if sizes is None or sizes.shape not in ((rank,), (rank - 2,)):
         return [None] * rank
-    numbers = [None if np.isnan(size) else int(size) for size in sizes]
+    numbers = sizes_of(sizes)
     if len(numbers) == rank:
         return numbers
     shape: List[Optional[int]] = [op[2].size(0), *[None] * (rank - 1)]

@@ -15,6 +15,7 @@ from graphslim.channels.facts import (
     fact,
     fits,
     integers,
+    sizes_of,
     spatial_axes,
 )
 from graphslim.channels.reasons import AcrossChannels, OpenSize, OtherAxis
@@ -112,9 +113,7 @@ def resized(op: OpVisit) -> Fact:
 def stated_sizes(op: OpVisit, index: int) -> List[Optional[int]]:
     """The height and width that an input states; None where they are open."""
     numbers = op[index].value
-    if numbers is None or numbers.shape != (2,):
-        return [None, None]
-    return [None if np.isnan(number) else int(number) for number in numbers]
+    return [None, None] if numbers is None or numbers.shape != (2,) else sizes_of(numbers)
 
 
 @value_rule(*RESIZES)

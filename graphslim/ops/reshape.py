@@ -17,6 +17,7 @@ from graphslim.channels.facts import (
     integers,
     laid_out,
     product,
+    sizes_of,
     spread,
 )
 from graphslim.channels.reasons import OpenSize, OtherAxis
@@ -220,7 +221,7 @@ def resolved(
     """The shape that a target with -1 and unknown numbers stands for."""
     if same_first:
         return (None, *resolved(old[1:], wanted[1:], False))
-    sizes: List[Optional[int]] = [None if np.isnan(n) or n == -1 else int(n) for n in wanted]
+    sizes = sizes_of(wanted)
     if sizes.count(None) == 1:
         total, rest = product(old), product([size for size in sizes if size is not None])
         if total is not None and rest:

@@ -6,7 +6,7 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import UNKNOWN, Axis, Fact, Ids, known
+from graphslim.channels.facts import UNKNOWN, Axis, Fact, Ids, known, sizes_of
 from graphslim.channels.reasons import AcrossChannels, OpenSize
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
@@ -75,7 +75,7 @@ def _part_sizes(
     """The sizes of the parts of a split, -1 filled in; None where unknown."""
     if stated is None:
         return [None] * parts
-    sizes = [None if np.isnan(size) or size == -1 else int(size) for size in stated]
+    sizes = sizes_of(stated)
     if sizes.count(None) == 1 and total is not None:
         rest = total - sum([size for size in sizes if size is not None])
         return [rest if size is None else size for size in sizes]

@@ -6,7 +6,7 @@ from typing import Any, List, Optional
 
 import numpy as np
 
-from graphslim.channels.facts import LONGEST, UNKNOWN, Axis, Fact, axes_of, fact
+from graphslim.channels.facts import LONGEST, UNKNOWN, Axis, Fact, axes_of, fact, sizes_of
 from graphslim.channels.reasons import IsInput, OpenSize
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
@@ -176,7 +176,7 @@ def stated_alone(op: OpVisit, index: int) -> Fact:
         return axes_of(op[index].size(0))
     for element in range(numbers.size):
         op.resize(index, element, None)
-    return fact(tuple([int(n) if n >= 0 else None for n in numbers.ravel()]))
+    return fact(tuple(sizes_of(numbers)))
 
 
 @channel_rule("BroadcastTo")
