@@ -35,6 +35,12 @@ CUT: Dict[str, Tuple[str, int, List[int]]] = {
         5,
         [4, 5, 3],
     ),
+    "ellipsis that counts as a new axis too": (
+        "f = i32[2]{0 4}\nl = i32[2]{0 9}\no = i32[2]{1 1}\n"
+        "y = StridedSlice(a, f, l, o) ellipsis_mask=1 new_axis_mask=1",
+        5,
+        [4, 5, 3],
+    ),
     "one by its number": (
         "f = i32[2]{0 4}\nl = i32[2]{0 5}\no = i32[2]{1 1}\n"
         "s = StridedSlice(a, f, l, o) ellipsis_mask=1 shrink_axis_mask=2\n"

@@ -9,6 +9,8 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Union
 
 import numpy as np
 
+from graphslim.analysis.values import Values
+from graphslim.channels.facts import fit_together
 from graphslim.channels.groups import analyse
 from graphslim.channels.rules import ValueVisit, value_outputs
 from graphslim.errors import AnalysisError
@@ -22,7 +24,8 @@ from graphslim.ir.families import (
     SUMS,
     UNIFORM_DRAWS,
 )
-from graphslim.ops import STRUCTURAL, VALUE_RULES
+from graphslim.ir.query import constant_nodes
+from graphslim.ops import STRUCTURAL
 
 _ARITHMETIC: Dict[str, Callable[..., np.ndarray]] = {
     **dict.fromkeys(SUMS | {"BiasAdd"}, np.add),
@@ -31,8 +34,6 @@ _ARITHMETIC: Dict[str, Callable[..., np.ndarray]] = {
     "Neg": np.negative,
     "Mul": np.multiply,
 }
-_DEEPEST = 50
-"""So many ops on the way from constants to an operand are computed."""
 
 
 class Probe:
@@ -53,7 +54,8 @@ class Probe:
         self._values: Dict[Port, np.ndarray] = {
             Port(name): np.asarray(value, np.float64) for name, value in given.items()
         }
-        self._constants: Dict[Port, Optional[np.ndarray]] = {}
+        self._known = Values(graph, self._channels, at_once=False)
+        self._constants = constant_nodes(graph)
         self.readers: List[str] = []
         for node in graph.order():
             ports = graph.data_inputs(node)
@@ -87,8 +89,9 @@ class Probe:
             outs = self._moved(node, values)
         elif _is_linear(node, values, led):
             # Not by the value rules: these leave open what may be rounding, as 1 - 1 may.
+            operands = _aligned(node, values)
             with np.errstate(all="ignore"):
-                outs = [_ARITHMETIC[node.op](*_aligned(node, values))]
+                outs = [_ARITHMETIC[node.op](*operands)] if fit_together(*operands) else []
         for index, out in enumerate(outs):
             if out is not None and np.isfinite(out).all():
                 self._values[Port(node.name, index)] = np.asarray(out, np.float64)
@@ -102,31 +105,12 @@ class Probe:
         except AnalysisError:
             return ()
 
-    def _constant(self, port: Port, depth: int = 0) -> Optional[np.ndarray]:
+    def _constant(self, port: Port) -> Optional[np.ndarray]:
         """The numbers at a port that depends on constants alone, else None."""
-        node = self._graph[port.node]
-        if node.op == "Const":
-            numbers: np.ndarray = node.attrs["value"].numbers()
-            return numbers
-        if port not in self._constants:
-            self._constants[port] = None
-            ports = self._graph.data_inputs(node)
-            if ports and node.op in VALUE_RULES and depth < _DEEPEST:
-                self._constants[port] = self._computed(node, port.port, ports, depth)
-        return self._constants[port]
-
-    def _computed(
-        self, node: Node, place: int, ports: Sequence[Port], depth: int
-    ) -> Optional[np.ndarray]:
-        values: List[np.ndarray] = []
-        for port in ports:
-            value = self._constant(port, depth + 1)
-            if value is None:
-                return None
-            values.append(value)
-        outs = self._moved(node, values)
-        out = outs[place] if 0 <= place < len(outs) else None
-        return None if out is None or not np.isfinite(out).all() else np.asarray(out)
+        try:
+            return self._known.constant(port) if port.node in self._constants else None
+        except AnalysisError:
+            return None
 
 
 def _is_linear(node: Node, values: Sequence[np.ndarray], led: Sequence[bool]) -> bool:

@@ -89,7 +89,7 @@ class ComputedWeights:
 
     def is_opaque(self, node: Node) -> bool:
         """Whether a node that depends on constants alone is computed in a way that is not known."""
-        self._sort()
+        self._classify()
         return node.name in self._opaque
 
     def is_computable(self, node: Node) -> bool:
@@ -99,11 +99,11 @@ class ComputedWeights:
         stored, and what is computed from them goes on being computed. Neither are those of one
         branch or loop, which a control input holds to their place.
         """
-        self._sort()
+        self._classify()
         return node.name in self._place
 
-    def _sort(self) -> None:
-        """Looks through the nodes that depend on constants alone, once."""
+    def _classify(self) -> None:
+        """Notes, once, which nodes that depend on constants alone are opaque or computable."""
         graph = self._graph
         if self._place or self._opaque:
             return

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
+from itertools import zip_longest
+from typing import Dict, Iterable, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -12,6 +13,8 @@ Dims = Optional[Tuple[Optional[int], ...]]
 """Sizes per axis, None where open; None as a whole where the rank is open."""
 Ids = Optional[np.ndarray]
 """The channel ids along one axis, int64 of shape (size,); None where channels are not followed."""
+Axis = Tuple[Optional[int], Ids]
+"""The size of an axis, and its ids."""
 LONGEST, LONGEST_FLAT = 1 << 22, 1 << 18
 """Axes of more positions are pinned, and so are axes that have more when flattened together."""
 LAID_OUT = 1 << 24
@@ -21,8 +24,8 @@ LAID_OUT = 1 << 24
 class Fact(NamedTuple):
     """What is known of a tensor while compiling; a channel rule reads these and returns them.
 
-    Facts are never changed: `with_ids`, `with_size` and `without_value` make new ones, and so does
-    `Fact(shape, ids)`, for a tensor of another shape.
+    Facts are never changed: `with_ids`, `with_size`, `without_value` and `picked` make new ones,
+    and so do `Fact(shape, ids)` and `Fact.of(axes)`, for a tensor of another shape.
 
     Attributes:
         shape: sizes per axis, None where open; None as a whole where the rank is open.
@@ -40,6 +43,20 @@ class Fact(NamedTuple):
     value: Optional[np.ndarray] = None
     origins: Optional[np.ndarray] = None
     batch: Optional[float] = None
+
+    @classmethod
+    def of(cls, axes: Iterable[Axis]) -> Fact:
+        """The fact of a tensor with these axes."""
+        pairs = list(axes)
+        return cls(tuple([size for size, _ in pairs]), tuple([ids for _, ids in pairs]))
+
+    def picked(self, axes: Sequence[int]) -> Fact:
+        """The fact of a tensor that has these axes alone, in this order; the rank is known."""
+        shape, ids = self.shape or (), self.ids
+        batch = self.batch if axes and axes[0] == 0 else None
+        return Fact(
+            tuple([shape[axis] for axis in axes]), tuple([ids[axis] for axis in axes]), batch=batch
+        )
 
     @property
     def rank(self) -> Optional[int]:
@@ -112,6 +129,11 @@ def product(sizes: Sequence[Optional[int]]) -> Optional[int]:
     return total
 
 
+def sizes_of(numbers: np.ndarray) -> List[Optional[int]]:
+    """The sizes that numbers state, float64 of any shape; None for NaN and for -1."""
+    return [int(number) if number >= 0 else None for number in numbers.ravel()]
+
+
 def channel_axis(node: Node) -> int:
     """The channel axis that a `data_format` attribute names: 1 for NCHW, else the last."""
     return 1 if node.text("data_format", "NHWC").startswith("NC") else -1
@@ -154,13 +176,28 @@ def fits(limit: int, *sizes: Optional[int]) -> bool:
     return total <= limit
 
 
-def laid_out(value: np.ndarray, shape: Sequence[int]) -> Optional[np.ndarray]:
-    """A value at its full shape, of the same element type; None where that is much larger."""
-    if value.shape == tuple(shape):
-        return value
-    if value.size != product(shape) and not fits(LAID_OUT, *shape):
+def fit_together(*values: np.ndarray) -> bool:
+    """Whether what values are broadcast to is small, or no larger than the largest of them."""
+    shapes = [value.shape[::-1] for value in values]
+    sizes = [max(sizes) for sizes in zip_longest(*shapes, fillvalue=1)]
+    return fits(max(LAID_OUT, *[value.size for value in values]), *sizes)
+
+
+def laid_out(
+    value: Optional[np.ndarray], shape: Optional[Sequence[Optional[int]]]
+) -> Optional[np.ndarray]:
+    """A value at its full shape, of the same element type.
+
+    None where there is no value, where a size is open, or where that is much larger.
+    """
+    sizes = tuple([size for size in shape or () if size is not None])
+    if value is None or shape is None or len(sizes) < len(shape):
         return None
-    whole: np.ndarray = np.broadcast_to(value, shape)
+    if value.shape == sizes:
+        return value
+    if value.size != product(sizes) and not fits(LAID_OUT, *sizes):
+        return None
+    whole: np.ndarray = np.broadcast_to(value, sizes)
     return whole
 
 

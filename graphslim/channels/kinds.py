@@ -1,7 +1,7 @@
-"""What a rule says of one op, and so of every other op of that kind.
+"""The result of a rule for one op, kept for every other op of the same kind.
 
 The layers of a network repeat: ops of one type, with the same attributes, read tensors of the same
-shapes, and only the channels are others. A rule is asked about the first of them alone.
+shapes, and only the channels are others. The rule is applied to the first of them alone.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Reading:
         self.sizes = sizes if by_equality else None
 
 
-class Told(NamedTuple):
-    """What was said of an op, with the places of arrays of ids among those that it reads.
+class RuleResult(NamedTuple):
+    """What the rule of an op gave, with arrays of ids by their places among those that it reads.
 
     Attributes:
         outs: for each output the place among the inputs of one that is the same, or its shape, the
@@ -86,19 +86,21 @@ class Told(NamedTuple):
     resizes: Sequence[Tuple[int, int, int, int]]
 
     @classmethod
-    def of(cls, reading: Reading, facts: Sequence[Fact], outs: Sequence[Fact], said: Any) -> Told:
-        """What was said of an op.
+    def of(
+        cls, reading: Reading, facts: Sequence[Fact], outs: Sequence[Fact], noted: Sequence[Any]
+    ) -> RuleResult:
+        """What the rule of an op gave.
 
         Args:
             reading, facts: what it reads.
             outs: its outputs.
-            said: the ties, pins, contractions, marks and resizes, as in a walk.
+            noted: the ties, pins, contractions, marks and resizes, as in a walk.
 
         Raises:
             KeyError: it is not of the channels alone that the op reads.
         """
         places: Dict[int, Any] = {id(None): None, **reading.places}
-        ties, pins, contractions, marks, resizes = said
+        ties, pins, contractions, marks, resizes = noted
         return cls(
             [_output(out, facts, places, reading) for out in outs],
             [(places[id(first)], places[id(second)]) for first, second in ties],

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple, Ty
 
 import numpy as np
 
-from graphslim.channels.facts import Fact, fact
+from graphslim.channels.facts import Fact, fact, sizes_of
 from graphslim.channels.reasons import Opaque, Reason, UnknownOp
 from graphslim.channels.visit import OpVisit
 from graphslim.errors import AnalysisError, GraphslimError
@@ -298,6 +298,5 @@ def stated(node: Node, inputs: Sequence[Fact]) -> List[Fact]:
     if node.op.startswith("TensorArrayGather") and isinstance(element, Shape):
         return [fact(None if element.dims is None else (None, *element.dims))]
     if node.op == "TensorListStack" and len(inputs) > 1 and inputs[1].value is not None:
-        sizes = inputs[1].value.ravel()
-        return [fact((None, *[None if not size >= 0 else int(size) for size in sizes]))]
+        return [fact((None, *sizes_of(inputs[1].value)))]
     return []

@@ -10,6 +10,7 @@ from graphslim.channels.facts import (
     LONGEST,
     LONGEST_FLAT,
     UNKNOWN,
+    Axis,
     Dims,
     Fact,
     Ids,
@@ -129,7 +130,7 @@ class OpVisit:
     Attributes:
         node: the op.
         facts: what it reads, a fact for each input.
-        taken: the numbers of inputs, by slot and element, that the rule has seen to.
+        taken: the numbers of inputs, by slot and element, that the rule has used.
     """
 
     def __init__(
@@ -364,7 +365,7 @@ class OpVisit:
             resize = Resize(self.node.name, slot, element, param, at, ids, sign)
             self._walk.sizes.resizes.append(resize)
 
-    def counted(self, index: int, element: int) -> Tuple[Optional[int], Ids]:
+    def counted(self, index: int, element: int) -> Axis:
         """The size that a number of input `index` states, and the ids of what it counts.
 
         A constant counts new channels, which it is bound to, and a number that comes from `Shape`
@@ -397,8 +398,7 @@ class OpVisit:
         if given.value is None:
             size = given.size(0)
             return UNKNOWN if size is None or given.rank != 1 else fact((None,) * size)
-        axes = [self.counted(index, element) for element in range(given.value.size)]
-        return Fact(tuple([size for size, _ in axes]), tuple([ids for _, ids in axes]))
+        return Fact.of([self.counted(index, element) for element in range(given.value.size)])
 
     def literal(self, index: int) -> Optional[List[int]]:
         """The numbers of input `index`, which may not change; None if one is unknown.

@@ -27,7 +27,7 @@ import numpy as np
 
 from graphslim.channels.computed import ComputedWeights, element_type
 from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, Ids, Joint, fact
-from graphslim.channels.kinds import Reading, Told
+from graphslim.channels.kinds import Reading, RuleResult
 from graphslim.channels.origins import origin_of
 from graphslim.channels.pieces import Ranges
 from graphslim.channels.reasons import IsInput, IsOutput, Reason, WeightsMade, WeightsMadeInRun
@@ -40,7 +40,8 @@ from graphslim.ir.families import BROADCASTING, MEASURES
 from graphslim.ir.query import constant_nodes
 
 _REPEATED = 5
-"""How many kinds of notes of `Walk._notes` are of channels that an op reads, or may be."""
+"""So many kinds of notes, the first of `Walk._notes`, may be of the channels that an op reads
+alone, and then hold for other ops of its kind too."""
 FOLLOWED = 1 << 23
 """How many positions one walk follows in all, beside one for each byte of the file."""
 
@@ -80,7 +81,7 @@ class Walk:
         ties: pairs of id arrays that are one channel, position by position.
         pins: channels that may not go.
         marks: ids with the role that they have for a parameter, and the node that says so.
-        contractions, statistics, joints: as the rules noted them.
+        contractions, statistics, joints: those that the rules noted.
         heads: ids of axes of attention heads, where whole ones are asked for.
         sizes: the numbers that count channels.
         computed: the weights that are computed from constants.
@@ -103,7 +104,7 @@ class Walk:
         self.computed = ComputedWeights(graph, self.facts)
         self.ranges = Ranges()
         self.looked_around = False
-        self._told: Dict[Any, Told] = {}
+        self._results: Dict[Any, RuleResult] = {}
         self._spent = 0
         self._budget = FOLLOWED + (len(graph.origin.data) if graph.origin else 0)
         self._fed = frozenset(graph.inputs)
@@ -147,40 +148,40 @@ class Walk:
         ports = self.graph.data_inputs(node)
         is_constant = [port.node in self._constants for port in ports]
         reading = Reading(node, facts, is_constant, self.ranges)
-        told = None if is_single else self._told.get(reading.key)
-        if told is None:
-            self._ask(node, facts, reading)
+        result = None if is_single else self._results.get(reading.key)
+        if result is None:
+            self._apply_rule(node, facts, reading)
         else:
-            self._repeat(node, facts, reading, told)
+            self._reuse(node, facts, reading, result)
 
-    def _repeat(self, node: Node, facts: List[Fact], reading: Reading, told: Told) -> None:
-        """Says of an op what was said of another one of its kind."""
+    def _reuse(self, node: Node, facts: List[Fact], reading: Reading, result: RuleResult) -> None:
+        """Notes of an op what its rule gave for another op of the same kind."""
         name, ids = node.name, [*reading.arrays, None]  # type: str, List[Any]
-        self.facts[name] = told.outputs(reading, facts, self.sizes)
-        self.ties += [(ids[first], ids[second]) for first, second in told.ties]
-        self.pins += [Pin(ids[place], why, name) for place, why in told.pins]
-        self.marks += [(ids[place], role, name) for place, role in told.marks]
-        for *about, into, out, matrix, uniform in told.contractions:
+        self.facts[name] = result.outputs(reading, facts, self.sizes)
+        self.ties += [(ids[first], ids[second]) for first, second in result.ties]
+        self.pins += [Pin(ids[place], why, name) for place, why in result.pins]
+        self.marks += [(ids[place], role, name) for place, role in result.marks]
+        for *about, into, out, matrix, uniform in result.contractions:
             places = ids[into], None if out is None else ids[out]
             summed = Contraction._make((name, *about, *places, matrix, uniform))
             self.contractions.append(summed)
-        for slot, element, place, sign in told.resizes:
+        for slot, element, place, sign in result.resizes:
             param, at = self.sizes.element(origin_of(facts[slot], element))
             self.sizes.resizes.append(Resize(name, slot, element, param, at, ids[place], sign))
 
-    def _ask(self, node: Node, facts: List[Fact], reading: Reading) -> None:
-        """Lets the rule of an op work, sees to what it forgets, and keeps what holds for others."""
+    def _apply_rule(self, node: Node, facts: List[Fact], reading: Reading) -> None:
+        """Applies the rule of an op, pins what it forgot, and keeps its result for ops alike."""
         op, notes = OpVisit(node, facts, self), self._notes()
         before, count = [len(kind) for kind in notes], self.count
         rule = CHANNEL_RULES.get(node.op)
         self.looked_around = reading.key is None or not is_built_in(rule)
-        outs = self.facts[node.name] = self._said(op)
+        outs = self.facts[node.name] = self._outputs(op)
         if rule is None:
             return
-        said = [kind[length:] for kind, length in zip(notes, before)]
-        self._audit(op, reading, outs, said)
+        noted = [kind[length:] for kind, length in zip(notes, before)]
+        self._audit(op, reading, outs, noted)
         is_made = node.op != "Const" and node.name in self._constants
-        if is_made and (said[2] or self._pins_many(op, before[1])):
+        if is_made and (noted[2] or self._pins_many(op, before[1])):
             self.looked_around = True
             if self.computed.store(node, outs):
                 for kind, length in zip(notes, before):
@@ -190,20 +191,21 @@ class Walk:
                 return
             self._tell_of_weights(op, before[1])
         if node.name in self._fed:
-            self._pin_fed(op)
+            for ids in [ids for known in self.facts[node.name] for ids in known.ids]:
+                op.pin(ids, IsInput("it is a graph input"))
         is_single = node.name in self._single  # its user states a shape of its own for it
         if (
             not is_single
             and not self.looked_around
             and self.count == count
-            and not any(said[_REPEATED:])
+            and not any(noted[_REPEATED:])
         ):
-            said[1] = self.pins[before[1] :]
+            noted[1] = self.pins[before[1] :]
             with suppress(KeyError):
-                self._told[reading.key] = Told.of(reading, facts, outs, said[:_REPEATED])
+                self._results[reading.key] = RuleResult.of(reading, facts, outs, noted[:_REPEATED])
 
-    def _said(self, op: OpVisit) -> List[Fact]:
-        """What the rule of an op says of its outputs; without one, its inputs are pinned."""
+    def _outputs(self, op: OpVisit) -> List[Fact]:
+        """The outputs of an op by its rule; without one, its inputs are pinned."""
         node, rule = op.node, CHANNEL_RULES.get(op.node.op)
         if rule is None:
             first = len(self.pins)
@@ -215,11 +217,6 @@ class Walk:
         if result is None or not all([isinstance(out, Fact) for out in outs]):
             raise TypeError("a channel rule gives a Fact, or a list of them")
         return self.sizes.follow(op, _with_stated_shapes(node, outs))
-
-    def _pin_fed(self, op: OpVisit) -> None:
-        for known in self.facts[op.node.name]:
-            for ids in known.ids:
-                op.pin(ids, IsInput("it is a graph input"))
 
     def fact(self, port: Port) -> Fact:
         """What is known of the tensor at a port."""
@@ -295,7 +292,7 @@ class Walk:
         return (*repeated, *singles, sizes.renumbers, sizes.awaited)
 
     def _audit(
-        self, op: OpVisit, reading: Reading, outs: Sequence[Fact], said: Sequence[Sequence[Any]]
+        self, op: OpVisit, reading: Reading, outs: Sequence[Fact], noted: Sequence[Sequence[Any]]
     ) -> None:
         """Pins the channels that the rule of an op forgot, and counts the arrays that are new.
 
@@ -303,9 +300,9 @@ class Walk:
             op: the visit.
             reading: what it reads.
             outs: what it gives: their ids are carried on.
-            said: the notes that it left, as `_notes` has them.
+            noted: the notes that it left, in the order of `_notes`.
         """
-        ties, pins, contractions, _, _, joints, statistics = said[:7]
+        ties, pins, contractions, _, _, joints, statistics = noted[:7]
         given = {id(ids): ids for out in outs for ids in out.ids if ids is not None}
         made = {**given, **{id(first): first for first, _ in ties}}
         if not made.keys() <= reading.places.keys():
@@ -314,20 +311,20 @@ class Walk:
         unseen = [ids for ids in reading.arrays if id(ids) not in given and len(ids)]
         if not unseen or op.node.op in MEASURES:
             return
-        seen = [*given.values(), *[noted.ids for noted in (*pins, *statistics)]]
+        seen = [*given.values(), *[note.ids for note in (*pins, *statistics)]]
         seen += [ids for summed in contractions for ids in (summed.into, summed.out)]
         seen += [ids for joint in joints for ids in (joint.flat, *joint.factors)]
-        among = _Among(self.ranges, seen)
-        among.follow(ties)
-        forgotten = [ids for ids in unseen if ids not in among]
-        if forgotten and not among.are_ranges(
+        handled = _Handled(self.ranges, seen)
+        handled.follow(ties)
+        forgotten = [ids for ids in unseen if ids not in handled]
+        if forgotten and not handled.are_ranges(
             [*forgotten, *[ids for pair in ties for ids in pair]]
         ):
             self.looked_around = True
-            among.compares = True
-            among.follow(ties)
+            handled.compares = True
+            handled.follow(ties)
         for ids in forgotten:
-            if ids not in among:
+            if ids not in handled:
                 op.pin(ids, f"a {op.node.op} uses it in a way that is not followed")
 
     def _pins_many(self, op: OpVisit, first: int) -> bool:
@@ -395,8 +392,8 @@ def _with_stated_shapes(node: Node, outs: List[Fact]) -> List[Fact]:
     ]
 
 
-class _Among:
-    """Ids that the rule of an op has seen to, for the search for those that it forgot.
+class _Handled:
+    """Ids that the rule of an op has handled, for the search for those that it forgot.
 
     Attributes:
         compares: whether arrays are compared id by id, since an op may take a part of an axis.
@@ -412,7 +409,7 @@ class _Among:
         self._arrays = {id(ids): ids for ids in seen if ids is not None and len(ids)}
 
     def follow(self, ties: Iterable[Tuple[np.ndarray, np.ndarray]]) -> None:
-        """Adds what is tied to ids that are seen to."""
+        """Adds what is tied to ids that are handled."""
         left = [pair for pair in ties if len(pair[0])]
         while left:
             linked = [first in self or second in self for first, second in left]

@@ -29,12 +29,19 @@ def uses_behind(graph: Graph, port: Port, through: AbstractSet[str] = IDENTITIES
     In the order of the graph's uses, depth first; control edges carry no tensor and do not count.
     """
     uses: List[Use] = []
-    for use in graph.uses_of(port):
+    waiting = graph.uses_of(port)[::-1]
+    while waiting:
+        use = waiting.pop()
         if graph[use.node].op in through and use.node not in graph.inputs:
-            uses.extend(uses_behind(graph, Port(use.node), through))
+            waiting.extend(reversed(graph.uses_of(Port(use.node))))
         else:
             uses.append(use)
     return uses
+
+
+def is_output(graph: Graph, port: Port, through: AbstractSet[str] = IDENTITIES) -> bool:
+    """Whether the tensor of a port is an output of the graph, past ops that pass it on."""
+    return any(behind(graph, output, through) == port for output in graph.outputs)
 
 
 def upstream(graph: Graph, names: Iterable[str]) -> Set[str]:
@@ -136,12 +143,12 @@ def _in_loop(graph: Graph) -> FrozenSet[str]:
     return frozenset([name for name, depth in depths.items() if depth > 0])
 
 
-def bypass(graph: Graph, name: str, source: Port) -> None:
-    """Lets the readers of a node's first output read `source`, and what waits for it wait for that.
+def bypass(graph: Graph, name: str, source: Port, output: int = 0) -> None:
+    """Lets the readers of an output of a node read `source`, and what waits for it wait for that.
 
     The node itself stays, unread unless it is an output of the graph or has others.
     """
-    graph.replace_uses(Port(name), source)
+    graph.replace_uses(Port(name, output), source)
     graph.replace_uses(Port(name, CONTROL), Port(source.node, CONTROL))
 
 

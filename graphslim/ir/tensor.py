@@ -86,16 +86,7 @@ _STORAGE = {
 for _member in DType:
     _member.storage = np.dtype(_STORAGE.get(_member, object))
 _INTEGERS = frozenset(
-    (
-        DType.int32,
-        DType.uint8,
-        DType.int16,
-        DType.int8,
-        DType.int64,
-        DType.uint16,
-        DType.uint32,
-        DType.uint64,
-    )
+    [member for member in DType if member.storage.kind in "iu" and not member.is_real]
 )
 
 

@@ -1,9 +1,9 @@
 """Graphs as short text, for tests and for people: a deterministic printer and its parser.
 
 A line is a node, `name = Op(input, input:1, ^control) key=value`, or `input NAME`, or
-`output PORT`; `#` begins a comment. Values are numbers, true, false, "text", element types
-(`float32`), shapes (`<1,?,3>`), lists and tensors: `float32[2]{1 2}`, one value for all as in
-`float32[8]{0}`, or seeded normal random numbers, `float32[3,3,4,8]{random 7}`. Tensors of more
+`output PORT`; `#` and a space begin a comment. Values are numbers, true, false, "text", element
+types (`float32`), shapes (`<1,?,3>`), lists and tensors: `float32[2]{1 2}`, one value for all as
+in `float32[8]{0}`, or seeded normal random numbers, `float32[3,3,4,8]{random 7}`. Tensors of more
 than 16 elements are printed as a digest, `{#1a2b3c4d}`, which cannot be read back.
 """
 
@@ -55,7 +55,7 @@ def from_text(text: str, name: str = "text") -> Graph:
     """A graph from text.
 
     A line is a node, `name = Op(inputs) key=value key=value`, or names an input or output of the
-    graph; `#` begins a comment:
+    graph; `#` and a space begin a comment:
 
         x = Placeholder() dtype=float32 shape=<1,8,8,4>
         w = Const() dtype=float32 value=float32[3,3,4,16]{random 7}
@@ -90,18 +90,18 @@ def from_text(text: str, name: str = "text") -> Graph:
     nodes: List[Tuple[Node, List[Port]]] = []
     named: Dict[str, List[Port]] = {"input": [], "output": []}
     for number, line in enumerate(text.splitlines(), 1):
-        line = re.sub(r"(^|\s)#\s.*$", "", line).strip()
-        port = re.match(r"^(input|output)\s+(\S+)$", line)
-        if port is not None:
-            named[port[1]].append(Port.parse(port[2]))
+        line = re.sub(r"(^|\s)#(\s.*)?$", "", line).strip()
+        names = re.match(r"^(input|output)\s+(\S+)$", line)
+        if names is not None:
+            named[names[1]].append(Port.parse(names[2]))
         elif line:
             nodes.append(_read_line(line, f"{name}, line {number}"))
     graph.load(nodes)
     for kind, ports in named.items():
-        for one in ports:
-            if one.node not in graph:
-                raise IRError(f"is an {kind} and not in the graph", one.node)
-    graph.inputs = [one.node for one in named["input"]] or _placeholders(graph)
+        for port in ports:
+            if port.node not in graph:
+                raise IRError(f"is an {kind} and not in the graph", port.node)
+    graph.inputs = [port.node for port in named["input"]] or _placeholders(graph)
     graph.outputs = named["output"] or [
         Port(node.name)
         for node in graph
@@ -167,13 +167,13 @@ def _elements(tensor: Tensor) -> str:
 def _quoted(value: bytes) -> str:
     """Bytes as text in quotes; what would end a line, a tensor or a comment is escaped."""
     text = value.decode("latin-1").replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + re.sub(r"[^ -~]|[#}]", lambda one: f"\\x{ord(one[0]):02x}", text) + '"'
+    return '"' + re.sub(r"[^ -~]|[#}]", lambda match: f"\\x{ord(match[0]):02x}", text) + '"'
 
 
 def _unquoted(text: str) -> bytes:
     plain = re.sub(
         r"\\(?:x([0-9a-f]{2})|(.))",
-        lambda one: chr(int(one[1], 16)) if one[1] else one[2],
+        lambda match: chr(int(match[1], 16)) if match[1] else match[2],
         text[1:-1],
     )
     return plain.encode("latin-1", "replace")
@@ -278,9 +278,9 @@ def _read_tensor(text: str, where: str) -> Tensor:
 
 def _read_elements(text: str, dtype: DType, where: str) -> np.ndarray:
     if dtype is DType.string:
-        found = [_unquoted(word) for word in re.findall(r'"(?:[^"\\]|\\.)*"', text)]
-        strings = np.empty(len(found), object)
-        strings[:] = found
+        words = [_unquoted(word) for word in re.findall(r'"(?:[^"\\]|\\.)*"', text)]
+        strings = np.empty(len(words), object)
+        strings[:] = words
         return strings
     kind: Any = {"c": complex, "i": int, "u": int}.get(dtype.storage.kind, float)
     kind = float if dtype is DType.bfloat16 else kind

@@ -16,6 +16,7 @@ from graphslim.channels.facts import (
     fits,
     per_channel,
     product,
+    sizes_of,
 )
 from graphslim.channels.reasons import ComputedSize, OpenSize, OtherAxis
 from graphslim.channels.rules import ValueVisit, channel_rule, cost_rule, value_rule
@@ -291,10 +292,7 @@ def depthwise_cost(node: Node, facts: Sequence[Fact], outs: Sequence[Fact]) -> O
 def transposed_depthwise(op: OpVisit) -> Fact:
     """Rare in inference: pinned as a whole."""
     op.pin_all("it enters a transposed depthwise convolution, which is left as it is")
-    sizes = op[0].value
-    if sizes is None or sizes.shape != (4,):
-        return UNKNOWN
-    return fact(tuple([None if np.isnan(size) else int(size) for size in sizes]))
+    return fact(tuple(_stated(op, 4)))
 
 
 def swapped(weights: np.ndarray) -> np.ndarray:
@@ -345,7 +343,7 @@ def _stated(op: OpVisit, rank: int) -> List[Optional[int]]:
     sizes = op[0].value
     if sizes is None or sizes.shape not in ((rank,), (rank - 2,)):
         return [None] * rank
-    numbers = [None if np.isnan(size) else int(size) for size in sizes]
+    numbers = sizes_of(sizes)
     if len(numbers) == rank:
         return numbers
     shape: List[Optional[int]] = [op[2].size(0), *[None] * (rank - 1)]

@@ -7,12 +7,12 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import LAID_OUT, UNKNOWN, Fact, Ids, channel_axis, fits
+from graphslim.channels.facts import UNKNOWN, Axis, Fact, channel_axis, fit_together
 from graphslim.channels.reasons import OpenSize
-from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
+from graphslim.channels.rules import VALUE_RULES, ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
 from graphslim.errors import AnalysisError
-from graphslim.ir import DType
+from graphslim.ir import Attrs, DType, Node
 from graphslim.ir.families import BIASES
 from graphslim.ops.numeric import apart, noise, on_axis, settled, stepwise
 
@@ -46,27 +46,28 @@ _COMPARISONS: Dict[str, Function] = {
     "Less": np.less,
     "LessEqual": np.less_equal,
 }
-_DECIDED: Dict[str, Function] = {
-    "Mul": lambda x, y: (x == 0) | (y == 0),
-    "MulNoNan": lambda x, y: (x == 0) | (y == 0),
-    "DivNoNan": lambda x, y: (x == 0) | (y == 0),
-    "Xdivy": lambda x, y: x == 0,
-    "Xlogy": lambda x, y: x == 0,
-    "Xlog1py": lambda x, y: x == 0,
-    "LogicalAnd": lambda x, y: (x == 0) | (y == 0),
-    "LogicalOr": lambda x, y: (x == 1) | (y == 1),
+
+
+def _either_zero(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.asarray((x == 0) | (y == 0))
+
+
+def _first_zero(x: np.ndarray, _: np.ndarray) -> np.ndarray:
+    return np.asarray(x == 0)
+
+
+_DECIDED: Dict[str, Tuple[Function, Function]] = {
+    "Mul": (_either_zero, np.multiply),
+    "MulNoNan": (_either_zero, np.multiply),
+    "DivNoNan": (_either_zero, np.divide),
+    "Xdivy": (_first_zero, np.divide),
+    "Xlogy": (_first_zero, lambda x, y: x * np.log(y)),
+    "Xlog1py": (_first_zero, lambda x, y: x * np.log1p(y)),
+    "LogicalAnd": (_either_zero, np.multiply),
+    "LogicalOr": (lambda x, y: (x == 1) | (y == 1), np.maximum),
 }
-"""Where one operand decides, whatever the other is: the result is 0 there (1 for LogicalOr)."""
-_OTHERWISE: Dict[str, Function] = {
-    "Mul": np.multiply,
-    "MulNoNan": np.multiply,
-    "DivNoNan": np.divide,
-    "Xdivy": np.divide,
-    "Xlogy": lambda x, y: x * np.log(y),
-    "Xlog1py": lambda x, y: x * np.log1p(y),
-    "LogicalAnd": np.multiply,
-    "LogicalOr": np.maximum,
-}
+"""Where one operand decides, whatever the other is: the result is 0 there (1 for LogicalOr); and
+what it is elsewhere."""
 ELEMENTWISE = (
     *(*_SMOOTH, *_QUOTIENTS, *_COMPARISONS, *_DECIDED),
     # Of these only the shape is known.
@@ -108,18 +109,11 @@ def broadcast(op: OpVisit, facts: Sequence[Fact]) -> Fact:
                 op.pin(ids, OpenSize("it is combined with a tensor of unknown rank"))
         return UNKNOWN
     rank = max([len(known.shape or ()) for known in facts])
-    sizes: List[Optional[int]] = []
-    merged: List[Ids] = []
-    for axis in range(-rank, 0):
-        size, ids = _merge_axis(
-            op, [known for known in facts if len(known.shape or ()) >= -axis], axis
-        )
-        sizes.append(size)
-        merged.append(ids)
-    return Fact(tuple(sizes), tuple(merged))
+    return Fact.of([_merge_axis(op, facts, axis) for axis in range(-rank, 0)])
 
 
-def _merge_axis(op: OpVisit, facts: Sequence[Fact], axis: int) -> Tuple[Optional[int], Ids]:
+def _merge_axis(op: OpVisit, operands: Sequence[Fact], axis: int) -> Axis:
+    facts = [known for known in operands if (known.rank or 0) >= -axis]
     wide = [known for known in facts if known.size(axis) != 1]
     for known in facts:
         if wide and known.size(axis) == 1:
@@ -153,17 +147,19 @@ def _operands(op: ValueVisit) -> Optional[List[np.ndarray]]:
         return None
     given = [np.asarray(np.nan if value is None else value, np.float64) for value in op.values]
     operands = [value.reshape((1,) * (rank - value.ndim) + value.shape) for value in given]
-    sizes = [max(sizes) for sizes in zip(*[value.shape for value in operands])]
-    if not fits(max(LAID_OUT, *[value.size for value in operands]), *sizes):
-        return None
-    return operands
+    return operands if fit_together(*operands) else None
+
+
+def _known_operands(op: ValueVisit) -> Optional[List[np.ndarray]]:
+    """`_operands` where something is known of each, else None."""
+    return None if any(value is None for value in op.values) else _operands(op)
 
 
 @value_rule(*_SMOOTH, "Div")
 def smooth_value(op: ValueVisit) -> Any:
     """Known where both operands are."""
-    operands = _operands(op)
-    if operands is None or op[0] is None or op[1] is None:
+    operands = _known_operands(op)
+    if operands is None:
         return None
     kind = op.node.attrs.get("T")
     with np.errstate(all="ignore"):
@@ -176,8 +172,8 @@ def smooth_value(op: ValueVisit) -> Any:
 @value_rule(*_QUOTIENTS)
 def quotient_value(op: ValueVisit) -> Any:
     """Known where both operands are, and where the quotient is not too near a whole number."""
-    operands = _operands(op)
-    if operands is None or op[0] is None or op[1] is None:
+    operands = _known_operands(op)
+    if operands is None:
         return None
     x, y = operands
     with np.errstate(all="ignore"):
@@ -188,8 +184,8 @@ def quotient_value(op: ValueVisit) -> Any:
 @value_rule(*_COMPARISONS)
 def comparison_value(op: ValueVisit) -> Any:
     """1 or 0 where both operands are known and not so near that rounding decides."""
-    operands = _operands(op)
-    if operands is None or op[0] is None or op[1] is None:
+    operands = _known_operands(op)
+    if operands is None:
         return None
     x, y = operands
     with np.errstate(all="ignore"):
@@ -206,22 +202,21 @@ def decided_value(op: ValueVisit) -> Any:
     name = op.node.op
     x, y = operands
     with np.errstate(all="ignore"):
-        decided = _DECIDED[name](op.snap(x), op.snap(y))
+        decides, otherwise = _DECIDED[name]
+        decided = decides(op.snap(x), op.snap(y))
         known = ~np.isnan(x) & ~np.isnan(y)
         if name in ("Mul", "MulNoNan"):
             # Where both are known, the product is right whether or not a factor is snapped.
             decided &= ~known | (x == 0) | (y == 0)
         decider = 1.0 if name == "LogicalOr" else 0.0
-        return settled(op, np.where(decided, decider, _OTHERWISE[name](x, y)))
+        return settled(op, np.where(decided, decider, otherwise(x, y)))
 
 
 @value_rule("AddN")
 def add_n_value(op: ValueVisit) -> Any:
     """Known where all operands are."""
-    operands = _operands(op)
-    if operands is None or any(value is None for value in op.values):
-        return None
-    return settled(op, np.asarray(sum(operands[1:], operands[0])))
+    operands = _known_operands(op)
+    return None if operands is None else settled(op, np.asarray(sum(operands[1:], operands[0])))
 
 
 @value_rule("ClipByValue")
@@ -246,6 +241,8 @@ def select_value(op: ValueVisit) -> Any:
             choice = np.full_like(choice, np.nan)
         elif op.facts[0].rank == 1:
             choice = choice.reshape((-1,) + (1,) * (choice.ndim - 1))  # along the first axis
+        if not fit_together(choice, yes, no):
+            return None
     either = np.where(yes == no, yes, np.nan)
     return np.where(np.isnan(choice), either, np.where(choice != 0, yes, no))
 
@@ -256,8 +253,8 @@ def bias_add_value(op: ValueVisit) -> Any:
     bias, rank = op[1], op.outs[0].rank
     if op[0] is None or bias is None or rank is None:
         return None
-    offset = np.asarray(bias, np.float64).ravel()
-    return settled(op, np.asarray(op[0]) + on_axis(offset, channel_axis(op.node), rank))
+    offset = on_axis(np.asarray(bias, np.float64).ravel(), channel_axis(op.node), rank)
+    return settled(op, op[0] + offset) if fit_together(op[0], offset) else None
 
 
 _SELU_ALPHA = 1.6732632423543772
@@ -394,7 +391,25 @@ def leaky_relu_value(op: ValueVisit) -> Any:
     return None if x is None else np.where(x > 0, x, x * op.node.attrs.get("alpha", 0.2))
 
 
-@value_rule("CheckNumericsV2")
-def checked_value(op: ValueVisit) -> Any:
-    """Passes its input on, or stops the run."""
-    return op[0]
+def activated(op: ValueVisit, name: str, value: np.ndarray) -> Any:
+    """What an activation within a fused op makes of a value.
+
+    None for those of the CPU library alone.
+    """
+    if name.startswith("Gelu"):
+        return _gelu(value, name == "GeluApproximate")
+    if name not in VALUE_RULES:
+        return None
+    attrs = {"alpha": op.node.attrs.get("leakyrelu_alpha", 0.2)} if name == "LeakyRelu" else {}
+    alone = Node(op.node.name, name, Attrs(attrs))
+    return VALUE_RULES[name](ValueVisit(alone, [value], op.outs, op.outs, op.zero_below))
+
+
+def _gelu(x: np.ndarray, approximate: bool) -> np.ndarray:
+    """The Gaussian error linear unit (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
+    x = np.asarray(x, np.float64)
+    if approximate:
+        share = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))
+    else:
+        share = SMOOTH["Erf"](x / np.sqrt(2))
+    return np.asarray(0.5 * x * (1 + share))

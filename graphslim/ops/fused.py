@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import UNKNOWN, Fact, channel_axis
-from graphslim.channels.rules import VALUE_RULES, ValueVisit, channel_rule, cost_rule, value_rule
+from graphslim.channels.facts import UNKNOWN, Fact, channel_axis, fit_together
+from graphslim.channels.rules import ValueVisit, channel_rule, cost_rule, value_rule
 from graphslim.channels.visit import OpVisit
-from graphslim.ir import Attrs, Node
+from graphslim.ir import Node
 from graphslim.ir.families import FUSED_ACTIVATIONS, PADDED_CONVOLUTIONS, NormInputs
 from graphslim.ops.conv import (
     convolution,
@@ -20,7 +19,7 @@ from graphslim.ops.conv import (
     depthwise_cost,
     depthwise_value,
 )
-from graphslim.ops.elementwise import broadcast
+from graphslim.ops.elementwise import activated, broadcast
 from graphslim.ops.join import mirrored, mirrored_value
 from graphslim.ops.matmul import matmul, matmul_cost, matmul_value
 from graphslim.ops.norm import normalised
@@ -149,32 +148,14 @@ def _step(
         return normalised(op, value, vectors, axis, rank)
     if value is None or any(vector is None for vector in vectors):
         return None
+    if name not in _TAKES:
+        return activated(op, name, value)
+    other: Any = vectors[0]
     if name == "BiasAdd":
-        return value + on_axis(np.asarray(vectors[0]).ravel(), axis, rank)
-    if name in _TAKES:
-        return value + vectors[0] if name == "Add" else value * vectors[0]
-    return activated(op, name, value)
-
-
-def activated(op: ValueVisit, name: str, value: np.ndarray) -> Any:
-    """What a fused activation makes of a value; None for those of the CPU library alone."""
-    if name.startswith("Gelu"):
-        return _gelu(value, name == "GeluApproximate")
-    if name not in VALUE_RULES:
+        other = on_axis(other.ravel(), axis, rank)
+    if not fit_together(value, other):
         return None
-    attrs = {"alpha": op.node.attrs.get("leakyrelu_alpha", 0.2)} if name == "LeakyRelu" else {}
-    alone = Node(op.node.name, name, Attrs(attrs))
-    return VALUE_RULES[name](ValueVisit(alone, [value], op.outs, op.outs, op.zero_below))
-
-
-def _gelu(x: np.ndarray, approximate: bool) -> np.ndarray:
-    """The Gaussian error linear unit (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
-    x = np.asarray(x, np.float64)
-    if approximate:
-        share = np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3))
-    else:
-        share = np.vectorize(math.erf, otypes=[float])(x / np.sqrt(2))
-    return 0.5 * x * (1 + share)
+    return value * other if name == "Mul" else value + other
 
 
 @cost_rule(*_KERNELS)

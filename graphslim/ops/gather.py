@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
-from graphslim.channels.facts import LAID_OUT, UNKNOWN, Fact, Ids, fact, known
+from graphslim.channels.facts import LAID_OUT, UNKNOWN, Fact, Ids, fact, fits, known
 from graphslim.channels.reasons import AcrossChannels, OpenSize
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
@@ -70,7 +70,10 @@ def gather_value(op: ValueVisit) -> Any:
         shape = (*op[0].shape[:axis], *[1] * picked, *op[0].shape[axis + 1 :])
         return op[0].reshape(shape)
     numbers = None if batch else known(indices.value)
-    return None if numbers is None else np.take(op[0], numbers.astype(np.int64), axis)
+    lanes = op[0].size // max(op[0].shape[axis], 1)
+    if numbers is None or not fits(max(LAID_OUT, op[0].size), lanes, numbers.size):
+        return None
+    return np.take(op[0], numbers.astype(np.int64), axis)
 
 
 @channel_rule("GatherNd")
@@ -163,10 +166,7 @@ def arg_max(op: OpVisit) -> Fact:
         return UNKNOWN
     axis = axes[0] % len(data.shape)
     op.pin(data.ids[axis], AcrossChannels("its index among all channels is asked for"))
-    axes = [place for place in range(len(data.shape)) if place != axis]
-    return Fact(
-        tuple([data.shape[place] for place in axes]), tuple([data.ids[place] for place in axes])
-    )
+    return data.picked([place for place in range(len(data.shape)) if place != axis])
 
 
 @channel_rule("TopK", "TopKV2")
@@ -259,22 +259,20 @@ def invert_value(op: ValueVisit) -> Any:
 
 
 _SCATTERING = {
-    "ScatterNd": "it is scattered into another tensor",
-    "TensorScatterUpdate": "it is scattered into another tensor",
-    "TensorScatterAdd": "it is scattered into another tensor",
-    "Unique": "its different values are asked for",
-    "UniqueV2": "its different values are asked for",
+    **dict.fromkeys(
+        ("ScatterNd", "TensorScatterUpdate", "TensorScatterAdd"),
+        "it is scattered into another tensor",
+    ),
+    **dict.fromkeys(("Unique", "UniqueV2"), "its different values are asked for"),
     "SearchSorted": AcrossChannels("its place among others is asked for"),
-    "DynamicPartition": "it is dealt out by another tensor",
-    "DynamicStitch": "it is dealt out by another tensor",
-    "MatrixDiag": "it is made into a matrix or taken from one",
-    "MatrixDiagV2": "it is made into a matrix or taken from one",
-    "MatrixDiagV3": "it is made into a matrix or taken from one",
-    "MatrixDiagPart": "it is made into a matrix or taken from one",
-    "MatrixDiagPartV2": "it is made into a matrix or taken from one",
-    "MatrixDiagPartV3": "it is made into a matrix or taken from one",
-    "MatrixSetDiag": "it is made into a matrix or taken from one",
-    "MatrixBandPart": "it is made into a matrix or taken from one",
+    **dict.fromkeys(("DynamicPartition", "DynamicStitch"), "it is dealt out by another tensor"),
+    **dict.fromkeys(
+        (
+            *("MatrixDiag", "MatrixDiagV2", "MatrixDiagV3", "MatrixSetDiag", "MatrixBandPart"),
+            *("MatrixDiagPart", "MatrixDiagPartV2", "MatrixDiagPartV3"),
+        ),
+        "it is made into a matrix or taken from one",
+    ),
 }
 
 

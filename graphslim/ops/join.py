@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
@@ -10,15 +10,17 @@ from graphslim.channels.facts import (
     LAID_OUT,
     LONGEST,
     UNKNOWN,
+    Axis,
     Fact,
-    Ids,
     axes_of,
     fits,
     laid_behind,
+    product,
 )
 from graphslim.channels.reasons import AcrossChannels, ComputedSize, OpenSize
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
+from graphslim.ops.numeric import agreed
 
 
 @channel_rule("ConcatV2", "Concat")
@@ -32,22 +34,22 @@ def concat(op: OpVisit) -> Fact:
         op.pin_all(OpenSize("it is concatenated over an axis that is not known"))
         return axes_of(rank or None)
     joined = axes[0] % rank
-    shape: List[Optional[int]] = []
-    ids: List[Ids] = []
-    for axis in range(rank):
-        sizes = [part.size(axis) for part in parts]
-        if axis == joined:
-            shape.append(None if None in sizes else sum([size or 0 for size in sizes]))
-            ids.append(_joined(op, parts, axis))
-        else:
-            shape.append(next((size for size in sizes if size is not None), None))
-            ids.append(op.tie_all([part.channels(axis) for part in parts]))
-    return Fact(tuple(shape), tuple(ids))
+    return Fact.of(
+        [(_joined if axis == joined else _tied)(op, parts, axis) for axis in range(rank)]
+    )
 
 
-def _joined(op: OpVisit, parts: Sequence[Fact], axis: int) -> Ids:
-    """The ids one after another; a part that has none gets some that stay."""
+def _tied(op: OpVisit, parts: Sequence[Fact], axis: int) -> Axis:
+    """Size and ids of an axis that is the same in all parts."""
+    sizes = [part.size(axis) for part in parts if part.size(axis) is not None]
+    return sizes[0] if sizes else None, op.tie_all([part.channels(axis) for part in parts])
+
+
+def _joined(op: OpVisit, parts: Sequence[Fact], axis: int) -> Axis:
+    """Size and ids of the axis of all parts one after another; a part without ids gets some."""
     arrays: List[np.ndarray] = []
+    sizes = [part.size(axis) for part in parts]
+    whole = None if None in sizes else sum([size or 0 for size in sizes])
     known = [part.channels(axis) is not None for part in parts]
     for part in parts:
         ids, size = part.channels(axis), part.size(axis)
@@ -57,10 +59,10 @@ def _joined(op: OpVisit, parts: Sequence[Fact], axis: int) -> Ids:
         if ids is not None:
             arrays.append(ids)
     if len(arrays) == len(parts):
-        return np.concatenate(arrays)
+        return whole, np.concatenate(arrays)
     for ids in arrays:
         op.pin(ids, "it is concatenated with an axis that is not followed")
-    return None
+    return whole, None
 
 
 def _beside(parts: Sequence[Any], rank: int) -> List[np.ndarray]:
@@ -73,24 +75,39 @@ def _beside(parts: Sequence[Any], rank: int) -> List[np.ndarray]:
 
 def _agreed(values: Sequence[np.ndarray], axis: int) -> Optional[np.ndarray]:
     """What holds all along an axis that parts are joined on: what each holds all along its own."""
-    if any(value.shape[axis] != 1 for value in values):
-        return None
-    agreed = values[0]
-    for value in values[1:]:
-        agreed = np.where(agreed == value, agreed, np.nan)
-    return agreed
+    return None if any(value.shape[axis] != 1 for value in values) else agreed(values)
 
 
 def _uniform(values: Sequence[np.ndarray], axis: int) -> Optional[np.ndarray]:
     """`_agreed` where that is all that is known of any part, else None."""
-    agreed = _agreed(values, axis)
-    if agreed is None:
+    common = _agreed(values, axis)
+    if common is None:
         return None
-    settled = ~np.isnan(agreed)
+    settled = ~np.isnan(common)
     is_uniform = all(
         (np.broadcast_to(~np.isnan(value), settled.shape) == settled).all() for value in values
     )
-    return agreed if is_uniform else None
+    return common if is_uniform else None
+
+
+def _side_by_side(
+    values: Sequence[np.ndarray], widths: Sequence[int], axis: int
+) -> Optional[np.ndarray]:
+    """Values one behind another along an axis; None where they would be much larger there.
+
+    Args:
+        values: of one rank; of size 1 along axes over which they do not vary.
+        widths: how many positions each takes along the axis.
+        axis: the axis.
+    """
+    common = [max(sizes) for sizes in zip(*[value.shape for value in values])]
+    if not fits(
+        max(LAID_OUT, sum([value.size for value in values])),
+        *(*common[:axis], sum(widths), *common[axis + 1 :]),
+    ):
+        return None
+    shapes = [(*common[:axis], width, *common[axis + 1 :]) for width in widths]
+    return np.concatenate(list(map(np.broadcast_to, values, shapes)), axis)
 
 
 @value_rule("ConcatV2", "Concat", structural=True)
@@ -103,29 +120,17 @@ def concat_value(op: ValueVisit) -> Any:
     if where is None or rank is None or all(part is None for part in parts):
         return None
     axis = int(np.ravel(where)[0]) % rank
-    values, spread = _beside(parts, rank), []
+    values = _beside(parts, rank)
     # Numbers of shapes are laid out in full, since each has an origin of its own.
     numbers = any(known_fact.value is not None for known_fact in facts)
     uniform = None if numbers else _uniform(values, axis)
     if uniform is not None:
         return uniform
-    for value, known_fact in zip(values, facts):
-        width = known_fact.size(axis)
-        if width is None:
-            return None if numbers else _agreed(values, axis)
-        shape = list(value.shape)
-        shape[axis] = width
-        spread.append(np.broadcast_to(value, shape))
-    common = [max(sizes) for sizes in zip(*[value.shape for value in spread])]
-    common[axis] = sum([value.shape[axis] for value in spread])
-    given = sum([part.size for part in parts if part is not None])
-    if not fits(max(LAID_OUT, given), *common):
-        return None
-    for place, value in enumerate(spread):
-        shape = list(common)
-        shape[axis] = value.shape[axis]
-        spread[place] = np.broadcast_to(value, shape)
-    return np.concatenate(spread, axis)
+    widths = [known_fact.size(axis) for known_fact in facts]
+    known_widths = [width for width in widths if width is not None]
+    if len(known_widths) < len(widths):
+        return None if numbers else _agreed(values, axis)
+    return _side_by_side(values, known_widths, axis)
 
 
 @channel_rule("Pack")
@@ -136,15 +141,9 @@ def pack(op: OpVisit) -> Fact:
     if not ranks:
         op.pin_all(OpenSize("it is stacked at an unknown rank"))
         return UNKNOWN
-    rank = ranks[0]
-    at = int(op.node.attrs.get("axis", 0)) % (rank + 1)
-    shape: List[Optional[int]] = []
-    ids: List[Ids] = []
-    for axis in range(rank):
-        sizes = [part.size(axis) for part in facts]
-        shape.append(next((size for size in sizes if size is not None), None))
-        ids.append(op.tie_all([part.channels(axis) for part in facts]))
-    return Fact((*shape[:at], len(facts), *shape[at:]), (*ids[:at], None, *ids[at:]))
+    at = int(op.node.attrs.get("axis", 0)) % (ranks[0] + 1)
+    axes = [_tied(op, facts, axis) for axis in range(ranks[0])]
+    return Fact.of([*axes[:at], (len(facts), None), *axes[at:]])
 
 
 @value_rule("Pack", structural=True)
@@ -157,7 +156,7 @@ def pack_value(op: ValueVisit) -> Any:
     parts = [np.expand_dims(value, at) for value in _beside(op.values, rank - 1)]
     numbers = any(known_fact.value is not None for known_fact in op.facts)
     uniform = None if numbers else _uniform(parts, at)
-    return np.concatenate(np.broadcast_arrays(*parts), at) if uniform is None else uniform
+    return _side_by_side(parts, [1] * len(parts), at) if uniform is None else uniform
 
 
 @channel_rule("Tile")
@@ -167,29 +166,25 @@ def tile(op: OpVisit) -> Fact:
     if data.shape is None or counts is None:
         op.pin_all(OpenSize("it is repeated a number of times that is not known"))
         return axes_of(op[1].size(0))
-    shape: List[Optional[int]] = []
-    ids: List[Ids] = []
-    for axis, (size, array) in enumerate(zip(data.shape, data.ids)):
-        number = None if np.isnan(counts[axis]) else int(counts[axis])
-        if number == 1:
-            op.resize(1, axis, None)
-            shape.append(size)
-            ids.append(array)
-        elif size == 1:
-            op.pin(array, "it is repeated")
-            number, array = op.counted(1, axis)
-            shape.append(number)
-            ids.append(array)
-        else:
-            op.resize(1, axis, None)
-            if number is None:
-                op.pin(array, OpenSize("it is repeated a number of times that is not known"))
-            elif array is not None and not fits(LONGEST, len(array), number):
-                op.pin(array, "it is repeated more often than is followed")
-                array = None
-            shape.append(None if size is None or number is None else size * number)
-            ids.append(None if array is None or number is None else np.tile(array, number))
-    return Fact(tuple(shape), tuple(ids))
+    return Fact.of([_repeated(op, axis, float(counts[axis])) for axis in range(len(data.shape))])
+
+
+def _repeated(op: OpVisit, axis: int, count: float) -> Axis:
+    """Size and ids of an axis that is repeated so many times, NaN for an unknown number."""
+    size, array = op[0].size(axis), op[0].channels(axis)
+    if size == 1 and count != 1:
+        op.pin(array, "it is repeated")
+        return op.counted(1, axis)
+    op.resize(1, axis, None)
+    if count == 1:
+        return size, array
+    if np.isnan(count):
+        op.pin(array, OpenSize("it is repeated a number of times that is not known"))
+        return None, None
+    if array is not None and not fits(LONGEST, len(array), int(count)):
+        op.pin(array, "it is repeated more often than is followed")
+        array = None
+    return product([size, int(count)]), None if array is None else np.tile(array, int(count))
 
 
 @value_rule("Tile", structural=True)
@@ -216,11 +211,10 @@ def pad(op: OpVisit) -> Fact:
     if data.shape is None:
         op.pin_all(OpenSize("it is padded at an unknown rank"))
         return axes_of(op[1].size(0))
-    padded = [_padded(op, axis) for axis in range(len(data.shape))]
-    return Fact(tuple([size for size, _ in padded]), tuple([ids for _, ids in padded]))
+    return Fact.of([_padded(op, axis) for axis in range(len(data.shape))])
 
 
-def _padded(op: OpVisit, axis: int) -> Tuple[Optional[int], Ids]:
+def _padded(op: OpVisit, axis: int) -> Axis:
     """The size and ids of one axis."""
     size, array = op[0].size(axis), op[0].channels(axis)
     amounts = op[1].value
@@ -295,15 +289,14 @@ def mirrored(op: OpVisit, data: Fact, slot: int) -> Fact:
     amounts = op[slot].value
     for element in range(2 * len(data.shape)):
         op.resize(slot, element, None)
-    sizes: List[Optional[int]] = []
-    ids: List[Ids] = []
+    axes: List[Axis] = []
     for axis, (size, array) in enumerate(zip(data.shape, data.ids)):
         total = np.nan if amounts is None else amounts.reshape(-1, 2)[axis].sum()
         if total != 0:
             op.pin(array, AcrossChannels("it is padded with its own mirror image over channels"))
-        sizes.append(None if size is None or np.isnan(total) else size + int(total))
-        ids.append(array if total == 0 else None)
-    return Fact(tuple(sizes), tuple(ids))
+        grown = None if size is None or np.isnan(total) else size + int(total)
+        axes.append((grown, array if total == 0 else None))
+    return Fact.of(axes)
 
 
 @value_rule("MirrorPad")

@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import LAID_OUT, UNKNOWN, Fact, Ids, fits, per_channel, product
+from graphslim.channels.facts import LAID_OUT, UNKNOWN, Axis, Fact, fits, per_channel, product
 from graphslim.channels.reasons import OpenSize, OtherAxis
 from graphslim.channels.rules import ValueVisit, channel_rule, cost_rule, value_rule
 from graphslim.channels.visit import OpVisit
@@ -117,7 +117,7 @@ def _expanded(part: str, covered: int) -> List[str]:
 
 @channel_rule("Einsum")
 def einsum(op: OpVisit) -> Fact:
-    """Ties axes with one label; a label that one operand alone has, and not the result, pins."""
+    """Ties axes with one label; one that an operand alone has, and not the result, is summed."""
     labelled = read_equation(op.node, [known.rank for known in op.facts])
     if labelled is None:
         op.pin_all(f"the Einsum {op.node.text('equation')} is not followed")
@@ -168,10 +168,10 @@ def multiply(op: OpVisit, terms: Sequence[Labels], result: Labels) -> Fact:
         for axis, label in enumerate(terms[weights]):
             alone = label in result and len(places[label]) == 1
             op.mark(op[weights].channels(axis) if alone else None, "producer")
-    return Fact(tuple([size for size, _ in merged]), tuple([ids for _, ids in merged]))
+    return Fact.of(merged)
 
 
-def _merged(op: OpVisit, places: Sequence[Tuple[int, int]]) -> Tuple[Optional[int], Ids]:
+def _merged(op: OpVisit, places: Sequence[Tuple[int, int]]) -> Axis:
     """Size and ids of an axis that is kept, from the axes that share its label."""
     sizes = [op[index].size(axis) for index, axis in places]
     arrays = [op[index].channels(axis) for index, axis in places]
@@ -224,7 +224,7 @@ def _sum_over(
             into=inside,
             out=None if out is None else op[weights].channels(out),
             matrix=_matrix(inner, out),
-            uniform=len(both) == 1 and target is not None and _is_even(op, terms, result, weights),
+            uniform=len(both) == 1 and _is_even(op, terms, result, weights, target),
         )
 
 
@@ -240,9 +240,10 @@ def _target(op: OpVisit, terms: Sequence[Labels], result: Labels, weights: int) 
     return produced[-1] if produced else None
 
 
-def _is_even(op: OpVisit, terms: Sequence[Labels], result: Labels, weights: int) -> bool:
+def _is_even(
+    op: OpVisit, terms: Sequence[Labels], result: Labels, weights: int, target: Optional[str]
+) -> bool:
     """Whether each channel of the last axis gets the same from a constant everywhere."""
-    target = _target(op, terms, result, weights)
     others = [
         label
         for axis, label in enumerate(terms[weights])

@@ -6,13 +6,13 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
-from graphslim.channels.facts import UNKNOWN, Fact, axes_of, channel_axis
+from graphslim.channels.facts import UNKNOWN, Fact, axes_of, channel_axis, fit_together
 from graphslim.channels.reasons import InNorm
-from graphslim.channels.rules import VALUE_RULES, ValueVisit, channel_rule, value_rule
+from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
-from graphslim.ir import Attrs, Node
+from graphslim.ir import Node
 from graphslim.ir.families import BATCH_NORMS, NORM_INPUTS
-from graphslim.ops.elementwise import broadcast
+from graphslim.ops.elementwise import activated, broadcast
 from graphslim.ops.numeric import on_axis
 
 FUSED_NORMS = (*sorted(BATCH_NORMS), "_FusedBatchNormEx")
@@ -78,14 +78,8 @@ def fused_batch_norm_value(op: ValueVisit) -> Any:
     value = normalised(op, given, vectors, channel_axis(op.node), rank)
     if value is not None and len(op) > 5:
         value = None if op[5] is None else value + op[5]
-    mode = op.node.text("activation_mode", "Identity")
-    if value is not None and mode != "Identity":
-        alone = Node(op.node.name, mode, Attrs({}))
-        value = (
-            VALUE_RULES[mode](ValueVisit(alone, [value], op.outs, op.outs, op.zero_below))
-            if mode in VALUE_RULES
-            else None
-        )
+    if value is not None:
+        value = activated(op, op.node.text("activation_mode", "Identity"), value)
     return (value,)
 
 
@@ -115,6 +109,8 @@ def normalised(
     with np.errstate(all="ignore"):
         slope = op.snap(scale) / np.sqrt(variance + epsilon_of(op.node))
     factor = on_axis(slope, axis, rank)
+    if not fit_together(data, factor):
+        return None
     shifted = np.where(factor == 0, 0.0, data - on_axis(mean, axis, rank))
     return shifted * factor + on_axis(offset, axis, rank)
 

@@ -15,6 +15,7 @@ from graphslim.channels.facts import (
     fact,
     fits,
     integers,
+    sizes_of,
     spatial_axes,
 )
 from graphslim.channels.reasons import AcrossChannels, OpenSize, OtherAxis
@@ -112,9 +113,7 @@ def resized(op: OpVisit) -> Fact:
 def stated_sizes(op: OpVisit, index: int) -> List[Optional[int]]:
     """The height and width that an input states; None where they are open."""
     numbers = op[index].value
-    if numbers is None or numbers.shape != (2,):
-        return [None, None]
-    return [None if np.isnan(number) else int(number) for number in numbers]
+    return [None, None] if numbers is None or numbers.shape != (2,) else sizes_of(numbers)
 
 
 @value_rule(*RESIZES)
@@ -132,7 +131,7 @@ def even_map(value: Optional[np.ndarray]) -> Optional[np.ndarray]:
 def depth_and_space(op: OpVisit) -> Fact:
     """Ties the block_size squared channels that share one position."""
     data, block, channel = op[0], int(op.node.attrs["block_size"]), channel_axis(op.node)
-    if data.rank != 4 or op.node.text("data_format", "NHWC") == "NCHW_VECT_C":
+    if data.rank != 4 or is_packed(op.node):
         op.pin_all(OtherAxis("it moves between depth and space in a layout without a rule"))
         return UNKNOWN if data.shape is not None or is_packed(op.node) else axes_of(4)
     shape, ids, cells = list(data.shape or ()), data.channels(channel), block * block

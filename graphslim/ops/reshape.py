@@ -1,4 +1,4 @@
-"""Ops that move axes about without computing: reshape, squeeze, transpose, cast of shapes."""
+"""Ops that move axes about without computing: reshape, squeeze, transpose, layout of shapes."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from graphslim.channels.facts import (
     axes_of,
     fits,
     integers,
-    known,
     laid_out,
     product,
+    sizes_of,
     spread,
 )
 from graphslim.channels.reasons import OpenSize, OtherAxis
@@ -123,25 +123,20 @@ def _move_segment(
         ids[piece.after[-1]] = data.ids[piece.before[-1]]
     if not carriers or not targets:
         return
-    many = len(wide) > 1 or len(targets) > 1
-    if many and None in [*(data.size(axis) for axis in wide), *(shape[axis] for axis in targets)]:
+    sizes, widths = [data.size(axis) or 1 for axis in wide], [shape[axis] or 1 for axis in targets]
+    is_open = None in [*(data.size(axis) for axis in wide), *(shape[axis] for axis in targets)]
+    why: Optional[str] = None
+    if is_open and (len(wide) > 1 or len(targets) > 1):
+        why = OpenSize("it is reshaped together with an axis of open size")
+    elif not fits(LONGEST, *sizes):
+        why = "it is reshaped to an axis that is too long to follow"
+    elif len(carriers) > 1 and len(targets) > 1:
+        why = OtherAxis("it is cut across together with another axis of channels")
+    if why is not None:
         for axis in carriers:
-            op.pin(data.ids[axis], OpenSize("it is reshaped together with an axis of open size"))
+            op.pin(data.ids[axis], why)
         return
-    sizes = [data.shape[axis] or 1 for axis in wide] if data.shape else []
-    if not fits(LONGEST, *sizes):
-        for axis in carriers:
-            op.pin(data.ids[axis], "it is reshaped to an axis that is too long to follow")
-        return
-    widths = [shape[axis] or 1 for axis in targets]
     if len(carriers) > 1:
-        if len(targets) > 1:
-            for axis in carriers:
-                op.pin(
-                    data.ids[axis],
-                    OtherAxis("it is cut across together with another axis of channels"),
-                )
-            return
         ids[targets[0]] = op.merge([data.ids[axis] for axis in wide], sizes)
         return
     (carrier,) = carriers
@@ -226,7 +221,7 @@ def resolved(
     """The shape that a target with -1 and unknown numbers stands for."""
     if same_first:
         return (None, *resolved(old[1:], wanted[1:], False))
-    sizes: List[Optional[int]] = [None if np.isnan(n) or n == -1 else int(n) for n in wanted]
+    sizes = sizes_of(wanted)
     if sizes.count(None) == 1:
         total, rest = product(old), product([size for size in sizes if size is not None])
         if total is not None and rest:
@@ -278,12 +273,8 @@ def squeeze(op: OpVisit) -> Fact:
     if data.shape is None:
         op.pin_all(OpenSize("it is squeezed at an unknown rank"))
         return UNKNOWN
-    axes = [axis for axis in range(len(data.shape)) if axis not in _squeezed(op, data)]
-    return Fact(
-        tuple([data.shape[axis] for axis in axes]),
-        tuple([data.ids[axis] for axis in axes]),
-        batch=data.batch if 0 in axes else None,
-    )
+    dropped = _squeezed(op, data)
+    return data.picked([axis for axis in range(len(data.shape)) if axis not in dropped])
 
 
 @value_rule("Squeeze", structural=True)
@@ -320,22 +311,14 @@ def transpose(op: OpVisit) -> Fact:
     if data.shape is None or order is None:
         op.pin_all(OpenSize("it is transposed in an order that is not constant"))
         return axes_of(op[1].size(0))
-    return Fact(
-        tuple([data.shape[axis] for axis in order]),
-        tuple([data.ids[axis] for axis in order]),
-        batch=data.batch if order and order[0] == 0 else None,
-    )
+    return data.picked(order)
 
 
 @value_rule("Transpose", structural=True)
 def transpose_value(op: ValueVisit) -> Any:
     """Permutes the values."""
-    order = known(op.facts[1].value)
-    return (
-        None
-        if op[0] is None or order is None
-        else np.transpose(op[0], [int(axis) for axis in order])
-    )
+    order = integers(op.facts[1])
+    return None if op[0] is None or order is None else np.transpose(op[0], order)
 
 
 def _order(node: Node, count: Optional[int]) -> Optional[List[int]]:

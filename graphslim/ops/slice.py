@@ -6,21 +6,24 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import UNKNOWN, Fact, Ids, known
+from graphslim.channels.facts import UNKNOWN, Axis, Fact, Ids, known, sizes_of
 from graphslim.channels.reasons import AcrossChannels, OpenSize
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
 from graphslim.ir import Node
 from graphslim.ops.sources import stated_alone
 
+_MOST_PARTS = 1 << 16
+"""An op that states more outputs than these is pinned, and not followed."""
+
 
 @channel_rule("Split")
 def split(op: OpVisit) -> List[Fact]:
     """Cuts the ids into equal parts; the parts lose the same positions, so that they stay equal."""
     axes, data, parts = op.literal(0), op[1], int(op.node.attrs["num_split"])
-    if axes is None or data.shape is None:
+    if axes is None or data.shape is None or parts > _MOST_PARTS:
         op.pin_all(OpenSize("it is split over an axis that is not known"))
-        return [UNKNOWN] * parts
+        return [UNKNOWN] * min(parts, _MOST_PARTS)
     axis = axes[0] % len(data.shape)
     size, ids = data.size(axis), data.channels(axis)
     shape = list(data.shape)
@@ -39,7 +42,7 @@ def split_value(op: ValueVisit) -> Any:
     where, value, data = known(op.facts[0].value), op[1], op.facts[1]
     if where is None or value is None or data.rank is None:
         return None
-    axis, parts = int(np.ravel(where)[0]) % data.rank, int(op.node.attrs["num_split"])
+    axis, parts = int(np.ravel(where)[0]) % data.rank, len(op.outs)
     return (value,) * parts if value.shape[axis] == 1 else tuple(np.split(value, parts, axis))
 
 
@@ -47,9 +50,9 @@ def split_value(op: ValueVisit) -> Any:
 def split_v(op: OpVisit) -> List[Fact]:
     """Cuts the ids into parts of stated sizes, each of which counts its part; one may be -1."""
     data, axes, parts = op[0], op.literal(2), int(op.node.attrs["num_split"])
-    if axes is None or data.shape is None:
+    if axes is None or data.shape is None or parts > _MOST_PARTS:
         op.pin_all(OpenSize("it is split over an axis that is not known"))
-        return [UNKNOWN] * parts
+        return [UNKNOWN] * min(parts, _MOST_PARTS)
     axis = axes[0] % len(data.shape)
     ids, sizes = data.channels(axis), _part_sizes(op[1].value, data.size(axis), parts)
     parts_made = []
@@ -72,7 +75,7 @@ def _part_sizes(
     """The sizes of the parts of a split, -1 filled in; None where unknown."""
     if stated is None:
         return [None] * parts
-    sizes = [None if np.isnan(size) or size == -1 else int(size) for size in stated]
+    sizes = sizes_of(stated)
     if sizes.count(None) == 1 and total is not None:
         rest = total - sum([size for size in sizes if size is not None])
         return [rest if size is None else size for size in sizes]
@@ -85,7 +88,7 @@ def split_v_value(op: ValueVisit) -> Any:
     where, value, data = known(op.facts[2].value), op[0], op.facts[0]
     if where is None or value is None or data.rank is None:
         return None
-    axis, parts = int(np.ravel(where)[0]) % data.rank, int(op.node.attrs["num_split"])
+    axis, parts = int(np.ravel(where)[0]) % data.rank, len(op.outs)
     if value.shape[axis] == 1 and data.size(axis) != 1:
         return (value,) * parts
     sizes = [out.size(axis) for out in op.outs]
@@ -98,24 +101,21 @@ def split_v_value(op: ValueVisit) -> Any:
 def unpack(op: OpVisit) -> List[Fact]:
     """Gives every part the ids of the whole."""
     parts, data = int(op.node.attrs["num"]), op[0]
-    if data.shape is None:
+    if data.shape is None or parts > _MOST_PARTS:
         op.pin_all(OpenSize("it is unstacked at an unknown rank"))
-        return [UNKNOWN] * parts
+        return [UNKNOWN] * min(parts, _MOST_PARTS)
     at = int(op.node.attrs.get("axis", 0)) % len(data.shape)
     op.pin(data.ids[at], AcrossChannels("it is unstacked over channels"))
-    return [
-        Fact((*data.shape[:at], *data.shape[at + 1 :]), (*data.ids[:at], *data.ids[at + 1 :]))
-    ] * parts
+    return [data.picked([axis for axis in range(len(data.shape)) if axis != at])] * parts
 
 
 @value_rule("Unpack", structural=True)
 def unpack_value(op: ValueVisit) -> Any:
     """Takes the values apart."""
-    parts = int(op.node.attrs["num"])
     if op[0] is None:
         return None
     pieces = np.moveaxis(op[0], int(op.node.attrs.get("axis", 0)), 0)
-    return (pieces[0],) * parts if len(pieces) == 1 else tuple(pieces)
+    return (pieces[0],) * len(op.outs) if len(pieces) == 1 else tuple(pieces)
 
 
 class Bounds(NamedTuple):
@@ -146,7 +146,9 @@ def bounds_of(op_facts: Sequence[Fact], node: Node, rank: int) -> Optional[List[
         for key in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
     }
     taken: List[Bounds] = []
-    fresh = sum([1 for place in range(count) if mask["new_axis"] >> place & 1])
+    # A number that both masks name stands for the ellipsis, as in TensorFlow.
+    new_axes = mask["new_axis"] & ~mask["ellipsis"]
+    fresh = sum([1 for place in range(count) if new_axes >> place & 1])
     for place in range(count):
         bit = 1 << place
         if mask["ellipsis"] & bit:
@@ -190,16 +192,13 @@ def strided_slice(op: OpVisit) -> Fact:
     if data.shape is None or chosen is None:
         op.pin_all(OpenSize("it is sliced at places that are not constant"))
         return UNKNOWN
-    shape: List[Optional[int]] = []
-    ids: List[Ids] = []
-    axis = 0
+    axes: List[Axis] = []
+    sizes = iter(zip(data.shape, data.ids))
     for bounds in chosen:
         if bounds.index is None:
-            shape.append(1)
-            ids.append(None)
+            axes.append((1, None))
             continue
-        size, array = data.shape[axis], data.ids[axis]
-        axis += 1
+        size, array = next(sizes)
         array = follow_bounds(op, bounds, array)
         if isinstance(bounds.index, slice):
             taken = _whole(bounds) if _is_known(bounds) else None
@@ -207,9 +206,8 @@ def strided_slice(op: OpVisit) -> Fact:
             length = size if everything else None
             if size is not None and taken is not None:
                 length = len(range(*taken.indices(size)))
-            shape.append(length)
-            ids.append(array)
-    return Fact(tuple(shape), tuple(ids))
+            axes.append((length, array))
+    return Fact.of(axes)
 
 
 def follow_bounds(op: OpVisit, bounds: Bounds, array: Ids) -> Ids:
@@ -285,25 +283,21 @@ def slice_rule(op: OpVisit) -> Fact:
     if data.shape is None:
         op.pin_all(OpenSize("it is sliced at an unknown rank"))
         return stated_alone(op, 2)
-    shape: List[Optional[int]] = []
-    ids: List[Ids] = []
+    axes: List[Axis] = []
     for axis, (full, array) in enumerate(zip(data.shape, data.ids)):
         begin, size = _piece(begins, sizes, axis, full)
-        shape.append(size)
+        piece: Ids = None
         if array is None:
-            piece = None
+            op.resize(1, axis, None)
         elif begin is None or size is None:
             op.pin(array, OpenSize("it is sliced at places that are not constant"))
-            piece = None
         else:
             piece = array[begin : begin + size]
             op.resize(1, axis, array[:begin])
-        ids.append(piece)
-        if array is None:
-            op.resize(1, axis, None)
         if sizes is not None and sizes[axis] != -1:
             op.resize(2, axis, piece)
-    return Fact(tuple(shape), tuple(ids))
+        axes.append((size, piece))
+    return Fact.of(axes)
 
 
 def _piece(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional
 
 import numpy as np
 
-from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, Ids, axes_of, fact
+from graphslim.channels.facts import LONGEST, UNKNOWN, Axis, Fact, axes_of, fact, sizes_of
 from graphslim.channels.reasons import IsInput, OpenSize
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
 from graphslim.ir.families import IDENTITIES, MERGES, PLACEHOLDERS, SWITCHES
+from graphslim.ops.numeric import agreed
 
 _TRACKED = 1024
 """Integer constants up to this many elements are followed through shape arithmetic."""
@@ -55,9 +56,10 @@ def identity(op: OpVisit) -> Fact:
     return op[0]
 
 
-@value_rule(*IDENTITIES, structural=True)
+@value_rule("Print", "CheckNumericsV2")
+@value_rule(*IDENTITIES, "EnsureShape", structural=True)
 def identity_value(op: ValueVisit) -> Any:
-    """Passes everything on."""
+    """Passes its first input on."""
     return op[0]
 
 
@@ -73,22 +75,10 @@ def ensured(op: OpVisit) -> Fact:
     return passed
 
 
-@value_rule("EnsureShape", structural=True)
-def ensured_value(op: ValueVisit) -> Any:
-    """Passes everything on."""
-    return op[0]
-
-
 @channel_rule("Print")
 def printed(op: OpVisit) -> Fact:
     """Passes its first input on; what is printed beside it stays."""
     op.pin_inputs(1, "it is printed")
-    return op[0]
-
-
-@value_rule("Print")
-def printed_value(op: ValueVisit) -> Any:
-    """Passes its first input on."""
     return op[0]
 
 
@@ -186,7 +176,7 @@ def stated_alone(op: OpVisit, index: int) -> Fact:
         return axes_of(op[index].size(0))
     for element in range(numbers.size):
         op.resize(index, element, None)
-    return fact(tuple([int(n) if n >= 0 else None for n in numbers.ravel()]))
+    return fact(tuple(sizes_of(numbers)))
 
 
 @channel_rule("BroadcastTo")
@@ -196,26 +186,22 @@ def broadcast_to(op: OpVisit) -> Fact:
     if data.shape is None or wanted is None:
         op.pin_all(OpenSize("it is broadcast to a shape that is not known"))
         return stated_alone(op, 1)
-    shape: List[Optional[int]] = []
-    ids: List[Ids] = []
-    for element in range(wanted.size):
-        axis = element - wanted.size
-        size, array = data.size(axis), data.channels(axis)
-        if size == 1 or -axis > len(data.shape):
-            if wanted[element] == 1:
-                op.resize(1, element, None)
-                shape.append(1)
-                ids.append(array)
-                continue
-            op.pin(array, "it is broadcast")
-            size, array = op.counted(1, element)
-        else:
-            op.resize(1, element, array)
-            if size is None and not np.isnan(wanted[element]):
-                size = int(wanted[element])
-        shape.append(size)
-        ids.append(array)
-    return Fact(tuple(shape), tuple(ids))
+    numbers = wanted.tolist()
+    return Fact.of([_spread(op, len(numbers), *entry) for entry in enumerate(numbers)])
+
+
+def _spread(op: OpVisit, rank: int, element: int, number: float) -> Axis:
+    """Size and ids of one axis of what a BroadcastTo gives, by the number that states its size."""
+    data, axis = op[0], element - rank
+    size, array = data.size(axis), data.channels(axis)
+    if size != 1 and -axis <= (data.rank or 0):
+        op.resize(1, element, array)
+        return int(number) if size is None and not np.isnan(number) else size, array
+    if number == 1:
+        op.resize(1, element, None)
+        return 1, array
+    op.pin(array, "it is broadcast")
+    return op.counted(1, element)
 
 
 @value_rule("BroadcastTo")
@@ -274,11 +260,10 @@ def merge(op: OpVisit) -> List[Fact]:
     if len(ranks) != 1 or None in ranks:
         op.pin_all(_MEETS if None in ranks else _DIFFERS)
         return [UNKNOWN, index]
-    merged = [_merge_axis(op, axis) for axis in range(len(facts[0].ids))]
-    return [Fact(tuple([size for size, _ in merged]), tuple([ids for _, ids in merged])), index]
+    return [Fact.of([_merge_axis(op, axis) for axis in range(len(facts[0].ids))]), index]
 
 
-def _merge_axis(op: OpVisit, axis: int) -> Tuple[Optional[int], Ids]:
+def _merge_axis(op: OpVisit, axis: int) -> Axis:
     """Size and ids of one axis of what a Merge gives."""
     sizes = {known.size(axis) for known in op.facts}
     arrays = [known.channels(axis) for known in op.facts]
@@ -292,14 +277,7 @@ def _merge_axis(op: OpVisit, axis: int) -> Tuple[Optional[int], Ids]:
 @value_rule(*MERGES)
 def merge_value(op: ValueVisit) -> Any:
     """Known where all branches agree."""
-    return _agreed(op.values), None
-
-
-def _agreed(values: Sequence[Optional[np.ndarray]]) -> Optional[np.ndarray]:
-    agreed: Optional[np.ndarray] = None
-    for value in values:
-        if value is None or value.dtype.kind not in "fiub":
-            return None
-        number = np.asarray(value, np.float64)
-        agreed = number if agreed is None else np.where(agreed == number, agreed, np.nan)
-    return agreed
+    values = [value for value in op.values if value is not None and value.dtype.kind in "fiub"]
+    if not values or len(values) < len(op):
+        return None
+    return agreed([np.asarray(value, np.float64) for value in values]), None

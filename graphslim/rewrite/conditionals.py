@@ -6,6 +6,7 @@ from typing import Dict, List, Optional, Set
 
 from graphslim.ir import CONTROL, IDENTITIES, DType, Graph, Node, Port
 from graphslim.ir.families import LOOP_OPS, MERGES, SWITCHES
+from graphslim.ir.query import bypass, remove_unread
 
 
 def fold_conditionals(graph: Graph) -> int:
@@ -37,8 +38,9 @@ def fold_conditionals(graph: Graph) -> int:
             _fold_merge(graph, merge, dead)
     for name, port in taken.items():
         if Port(name, port) not in dead:
-            _fold_switch(graph, name, port)
-    _remove_unread(graph, unread - {port.node for port in dead})
+            bypass(graph, name, graph.data_inputs(name)[0], port)
+    stay = unread - {port.node for port in dead}
+    remove_unread(graph, [node.name for node in graph if node.name not in stay])
     return len(taken)
 
 
@@ -95,25 +97,4 @@ def _fold_merge(graph: Graph, merge: Node, dead: Set[Port]) -> None:
     graph.set_inputs(merge, [*data, *controls])
     graph.set_attr(merge, "N", len(data))
     if len(data) == 1 and not controls:
-        graph.replace_uses(Port(merge.name), data[0])
-        _wait_for(graph, merge.name, data[0].node)
-
-
-def _fold_switch(graph: Graph, name: str, port: int) -> None:
-    """Lets the readers of a Switch read its data."""
-    data = graph.data_inputs(name)[0]
-    graph.replace_uses(Port(name, port), data)
-    _wait_for(graph, name, data.node)
-
-
-def _wait_for(graph: Graph, old: str, new: str) -> None:
-    """Lets what waits for one node wait for another."""
-    graph.replace_uses(Port(old, CONTROL), Port(new, CONTROL))
-
-
-def _remove_unread(graph: Graph, stay: Set[str]) -> None:
-    """Removes what nobody reads, but for inputs, outputs and some others."""
-    signature = {*graph.inputs, *[port.node for port in graph.outputs]}
-    for node in reversed(graph.order()):
-        if not graph.uses_of(node) and node.name not in signature | stay:
-            graph.remove(node)
+        bypass(graph, merge.name, data[0])
