@@ -64,6 +64,7 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
     graph = as_asked(graph, selection)
     if selection.criterion is None:
         return plan_dead(graph, selection)
+    selection.check()
     criterion = find_criterion(selection.criterion)
     if selection.aggregate is None:
         selection = replace(selection, aggregate=criterion.aggregate)

@@ -224,7 +224,8 @@ class Plan(NamedTuple):
             place = tree.setdefault("totals", {}) if name in _TOTALS else tree
             place[name] = item
         try:
-            text = json.dumps(tree, indent=1, allow_nan=False)
+            # Numbers of numpy are as good as Python's where a selection is made.
+            text = json.dumps(tree, indent=1, allow_nan=False, default=lambda value: value.item())
         except ValueError as error:
             raise PlanError(f"holds what is not a number: {error}", "plan") from None
         return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"

@@ -74,6 +74,7 @@ class Selection:
         "Remove the channels that a criterion scores lowest, as many as an option such as --macs "
         "says: a name (see `graphslim criteria`), module:function or file.py:function.",
         "C",
+        hint="give its name, or module:function",
     )
     threshold: Optional[float] = option(
         None,
@@ -184,14 +185,21 @@ class Selection:
 
     @classmethod
     def of(cls, settings: Any = None, seed: int = 0, **options: Any) -> Selection:
-        """A selection of options by keyword; `settings` are a file, or a mapping of globs.
+        """A selection of options by keyword; None stands for the default of an option.
+
+        Args:
+            settings: a file, or a mapping of globs.
+            seed: for criteria that draw lots.
+            **options: the others; `only` and `exclude` take one glob, or several.
 
         Raises:
             PlanError: the settings cannot be read, or make no sense.
             TypeError: there is no such option.
         """
-        for name in ("only", "exclude"):
-            options[name] = tuple(options.get(name, ()))
+        options = {name: value for name, value in options.items() if value is not None}
+        for name in {"only", "exclude"} & options.keys():
+            globs = options[name]
+            options[name] = (globs,) if isinstance(globs, str) else tuple(globs)
         curves = options["allocate"] = curves_of(options.get("allocate"))
         if options.get("criterion") is None and curves is not None:
             options["criterion"] = curves.about.criterion
