@@ -73,6 +73,15 @@ def test_a_file_holds_what_was_written(tmp_path: Path) -> None:
     assert curve.removed.tolist() == [0, 2, 4] and curve.losses.tolist() == [0, 0.1, 0.3]
 
 
+@pytest.mark.parametrize("name", ["a\u2028b\x85.pb", "caf\udce9.pb", "Gr\u00fc\u00dfe.pb"])
+def test_a_model_may_have_any_file_name(tmp_path: Path, name: str) -> None:
+    """Also one with a line separator, or with bytes that are no UTF-8."""
+    path, about = str(tmp_path / "s.jsonl"), ABOUT._replace(model=name)
+    with Journal(path, about) as journal:
+        journal.add(LOSSES[0]._replace(group=name))
+    assert read_curves(path) == Curves(about, (LOSSES[0]._replace(group=name),))
+
+
 def test_a_journal_goes_on_behind_the_last_finished_line(tmp_path: Path) -> None:
     path = tmp_path / "s.jsonl"
     with Journal(str(path), ABOUT) as journal:
