@@ -13,7 +13,7 @@ from tiny import tiny
 import graphslim as gs
 from graphslim.channels.groups import analyse
 from graphslim.errors import PlanError
-from graphslim.plans import Ranking, Selection, counted, in_scope, ranking
+from graphslim.plans import Ranking, Selection, counted, in_scope
 from graphslim.plans.allocate import Allocation, predicted
 from graphslim.plans.curves import (
     About,
@@ -50,7 +50,7 @@ def ranked(graph: gs.Graph, **options: Any) -> Ranking:
     selection = Selection.of(criterion="l1", max_loss=1.0, **{"multiple_of": 1, **options})
     channels = analyse(graph)
     groups = in_scope(graph, channels, selection)
-    return ranking(graph, channels, groups, score(graph, channels, groups, "l1"), selection)
+    return Ranking(graph, channels, groups, score(graph, channels, groups, "l1"), selection)
 
 
 def curves_for(order: Ranking, values: Dict[int, Sequence[float]], metric: str) -> Curves:

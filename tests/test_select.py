@@ -16,14 +16,14 @@ import graphslim as gs
 from graphslim.errors import PlanError
 from graphslim.plans import (
     GroupSettings,
+    Ranking,
+    Rule,
     Selection,
-    choose,
     in_scope,
     plan_scored,
     read_settings,
     settings_of,
 )
-from graphslim.plans.select import Rule
 from graphslim.scoring import Scores
 
 # Three layers in a row; the widths of `a` and `b` may shrink.
@@ -49,12 +49,13 @@ def scores(**own: List[float]) -> Scores:
 
 
 def gone(wish: Selection, amount: float, **own: List[float]) -> Dict[str, List[int]]:
-    """By group, what `choose` removes of the chain."""
+    """By group, what goes of the chain."""
     graph = tiny(CHAIN)
     channels = gs.analyse(graph)
     wish = replace(wish, ratio=0.5)
     groups = in_scope(graph, channels, wish)
-    mask = choose(graph, channels, groups, scores(**(own or {"a": A, "b": B})), wish, amount)
+    order = Ranking(graph, channels, groups, scores(**(own or {"a": A, "b": B})), wish)
+    mask = order.mask(order.counts(int(amount * order.total + 0.5)))
     return {group.id: np.flatnonzero(mask[group.channels]).tolist() for group in groups}
 
 

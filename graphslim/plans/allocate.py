@@ -24,8 +24,8 @@ _POINTS = 5
 _PACKED = 8
 """How often the knapsack is packed at most."""
 
-LeftOf = Callable[[np.ndarray], float]
-"""From what goes, bool per channel, to the share of a cost that remains."""
+CostOf = Callable[[np.ndarray], float]
+"""From what goes, bool per channel, to the share that remains, such as of multiply-accumulates."""
 
 
 class Step(NamedTuple):
@@ -62,14 +62,14 @@ class Allocation:
     Args:
         order: the groups, with their rules, and the order of their channels.
         curves: what was measured.
-        left_of: the share of a cost that remains, such as of the multiply-accumulates.
+        left_of: the share of a cost that remains.
 
     Attributes:
         whole: the choice in which nothing goes but what the settings fix.
         narrowest: the choice in which all goes that was measured.
     """
 
-    def __init__(self, order: Ranking, curves: Curves, left_of: LeftOf) -> None:
+    def __init__(self, order: Ranking, curves: Curves, left_of: CostOf) -> None:
         self._order, self._left_of = order, left_of
         self._squares = curves.about.adds_in_squares
         self._ladders = _ladders(order, curves)

@@ -16,10 +16,11 @@ from graphslim.channels.groups import Channels, Group, analyse, as_asked
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.plans.budget import CostOf, meet
-from graphslim.plans.choose import ranking
+from graphslim.plans.choose import Ranking, block_of, in_scope, limit, rules_of
 from graphslim.plans.layers import layers_of
 from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Late, Model, Plan
-from graphslim.plans.select import DEAD_BELOW, Selection, block_of, in_scope, limit, rules_of
+from graphslim.plans.selection import DEAD_BELOW, Selection
+from graphslim.scoring import Scores
 from graphslim.support.garbage import pause_gc
 
 _TENS = np.array([10.0**power for power in range(23)])
@@ -62,7 +63,7 @@ def plan_dead(graph: Graph, selection: Optional[Selection] = None) -> Plan:
 
 @pause_gc()
 def plan_scored(
-    graph: Graph, selection: Selection, scores: Any, cost_of: Optional[CostOf] = None
+    graph: Graph, selection: Selection, scores: Scores, cost_of: Optional[CostOf] = None
 ) -> Plan:
     """A plan that removes the channels with the lowest scores, as many as a selection asks for.
 
@@ -71,7 +72,7 @@ def plan_scored(
     Args:
         graph: the graph; for scope `blocks` its blocks must have been found.
         selection: what may be touched, the criterion, and the budget or threshold.
-        scores: of the groups in scope, `criteria.Scores`; groups without scores are left alone.
+        scores: those of the groups in scope; groups without scores are left alone.
         cost_of: what a choice costs, as a share of the whole network; see `graphslim.plans.meet`.
 
     Raises:
@@ -83,7 +84,7 @@ def plan_scored(
         raise PlanError("scores need a criterion's name", "--criterion")
     achieved: Optional[Achieved] = None
     if selection.budget is None or selection.budget[0] == "threshold":
-        order = ranking(graph, channels, groups, scores, selection)
+        order = Ranking(graph, channels, groups, scores, selection)
         removed = order.mask(order.counts(0))
     else:
         removed, achieved = meet(graph, channels, groups, scores, selection, cost_of)
