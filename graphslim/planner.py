@@ -35,7 +35,7 @@ from graphslim.plans import (
 from graphslim.plans.curves import Curves, check_fits
 from graphslim.rewrite import apply, apply_in_place
 from graphslim.runtime import run_as_shipped
-from graphslim.scoring import Scores, check_aggregate, find_criterion, score
+from graphslim.scoring import Scores, find_criterion, score
 from graphslim.support.garbage import pause_gc
 from graphslim.support.progress import Tick, silent
 from graphslim.support.text import percent, plural
@@ -150,7 +150,6 @@ def scores_of(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
             sizes = {group.id: len(group) for group in channels.groups}
             check_fits(selection.allocate, sizes, model_of(graph)["sha256"])
         check_possible(graph, channels, groups, selection)
-    check_aggregate(selection.aggregate or criterion.aggregate)
     sampled = None
     if criterion.kind != "weights":
         look = measure_moments if criterion.kind == "moments" else measure
