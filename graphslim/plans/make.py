@@ -88,10 +88,9 @@ def plan_scored(
         removed = order.mask(order.counts(0))
     else:
         removed, achieved = meet(graph, channels, groups, scores, selection, cost_of)
-    values = Values(graph, channels, DEAD_BELOW, at_once=False)
     name = selection.criterion
     settings = {"select": "scores", **selection.settings()}
-    folds = folds_of(constants_left(channels, values, DEAD_BELOW, removed))
+    folds = _folds_left(graph, channels, removed)
     plan = plan_removing(graph, channels, removed, name, settings, folds, scores.own)
     return plan._replace(achieved=achieved)
 
@@ -126,10 +125,7 @@ def plan_given(
         check_removal(group, indices)
         mask[group.channels[indices]] = True
     mask = channels.completed(mask)
-    folds: List[Fold] = []
-    if fold:
-        values = Values(graph, channels, DEAD_BELOW, at_once=False)
-        folds = folds_of(constants_left(channels, values, DEAD_BELOW, mask))
+    folds = _folds_left(graph, channels, mask) if fold else []
     return plan_removing(graph, channels, mask, "given", {"select": "given"}, folds, scores)
 
 
@@ -159,6 +155,12 @@ def check_removal(group: Group, indices: Sequence[int]) -> None:
         raise PlanError(f"has only {len(group)} channels, {max(unknown)} is none of them", group.id)
     if len(set(indices)) == len(group):
         raise PlanError("would lose all its channels", group.id, "keep at least one")
+
+
+def _folds_left(graph: Graph, channels: Channels, removed: np.ndarray) -> List[Fold]:
+    """What removed channels leave behind that are known constants, whoever chose them."""
+    values = Values(graph, channels, DEAD_BELOW, at_once=False)
+    return folds_of(constants_left(channels, values, DEAD_BELOW, removed))
 
 
 def folds_of(constants: Sequence[Constant]) -> List[Fold]:
@@ -192,10 +194,9 @@ def plan_removing(
     blocks, removed = block_of(graph, channels), removed.copy()
 
     def planned(group: Group, gone: np.ndarray) -> GroupPlan:
-        block = blocks.get(group.id)
         return GroupPlan(
             group.id,
-            block.name if block else None,
+            blocks[group.id].name if group.id in blocks else None,
             len(group),
             tuple(gone.tolist()),
             why,
