@@ -97,7 +97,7 @@ class FoldBatchNorm(gs.Pass):
         return gs.Outcome(folded > 0, notes if shared else notes[:1])
 
 
-# ------------------------------------------------------------------ what is found
+# ------------------------------------------------------------------ layers and their tails
 
 
 def as_layer(values: gs.Values, node: gs.Node) -> Optional[Layer]:
@@ -138,7 +138,7 @@ def as_layer(values: gs.Values, node: gs.Node) -> Optional[Layer]:
 def tail_of(values: gs.Values, node: gs.Node, layer: Layer) -> Optional[Tail]:
     """The scales and offsets behind a layer, each read by the next alone, or None."""
     graph, at, axis = values.graph, gs.Port(node.name), layer.axis
-    found: Optional[Tail] = None
+    tail: Optional[Tail] = None
     while at not in graph.outputs:
         uses = graph.uses_of(at)
         if len(uses) != 1 or uses[0].node in graph.inputs:
@@ -153,11 +153,10 @@ def tail_of(values: gs.Values, node: gs.Node, layer: Layer) -> Optional[Tail]:
         step = gs.affine(values, uses[0], axis)
         if step is None or read.rank is None or not is_step(values, user, uses[0], axis):
             break
-        steps, total = ([], None) if found is None else (found.steps, found.total)
-        total = step if total is None else total.then(step)
-        found = Tail([*steps, uses[0]], total, axis, read.rank)
+        steps, total = ([], step) if tail is None else (tail.steps, tail.total.then(step))
+        tail = Tail([*steps, uses[0]], total, axis, read.rank)
         at = gs.Port(user.name)
-    return found
+    return tail
 
 
 def is_step(values: gs.Values, user: gs.Node, use: gs.Use, axis: int) -> bool:
@@ -165,10 +164,9 @@ def is_step(values: gs.Values, user: gs.Node, use: gs.Use, axis: int) -> bool:
     graph = values.graph
     if user.op.startswith("_") or len(graph.inputs_of(user)) != len(graph.data_inputs(user)):
         return False
-    if any(one.node == user.name and one.port > 0 for one in graph.outputs):
-        return False
-    others = [graph.inputs_of(one.node)[one.index].port for one in graph.uses_of(user)]
-    if any(port > 0 for port in others):
+    read = [graph.inputs_of(later.node)[later.index].port for later in graph.uses_of(user)]
+    read += [port.port for port in graph.outputs if port.node == user.name]
+    if any(port > 0 for port in read):
         return False
     if len(graph.data_inputs(user)) != 2:
         return True

@@ -302,7 +302,7 @@ def test_numbers_that_are_not_finite_are_told() -> None:
 @pytest.mark.tf
 def test_a_criterion_that_gives_another_shape_is_told() -> None:
     graph = tiny(SMALL)
-    wrong = Criterion("wrong", lambda responses: responses.mean(), "", "responses", (), False)
+    wrong = Criterion("wrong", lambda responses: responses.mean(), "responses")
     with pytest.raises(PlanError, match=r"criterion wrong: gives an array of shape \[\] for 4"):
         measure(graph, gs.analyse(graph), [groups(graph)["conv"]], wrong)
 

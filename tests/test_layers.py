@@ -102,6 +102,21 @@ def test_imports_go_down(path: Path) -> None:
     assert not wrong, "; ".join(wrong)
 
 
+def test_no_module_is_loaded_by_name_from_below_it() -> None:
+    """The text of a module's name, as `import_module` takes it, is an import like any other."""
+    names = modules()
+    wrong = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            # Python 3.7 calls a string Str, and its text `s`.
+            text = getattr(node, "value", getattr(node, "s", None))
+            if isinstance(text, str) and text in names and text != "graphslim":
+                other, own = text.split(".")[1], unit(path)
+                if other != own and RANK[other] >= RANK[own]:
+                    wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} names {text}")
+    assert not wrong, wrong
+
+
 def test_no_cycle_between_modules() -> None:
     """The layers forbid cycles between packages; this forbids them within one."""
     names = modules()

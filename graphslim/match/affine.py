@@ -98,8 +98,9 @@ def _arithmetic(op: str, other: np.ndarray, first: bool) -> Affine:
         return Affine(1 / other if first else np.full(len(other), np.nan), zeros)
 
 
-def _sound(found: Affine) -> Optional[Affine]:
-    return found if np.isfinite(found.slope).all() and np.isfinite(found.offset).all() else None
+def _sound(known: Affine) -> Optional[Affine]:
+    """The map, or None where a number of it is not finite."""
+    return known if np.isfinite(known).all() else None
 
 
 def _vector(values: Values, port: Port, width: int) -> Optional[np.ndarray]:

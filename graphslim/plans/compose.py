@@ -119,7 +119,9 @@ def _folds(channels: Channels, earlier: Removal, first: Plan, second: Plan) -> L
     Raises:
         PlanError: the second plan folds into a sum that the graph does not have.
     """
-    entering = {one.node: earlier.of(one.into) for one in channels.contractions}
+    entering = {
+        contraction.node: earlier.of(contraction.into) for contraction in channels.contractions
+    }
     folded: Dict[str, Dict[int, float]] = {}
     for fold in first.folds:
         folded.setdefault(fold.node, {}).update(zip(fold.indices, fold.values))

@@ -18,10 +18,11 @@ from graphslim.channels.facts import per_channel
 from graphslim.channels.groups import Channels, Removal, analyse, as_asked
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
+from graphslim.plans.choose import block_of
 from graphslim.plans.layers import Pairs, layers_of, pair
-from graphslim.plans.make import DEAD_BELOW, check_removal, cuts_of, last_made, model_of
+from graphslim.plans.make import check_removal, cuts_of, last_made, model_of
 from graphslim.plans.plan import Fold, GroupPlan, Plan
-from graphslim.plans.select import block_of
+from graphslim.plans.selection import DEAD_BELOW
 from graphslim.support.text import plural
 
 _OTHER = "the plan is of another architecture"
@@ -228,15 +229,10 @@ def _groups(
         if gone:
             check_removal(group, gone)
             source = why[int(group.channels[gone[0]])]
-            block = blocks.get(group.id)
+            block = blocks[group.id].name if group.id in blocks else None
             cuts = tuple(cuts_of(channels, group, removed))
-            name = None if block is None else block.name
-            groups.append(
-                (
-                    GroupPlan(group.id, name, len(group), tuple(gone), source.why, (), cuts),
-                    source.id,
-                )
-            )
+            planned = GroupPlan(group.id, block, len(group), tuple(gone), source.why, (), cuts)
+            groups.append((planned, source.id))
     if left.any():
         raise PlanError(
             f"{plural(int(left.sum()), 'channel')} of it cannot be pruned in this graph",

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from graphslim.scoring import functions  # noqa: F401  (registers the built-in criteria)
-from graphslim.scoring.registry import Criterion, criteria, criterion, find_criterion
-from graphslim.scoring.scores import AGGREGATES, Scores, check_aggregate, score
+from graphslim.scoring.registry import AGGREGATES, Criterion, criteria, criterion, find_criterion
+from graphslim.scoring.scores import Scores, score
 
 __all__ = [
     "AGGREGATES",
     "Criterion",
     "Scores",
-    "check_aggregate",
     "criteria",
     "criterion",
     "find_criterion",

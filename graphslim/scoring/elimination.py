@@ -15,7 +15,7 @@ DAMPING = 1e-3
 """What a changed weight costs beside the error that it makes: a ridge, as a share of the mean
 variance of what the layer reads, since the covariance is that of some inputs only."""
 _AT_ONCE = 32
-"""In one update goes one of so many channels that are left, and at least one."""
+"""An update removes 1/32 of the channels that are left, and at least one."""
 _NOISE = 1e-12
 """Costs below this share of what the layers compute are rounding errors."""
 
@@ -109,11 +109,11 @@ class _Layer(NamedTuple):
         """A layer as it is before any channel goes."""
         size = max(1, len(reader.covariance))
         ridge = DAMPING * float(np.trace(reader.covariance)) / size
-        ridge, one = ridge if ridge > 0 else 1.0, np.eye(len(reader.covariance))
-        while np.isfinite(ridge) and not _is_positive(reader.covariance + ridge / 2 * one):
+        ridge, identity = ridge if ridge > 0 else 1.0, np.eye(len(reader.covariance))
+        while np.isfinite(ridge) and not _is_positive(reader.covariance + ridge / 2 * identity):
             # Of inputs that hardly vary, rounding errors are what is left.
             ridge *= 10
-        inverse = np.linalg.inv(reader.covariance + ridge * one)
+        inverse = np.linalg.inv(reader.covariance + ridge * identity)
         weights = _alike(reader.weights, reader.sensitivity)
         power = float((weights * (reader.covariance @ weights)).sum())
         order = np.argsort(reader.channel, kind="stable")

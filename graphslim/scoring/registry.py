@@ -1,10 +1,13 @@
-"""Criteria by name: a decorator that registers one, and how one is found."""
+"""Criteria by name: the decorator that registers them, and the search for a name."""
 
 from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple, TypeVar
+from types import MappingProxyType
+from typing import Any, Callable, Dict, Mapping, NamedTuple, Sequence, TypeVar
+
+import numpy as np
 
 from graphslim.errors import PlanError
 from graphslim.support.importing import definition, load_plugins, user_object
@@ -15,13 +18,46 @@ ROLES = ("producer", "consumer", "follower", "scale")
 _OPTION = "--criterion"
 
 
+def _first(scores: np.ndarray, axis: int) -> np.ndarray:
+    return np.take_along_axis(scores, np.isnan(scores).argmin(axis)[None], axis)[0]
+
+
+AGGREGATES: Mapping[str, Callable[..., np.ndarray]] = MappingProxyType(
+    {
+        "mean": np.nanmean,
+        "max": np.nanmax,
+        "sum": np.nansum,
+        "product": np.nanprod,
+        "first": _first,
+    }
+)
+"""Ways to make one score of those of several bindings."""
+
+
+def check_aggregate(aggregate: str, where: str) -> None:
+    """Refuses a name that is no way to aggregate.
+
+    Args:
+        aggregate: the name.
+        where: what gave it, for the message.
+
+    Raises:
+        PlanError: the name is no key of `AGGREGATES`.
+    """
+    if aggregate not in AGGREGATES:
+        raise PlanError(
+            f"no way to aggregate called {aggregate!r}",
+            where,
+            f"one of: {', '.join(AGGREGATES)}",
+        )
+
+
 class Criterion(NamedTuple):
     """A rule that scores channels.
 
     Attributes:
         name: what it is called on the command line and in plans.
         function: from numbers to scores, float64 of shape (channels,); see `criterion`.
-        source: what it computes and where it is from: the first paragraph of its docstring.
         kind: what the function gets: `weights`, `responses`, `gradients` or `moments`.
         roles: for `weights`, which bindings it scores.
         redundant: whether a larger score means more redundant rather than more worth keeping.
@@ -33,14 +69,18 @@ class Criterion(NamedTuple):
 
     name: str
     function: Callable[..., Any]
-    source: str
-    kind: str
-    roles: Tuple[str, ...]
-    redundant: bool
+    kind: str = "weights"
+    roles: Sequence[str] = ("producer",)
+    redundant: bool = False
     comparable: bool = False
     aggregate: str = "mean"
     as_stored: bool = False
     additive: bool = False
+
+    @property
+    def source(self) -> str:
+        """What it computes and where it is from: the first paragraph of its docstring."""
+        return " ".join((inspect.getdoc(self.function) or "").split("\n\n")[0].split())
 
     @property
     def takes_random(self) -> bool:
@@ -83,7 +123,7 @@ def criterion(
         comparable: scores of different groups compare as they are; without it, they are divided
             by their mean over the group for a ranking over the whole network.
         aggregate: how the scores of what a group has of such layers become one, unless the user
-            user says so: `mean`, `max`, `sum`, `product`, or `first` for the first layer's alone.
+            says another: `mean`, `max`, `sum`, `product`, or `first` for the first layer's alone.
         as_stored: for kind `weights`, whether the function takes an array of any floating type, and
             gives something else than a number wherever a weight is not finite: it is then called
             with the weights as they are stored, which need no copy.
@@ -94,17 +134,15 @@ def criterion(
     A function with a parameter named `random` gets a seeded `numpy.random.RandomState` by it.
 
     Raises:
-        PlanError: a name that is taken, no docstring, or an unknown role or kind.
+        PlanError: a name that is taken, no docstring, or an unknown role, kind or aggregate.
     """
+    ranked = redundant, comparable, aggregate, as_stored, additive
 
     def registered(function: F) -> F:
         with definition(function):
             if name in _CRITERIA:
                 raise PlanError("a criterion of that name is registered already", name)
-            made = _made(name, function, roles, kind, redundant, comparable)
-            _CRITERIA[name] = made._replace(
-                aggregate=aggregate, as_stored=as_stored, additive=additive
-            )
+            _CRITERIA[name] = _checked(Criterion(name, function, kind, roles, *ranked))
         return function
 
     return registered
@@ -142,19 +180,17 @@ def _imported(name: str) -> Criterion:
     for known in _CRITERIA.values():
         if known.function is function:
             return known
-    return _made(name.rpartition(":")[2], function, ("producer",), "weights", False, False)
+    return _checked(Criterion(name.rpartition(":")[2], function))
 
 
-def _made(
-    name: str,
-    function: Callable[..., Any],
-    roles: Sequence[str],
-    kind: str,
-    redundant: bool,
-    comparable: bool,
-) -> Criterion:
-    text = inspect.getdoc(function)
-    if not name or not text:
+def _checked(rule: Criterion) -> Criterion:
+    """A criterion as it is registered.
+
+    Raises:
+        PlanError: no name or docstring, or an unknown role, kind or aggregate.
+    """
+    name, kind, roles = rule.name, rule.kind, rule.roles
+    if not name or not rule.source:
         raise PlanError(
             "a criterion needs a name and a docstring", name or _OPTION, "say what it measures"
         )
@@ -162,5 +198,5 @@ def _made(
         raise PlanError(f"no kind {kind!r}", name, meant(kind, KINDS))
     if not roles or isinstance(roles, str) or not set(roles) <= set(ROLES):
         raise PlanError(f"bad roles {roles!r}", name, f"a tuple of some of: {', '.join(ROLES)}")
-    source = " ".join(text.split("\n\n")[0].split())
-    return Criterion(name, function, source, kind, tuple(roles), redundant, comparable)
+    check_aggregate(rule.aggregate, name)
+    return rule._replace(roles=tuple(roles))

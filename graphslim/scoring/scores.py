@@ -17,7 +17,7 @@ scores compare by their definition (`lamp`, `bn-scale`, shares) are ranked by th
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 from zlib import crc32
 
 import numpy as np
@@ -26,7 +26,7 @@ from graphslim.channels.groups import Channels, Group
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.scoring.bindings import Held, held
-from graphslim.scoring.registry import Criterion, find_criterion
+from graphslim.scoring.registry import AGGREGATES, Criterion, check_aggregate, find_criterion
 
 Array = np.ndarray
 
@@ -44,36 +44,6 @@ class Scores(NamedTuple):
     own: Dict[str, Array]
     rank: Dict[str, Array]
     missing: Mapping[str, str] = MappingProxyType({})
-
-
-def _first(scores: Array, axis: int) -> Array:
-    return np.take_along_axis(scores, np.isnan(scores).argmin(axis)[None], axis)[0]
-
-
-AGGREGATES: Mapping[str, Callable[..., Array]] = MappingProxyType(
-    {
-        "mean": np.nanmean,
-        "max": np.nanmax,
-        "sum": np.nansum,
-        "product": np.nanprod,
-        "first": _first,
-    }
-)
-"""Ways to make one score of those of several bindings."""
-
-
-def check_aggregate(aggregate: str) -> None:
-    """Refuses a name that is no way to aggregate.
-
-    Raises:
-        PlanError: the name is no key of `AGGREGATES`.
-    """
-    if aggregate not in AGGREGATES:
-        raise PlanError(
-            f"no way to aggregate called {aggregate!r}",
-            "--aggregate",
-            f"one of: {', '.join(AGGREGATES)}",
-        )
 
 
 def score(
@@ -97,7 +67,7 @@ def score(
             default the criterion's own.
         seed: for criteria that draw lots.
         sampled: for criteria that look at responses or gradients, by group id, one array of scores
-            (n,), float64, for each tensor that was looked at; see `graphslim.sampling.measure`.
+            (n,), float64, for each tensor that was looked at; see `measure.sampled_scores`.
 
     Raises:
         PlanError: no such criterion or aggregate, weights that are not finite, a criterion that
@@ -106,7 +76,7 @@ def score(
     """
     rule = find_criterion(criterion) if isinstance(criterion, str) else criterion
     way = aggregate or rule.aggregate
-    check_aggregate(way)
+    check_aggregate(way, "--aggregate")
     if rule.kind == "weights":
         rows_of = _from_weights(graph, channels, groups, rule, seed)
     elif sampled is None:
@@ -121,7 +91,7 @@ def score(
         blank = np.isnan(rows)
         known = ~blank.all(axis=0) if len(rows) else np.zeros(len(group), bool)
         if known.all():
-            own[group.id], ranks[group.id] = _aggregated(rows, rule, way)
+            own[group.id], ranks[group.id] = aggregated(rows, rule, way)
         else:
             missing[group.id] = _why_missing(rule, known)
     if missing and not own:
@@ -140,18 +110,13 @@ def aggregated(scores: Array, rule: Criterion, aggregate: str) -> Tuple[Array, A
 
     Args:
         scores: of shape (bindings, n); NaN where a binding does not hold a channel.
-        rule: whose scores they are.
+        rule: the criterion that they are of.
         aggregate: a key of `AGGREGATES`.
 
     Returns:
-        own and rank, as in `Scores`. Both order the channels of the group alike.
+        own and rank as in `Scores`, the rank with its rounding errors. Both order the channels of
+        the group alike.
     """
-    own, rank = _aggregated(scores, rule, aggregate)
-    return own, without_noise(rank)
-
-
-def _aggregated(scores: Array, rule: Criterion, aggregate: str) -> Tuple[Array, Array]:
-    """As `aggregated`, with the noise of rounding."""
     own = scores[0]
     compares = rule.comparable or rule.redundant
     if len(scores) > 1:
