@@ -23,6 +23,7 @@ from graphslim.checkpoint.roles import companion_keys, companions, moving_averag
 from graphslim.errors import LoadError
 from graphslim.graphdef import drop_functions, parse
 from graphslim.graphdef.freeze import freeze
+from graphslim.graphdef.load import refusing_misfits
 from graphslim.graphdef.meta_graph import Kept, MetaGraph, keys_of, places_of, read_meta
 from graphslim.graphdef.signature import ShapesLike, settle
 from graphslim.ir import Graph, Shape, Tensor
@@ -101,39 +102,42 @@ def open_checkpoint(
     values = Checkpoint(base)
     trained_meta = read_meta(_meta_beside(base) if meta is None else meta)
     source = trained_meta if inference_meta is None else read_meta(inference_meta)
-    whole = _parsed(trained_meta, base)
-    whole_keys = keys_of(whole, trained_meta)
-    fed, computed = _signature(source, inputs, outputs, signature)
-    graph = _parsed(source, base, True, fed, computed)
-    part = _part(graph, source, fed, computed, input_shapes)
-    plain_places = places_of(graph, source)
-    places = plain_places
-    if averages:
-        places = _averaged(plain_places, values, _shadows(whole, whole_keys))
-    frozen = freeze(part, lambda names: _read(part, names, places, values, source.path))
-    drop_functions(frozen)  # of the input pipeline, whose names change from run to run
-    digest = hashlib.sha256(source.graph).digest() + values.digest() + bytes([averages])
-    frozen.origin = frozen.origin._replace(data=digest)
-    used = [node.name for node in part if node.op in VARIABLES and node.name in frozen]
-    frozen.variables = frozenset(used)
-    by_key = companion_keys(
-        {**whole_keys, **{name: plain_places[name].key for name in used}},
-        values.shapes,
-        companions(whole),
-    )
-    replaced = {places[name].key: plain_places[name].key for name in used}
-    moving = statistics(whole) if source is trained_meta else statistics(whole) | statistics(graph)
-    return Trained(
-        base,
-        trained_meta,
-        values,
-        whole,
-        frozen,
-        {name: places[name].key for name in used},
-        {**by_key, **_swapped(by_key, replaced)},
-        moving,
-        {name: places[name].part for name in used if places[name].part},
-    )
+    with refusing_misfits(trained_meta.path):
+        whole = _parsed(trained_meta, base)
+        whole_keys = keys_of(whole, trained_meta)
+        fed, computed = _signature(source, inputs, outputs, signature)
+        graph = _parsed(source, base, True, fed, computed)
+        part = _part(graph, source, fed, computed, input_shapes)
+        plain_places = places_of(graph, source)
+        places = plain_places
+        if averages:
+            places = _averaged(plain_places, values, _shadows(whole, whole_keys))
+        frozen = freeze(part, lambda names: _read(part, names, places, values, source.path))
+        drop_functions(frozen)  # of the input pipeline, whose names change from run to run
+        digest = hashlib.sha256(source.graph).digest() + values.digest() + bytes([averages])
+        frozen.origin = frozen.origin._replace(data=digest)
+        used = [node.name for node in part if node.op in VARIABLES and node.name in frozen]
+        frozen.variables = frozenset(used)
+        by_key = companion_keys(
+            {**whole_keys, **{name: plain_places[name].key for name in used}},
+            values.shapes,
+            companions(whole),
+        )
+        replaced = {places[name].key: plain_places[name].key for name in used}
+        moving = statistics(whole)
+        if source is not trained_meta:
+            moving |= statistics(graph)
+        return Trained(
+            base,
+            trained_meta,
+            values,
+            whole,
+            frozen,
+            {name: places[name].key for name in used},
+            {**by_key, **_swapped(by_key, replaced)},
+            moving,
+            {name: places[name].part for name in used if places[name].part},
+        )
 
 
 def window(part: str) -> Tuple[slice, ...]:

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
-from graphslim.errors import IRError, LoadError, RuntimeUnavailable
+from graphslim.errors import GraphslimError, IRError, LoadError, RuntimeUnavailable
 from graphslim.graphdef import fields, saved_model, tfjs, wire
 from graphslim.graphdef.emit import serialize
 from graphslim.graphdef.freeze import freeze
@@ -160,7 +173,8 @@ def frozen_from(
     fed, wanted = inputs or chosen.inputs, outputs or chosen.outputs
     graph = parse(chosen.graph, folder, True, fed, wanted, has_variables=True)
     settle(graph, fed, wanted, input_shapes)
-    frozen = freeze(graph, values)
+    with refusing_misfits(folder):
+        frozen = freeze(graph, values)
     used = [Port(name) in frozen.outputs or frozen.uses_of(name) for name in frozen.inputs]
     if used and not any(used) and not outputs:
         raise LoadError(
@@ -174,6 +188,28 @@ def frozen_from(
     result.input_shapes = frozen.input_shapes
     result.signature = _known(chosen.names, result)
     return result
+
+
+@contextlib.contextmanager
+def refusing_misfits(file: str) -> Iterator[None]:
+    """Refuses a graph in which a node lacks inputs or attributes that its op has to have.
+
+    What reads nodes as their ops are defined may raise anything there.
+
+    Raises:
+        LoadError: a node does not fit its op; the exception that this led to is the cause.
+    """
+    try:
+        yield
+    except (GraphslimError, MemoryError):
+        raise
+    except Exception as error:
+        raise LoadError(
+            "the inputs or attributes of a node do not fit its op "
+            f"({type(error).__name__}: {error})",
+            file,
+            "export it again; if TensorFlow runs it, report what --debug prints",
+        ) from error
 
 
 def _read(path: str) -> bytes:
