@@ -233,6 +233,20 @@ _DECODERS: Dict[Optional[str], Callable[[Any], Any]] = {
 }
 
 
+def colocations(node: Node) -> List[Tuple[bytes, str]]:
+    """The entries of a node's `_class` (`loc:@name`), each with the node that it names.
+
+    TensorFlow places a node with those that it is colocated with. The name is empty where an entry
+    has another form.
+    """
+    entries = node.attrs.get("_class")
+    return [
+        (entry, entry.decode("utf-8", "replace").partition("loc:@")[2])
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, bytes)
+    ]
+
+
 def encode_attr(value: Any) -> AttrValue:
     """The message of an attribute value.
 
