@@ -11,8 +11,8 @@ import trained
 from sessions import plain_config
 
 import graphslim as gs
+from graphslim.checkpoint.fitting import places
 from graphslim.checkpoint.model import Trained, open_checkpoint
-from graphslim.checkpoint.soft import slices_to_zero
 from graphslim.errors import PlanError
 from graphslim.runtime import available
 
@@ -29,7 +29,7 @@ class Case(NamedTuple):
     plan: gs.Plan
 
     def slices(self) -> Mapping[str, Mapping[int, Any]]:
-        return slices_to_zero(self.plan, self.model.statistics)
+        return places(self.plan, self.model.statistics)
 
 
 @pytest.fixture(scope="module", params=["ref", "resource"])

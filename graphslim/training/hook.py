@@ -8,8 +8,8 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 
+from graphslim.checkpoint.fitting import places
 from graphslim.checkpoint.roles import companions, statistics
-from graphslim.checkpoint.soft import slices_to_zero
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.plans import Plan, read_plan
 from graphslim.support.text import is_count
@@ -210,7 +210,7 @@ class Zeroing:
     def __init__(self, plan: Plan, below: float) -> None:
         self.graph = tf.get_default_graph()
         graph = as_ir(self.graph)
-        slices = slices_to_zero(plan, statistics(graph))
+        slices = places(plan, without=statistics(graph))
         _check_bindings(plan)
         check_sizes(self.graph, plan, slices)
         with tf.control_dependencies(None), tf.name_scope(SCOPE + "/"):
