@@ -17,7 +17,6 @@ from graphslim.checkpoint.training_walk import (
     TrainingVisit,
     alike,
     along,
-    plain,
     spread,
     training_rule,
 )
@@ -29,7 +28,7 @@ from graphslim.ops.reshape import is_first_alike, move, resolved, segments
 def elementwise(op: TrainingVisit) -> Fact:
     """Broadcasts as numpy does."""
     if op.node.op == "AddN":
-        return plain(alike(op, op.facts))
+        return alike(op, op.facts).without_value()
     return spread(op, op.facts)
 
 
@@ -38,7 +37,7 @@ def select(op: TrainingVisit) -> Fact:
     """A condition of rank 1 chooses along the first axis."""
     if op[0].rank == 1 and (op[1].rank or 0) > 1:
         op.tie(op[0].channels(0), op[1].channels(0))
-        return plain(alike(op, op.facts[1:]))
+        return alike(op, op.facts[1:]).without_value()
     return spread(op, op.facts)
 
 
@@ -87,7 +86,7 @@ def _moved(
                 products[parts[0]] = _product(op, [followed.get(axis) for axis in wide], sizes)
         elif len(followed) == 1 and len(parts) > 1:
             ((axis, ids),) = followed.items()
-            changes[axis] = None if op.is_product(ids) else op.merged(ids)
+            changes[axis] = None if op.walk.is_product(ids) else op.walk.merged(ids)
     moved = move(op, data.with_ids(changes), shape, same_first)
     placed = [None] * len(shape) if moved is None else list(moved)  # type: List[Ids]
     for axis, flat in products.items():
@@ -101,10 +100,10 @@ def _chosen(op: TrainingVisit, followed: Dict[int, np.ndarray]) -> List[int]:
     These are the axes that lose positions or, before that is known, the only axis that a variable
     has channels along.
     """
-    going = [axis for axis, ids in followed.items() if op.going(ids).any()]
+    going = [axis for axis, ids in followed.items() if op.walk.going(ids).any()]
     if going:
         return going
-    rooted = [axis for axis, ids in followed.items() if op.is_rooted(ids)]
+    rooted = [axis for axis, ids in followed.items() if op.walk.is_rooted(ids)]
     return rooted if len(rooted) == 1 else []
 
 
@@ -118,7 +117,7 @@ def _product(op: TrainingVisit, arrays: Sequence[Ids], sizes: Sequence[Any]) -> 
             grid = [1] * len(sizes)
             grid[axis] = -1
             spread_out.append(np.broadcast_to(ids.reshape(grid), sizes))
-    return op.product(spread_out)
+    return op.walk.product(spread_out)
 
 
 @training_rule("BroadcastTo")
@@ -190,7 +189,7 @@ def stitched(op: TrainingVisit) -> Fact:
         for element, place in enumerate(spots or ()):
             # `counted` binds a constant at this reader; readers of the result count the same.
             ids = op.counted(slot, element)[1]
-            origins[place] = _COMPUTED if ids is None else op.number(ids)
+            origins[place] = _COMPUTED if ids is None else op.walk.sizes.number(ids)
     return fact((size,))._replace(value=values, origins=origins)
 
 
@@ -213,7 +212,7 @@ def offsets(op: TrainingVisit) -> List[Fact]:
         numbers[at] = start
         start_fact = _numbers(numbers)
         if before is not None and len(before) and start_fact.origins is not None:
-            start_fact.origins[at] = op.number(before)
+            start_fact.origins[at] = op.walk.sizes.number(before)
         facts.append(start_fact)
         size, ids = part[at]
         start = np.nan if size is None else start + size
@@ -235,7 +234,7 @@ def orthogonal(op: TrainingVisit) -> Any:
     data = op[0]
     if data.rank != 2:
         return [UNKNOWN, UNKNOWN]
-    return [plain(data), Fact((data.size(1),) * 2, (data.channels(1),) * 2)]
+    return [data.without_value(), Fact((data.size(1),) * 2, (data.channels(1),) * 2)]
 
 
 @training_rule("MatrixDiagPart", "MatrixDiagPartV2", "MatrixDiagPartV3", "DiagPart")
