@@ -158,19 +158,21 @@ _COMPUTED = -1.0
 
 @training_rule("BroadcastGradientArgs")
 def broadcast_axes(op: TrainingVisit) -> List[Fact]:
-    """For each of two broadcast shapes, the axes it is broadcast along; equal sizes are tied."""
-    shapes = [op[0].value, op[1].value]
-    if shapes[0] is None or shapes[1] is None:
+    """For each of two shapes, the axes that its gradient is summed over; equal sizes are tied."""
+    left, right = op[0].value, op[1].value
+    if left is None or right is None:
         return [UNKNOWN, UNKNOWN]
-    rank = max(len(sizes) for sizes in shapes)  # type: ignore[arg-type]
+    shapes, rank = (left, right), max(len(left), len(right))
+    # Axes of size 1 on both sides are summed over too, but where the shapes are the same.
+    same = len(left) == len(right) and np.allclose(left, right, equal_nan=True)
     axes: List[List[int]] = [[], []]
     for axis in range(-rank, 0):
-        pair = [1.0 if len(sizes) < -axis else float(sizes[axis]) for sizes in shapes]  # type: ignore
+        pair = [1.0 if len(sizes) < -axis else float(sizes[axis]) for sizes in shapes]
         for operand in (0, 1):
-            if pair[operand] == 1 and pair[1 - operand] != 1:
+            if pair[operand] == 1 and not same:
                 axes[operand].append(axis + rank)
         if pair[0] == pair[1] != 1:
-            first, second = [op.counted(i, len(shapes[i]) + axis)[1] for i in (0, 1)]  # type: ignore
+            first, second = [op.counted(i, len(shapes[i]) + axis)[1] for i in (0, 1)]
             op.tie(first, second)
     return [_numbers(summed) for summed in axes]
 

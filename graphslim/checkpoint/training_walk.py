@@ -200,7 +200,8 @@ class TrainingWalk(Walk):
             self.facts[node.name] = self.sizes.follow(visit, outs)
         except Exception:  # a rule may raise anything where a node does not fit it
             del self.ties[ties:], self.tied_by[ties:], self.sizes.resizes[resizes:]
-            self._joined = min(self._joined, ties)
+            if self._joined > ties:  # what was joined cannot be parted again
+                self._first, self._joined = np.zeros(0, np.int64), 0
             self.facts[node.name] = stated(node, inputs)
 
     def _shared_vector(self, port: Port) -> Optional[Node]:
