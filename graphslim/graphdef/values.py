@@ -71,16 +71,15 @@ def decode_shape(proto: TensorShapeProto) -> Shape:
     return Shape(tuple([dim.size if dim.size >= 0 else None for dim in proto.dim]))
 
 
-def decode_tensor(proto: TensorProto, content: Optional[memoryview] = None) -> Tensor:
-    """A tensor over a message; `content` is its `tensor_content` where that stands in the file.
+def decode_tensor(proto: TensorProto) -> Tensor:
+    """A tensor over a message.
 
     Raises:
-        LoadError: the elements do not fit the shape.
+        LoadError: the elements do not fit the shape, or no array can have that shape.
     """
-    data = content if content is not None else proto.tensor_content
     shape, dtype, size = layout = _layout(proto)
-    if len(data):
-        return _elements(data, 0, len(data), layout)
+    if proto.tensor_content:
+        return _elements(proto.tensor_content, 0, len(proto.tensor_content), layout)
     field = _VALUE_FIELDS.get(dtype)
     values = getattr(proto, field) if field else []
     count = len(values) // (2 if dtype in (DType.complex64, DType.complex128) else 1)
@@ -259,21 +258,16 @@ def encode_attr(value: Any) -> AttrValue:
     elif isinstance(value, list):
         proto.list.SetInParent()
         for item in value:
-            field, message = _encode_one(item)
-            if isinstance(message, (TensorProto, TensorShapeProto, NameAttrList)):
-                getattr(proto.list, field).add().CopyFrom(message)
-            else:
-                getattr(proto.list, field).append(message)
+            field, encoded = _encode_one(item)
+            getattr(proto.list, field).extend([encoded])
     else:
-        field, message = _encode_one(value)
-        if isinstance(message, (TensorProto, TensorShapeProto, NameAttrList)):
-            getattr(proto, field).CopyFrom(message)
-        else:
-            setattr(proto, field, message)
+        field, encoded = _encode_one(value)
+        proto = AttrValue(**{field: encoded})
     return proto
 
 
 def _encode_one(value: Any) -> Tuple[str, Any]:
+    """The field of an attribute's message that holds a value, and what it holds there."""
     if isinstance(value, bool):
         return "b", value
     if isinstance(value, DType):
@@ -521,5 +515,5 @@ class NodeReader:
                 content = message[start:end]
         small = b"".join(rest)
         if not content:
-            return decode_tensor(TensorProto.FromString(small), content)
+            return decode_tensor(TensorProto.FromString(small))
         return _elements(content, 0, len(content), _layout_of(small))
