@@ -11,7 +11,6 @@ from graphslim.checkpoint.formulas import APPLY, UPDATE_OPS, behind, operands
 from graphslim.checkpoint.parts import (
     become_identity,
     is_pipeline,
-    known_port,
     open_inputs,
     part_of,
     put,
@@ -20,6 +19,7 @@ from graphslim.checkpoint.phases import remove_dropout, use_statistics
 from graphslim.checkpoint.roles import after_gradients
 from graphslim.errors import LoadError
 from graphslim.graphdef.inline import inline_calls
+from graphslim.graphdef.signature import known_port
 from graphslim.ir import DType, Graph, Node, Port, Tensor
 from graphslim.ir.families import IDENTITIES, PLACEHOLDERS, RESHAPES, SELECTS, SWITCHES, VARIABLES
 from graphslim.rewrite import fold_conditionals

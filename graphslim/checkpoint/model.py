@@ -22,11 +22,11 @@ from graphslim.checkpoint.inference import inference_part, is_training, output_c
 from graphslim.checkpoint.roles import companion_keys, companions, moving_averages, statistics
 from graphslim.errors import LoadError
 from graphslim.graphdef import drop_functions, parse
-from graphslim.graphdef.freeze import freeze
+from graphslim.graphdef.freeze import fits, freeze
 from graphslim.graphdef.load import refusing_misfits
 from graphslim.graphdef.meta_graph import Kept, MetaGraph, keys_of, places_of, read_meta
 from graphslim.graphdef.signature import ShapesLike, settle
-from graphslim.ir import Graph, Shape, Tensor
+from graphslim.ir import Graph, Tensor
 from graphslim.ir.families import VARIABLES
 from graphslim.runtime import Checkpoint
 from graphslim.support.text import plural
@@ -302,7 +302,7 @@ def _read(
             hint,
         )
     tensors = {name: _tensor(places[name], values) for name in names}
-    misfits = [name for name in names if not _fits(graph, name, tensors[name].shape)]
+    misfits = [name for name in names if not fits(graph[name], tensors[name].shape)]
     if misfits:
         raise LoadError(
             f"{plural(len(misfits), 'variable')} of {len(names)} have another shape in the "
@@ -311,17 +311,6 @@ def _read(
             hint,
         )
     return tensors
-
-
-def _fits(graph: Graph, name: str, sizes: Tuple[int, ...]) -> bool:
-    """Whether a value has the shape that its variable states."""
-    stated = graph[name].attrs.get("shape")
-    # A variable whose shape is not checked says rank 0 in a reference's attribute.
-    if not isinstance(stated, Shape) or not stated.dims:
-        return True
-    return len(stated.dims) == len(sizes) and all(
-        expected in (None, size) for expected, size in zip(stated.dims, sizes)
-    )
 
 
 def _tensor(place: Kept, values: Checkpoint) -> Tensor:
