@@ -232,7 +232,7 @@ def _export(
             keys.get(variable.op.name, variable.op.name): variable
             for variable in tf.global_variables()
         }
-        if saver is None or any(key != variable.op.name for key, variable in named.items() if keys):
+        if saver is None or any(key != variable.op.name for key, variable in named.items()):
             saver = tf.train.Saver(named)
         tf.train.export_meta_graph(target, saver_def=saver.as_saver_def(), graph=graph)
 
