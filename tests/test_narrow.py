@@ -230,6 +230,18 @@ def test_the_axes_that_gradients_of_broadcasts_are_summed_over(
         np.testing.assert_array_equal(found.value, one)
 
 
+def test_a_table_of_more_rows_than_are_followed() -> None:
+    """Its other axis is cut all the same."""
+    graph = from_text(
+        "v = VariableV2() dtype=float32 shape=<9000000,4>\n"
+        "w = VariableV2() dtype=float32 shape=<9000000,4>\n"
+        "step = AssignSub(v, w) T=float32"
+    )
+    narrowed = narrow(graph, {"v": {1: [0, 2]}})
+    assert narrowed.graph["w"].attrs["shape"].dims == (9000000, 2)
+    assert {name: list(axes) for name, axes in narrowed.cuts.items()} == {"v": [1], "w": [1]}
+
+
 def test_a_rule_that_fails_ties_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even in what other rules are told of the ties so far."""
 

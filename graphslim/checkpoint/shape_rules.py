@@ -11,9 +11,8 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import UNKNOWN, Fact, Ids, channel_axis, fact, integers
+from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, Ids, channel_axis, fact, integers
 from graphslim.checkpoint.training_walk import (
-    LONGEST,
     TrainingVisit,
     alike,
     along,

@@ -6,12 +6,12 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import UNKNOWN, Fact, Ids, fact
+from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, Ids, fact
 from graphslim.channels.joints import joined
 from graphslim.channels.rules import stated
 from graphslim.channels.sizes import Sizes
 from graphslim.channels.visit import OpVisit
-from graphslim.channels.walk import ParamAxis, Walk
+from graphslim.channels.walk import Walk
 from graphslim.ir import Graph, Node, Port
 from graphslim.ir.families import VARIABLES
 from graphslim.ops import CHANNEL_RULES
@@ -20,8 +20,6 @@ _FAMILIES: Dict[str, TrainingRule] = {}
 TRAINING_RULES: Dict[str, TrainingRule] = {}
 STATES_NUMBERS = frozenset(("BroadcastGradientArgs", "DynamicStitch", "ConcatOffset"))
 """Ops whose rules give the numbers of their outputs themselves, with the origins."""
-LONGEST = 1 << 22
-"""Axes of more positions are not followed: no parameter has such."""
 
 
 class TrainingVisit(OpVisit):
@@ -209,16 +207,15 @@ class TrainingWalk(Walk):
         return None
 
     def parameter(self, node: Node, shape: Sequence[int]) -> Fact:
-        """The fact of a variable: fresh ids on every axis."""
-        ids: Dict[int, Ids] = {}
-        for axis, size in enumerate(shape):
-            self.axes.append(ParamAxis(node.name, axis, self.count, size))
-            ids[axis] = fresh = self.fresh(size)
-            self._variables.append(fresh)
-            gone = self._going.get(node.name, {}).get(axis)
-            if gone is not None:
-                self._gone.append(fresh[gone])
-        return fact(tuple(shape), ids)
+        """The fact of a variable: fresh ids on every axis that is followed."""
+        known = super().parameter(node, shape)
+        for axis, ids in enumerate(known.ids):
+            if ids is not None:
+                self._variables.append(ids)
+                gone = self._going.get(node.name, {}).get(axis)
+                if gone is not None:
+                    self._gone.append(ids[gone])
+        return known
 
     def tie(self, node: Node, first: Ids, second: Ids) -> None:
         """Makes channels one; sides that are not followed, or do not fit, are left as they are."""
