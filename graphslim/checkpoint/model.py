@@ -85,7 +85,7 @@ def open_checkpoint(
             `meta`; its own saver says which values its variables have.
         inputs: names of the nodes that are fed; by default the placeholders.
         outputs: names (`node` or `node:port`) to compute; by default those of a signature, or the
-            tensors that nothing reads. They are required for the MetaGraph of a training.
+            tensors that nothing reads. They are required for a training graph.
         input_shapes: sizes for inputs that the graph leaves open, by name.
         signature: the name of a signature of the MetaGraph; by default `serving_default`, or else
             the only one.
@@ -220,8 +220,8 @@ def _part(
     """The inference part, with its inputs and outputs set.
 
     Raises:
-        LoadError: the graph has no node of a given name, or the outputs of a training's graph are
-            not named.
+        LoadError: the graph has no node of a given name, or the outputs of a training graph are not
+            named.
     """
     if not outputs and is_training(graph):
         candidates = output_candidates(graph)
