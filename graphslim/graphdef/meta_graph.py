@@ -17,8 +17,6 @@ _TEXT = re.compile(
     rb"\s*(#[^\n]*\s+)*(meta_info_def|graph_def|saver_def|collection_def|signature_def)\s*:?\s*\{"
 )
 _AGAIN = "copy or export it again"
-_PASSING = IDENTITIES | {"Reshape"}
-"""Ops that a saver may put between what it restores and the variable."""
 
 
 class MetaGraph(NamedTuple):
@@ -157,16 +155,20 @@ def places_of(graph: Graph, meta: MetaGraph) -> Dict[str, Kept]:
     restore = Port.parse(meta.restore_op).node
     for name in upstream(graph, [restore] if restore in graph else []):
         if graph[name].op in PLAIN_ASSIGNMENTS:
-            variable, value = graph.data_inputs(name)[:2]
-            node, place = behind(graph, variable, _PASSING).node, _restored(graph, value)
-            if node in places and place is not None:
-                places[node] = place
+            # A saver may restore a value in another shape than the variable's.
+            variable, value = [
+                behind(graph, port, IDENTITIES | {"Reshape"})
+                for port in graph.data_inputs(name)[:2]
+            ]
+            place = _restored(graph, value)
+            if variable.node in places and place is not None:
+                places[variable.node] = place
     return places
 
 
 def _restored(graph: Graph, value: Port) -> Optional[Kept]:
     """What a restoring op reads for one of its outputs; None if it is no such op."""
-    node, index = behind(graph, value, _PASSING)
+    node, index = value
     op = graph[node].op
     if op not in ("RestoreV2", "Restore", "RestoreSlice"):
         return None
