@@ -19,6 +19,7 @@ import graphslim as gs
 from graphslim import runtime
 from graphslim.checkpoint import Trained, files_of, open_checkpoint, prefix_of
 from graphslim.errors import EmitError, LoadError, RuntimeUnavailable
+from graphslim.method.rebuild import opened as opened_by_the_method
 from graphslim.plans.make import model_of
 
 pytestmark = pytest.mark.tf
@@ -350,6 +351,21 @@ def _other(ending: str, data: bytes) -> Callable[[str], None]:
     return change
 
 
+def _without_inputs(op: str) -> Callable[[str], None]:
+    """Damages the MetaGraph: the nodes of one op read nothing."""
+
+    def change(prefix: str) -> None:
+        from tensorboard.compat.proto.meta_graph_pb2 import MetaGraphDef
+
+        made = MetaGraphDef.FromString(Path(prefix + ".meta").read_bytes())
+        for node in made.graph_def.node:
+            if node.op == op:
+                del node.input[:]
+        Path(prefix + ".meta").write_bytes(made.SerializeToString())
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
@@ -362,6 +378,8 @@ def _other(ending: str, data: bytes) -> Callable[[str], None]:
         (_cut(".meta", 10000), r"model.meta: the MetaGraph is cut off"),
         (_cut(".meta", 0), r"model.meta: the file is empty"),
         (_other(".meta", b"hello, world"), "not a MetaGraph, or a damaged one"),
+        (_without_inputs("Assign"), "model.meta: the inputs or attributes of a node do not fit"),
+        (_without_inputs("ApplyGradientDescent"), "model.meta: the inputs or attributes of a node"),
     ],
 )
 def test_damaged_files(prefix: str, damage: Callable[[str], None], told: str) -> None:
@@ -369,6 +387,14 @@ def test_damaged_files(prefix: str, damage: Callable[[str], None], told: str) ->
     with pytest.raises(LoadError, match=told) as caught:
         opened(prefix)
     assert "\n" not in str(caught.value)
+
+
+def test_a_loss_without_inputs_is_damage_where_outputs_are_looked_for(prefix: str) -> None:
+    _without_inputs("SparseSoftmaxCrossEntropyWithLogits")(prefix)
+    with pytest.raises(LoadError, match="model.meta: the inputs or attributes of a node do not"):
+        open_checkpoint(prefix)
+    with pytest.raises(LoadError, match="model.meta: the inputs or attributes of a node do not"):
+        opened_by_the_method(prefix, "output")
 
 
 def test_a_shard_among_others_is_missing(prefix: str) -> None:

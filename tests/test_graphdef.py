@@ -376,6 +376,19 @@ def test_nobody_is_placed_with_a_node_that_is_gone(
     assert ("more" in written.attr) == (change == "attribute")
 
 
+@pytest.mark.parametrize("kind", ["s", "i"])
+def test_a_home_that_is_no_list_of_texts_names_no_node(kind: str) -> None:
+    message = GraphDef.FromString(colocated())
+    value = message.node[3].attr["_class"]
+    if kind == "s":
+        value.s = b"loc:@a"
+    else:
+        value.list.i.append(1)
+    graph = parse(message.SerializeToString(deterministic=True), "g.pb")
+    graph.remove("a")
+    assert GraphDef.FromString(serialize(graph)).node[2] == message.node[3]
+
+
 def test_a_node_that_loses_no_home_keeps_its_bytes() -> None:
     """Even where TensorFlow would write its fields in another order: here the op comes first."""
     whole = GraphDef.FromString(colocated(b"loc:@b"))

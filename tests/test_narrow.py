@@ -10,12 +10,16 @@ import training_nets as nets
 from sessions import plain_config
 from training_nets import Setting
 
+from graphslim.channels.facts import Fact
+from graphslim.channels.groups import Labels
 from graphslim.checkpoint.narrow import narrow
+from graphslim.checkpoint.training_walk import TRAINING_RULES, TrainingVisit, TrainingWalk
 from graphslim.errors import PlanError
 from graphslim.graphdef.emit import serialize
 from graphslim.graphdef.load import parse
 from graphslim.ir import Graph
 from graphslim.ir.families import VARIABLES
+from graphslim.testing import from_text
 
 Case = Tuple[Any, Dict[str, int], Dict[str, Dict[int, Tuple[int, ...]]], Dict[str, int]]
 
@@ -204,6 +208,58 @@ def test_variables_and_positions_that_are_not_there(tf: Any) -> None:
     for cuts in ({"two": {0: [1]}}, {"one": {2: [0]}}, {"one": {1: [4]}}, {"one/Assign": {0: [0]}}):
         with pytest.raises(PlanError):
             narrow(whole, cuts)
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        ([1, 3], [1, 3]), ([1, 3], [1, 1]), ([1, 1, 1, 8], []), ([2, 1, 8], [1, 1, 8]), ([1], []),
+        ([4, 1], [3]), ([], []),
+    ],
+)  # fmt: skip
+def test_the_axes_that_gradients_of_broadcasts_are_summed_over(
+    tf: Any, sizes: Tuple[Sequence[int], Sequence[int]]
+) -> None:
+    with tf.Graph().as_default() as graph:
+        shapes = [tf.constant(one, tf.int32) for one in sizes]
+        axes = tf.raw_ops.BroadcastGradientArgs(s0=shapes[0], s1=shapes[1], name="axes")
+    with tf.Session(graph=graph, config=plain_config(tf)) as session:
+        wanted = session.run(axes)
+    for found, one in zip(Labels(TrainingWalk(load(graph))).facts["axes"], wanted):
+        np.testing.assert_array_equal(found.value, one)
+
+
+def test_a_table_of_more_rows_than_are_followed() -> None:
+    """Its other axis is cut all the same."""
+    graph = from_text(
+        "v = VariableV2() dtype=float32 shape=<9000000,4>\n"
+        "w = VariableV2() dtype=float32 shape=<9000000,4>\n"
+        "step = AssignSub(v, w) T=float32"
+    )
+    narrowed = narrow(graph, {"v": {1: [0, 2]}})
+    assert narrowed.graph["w"].attrs["shape"].dims == (9000000, 2)
+    assert {name: list(axes) for name, axes in narrowed.cuts.items()} == {"v": [1], "w": [1]}
+
+
+def test_a_rule_that_fails_ties_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even in what other rules are told of the ties so far."""
+
+    def failing(op: TrainingVisit) -> Fact:
+        op.tie(op[0].ids[0], op[1].ids[0])
+        op.walk.merged(op[0].ids[0])
+        raise ValueError
+
+    monkeypatch.setitem(TRAINING_RULES, "Wall", failing)
+    graph = from_text(
+        "v = VariableV2() dtype=float32 shape=<3>\n"
+        "w = VariableV2() dtype=float32 shape=<3>\n"
+        "y = Wall(v, w) T=float32"
+    )
+    walk = TrainingWalk(graph)
+    Labels(walk)  # which runs it
+    first, second = [walk.facts[name][0].ids[0] for name in "vw"]
+    assert not walk.ties and not set(walk.merged(first)) & set(walk.merged(second))
 
 
 @pytest.mark.tf

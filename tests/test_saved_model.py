@@ -18,10 +18,11 @@ import graphslim as gs
 from graphslim import runtime
 from graphslim.cli import main
 from graphslim.errors import LoadError, RuntimeUnavailable
-from graphslim.graphdef import serialize
+from graphslim.graphdef import load, serialize
 from graphslim.graphdef.freeze import freeze
 from graphslim.graphdef.protos import GraphDef, saved_model_class, text_format
 from graphslim.graphdef.saved_model import choose
+from graphslim.ir import DType
 from graphslim.ir.families import VARIABLES
 from graphslim.testing import assert_mask_equivalent, from_text, random_plan, to_text
 
@@ -273,6 +274,18 @@ def test_a_damaged_text_saved_model(tmp_path: Path) -> None:
     (tmp_path / "saved_model.pbtxt").write_bytes(b"\xff\xfe")
     with pytest.raises(LoadError, match="the SavedModel is damaged"):
         gs.load(tmp_path)
+
+
+def test_a_variable_passed_to_a_function_that_takes_none(tmp_path: Path) -> None:
+    message = model({"serve": [DEFAULT]}, X + HANDLE + "y = Relu(x) T=float32", outputs=("c:0",))
+    graph = message.meta_graphs[0].graph_def
+    graph.library.function.add().signature.name = "nothing"
+    call = graph.node.add(name="c", op="PartitionedCall", input=["v"])
+    call.attr["f"].func.name = "nothing"
+    call.attr["Tin"].list.type.append(DType.resource)
+    call.attr["Tout"].list.type.append(DType.float32)
+    with pytest.raises(LoadError, match="net: the inputs or attributes of a node do not fit its"):
+        load(put(tmp_path / "net", message), variables=lambda *_: {"v": np.zeros(2, np.float32)})
 
 
 def test_an_empty_graph(tmp_path: Path) -> None:

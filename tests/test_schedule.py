@@ -12,7 +12,7 @@ import pytest
 import trained
 
 import graphslim as gs
-from graphslim.checkpoint.soft import slices_to_zero
+from graphslim.checkpoint.fitting import places
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.runtime import available, write_checkpoint
 
@@ -43,7 +43,7 @@ class Script:
         self.asked.append(os.path.basename(step.folder))
         values: Dict[str, np.ndarray] = dict(trained.values(step.checkpoint))
         share = self.back.pop(0) if self.back else 0.0
-        for name, axes in slices_to_zero(step.plan, ()).items():
+        for name, axes in places(step.plan, ()).items():
             if values[name].ndim < 2 or "weights" not in name:
                 continue
             for axis, positions in axes.items():
@@ -68,7 +68,7 @@ def zeros(prefix: str, plan: gs.Plan) -> bool:
     values: Mapping[str, np.ndarray] = trained.values(prefix)
     return not any(
         np.take(values[name], positions, axis).any()
-        for name, axes in slices_to_zero(plan, ()).items()
+        for name, axes in places(plan, ()).items()
         if "moving" not in name
         for axis, positions in axes.items()
     )

@@ -13,8 +13,8 @@ from tiny import tiny
 
 import graphslim as gs
 from graphslim.checkpoint import Trained, open_checkpoint
-from graphslim.checkpoint.fitting import fitting, folded
-from graphslim.checkpoint.soft import BlockRate, slices_to_zero, summarise
+from graphslim.checkpoint.fitting import fitting, folded, places
+from graphslim.checkpoint.soft import BlockRate, summarise
 from graphslim.errors import EmitError, PlanError
 from graphslim.plans.plan import Cut, GroupPlan
 from graphslim.runtime import write_checkpoint
@@ -61,7 +61,7 @@ def test_slices_are_those_of_the_plan_but_for_statistics() -> None:
         Cut("next", 2, "consumer", (3,)),
         Cut("shape", 3, "shape", (1,)),
     )
-    assert slices_to_zero(plan, {"mean"}) == {
+    assert places(plan, {"mean"}) == {
         "w": {3: (1,)},
         "gamma": {0: (1,)},
         "next": {2: (1, 3, 5)},

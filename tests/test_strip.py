@@ -15,7 +15,7 @@ import graphslim as gs
 from graphslim.checkpoint import Trained, open_checkpoint
 from graphslim.checkpoint import strip as module
 from graphslim.checkpoint.strip import Slim, cut_checkpoint
-from graphslim.errors import EmitError, PlanError, VerifyError
+from graphslim.errors import EmitError, LoadError, PlanError, VerifyError
 from graphslim.runtime import write_checkpoint
 
 READ: Dict[str, Any] = {"inputs": ["image"], "outputs": [trained.OUTPUT]}
@@ -138,6 +138,17 @@ def spoiled(soft: Soft, folder: Path, name: str, at: Any, value: float) -> str:
     write_checkpoint(str(folder / "model"), values)
     Path(str(folder / "model.meta")).write_bytes(Path(soft.prefix + ".meta").read_bytes())
     return str(folder / "model")
+
+
+def test_a_training_graph_whose_nodes_lack_inputs(soft: Soft, tmp_path: Path) -> None:
+    found = opened(soft.prefix)
+    whole = found.whole.copy()
+    for node in found.whole:
+        if node.op == "RealDiv":
+            whole.set_inputs(node.name, [])
+    with pytest.raises(LoadError, match="model.meta: the inputs or attributes of a node do not"):
+        gs.strip(found._replace(whole=whole), soft.plan, tmp_path / "slim")
+    assert not (tmp_path / "slim").exists()
 
 
 def first_removed(soft: Soft, block: str) -> int:

@@ -193,6 +193,15 @@ def test_texts_among_the_weights(tmp_path: Path) -> None:
     assert read["c"].attrs["value"].array.tolist() == graph["c"].attrs["value"].array.tolist()
 
 
+def test_more_texts_than_there_are_bytes_are_refused_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path / "web", graph_of('c = Const() dtype=string value=string[2]{"ab" ""}'))
+    tree = json.loads(path.read_text())
+    tree["weightsManifest"][0]["weights"][0]["shape"] = [1 << 40]
+    path.write_text(json.dumps(tree))
+    with pytest.raises(LoadError, match="too short for the weight c"):
+        gs.load(path)
+
+
 def test_commands_take_it(model: Path, run: Run) -> None:
     told = run("prune", "web", "-o", "slim.pb", "--no-verify", "--criterion", "l1",
                "--ratio", "0.5", "--multiple-of", "1")  # fmt: skip

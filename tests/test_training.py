@@ -11,8 +11,8 @@ import trained
 from sessions import plain_config
 
 import graphslim as gs
+from graphslim.checkpoint.fitting import places
 from graphslim.checkpoint.model import Trained, open_checkpoint
-from graphslim.checkpoint.soft import slices_to_zero
 from graphslim.errors import PlanError
 from graphslim.runtime import available
 
@@ -29,7 +29,7 @@ class Case(NamedTuple):
     plan: gs.Plan
 
     def slices(self) -> Mapping[str, Mapping[int, Any]]:
-        return slices_to_zero(self.plan, self.model.statistics)
+        return places(self.plan, self.model.statistics)
 
 
 @pytest.fixture(scope="module", params=["ref", "resource"])
@@ -157,7 +157,8 @@ def test_between_two_times_channels_are_left_alone(tf: Any, case: Case) -> None:
     assert found == [True, False, True, False]
 
 
-def test_the_failed_rate_is_that_of_the_summary(tf: Any, case: Case) -> None:
+@pytest.mark.parametrize("weight", [1.0, np.nan])
+def test_the_failed_rate_is_that_of_the_summary(tf: Any, case: Case, weight: float) -> None:
     from graphslim.checkpoint.soft import summarise
 
     scaffold, _ = restored(tf, case)
@@ -168,7 +169,8 @@ def test_the_failed_rate_is_that_of_the_summary(tf: Any, case: Case) -> None:
         session.run(nothing)
         assert hook.failed_rate == 0.0
         variable = [one for one in tf.global_variables() if one.op.name == gone[0]][0]
-        variable.load(np.ones(variable.shape.as_list(), np.float32), session._tf_sess())
+        weights = np.full(variable.shape.as_list(), weight, np.float32)
+        variable.load(weights, session._tf_sess())
         session.run(nothing)
     whole = summarise(case.model, case.plan)
     failed = [len(one) for one in gone[1].values()]

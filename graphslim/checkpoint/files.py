@@ -8,7 +8,7 @@ import os
 import re
 from typing import List, Optional
 
-from graphslim.errors import LoadError
+from graphslim.errors import EmitError, LoadError
 from graphslim.graphdef import saved_model
 from graphslim.runtime import checkpoint_files
 from graphslim.support.reading import read_text
@@ -69,6 +69,20 @@ def refuse_incomplete(prefix: str) -> None:
         prefix,
         "copy all files of the checkpoint, which are written beside each other",
     )
+
+
+def make_folder(folder: str) -> None:
+    """Makes a folder if it does not exist.
+
+    Raises:
+        EmitError: the folder cannot be made.
+    """
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise EmitError(
+            f"the folder cannot be made: {error.strerror}", folder, "choose another"
+        ) from None
 
 
 def write_bytes(path: str, data: bytes) -> None:

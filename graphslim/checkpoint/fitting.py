@@ -81,9 +81,13 @@ def fitting(trained: Trained, plan: Plan, folds: bool = False) -> Fitting:
 def places(plan: Plan, without: Collection[str] = ()) -> Places:
     """By parameter and axis, the positions that a plan removes; sizes and indices left out.
 
+    For each removed channel these are the filters that compute it, the depthwise filters, scales
+    and offsets that it passes, and the weights that read it.
+
     Args:
-        plan: the plan.
-        without: parameters to leave out.
+        plan: the plan; every group has to say what it cuts.
+        without: parameters to leave out, as moving means and variances where channels are set to
+            zero.
     """
     gone_by_axis: Dict[str, Dict[int, Set[int]]] = {}
     for group in plan.groups:

@@ -1,4 +1,4 @@
-"""The inference part of the graph of a training: what its outputs need, as it is deployed."""
+"""The inference part of a training graph: what its outputs need, as it is deployed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from graphslim.checkpoint.formulas import APPLY, UPDATE_OPS, behind, operands
 from graphslim.checkpoint.parts import (
     become_identity,
     is_pipeline,
-    known_port,
     open_inputs,
     part_of,
     put,
@@ -20,6 +19,7 @@ from graphslim.checkpoint.phases import remove_dropout, use_statistics
 from graphslim.checkpoint.roles import after_gradients
 from graphslim.errors import LoadError
 from graphslim.graphdef.inline import inline_calls
+from graphslim.graphdef.signature import known_port
 from graphslim.ir import DType, Graph, Node, Port, Tensor
 from graphslim.ir.families import IDENTITIES, PLACEHOLDERS, RESHAPES, SELECTS, SWITCHES, VARIABLES
 from graphslim.rewrite import fold_conditionals
@@ -44,7 +44,7 @@ def inference_part(whole: Graph, inputs: Optional[Sequence[str]], outputs: Seque
     variables.
 
     Args:
-        whole: the graph of a training, or one for inference; it is not changed.
+        whole: a training graph, or one for inference; it is not changed.
         inputs: names (`node` or `node:port`) of tensors to feed, which become placeholders; by
             default the placeholders and pipelines that the outputs need.
         outputs: names (`node` or `node:port`) of what is to be computed.
@@ -87,11 +87,11 @@ def is_training(whole: Graph) -> bool:
 
 
 def output_candidates(whole: Graph) -> List[str]:
-    """Names of tensors that may be the outputs of a training's network, best first, at most five.
+    """Names of tensors that may be the outputs of the network in a training graph.
 
-    First come the tensors that cross entropies and squared or absolute differences compare with
-    labels, as they are before any reshaping, then the softmax or sigmoid of these. In a graph
-    without a loss they are the tensors that nothing reads.
+    At most five, the best first: the tensors that cross entropies and squared or absolute
+    differences compare with labels, as they are before any reshaping, then the softmax or sigmoid
+    of these. In a graph without a loss they are the tensors that nothing reads.
     """
     late = after_gradients(whole)
     network = _computed_from(whole, [node.name for node in whole if node.op in VARIABLES])

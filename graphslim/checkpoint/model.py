@@ -22,10 +22,11 @@ from graphslim.checkpoint.inference import inference_part, is_training, output_c
 from graphslim.checkpoint.roles import companion_keys, companions, moving_averages, statistics
 from graphslim.errors import LoadError
 from graphslim.graphdef import drop_functions, parse
-from graphslim.graphdef.freeze import freeze
+from graphslim.graphdef.freeze import fits, freeze
+from graphslim.graphdef.load import refusing_misfits
 from graphslim.graphdef.meta_graph import Kept, MetaGraph, keys_of, places_of, read_meta
 from graphslim.graphdef.signature import ShapesLike, settle
-from graphslim.ir import Graph, Shape, Tensor
+from graphslim.ir import Graph, Tensor
 from graphslim.ir.families import VARIABLES
 from graphslim.runtime import Checkpoint
 from graphslim.support.text import plural
@@ -84,7 +85,7 @@ def open_checkpoint(
             `meta`; its own saver says which values its variables have.
         inputs: names of the nodes that are fed; by default the placeholders.
         outputs: names (`node` or `node:port`) to compute; by default those of a signature, or the
-            tensors that nothing reads. They are required for the MetaGraph of a training.
+            tensors that nothing reads. They are required for a training graph.
         input_shapes: sizes for inputs that the graph leaves open, by name.
         signature: the name of a signature of the MetaGraph; by default `serving_default`, or else
             the only one.
@@ -101,39 +102,42 @@ def open_checkpoint(
     values = Checkpoint(base)
     trained_meta = read_meta(_meta_beside(base) if meta is None else meta)
     source = trained_meta if inference_meta is None else read_meta(inference_meta)
-    whole = _parsed(trained_meta, base)
-    whole_keys = keys_of(whole, trained_meta)
-    fed, computed = _signature(source, inputs, outputs, signature)
-    graph = _parsed(source, base, True, fed, computed)
-    part = _part(graph, source, fed, computed, input_shapes)
-    plain_places = places_of(graph, source)
-    places = plain_places
-    if averages:
-        places = _averaged(plain_places, values, _shadows(whole, whole_keys))
-    frozen = freeze(part, lambda names: _read(part, names, places, values, source.path))
-    drop_functions(frozen)  # of the input pipeline, whose names change from run to run
-    digest = hashlib.sha256(source.graph).digest() + values.digest() + bytes([averages])
-    frozen.origin = frozen.origin._replace(data=digest)
-    used = [node.name for node in part if node.op in VARIABLES and node.name in frozen]
-    frozen.variables = frozenset(used)
-    by_key = companion_keys(
-        {**whole_keys, **{name: plain_places[name].key for name in used}},
-        values.shapes,
-        companions(whole),
-    )
-    replaced = {places[name].key: plain_places[name].key for name in used}
-    moving = statistics(whole) if source is trained_meta else statistics(whole) | statistics(graph)
-    return Trained(
-        base,
-        trained_meta,
-        values,
-        whole,
-        frozen,
-        {name: places[name].key for name in used},
-        {**by_key, **_swapped(by_key, replaced)},
-        moving,
-        {name: places[name].part for name in used if places[name].part},
-    )
+    with refusing_misfits(trained_meta.path):
+        whole = _parsed(trained_meta, base)
+        whole_keys = keys_of(whole, trained_meta)
+        fed, computed = _signature(source, inputs, outputs, signature)
+        graph = _parsed(source, base, True, fed, computed)
+        part = _part(graph, source, fed, computed, input_shapes)
+        plain_places = places_of(graph, source)
+        places = plain_places
+        if averages:
+            places = _averaged(plain_places, values, _shadows(whole, whole_keys))
+        frozen = freeze(part, lambda names: _read(part, names, places, values, source.path))
+        drop_functions(frozen)  # of the input pipeline, whose names change from run to run
+        digest = hashlib.sha256(source.graph).digest() + values.digest() + bytes([averages])
+        frozen.origin = frozen.origin._replace(data=digest)
+        used = [node.name for node in part if node.op in VARIABLES and node.name in frozen]
+        frozen.variables = frozenset(used)
+        by_key = companion_keys(
+            {**whole_keys, **{name: plain_places[name].key for name in used}},
+            values.shapes,
+            companions(whole),
+        )
+        replaced = {places[name].key: plain_places[name].key for name in used}
+        moving = statistics(whole)
+        if source is not trained_meta:
+            moving |= statistics(graph)
+        return Trained(
+            base,
+            trained_meta,
+            values,
+            whole,
+            frozen,
+            {name: places[name].key for name in used},
+            {**by_key, **_swapped(by_key, replaced)},
+            moving,
+            {name: places[name].part for name in used if places[name].part},
+        )
 
 
 def window(part: str) -> Tuple[slice, ...]:
@@ -216,8 +220,8 @@ def _part(
     """The inference part, with its inputs and outputs set.
 
     Raises:
-        LoadError: the graph has no node of a given name, or the outputs of a training's graph are
-            not named.
+        LoadError: the graph has no node of a given name, or the outputs of a training graph are not
+            named.
     """
     if not outputs and is_training(graph):
         candidates = output_candidates(graph)
@@ -298,7 +302,7 @@ def _read(
             hint,
         )
     tensors = {name: _tensor(places[name], values) for name in names}
-    misfits = [name for name in names if not _fits(graph, name, tensors[name].shape)]
+    misfits = [name for name in names if not fits(graph[name], tensors[name].shape)]
     if misfits:
         raise LoadError(
             f"{plural(len(misfits), 'variable')} of {len(names)} have another shape in the "
@@ -307,17 +311,6 @@ def _read(
             hint,
         )
     return tensors
-
-
-def _fits(graph: Graph, name: str, sizes: Tuple[int, ...]) -> bool:
-    """Whether a value has the shape that its variable states."""
-    stated = graph[name].attrs.get("shape")
-    # A variable whose shape is not checked says rank 0 in a reference's attribute.
-    if not isinstance(stated, Shape) or not stated.dims:
-        return True
-    return len(stated.dims) == len(sizes) and all(
-        expected in (None, size) for expected, size in zip(stated.dims, sizes)
-    )
 
 
 def _tensor(place: Kept, values: Checkpoint) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Set
 import numpy as np
 
 from graphslim.errors import LoadError
+from graphslim.graphdef.signature import known_port
 from graphslim.ir import CONTROL, Attrs, DType, Graph, Node, Port, Shape, Tensor
 from graphslim.ir.families import CONTROL_FLOW, IDENTITIES, PLACEHOLDERS
 from graphslim.ir.query import in_branch
@@ -136,18 +137,6 @@ def open_inputs(graph: Graph, inputs: Optional[Sequence[str]]) -> List[str]:
     for port in _pipelines(graph, set(names)):
         names.append(_open(graph, port))
     return list(dict.fromkeys(names))
-
-
-def known_port(graph: Graph, text: str, option: str) -> Port:
-    """The port of a name that was given by an option.
-
-    Raises:
-        LoadError: there is no such node.
-    """
-    port = Port.parse(text)
-    if port.node not in graph:
-        raise LoadError(f"no node {port.node!r} in {graph.name}", option, "give its full name")
-    return port
 
 
 def _pipelines(graph: Graph, fed: Set[str]) -> List[Port]:

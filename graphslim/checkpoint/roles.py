@@ -1,4 +1,4 @@
-"""The roles of a training's variables: slots of optimizers, moving averages, statistics."""
+"""The roles of variables in a training graph: slots of optimizers, moving averages, statistics."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def companions(whole: Graph) -> Dict[str, Tuple[str, ...]]:
     averages of these, and the uncorrected twins of averages that are corrected.
 
     Args:
-        whole: the graph of a training, as its MetaGraph has it.
+        whole: the training graph, as its MetaGraph has it.
 
     Returns:
         for each variable that has companions, their names, sorted; all have its shape, which is
@@ -162,7 +162,7 @@ def _owner(key: str, known: Set[str]) -> str:
 def statistics(whole: Graph) -> FrozenSet[str]:
     """The variables that hold moving means and variances of batch norm.
 
-    In the graph of a training they are moving averages of a batch's mean and variance; in others
+    In a training graph they are moving averages of a batch's mean and variance; in others
     they are recognised as inputs of a fused batch norm, or by the square root of an unfused one.
     """
     moved: Set[Optional[str]] = set()

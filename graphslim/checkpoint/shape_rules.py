@@ -11,13 +11,11 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import UNKNOWN, Fact, Ids, channel_axis, fact, integers
+from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, Ids, channel_axis, fact, integers
 from graphslim.checkpoint.training_walk import (
-    LONGEST,
     TrainingVisit,
     alike,
     along,
-    plain,
     spread,
     training_rule,
 )
@@ -29,7 +27,7 @@ from graphslim.ops.reshape import is_first_alike, move, resolved, segments
 def elementwise(op: TrainingVisit) -> Fact:
     """Broadcasts as numpy does."""
     if op.node.op == "AddN":
-        return plain(alike(op, op.facts))
+        return alike(op, op.facts).without_value()
     return spread(op, op.facts)
 
 
@@ -38,7 +36,7 @@ def select(op: TrainingVisit) -> Fact:
     """A condition of rank 1 chooses along the first axis."""
     if op[0].rank == 1 and (op[1].rank or 0) > 1:
         op.tie(op[0].channels(0), op[1].channels(0))
-        return plain(alike(op, op.facts[1:]))
+        return alike(op, op.facts[1:]).without_value()
     return spread(op, op.facts)
 
 
@@ -87,7 +85,7 @@ def _moved(
                 products[parts[0]] = _product(op, [followed.get(axis) for axis in wide], sizes)
         elif len(followed) == 1 and len(parts) > 1:
             ((axis, ids),) = followed.items()
-            changes[axis] = None if op.is_product(ids) else op.merged(ids)
+            changes[axis] = None if op.walk.is_product(ids) else op.walk.merged(ids)
     moved = move(op, data.with_ids(changes), shape, same_first)
     placed = [None] * len(shape) if moved is None else list(moved)  # type: List[Ids]
     for axis, flat in products.items():
@@ -101,10 +99,10 @@ def _chosen(op: TrainingVisit, followed: Dict[int, np.ndarray]) -> List[int]:
     These are the axes that lose positions or, before that is known, the only axis that a variable
     has channels along.
     """
-    going = [axis for axis, ids in followed.items() if op.going(ids).any()]
+    going = [axis for axis, ids in followed.items() if op.walk.going(ids).any()]
     if going:
         return going
-    rooted = [axis for axis, ids in followed.items() if op.is_rooted(ids)]
+    rooted = [axis for axis, ids in followed.items() if op.walk.is_rooted(ids)]
     return rooted if len(rooted) == 1 else []
 
 
@@ -118,7 +116,7 @@ def _product(op: TrainingVisit, arrays: Sequence[Ids], sizes: Sequence[Any]) -> 
             grid = [1] * len(sizes)
             grid[axis] = -1
             spread_out.append(np.broadcast_to(ids.reshape(grid), sizes))
-    return op.product(spread_out)
+    return op.walk.product(spread_out)
 
 
 @training_rule("BroadcastTo")
@@ -159,19 +157,21 @@ _COMPUTED = -1.0
 
 @training_rule("BroadcastGradientArgs")
 def broadcast_axes(op: TrainingVisit) -> List[Fact]:
-    """For each of two broadcast shapes, the axes it is broadcast along; equal sizes are tied."""
-    shapes = [op[0].value, op[1].value]
-    if shapes[0] is None or shapes[1] is None:
+    """For each of two shapes, the axes that its gradient is summed over; equal sizes are tied."""
+    left, right = op[0].value, op[1].value
+    if left is None or right is None:
         return [UNKNOWN, UNKNOWN]
-    rank = max(len(sizes) for sizes in shapes)  # type: ignore[arg-type]
+    shapes, rank = (left, right), max(len(left), len(right))
+    # Axes of size 1 on both sides are summed over too, but where the shapes are the same.
+    same = len(left) == len(right) and np.allclose(left, right, equal_nan=True)
     axes: List[List[int]] = [[], []]
     for axis in range(-rank, 0):
-        pair = [1.0 if len(sizes) < -axis else float(sizes[axis]) for sizes in shapes]  # type: ignore
+        pair = [1.0 if len(sizes) < -axis else float(sizes[axis]) for sizes in shapes]
         for operand in (0, 1):
-            if pair[operand] == 1 and pair[1 - operand] != 1:
+            if pair[operand] == 1 and not same:
                 axes[operand].append(axis + rank)
         if pair[0] == pair[1] != 1:
-            first, second = [op.counted(i, len(shapes[i]) + axis)[1] for i in (0, 1)]  # type: ignore
+            first, second = [op.counted(i, len(shapes[i]) + axis)[1] for i in (0, 1)]
             op.tie(first, second)
     return [_numbers(summed) for summed in axes]
 
@@ -190,7 +190,7 @@ def stitched(op: TrainingVisit) -> Fact:
         for element, place in enumerate(spots or ()):
             # `counted` binds a constant at this reader; readers of the result count the same.
             ids = op.counted(slot, element)[1]
-            origins[place] = _COMPUTED if ids is None else op.number(ids)
+            origins[place] = _COMPUTED if ids is None else op.walk.sizes.number(ids)
     return fact((size,))._replace(value=values, origins=origins)
 
 
@@ -213,7 +213,7 @@ def offsets(op: TrainingVisit) -> List[Fact]:
         numbers[at] = start
         start_fact = _numbers(numbers)
         if before is not None and len(before) and start_fact.origins is not None:
-            start_fact.origins[at] = op.number(before)
+            start_fact.origins[at] = op.walk.sizes.number(before)
         facts.append(start_fact)
         size, ids = part[at]
         start = np.nan if size is None else start + size
@@ -235,7 +235,7 @@ def orthogonal(op: TrainingVisit) -> Any:
     data = op[0]
     if data.rank != 2:
         return [UNKNOWN, UNKNOWN]
-    return [plain(data), Fact((data.size(1),) * 2, (data.channels(1),) * 2)]
+    return [data.without_value(), Fact((data.size(1),) * 2, (data.channels(1),) * 2)]
 
 
 @training_rule("MatrixDiagPart", "MatrixDiagPartV2", "MatrixDiagPartV3", "DiagPart")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Collection, Dict, Iterator, List, Mapping, NamedTuple, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Tuple
 
 import numpy as np
 
@@ -18,19 +18,6 @@ from graphslim.checkpoint.model import Trained, window
 from graphslim.plans import DEAD_BELOW, GroupPlan, Plan
 from graphslim.runtime import write_checkpoint
 from graphslim.support.writing import replacing_folder
-
-
-def slices_to_zero(plan: Plan, statistics: Collection[str]) -> Places:
-    """The positions that a plan sets to zero, by variable's node and axis.
-
-    For each removed channel these are the filters that compute it, the depthwise filters, scales
-    and offsets that it passes, and the weights that read it.
-
-    Args:
-        plan: the plan; every group has to say what it cuts.
-        statistics: variables that hold moving means and variances, which stay as they are.
-    """
-    return places(plan, statistics)
 
 
 def soft_prune(trained: Trained, plan: Plan, folder: Any, *, force: bool = False) -> str:
@@ -72,9 +59,8 @@ def soft_pruning(
         LoadError: a value of the checkpoint cannot be read.
     """
     fitted = fitting(trained, plan, folds=True)
-    values = pruned_values(
-        trained, slices_to_zero(fitted.plan, trained.statistics), folded(trained, fitted)
-    )
+    zero = places(fitted.plan, without=trained.statistics)
+    values = pruned_values(trained, zero, folded(trained, fitted))
     name = os.path.basename(trained.prefix)
     with replacing_folder(os.fspath(folder), force) as fresh:
         target = os.path.join(fresh, name)

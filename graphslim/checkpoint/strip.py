@@ -21,6 +21,7 @@ from graphslim.checkpoint.narrow import Narrowed, narrow
 from graphslim.checkpoint.soft import Summary, pruned_values, summary_of, summary_tree
 from graphslim.errors import PlanError, VerifyError
 from graphslim.graphdef import serialize
+from graphslim.graphdef.load import refusing_misfits
 from graphslim.graphdef.meta_graph import keys_of, with_graph
 from graphslim.ir import Graph, Tensor
 from graphslim.measure.agreement import Agreement
@@ -277,7 +278,8 @@ def cut_checkpoint(
 
 def _narrowed(trained: Trained, cuts: Places) -> Narrowed:
     try:
-        return narrow(trained.whole, cuts)
+        with refusing_misfits(trained.meta.path):
+            return narrow(trained.whole, cuts)
     except PlanError as error:
         hint = f"{error.hint}; --no-meta writes the checkpoint and the .pb alone"
         raise PlanError(error.what, error.where, hint) from None

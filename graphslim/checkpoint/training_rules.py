@@ -11,7 +11,6 @@ from graphslim.checkpoint.training_walk import (
     TrainingVisit,
     alike,
     along,
-    plain,
     spread,
     training_rule,
 )
@@ -25,13 +24,13 @@ def variable(op: TrainingVisit) -> Fact:
     shape = op.shape_attr("shape")
     if shape is None or None in shape:
         return fact(shape)
-    return op.parameter([size or 0 for size in shape])
+    return op.walk.parameter(op.node, [size or 0 for size in shape])
 
 
 @training_rule("ReadVariableOp", "RefIdentity", "Print", "RefEnter", "Enter")
 def read_variable(op: TrainingVisit) -> Fact:
     """The value of the variable."""
-    return plain(op[0])
+    return op[0].without_value()
 
 
 @training_rule("IsVariableInitialized", "VarIsInitializedOp")
@@ -43,7 +42,7 @@ def is_initialized(op: TrainingVisit) -> Fact:
 @training_rule("Assign", "AssignAdd", "AssignSub")
 def assigned(op: TrainingVisit) -> Fact:
     """The variable is like what is assigned."""
-    return plain(alike(op, op.facts[:2]))
+    return alike(op, op.facts[:2]).without_value()
 
 
 @training_rule("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp")
@@ -115,7 +114,7 @@ _FUNCTION_GRADIENTS = """
 @training_rule(*_FUNCTION_GRADIENTS.split())
 def function_gradient(op: TrainingVisit) -> Fact:
     """All inputs and the output are alike."""
-    return plain(alike(op, op.facts))
+    return alike(op, op.facts).without_value()
 
 
 # ------------------------------------------------------------------ convolutions
@@ -214,7 +213,7 @@ def max_pool_gradient(op: TrainingVisit) -> Fact:
     axis, result = channel_axis(op.node), op[0]
     for pooled in op.facts[1:3]:
         result = along(op, result, axis, pooled.channels(axis))
-    return plain(result)
+    return result.without_value()
 
 
 @training_rule("AvgPoolGrad", "AvgPool3DGrad")
@@ -227,7 +226,7 @@ def mean_pool_gradient(op: TrainingVisit) -> Fact:
 @training_rule("ResizeBilinearGrad", "ResizeBicubicGrad")
 def resize_gradient(op: TrainingVisit) -> Fact:
     """Inputs are the incoming gradient and the image."""
-    return along(op, plain(op[1]), 3, op[0].channels(3))
+    return along(op, op[1].without_value(), 3, op[0].channels(3))
 
 
 @training_rule("ResizeNearestNeighborGrad")
@@ -276,7 +275,7 @@ def cross_entropy(op: TrainingVisit) -> List[Fact]:
 @training_rule("SparseSoftmaxCrossEntropyWithLogits")
 def sparse_cross_entropy(op: TrainingVisit) -> List[Fact]:
     """A loss for each example, and the gradient by the logits."""
-    return [fact((op[0].size(0),)), plain(op[0])]
+    return [fact((op[0].size(0),)), op[0].without_value()]
 
 
 # ------------------------------------------------------------------ quantisation-aware training
@@ -285,13 +284,13 @@ def sparse_cross_entropy(op: TrainingVisit) -> List[Fact]:
 @training_rule("FakeQuantWithMinMaxArgsGradient")
 def fake_quant_gradient(op: TrainingVisit) -> Fact:
     """The incoming gradient, and the data."""
-    return plain(alike(op, op.facts))
+    return alike(op, op.facts).without_value()
 
 
 @training_rule("FakeQuantWithMinMaxVarsGradient", "FakeQuantWithMinMaxVarsPerChannelGradient")
 def learned_fake_quant_gradient(op: TrainingVisit) -> List[Fact]:
     """Inputs are the incoming gradient, the data and two bounds, numbers or vectors of channels."""
-    result = plain(alike(op, op.facts[:2]))
+    result = alike(op, op.facts[:2]).without_value()
     for bound in op.facts[2:]:
         result = along(op, result, -1, bound.channels(0))
     return [result, op[2], op[3]]

@@ -6,12 +6,12 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import UNKNOWN, Fact, Ids, fact
+from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, Ids, fact
 from graphslim.channels.joints import joined
 from graphslim.channels.rules import stated
 from graphslim.channels.sizes import Sizes
 from graphslim.channels.visit import OpVisit
-from graphslim.channels.walk import ParamAxis, Walk
+from graphslim.channels.walk import Walk
 from graphslim.ir import Graph, Node, Port
 from graphslim.ir.families import VARIABLES
 from graphslim.ops import CHANNEL_RULES
@@ -20,16 +20,20 @@ _FAMILIES: Dict[str, TrainingRule] = {}
 TRAINING_RULES: Dict[str, TrainingRule] = {}
 STATES_NUMBERS = frozenset(("BroadcastGradientArgs", "DynamicStitch", "ConcatOffset"))
 """Ops whose rules give the numbers of their outputs themselves, with the origins."""
-LONGEST = 1 << 22
-"""Axes of more positions are not followed: no parameter has such."""
 
 
 class TrainingVisit(OpVisit):
-    """An op of a training graph as a rule sees it; `walk` is a `TrainingWalk`."""
+    """An op of a training graph as a rule sees it."""
+
+    @property
+    def walk(self) -> TrainingWalk:
+        """The walk, which knows what the ties so far make one channel, and what goes."""
+        walk: TrainingWalk = self._walk
+        return walk
 
     def tie(self, first: Ids, second: Ids) -> None:
         """Makes channels one; sides that are not followed, or do not fit, are left as they are."""
-        self._walk.tie(self.node, first, second)
+        self.walk.tie(self.node, first, second)
 
     def pin(self, ids: Ids, why: str) -> None:
         """Nothing is pinned in training graphs."""
@@ -41,43 +45,7 @@ class TrainingVisit(OpVisit):
         self, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]
     ) -> Sequence[Ids]:
         """The ids of the axes that an axis is split into; only the axis that is cut has ids."""
-        parts: Sequence[Ids] = self._walk.split(self.node, flat, sizes, preferred)
-        return parts
-
-    def merged(self, ids: np.ndarray) -> np.ndarray:
-        """For each id the first one that the ties so far make the same channel; shape (n,)."""
-        firsts: np.ndarray = self._walk.merged(ids)
-        return firsts
-
-    def is_rooted(self, ids: np.ndarray) -> bool:
-        """Whether the ties so far lead from one of these ids to a variable."""
-        rooted: bool = self._walk.is_rooted(ids)
-        return rooted
-
-    def going(self, ids: np.ndarray) -> np.ndarray:
-        """Which of these ids the ties so far lead from to one that goes; bool of their shape."""
-        going: np.ndarray = self._walk.going(ids)
-        return going
-
-    def product(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """The ids of axes that are flattened together, each spread to the whole shape."""
-        flat: np.ndarray = self._walk.product(parts)
-        return flat
-
-    def is_product(self, ids: np.ndarray) -> bool:
-        """Whether ids are of axes that were flattened together."""
-        mixed: bool = self._walk.is_product(ids)
-        return mixed
-
-    def parameter(self, shape: Sequence[int]) -> Fact:
-        """The fact of a variable: new ids on every axis."""
-        known: Fact = self._walk.parameter(self.node, shape)
-        return known
-
-    def number(self, ids: np.ndarray) -> float:
-        """An origin (see `channels.origins`) of a number that counts these channels."""
-        origin: float = self._walk.sizes.number(ids)
-        return origin
+        return self.walk.split(self.node, flat, sizes, preferred)
 
     def counted(self, index: int, element: int) -> Tuple[Optional[int], Ids]:
         """See `OpVisit.counted`; axes longer than any parameter's are not followed."""
@@ -109,8 +77,8 @@ def rule_for(node: Node) -> Optional[TrainingRule]:
     """The rule of an op in a training graph; None if it has none."""
     rule = TRAINING_RULES.get(node.op) or CHANNEL_RULES.get(node.op)
     if rule is None:
-        families = [start for start in _FAMILIES if node.op.startswith(start)]
-        rule = _FAMILIES[families[0]] if families else None
+        named = [rule for start, rule in _FAMILIES.items() if node.op.startswith(start)]
+        rule = named[0] if named else None
     return rule
 
 
@@ -160,11 +128,6 @@ def along(op: TrainingVisit, data: Fact, axis: int, vector: Ids) -> Fact:
         return fact(data.shape, {**dict(enumerate(data.ids)), axis % len(data.ids): vector})
     op.tie(ids, vector)
     return data
-
-
-def plain(data: Fact) -> Fact:
-    """The fact of a tensor of the same shape with other numbers."""
-    return data.without_value()
 
 
 # ------------------------------------------------------------------ the walk
@@ -235,7 +198,8 @@ class TrainingWalk(Walk):
             self.facts[node.name] = self.sizes.follow(visit, outs)
         except Exception:  # a rule may raise anything where a node does not fit it
             del self.ties[ties:], self.tied_by[ties:], self.sizes.resizes[resizes:]
-            self._joined = min(self._joined, ties)
+            if self._joined > ties:  # what was joined cannot be parted again
+                self._first, self._joined = np.zeros(0, np.int64), 0
             self.facts[node.name] = stated(node, inputs)
 
     def _shared_vector(self, port: Port) -> Optional[Node]:
@@ -243,16 +207,15 @@ class TrainingWalk(Walk):
         return None
 
     def parameter(self, node: Node, shape: Sequence[int]) -> Fact:
-        """The fact of a variable: fresh ids on every axis."""
-        ids: Dict[int, Ids] = {}
-        for axis, size in enumerate(shape):
-            self.axes.append(ParamAxis(node.name, axis, self.count, size))
-            ids[axis] = fresh = self.fresh(size)
-            self._variables.append(fresh)
-            gone = self._going.get(node.name, {}).get(axis)
-            if gone is not None:
-                self._gone.append(fresh[gone])
-        return fact(tuple(shape), ids)
+        """The fact of a variable: fresh ids on every axis that is followed."""
+        known = super().parameter(node, shape)
+        for axis, ids in enumerate(known.ids):
+            if ids is not None:
+                self._variables.append(ids)
+                gone = self._going.get(node.name, {}).get(axis)
+                if gone is not None:
+                    self._gone.append(ids[gone])
+        return known
 
     def tie(self, node: Node, first: Ids, second: Ids) -> None:
         """Makes channels one; sides that are not followed, or do not fit, are left as they are."""
@@ -265,10 +228,8 @@ class TrainingWalk(Walk):
         self, node: Node, flat: np.ndarray, sizes: Sequence[int], preferred: Optional[int]
     ) -> List[Ids]:
         """The ids of the axes that an axis is split into; only the axis that is cut has ids."""
-        best, gone = (
-            len(sizes) - 1 if preferred is None else preferred,
-            self.going(flat).reshape(sizes),
-        )
+        best = len(sizes) - 1 if preferred is None else preferred
+        gone = self.going(flat).reshape(sizes)
         for place in range(len(sizes)):
             lanes = np.moveaxis(gone, place, 0).reshape(sizes[place], -1)
             if gone.any() and not gone.all() and (lanes == lanes[:, :1]).all():
@@ -293,10 +254,10 @@ class TrainingWalk(Walk):
         return self._reached(ids, self._gone)
 
     def product(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """The ids of axes that are flattened together.
+        """The ids of axes that are flattened together: of each position one that goes, if any does.
 
         Args:
-            parts: the ids of each, all of the shape of the tensor that is flattened.
+            parts: the ids of each axis, all of the shape of the tensor that is flattened.
         """
         flat = np.broadcast_to(self._stays, parts[0].shape)
         for ids in parts:

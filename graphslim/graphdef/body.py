@@ -16,6 +16,7 @@ from typing import (
 )
 
 from graphslim.graphdef.functions import Arg, Function, Inner, Library, Unmapped, filled
+from graphslim.graphdef.values import colocations
 from graphslim.ir import CONTROL, Attrs, DType, Node, Port
 
 Entry = Tuple[Node, List[Port]]
@@ -185,20 +186,18 @@ class Body:
         """A node of the body under its new name."""
         attrs = inner.node.attrs
         if "_class" in attrs:
-            changes = {**changes, "_class": list(self._homes(attrs["_class"]))}
+            moved = [
+                self._names[target]
+                for _, target in colocations(inner.node)
+                if target in self._names
+            ]
+            changes = {**changes, "_class": [f"loc:@{target}".encode() for target in moved]}
         for key, value in changes.items():
             attrs = attrs.having(key, value)
         device = inner.node.device or self._call.node.device
         node = Node(self._names[inner.node.name], inner.node.op, attrs, device, inner.node.origin)
         node.rewired = True
         return node, inputs
-
-    def _homes(self, entries: Iterable[bytes]) -> Iterable[bytes]:
-        """The nodes of the body that a node is placed with, by their new names."""
-        for entry in entries:
-            kind, mark, name = entry.decode("utf-8", "replace").partition("loc:@")
-            if mark and name in self._names:
-                yield f"{kind}{mark}{self._names[name]}".encode()
 
 
 def _place(results: Sequence[Arg], output: str, attrs: Mapping[str, Any]) -> int:

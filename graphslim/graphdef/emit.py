@@ -11,7 +11,7 @@ import numpy as np
 from graphslim.graphdef import fields, wire
 from graphslim.graphdef.kinds import check_graph_ending, is_text
 from graphslim.graphdef.protos import GraphDef, NodeDef, text_format
-from graphslim.graphdef.values import encode_attr, encode_layout
+from graphslim.graphdef.values import colocations, encode_attr, encode_layout
 from graphslim.ir import DType, Graph, Node, Tensor
 from graphslim.support.writing import replacing
 
@@ -57,9 +57,9 @@ def _chunks(graph: Graph) -> Iterator[Any]:
     view, begin, end = memoryview(old), 0, 0
     for node in _file_order(graph):
         span: Any = node.origin
-        homeless = graph.gone and _colocated_with(node, graph.gone)
-        if node.touched or homeless:
-            whole = homeless or node.rewired
+        orphaned = graph.gone and _colocated_with(node, graph.gone)
+        if node.touched or orphaned:
+            whole = orphaned or node.rewired
             payload = [_message(graph, node)] if whole else _spliced(node)
         else:
             header = wire.header(fields.GraphDef.node, span.end - span.start)
@@ -107,12 +107,7 @@ def _made(graph: Graph, node: Node, known: Set[str]) -> List[Node]:
 
 def _colocated_with(node: Node, gone: Set[str]) -> bool:
     """Whether a node asks to be placed with a node that was removed; TensorFlow refuses that."""
-    return any(_home(entry) in gone for entry in node.attrs.get("_class", []))
-
-
-def _home(entry: bytes) -> str:
-    """The node that an entry of `_class` names: `loc:@name`."""
-    return entry.decode("utf-8", "replace").partition("loc:@")[2]
+    return any(target in gone for _, target in colocations(node))
 
 
 def _spliced(node: Node) -> List[Any]:
@@ -198,9 +193,7 @@ def _message(graph: Graph, node: Node) -> bytes:
         elif key in message.attr:
             del message.attr[key]
     if graph.gone and _colocated_with(node, graph.gone):
-        entries = [
-            entry for entry in message.attr["_class"].list.s if _home(entry) not in graph.gone
-        ]
+        entries = [entry for entry, target in colocations(node) if target not in graph.gone]
         del message.attr["_class"].list.s[:]
         message.attr["_class"].list.s.extend(entries)
         if not entries:

@@ -185,11 +185,11 @@ def _constant(variable: Node, values: Mapping[str, Value]) -> _Made:
     if dtype in (DType.invalid, DType.resource, DType.variant):
         raise LoadError("its elements are of a type that cannot be read", place, ELSEWHERE)
     value = values[variable.name]
-    stated = variable.attrs.get("shape")
-    if isinstance(stated, Shape) and stated.dims and not _fits(stated.dims, value.shape):
-        sizes = ["?" if size is None else size for size in stated.dims]
+    if not fits(variable, value.shape):
+        stated = variable.attrs["shape"].dims
+        sizes = ", ".join(["?" if size is None else str(size) for size in stated])
         raise LoadError(
-            f"its value has the shape {list(value.shape)} instead of {sizes}",
+            f"its value has the shape {list(value.shape)} instead of [{sizes}]",
             place,
             "give the values that belong to this graph",
         )
@@ -205,9 +205,14 @@ def _tensor(value: Value, dtype: DType) -> Tensor:
     return Tensor.of(values, dtype)
 
 
-def _fits(stated: Sequence[Any], sizes: Sequence[int]) -> bool:
-    return len(stated) == len(sizes) and all(
-        size is None or size == other for size, other in zip(stated, sizes)
+def fits(variable: Node, sizes: Sequence[int]) -> bool:
+    """Whether a variable states a shape that a value of these sizes has, or none."""
+    stated = variable.attrs.get("shape")
+    # A variable whose shape is not checked says rank 0 in a reference's attribute.
+    if not isinstance(stated, Shape) or not stated.dims:
+        return True
+    return len(stated.dims) == len(sizes) and all(
+        expected in (None, size) for expected, size in zip(stated.dims, sizes)
     )
 
 

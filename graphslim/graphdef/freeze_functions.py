@@ -8,6 +8,7 @@ import numpy as np
 
 from graphslim.errors import LoadError
 from graphslim.graphdef import fields, wire
+from graphslim.graphdef.functions import libraries
 from graphslim.graphdef.protos import FunctionDef
 from graphslim.graphdef.values import decode_attr, encode_attr
 from graphslim.ir import DType, Func, Shape, Tensor
@@ -110,8 +111,8 @@ class Bodies:
 
     def _function(self, name: str) -> Any:
         if not self._functions:
-            for extra in self._extras:
-                for function in _declared(extra):
+            for library in libraries(self._extras):
+                for function in wire.payloads(library, fields.FunctionDefLibrary.function):
                     message = FunctionDef.FromString(bytes(function))
                     self._functions[message.signature.name] = message
         if name not in self._functions:
@@ -202,15 +203,6 @@ def _refused(op: str, function: Any) -> LoadError:
         f"function {function.signature.name}",
         ELSEWHERE,
     )
-
-
-def _declared(extra: bytes) -> List[memoryview]:
-    """The functions that a field beside the nodes declares."""
-    return [
-        function
-        for library in wire.payloads(memoryview(extra), fields.GraphDef.library)
-        for function in wire.payloads(library, fields.FunctionDefLibrary.function)
-    ]
 
 
 def _field(number: int, payload: bytes) -> bytes:

@@ -120,13 +120,24 @@ class Library:
         self._functions: Dict[str, Function] = {}
         self._reads: Dict[str, Set[str]] = {}
         self._extents: Dict[str, Extent] = {}
-        for number, entry, first, second in _entries(extras):
-            if number == _FUNCTION:
-                self._spans[first] = entry
-            elif number == _GRADIENT:
-                self._gradients[first] = second
-            else:
-                self._registered.add(first)
+        try:
+            for library in libraries(extras):
+                for field in wire.fields(library):
+                    self._note(field.number, library[field.start : field.end])
+        except (wire.Truncated, wire.Malformed):
+            raise LoadError(
+                "the file is damaged", "its function library", "download or copy it again"
+            ) from None
+
+    def _note(self, number: int, entry: memoryview) -> None:
+        """Notes an entry of the library: a function, or that a function has a gradient."""
+        if number == _FUNCTION:
+            self._spans[_text(entry, *_NAMED_BY[number])] = entry
+        elif number == _GRADIENT:
+            gradient = _text(entry, fields.GradientDef.gradient_func)
+            self._gradients[_text(entry, *_NAMED_BY[number])] = gradient
+        elif number == _REGISTERED_GRADIENT:
+            self._registered.add(_text(entry, fields.GradientDef.function_name))
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -254,40 +265,9 @@ def filled(value: Any, attrs: Mapping[str, Any]) -> Any:
     return value
 
 
-def _entries(extras: Sequence[bytes]) -> Iterable[Tuple[int, memoryview, str, str]]:
-    """The entries of every library field, functions and gradients: kind, bytes, and two texts.
-
-    The first text is the function's name; the second, of a gradient, that of the gradient's.
-    """
-    try:
-        for library in _libraries(extras):
-            for field in wire.fields(library):
-                entry = library[field.start : field.end]
-                if field.number == _FUNCTION:
-                    yield (
-                        field.number,
-                        entry,
-                        _text(entry, fields.FunctionDef.signature, fields.OpDef.name),
-                        "",
-                    )
-                elif field.number in (_GRADIENT, _REGISTERED_GRADIENT):
-                    function, gradient = (
-                        fields.GradientDef.function_name,
-                        fields.GradientDef.gradient_func,
-                    )
-                    yield field.number, entry, _text(entry, function), _text(entry, gradient)
-    except (wire.Truncated, wire.Malformed):
-        raise LoadError(
-            "the file is damaged", "its function library", "download or copy it again"
-        ) from None
-
-
-def _libraries(extras: Sequence[bytes]) -> Iterable[memoryview]:
-    for extra in extras:
-        view = memoryview(extra)
-        for field in wire.fields(view):
-            if field.number == _LIBRARY and field.wire_type == wire.LENGTH:
-                yield view[field.start : field.end]
+def libraries(extras: Sequence[bytes]) -> List[memoryview]:
+    """The function libraries among the fields of a GraphDef that are no nodes."""
+    return [library for extra in extras for library in wire.payloads(memoryview(extra), _LIBRARY)]
 
 
 def _text(message: memoryview, *path: int) -> str:

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import (
+    Any,
+    Callable,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Tuple,
+    Union,
+)
 
 import numpy as np
 
-from graphslim.errors import IRError, LoadError, RuntimeUnavailable
+from graphslim.errors import GraphslimError, IRError, LoadError, RuntimeUnavailable
 from graphslim.graphdef import fields, saved_model, tfjs, wire
 from graphslim.graphdef.emit import serialize
 from graphslim.graphdef.freeze import freeze
 from graphslim.graphdef.inline import inline_calls
 from graphslim.graphdef.kinds import foreign, is_named_keras, is_text
-from graphslim.graphdef.protos import DecodeError, GraphDef, text_format
+from graphslim.graphdef.protos import DecodeError, GraphDef, binary_of
 from graphslim.graphdef.signature import ShapesLike, settle
 from graphslim.graphdef.values import DamagedNode, NodeReader
 from graphslim.ir import Graph, Node, Port
@@ -78,7 +91,8 @@ def load(
         LoadError: the file is no such model, is damaged, or a given name is not in it.
         RuntimeUnavailable: a SavedModel has variables, and nothing reads them.
     """
-    folder = None if _is_message(model) else saved_model.folder_of(os.fspath(model))
+    path = None if hasattr(model, "SerializeToString") else os.fspath(model)
+    folder = None if path is None else saved_model.folder_of(path)
     if folder is not None:
         file = saved_model.file_in(folder)
         data = _read(file)
@@ -88,14 +102,13 @@ def load(
     if signature is not None or tags:
         option = "--tag" if signature is None else "--signature"
         raise LoadError(f"{model} is no SavedModel", option, "leave it out")
-    web_file = None if _is_message(model) else tfjs.file_of(os.fspath(model))
+    web_file = None if path is None else tfjs.file_of(path)
     if web_file is not None:
         return _from_web(web_file, inputs, outputs, input_shapes, inline)
-    if _is_message(model):
+    if path is None:
         data, name = model.SerializeToString(deterministic=True), "graph"
     else:
-        name = os.fspath(model)
-        data = _read(name)
+        data, name = _read(path), path
     graph = parse(data, name, inline, inputs or (), outputs or ())
     settle(graph, inputs, outputs, input_shapes)
     return graph
@@ -127,10 +140,6 @@ def _known(names: Mapping[str, Mapping[str, str]], graph: Graph) -> Dict[str, Di
     }
 
 
-def _is_message(model: Any) -> bool:
-    return hasattr(model, "SerializeToString")
-
-
 def frozen_from(
     folder: str,
     chosen: saved_model.Chosen,
@@ -160,7 +169,8 @@ def frozen_from(
     fed, wanted = inputs or chosen.inputs, outputs or chosen.outputs
     graph = parse(chosen.graph, folder, True, fed, wanted, has_variables=True)
     settle(graph, fed, wanted, input_shapes)
-    frozen = freeze(graph, values)
+    with refusing_misfits(folder):
+        frozen = freeze(graph, values)
     used = [Port(name) in frozen.outputs or frozen.uses_of(name) for name in frozen.inputs]
     if used and not any(used) and not outputs:
         raise LoadError(
@@ -174,6 +184,28 @@ def frozen_from(
     result.input_shapes = frozen.input_shapes
     result.signature = _known(chosen.names, result)
     return result
+
+
+@contextlib.contextmanager
+def refusing_misfits(file: str) -> Iterator[None]:
+    """Refuses a graph in which a node lacks inputs or attributes that its op has to have.
+
+    What reads nodes as their ops are defined may raise anything there.
+
+    Raises:
+        LoadError: a node does not fit its op; the exception that this led to is the cause.
+    """
+    try:
+        yield
+    except (GraphslimError, MemoryError):
+        raise
+    except Exception as error:
+        raise LoadError(
+            "the inputs or attributes of a node do not fit its op "
+            f"({type(error).__name__}: {error})",
+            file,
+            "export it again; if TensorFlow runs it, report what --debug prints",
+        ) from error
 
 
 def _read(path: str) -> bytes:
@@ -206,7 +238,10 @@ def parse(
     """
     _refuse_impostors(data, name)
     if is_text(name) and not binary:
-        data = _binary(data, name)
+        try:
+            data = binary_of(data, GraphDef(), "GraphDef", name)
+        except UnicodeDecodeError:
+            raise LoadError("not a text file", name, "rename a binary graph to .pb") from None
     spans, extras = _spans(data, name)
     _check_extras(extras, name)
     graph = Graph(os.path.basename(name))
@@ -240,19 +275,6 @@ def _refuse_impostors(data: bytes, name: str) -> None:
     other = foreign(data)
     if other is not None:
         raise LoadError(f"{other[0]}, not a GraphDef", name, other[1])
-
-
-def _binary(data: bytes, name: str) -> bytes:
-    """The binary form of a text GraphDef."""
-    message = GraphDef()
-    try:
-        text_format.Parse(data.decode("utf-8"), message)
-    except UnicodeDecodeError:
-        raise LoadError("not a text file", name, "rename a binary graph to .pb") from None
-    except text_format.ParseError as error:
-        raise LoadError(f"no text GraphDef: {error}", name, "export it again") from None
-    serialized: bytes = message.SerializeToString(deterministic=True)
-    return serialized
 
 
 def _spans(data: bytes, name: str) -> Tuple[List[wire.Span], Tuple[bytes, ...]]:

@@ -7,10 +7,10 @@ from typing import Dict, FrozenSet, Iterator, List, Mapping, NamedTuple, Optiona
 
 from graphslim.errors import LoadError
 from graphslim.graphdef import fields, wire
-from graphslim.graphdef.protos import DecodeError, MetaGraphDef, SignatureDef, text_format
+from graphslim.graphdef.protos import DecodeError, MetaGraphDef, SignatureDef, binary_of
 from graphslim.ir import IDENTITIES, Graph, Port, Tensor
 from graphslim.ir.families import PLAIN_ASSIGNMENTS, VARIABLES
-from graphslim.ir.query import upstream
+from graphslim.ir.query import behind, upstream
 from graphslim.support.reading import read_bytes
 
 _TEXT = re.compile(
@@ -61,25 +61,14 @@ def read_meta(path: str) -> MetaGraph:
     data = read_bytes(path)
     if not data.strip():
         raise LoadError("the file is empty", path, _AGAIN)
-    if _TEXT.match(data):
-        data = _binary(data, path)
     try:
+        if _TEXT.match(data):
+            data = binary_of(data, MetaGraphDef(), "MetaGraph", path)
         return _decoded(data, path)
     except wire.Truncated:
         raise LoadError("the MetaGraph is cut off", path, _AGAIN) from None
     except (wire.Malformed, DecodeError, UnicodeDecodeError):
         raise LoadError("not a MetaGraph, or a damaged one", path, _AGAIN) from None
-
-
-def _binary(data: bytes, path: str) -> bytes:
-    """The binary form of a text MetaGraph."""
-    message = MetaGraphDef()
-    try:
-        text_format.Parse(data.decode("utf-8"), message)
-    except (text_format.ParseError, UnicodeDecodeError) as error:
-        raise LoadError(f"no text MetaGraph: {error}", path, _AGAIN) from None
-    serialized: bytes = message.SerializeToString(deterministic=True)
-    return serialized
 
 
 def _decoded(data: bytes, path: str) -> MetaGraph:
@@ -109,29 +98,24 @@ def _decoded(data: bytes, path: str) -> MetaGraph:
 def _signatures(
     view: memoryview,
 ) -> Iterator[Tuple[str, Tuple[Tuple[str, ...], Tuple[str, ...]]]]:
-    for entry in wire.payloads(view, fields.MetaGraphDef.signature_def):
-        signature = SignatureDef.FromString(bytes(wire.find(entry, fields.MapEntry.value) or b""))
-        sides = [
-            dict.fromkeys([str(Port.parse(infos[key].name)) for key in sorted(infos)])
+    for name, message in wire.entries(view, fields.MetaGraphDef.signature_def):
+        signature = SignatureDef.FromString(bytes(message))
+        inputs, outputs = [
+            tuple(dict.fromkeys([str(Port.parse(infos[key].name)) for key in sorted(infos)]))
             for infos in (signature.inputs, signature.outputs)
         ]
-        yield (
-            bytes(wire.find(entry, fields.MapEntry.key) or b"").decode(),
-            (tuple(sides[0]), tuple(sides[1])),
-        )
+        yield name, (inputs, outputs)
 
 
 def _trainable(view: memoryview) -> Optional[FrozenSet[str]]:
-    for entry in wire.payloads(view, fields.MetaGraphDef.collection_def):
-        if bytes(wire.find(entry, fields.MapEntry.key) or b"") == b"trainable_variables":
-            texts = wire.find(
-                entry, fields.MapEntry.value, fields.CollectionDef.bytes_list
-            ) or memoryview(b"")
-            names = [
+    for name, collection in wire.entries(view, fields.MetaGraphDef.collection_def):
+        if name == "trainable_variables":
+            texts = wire.find(collection, fields.CollectionDef.bytes_list) or memoryview(b"")
+            variables = [
                 wire.find(text, fields.VariableDef.variable_name) or b""
                 for text in wire.payloads(texts, fields.BytesList.value)
             ]
-            return frozenset([Port.parse(bytes(name).decode()).node for name in names])
+            return frozenset([Port.parse(bytes(name).decode()).node for name in variables])
     return None
 
 
@@ -171,23 +155,20 @@ def places_of(graph: Graph, meta: MetaGraph) -> Dict[str, Kept]:
     restore = Port.parse(meta.restore_op).node
     for name in upstream(graph, [restore] if restore in graph else []):
         if graph[name].op in PLAIN_ASSIGNMENTS:
-            variable, value = graph.data_inputs(name)[:2]
-            node, place = _source(graph, variable).node, _restored(graph, value)
-            if node in places and place is not None:
-                places[node] = place
+            # A saver may restore a value in another shape than the variable's.
+            variable, value = [
+                behind(graph, port, IDENTITIES | {"Reshape"})
+                for port in graph.data_inputs(name)[:2]
+            ]
+            place = _restored(graph, value)
+            if variable.node in places and place is not None:
+                places[variable.node] = place
     return places
-
-
-def _source(graph: Graph, port: Port) -> Port:
-    """Where a value comes from that ops pass on as it is, or in another shape."""
-    while graph[port.node].op in IDENTITIES or graph[port.node].op == "Reshape":
-        port = graph.data_inputs(port.node)[0]
-    return port
 
 
 def _restored(graph: Graph, value: Port) -> Optional[Kept]:
     """What a restoring op reads for one of its outputs; None if it is no such op."""
-    node, index = _source(graph, value)
+    node, index = value
     op = graph[node].op
     if op not in ("RestoreV2", "Restore", "RestoreSlice"):
         return None

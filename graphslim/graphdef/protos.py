@@ -20,6 +20,8 @@ from tensorboard.compat.proto.node_def_pb2 import NodeDef
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 
+from graphslim.errors import LoadError
+
 __all__ = [
     "AttrValue",
     "DecodeError",
@@ -32,11 +34,33 @@ __all__ = [
     "TensorInfo",
     "TensorProto",
     "TensorShapeProto",
+    "binary_of",
     "json_format",
     "saved_model_class",
     "text_format",
     "undecoded_node_class",
 ]
+
+
+def binary_of(data: bytes, message: Any, kind: str, path: str) -> bytes:
+    """The binary form of a message that stands in a file as text.
+
+    Args:
+        data: the text, in UTF-8.
+        message: an empty message of that kind, which is filled.
+        kind: what the file should hold, for errors.
+        path: the file, for errors.
+
+    Raises:
+        UnicodeDecodeError: it is no text.
+        LoadError: it is the text of something else.
+    """
+    try:
+        text_format.Parse(data.decode("utf-8"), message)
+    except text_format.ParseError as error:
+        raise LoadError(f"no text {kind}: {error}", path, "copy or export it again") from None
+    binary: bytes = message.SerializeToString(deterministic=True)
+    return binary
 
 
 def saved_model_class() -> Any:

@@ -11,8 +11,8 @@ from graphslim.graphdef.protos import (
     DecodeError,
     SignatureDef,
     TensorInfo,
+    binary_of,
     saved_model_class,
-    text_format,
 )
 from graphslim.ir import Port
 
@@ -115,11 +115,12 @@ def choose(
         LoadError: the file is damaged, the choice is not in it, or a choice has to be made.
     """
     try:
-        view = memoryview(_binary(data, file) if file.endswith(".pbtxt") else data)
+        if file.endswith(".pbtxt"):
+            data = binary_of(data, saved_model_class()(), "SavedModel", file)
         graph = _by_tags(
             [
                 _meta_graph(payload)
-                for payload in wire.payloads(view, fields.SavedModel.meta_graphs)
+                for payload in wire.payloads(memoryview(data), fields.SavedModel.meta_graphs)
             ],
             tags,
             file,
@@ -143,31 +144,13 @@ def choose(
     )
 
 
-def _binary(data: bytes, file: str) -> bytes:
-    """The binary form of a text SavedModel."""
-    message = saved_model_class()()
-    try:
-        text_format.Parse(data.decode("utf-8"), message)
-    except text_format.ParseError as error:
-        raise LoadError(f"no text SavedModel: {error}", file, _AGAIN) from None
-    serialized: bytes = message.SerializeToString(deterministic=True)
-    return serialized
-
-
 def _meta_graph(view: memoryview) -> _MetaGraph:
-    info = (wire.payloads(view, fields.MetaGraphDef.meta_info_def) or [memoryview(b"")])[-1]
-    entries = wire.payloads(view, fields.MetaGraphDef.signature_def)
     empty = memoryview(b"")
+    info = wire.find(view, fields.MetaGraphDef.meta_info_def) or empty
     return _MetaGraph(
         tuple([bytes(tag).decode() for tag in wire.payloads(info, fields.MetaInfoDef.tags)]),
-        (wire.payloads(view, fields.MetaGraphDef.graph_def) or [empty])[-1],
-        {
-            bytes(wire.find(entry, fields.MapEntry.key) or b"").decode(): wire.find(
-                entry, fields.MapEntry.value
-            )
-            or empty
-            for entry in entries
-        },
+        wire.find(view, fields.MetaGraphDef.graph_def) or empty,
+        dict(wire.entries(view, fields.MetaGraphDef.signature_def)),
     )
 
 

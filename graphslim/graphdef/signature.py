@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple, TypeVar
+from typing import Dict, List, Mapping, Optional, Sequence, Set, Tuple
 
 from graphslim.errors import LoadError
 from graphslim.ir import CONTROL, DType, Graph, Node, Port, Shape
-from graphslim.ir.families import EXITS, NEXT_ITERATIONS, OPEN_PLACEHOLDERS
+from graphslim.ir.families import EXITS, OPEN_PLACEHOLDERS
 from graphslim.ir.query import upstream
 from graphslim.support.text import plural
 
-T = TypeVar("T")
 ShapesLike = Mapping[str, Sequence[Optional[int]]]
 
 _DEBRIS = frozenset(
@@ -38,11 +37,13 @@ def settle(
         LoadError: a given name or shape does not fit the graph, or no output can be inferred.
     """
     if inputs:
-        graph.inputs = _unique([_known(graph, name, "--inputs").node for name in inputs])
+        names = [known_port(graph, text, "--inputs").node for text in inputs]
+        graph.inputs = list(dict.fromkeys(names))
     else:
         graph.inputs = [node.name for node in graph if node.op in OPEN_PLACEHOLDERS]
     if outputs:
-        graph.outputs = _unique([_known(graph, name, "--outputs") for name in outputs])
+        ports = [known_port(graph, text, "--outputs") for text in outputs]
+        graph.outputs = list(dict.fromkeys(ports))
     else:
         graph.outputs = infer_outputs(graph)
     if not graph.outputs:
@@ -134,26 +135,18 @@ def _outputs_of(node: Node) -> int:
     return number if isinstance(number, int) else 1
 
 
-def _unique(items: Sequence[T]) -> List[T]:
-    return list(dict.fromkeys(items))
-
-
 def _downstream(graph: Graph, names: Sequence[str]) -> Set[str]:
     """The nodes that data of some nodes reaches, over the back edges of loops too.
 
     What an RNN is fed reaches the end of its loop from the second turn on, and no other way.
     """
-    reached: Set[str] = set(names)
-    waiting = True
+    reached = set(names)
+    waiting = list(names)
     while waiting:
-        waiting = False
-        for node in graph.order():
-            if node.name not in reached:
-                for source, port in graph.inputs_of(node):
-                    if source in reached and port != CONTROL:
-                        reached.add(node.name)
-                        waiting = waiting or node.op in NEXT_ITERATIONS
-                        break
+        for name, index in graph.uses_of(waiting.pop()):
+            if name not in reached and graph.inputs_of(name)[index].port != CONTROL:
+                reached.add(name)
+                waiting.append(name)
     return reached
 
 
@@ -169,7 +162,12 @@ def check_node(graph: Graph, name: str, option: str) -> None:
         raise LoadError(f"no node {name!r} in {graph.name}", option, hint)
 
 
-def _known(graph: Graph, text: str, option: str) -> Port:
+def known_port(graph: Graph, text: str, option: str) -> Port:
+    """The port of a name (`node` or `node:port`) that was given by an option.
+
+    Raises:
+        LoadError: the graph has no such node, or the name is that of a control edge.
+    """
     port = Port.parse(text)
     if port.port == CONTROL:
         raise LoadError(

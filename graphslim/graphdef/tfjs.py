@@ -161,6 +161,7 @@ def _weight(weight: Mapping[str, Any], data: bytes, at: int) -> Tuple[np.ndarray
     if weight["dtype"] == "string":
         texts: List[bytes] = []
         for _ in range(size):
+            _require(at + 4 <= len(data), name)
             length = int.from_bytes(data[at : at + 4], "little")
             texts.append(data[at + 4 : at + 4 + length])
             at += 4 + length

@@ -71,16 +71,15 @@ def decode_shape(proto: TensorShapeProto) -> Shape:
     return Shape(tuple([dim.size if dim.size >= 0 else None for dim in proto.dim]))
 
 
-def decode_tensor(proto: TensorProto, content: Optional[memoryview] = None) -> Tensor:
-    """A tensor over a message; `content` is its `tensor_content` where that stands in the file.
+def decode_tensor(proto: TensorProto) -> Tensor:
+    """A tensor over a message.
 
     Raises:
-        LoadError: the elements do not fit the shape.
+        LoadError: the elements do not fit the shape, or no array can have that shape.
     """
-    data = content if content is not None else proto.tensor_content
     shape, dtype, size = layout = _layout(proto)
-    if len(data):
-        return _elements(data, 0, len(data), layout)
+    if proto.tensor_content:
+        return _elements(proto.tensor_content, 0, len(proto.tensor_content), layout)
     field = _VALUE_FIELDS.get(dtype)
     values = getattr(proto, field) if field else []
     count = len(values) // (2 if dtype in (DType.complex64, DType.complex128) else 1)
@@ -233,6 +232,20 @@ _DECODERS: Dict[Optional[str], Callable[[Any], Any]] = {
 }
 
 
+def colocations(node: Node) -> List[Tuple[bytes, str]]:
+    """The entries of a node's `_class` (`loc:@name`), each with the node that it names.
+
+    TensorFlow places a node with those that it is colocated with. The name is empty where an entry
+    has another form.
+    """
+    entries = node.attrs.get("_class")
+    return [
+        (entry, entry.decode("utf-8", "replace").partition("loc:@")[2])
+        for entry in (entries if isinstance(entries, list) else ())
+        if isinstance(entry, bytes)
+    ]
+
+
 def encode_attr(value: Any) -> AttrValue:
     """The message of an attribute value.
 
@@ -245,21 +258,16 @@ def encode_attr(value: Any) -> AttrValue:
     elif isinstance(value, list):
         proto.list.SetInParent()
         for item in value:
-            field, message = _encode_one(item)
-            if isinstance(message, (TensorProto, TensorShapeProto, NameAttrList)):
-                getattr(proto.list, field).add().CopyFrom(message)
-            else:
-                getattr(proto.list, field).append(message)
+            field, encoded = _encode_one(item)
+            getattr(proto.list, field).extend([encoded])
     else:
-        field, message = _encode_one(value)
-        if isinstance(message, (TensorProto, TensorShapeProto, NameAttrList)):
-            getattr(proto, field).CopyFrom(message)
-        else:
-            setattr(proto, field, message)
+        field, encoded = _encode_one(value)
+        proto = AttrValue(**{field: encoded})
     return proto
 
 
 def _encode_one(value: Any) -> Tuple[str, Any]:
+    """The field of an attribute's message that holds a value, and what it holds there."""
     if isinstance(value, bool):
         return "b", value
     if isinstance(value, DType):
@@ -507,5 +515,5 @@ class NodeReader:
                 content = message[start:end]
         small = b"".join(rest)
         if not content:
-            return decode_tensor(TensorProto.FromString(small), content)
+            return decode_tensor(TensorProto.FromString(small))
         return _elements(content, 0, len(content), _layout_of(small))

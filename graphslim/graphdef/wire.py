@@ -9,6 +9,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Iterator, List, NamedTuple, Optional, Tuple, Union
 
+from graphslim.graphdef.fields import MapEntry
+
 Data = Union[bytes, memoryview]
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 
@@ -132,3 +134,14 @@ def find(data: memoryview, *path: int) -> Optional[memoryview]:
             return None
         data = matches[-1]
     return data
+
+
+def entries(data: memoryview, number: int) -> Iterator[Tuple[str, memoryview]]:
+    """The keys and the values of a map from strings to messages, which field `number` is.
+
+    Raises:
+        UnicodeDecodeError: a key is no UTF-8.
+    """
+    for entry in payloads(data, number):
+        key, value = find(entry, MapEntry.key), find(entry, MapEntry.value)
+        yield bytes(key or b"").decode(), value or memoryview(b"")

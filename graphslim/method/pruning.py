@@ -6,9 +6,10 @@ import os
 from typing import Any, Dict, Mapping, Optional, Sequence, Tuple
 
 from graphslim.checkpoint import Trained
+from graphslim.checkpoint.files import make_folder
 from graphslim.checkpoint.soft import soft_prune, summarise
 from graphslim.checkpoint.strip import strip
-from graphslim.errors import EmitError, LoadError
+from graphslim.errors import LoadError
 from graphslim.method import texts
 from graphslim.method.dictionaries import (
     read_dictionary,
@@ -135,7 +136,7 @@ class Pruning:
             EmitError: the folder cannot be made.
         """
         folder = _path(dir_path, "dir_path")
-        _make_folder(folder)
+        make_folder(folder)
         self._output_dir = folder
 
     def set_threshold(self, value: float) -> None:
@@ -341,22 +342,8 @@ class Pruning:
 
     def _write(self, name: str, tree: Mapping[str, Any]) -> None:
         folder = os.path.join(self._output_dir, DICTIONARIES)
-        _make_folder(folder)
+        make_folder(folder)
         write_dictionary(os.path.join(folder, name), tree)
-
-
-def _make_folder(folder: str) -> None:
-    """Makes a folder if it does not exist.
-
-    Raises:
-        EmitError: the folder cannot be made.
-    """
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise EmitError(
-            f"the folder cannot be made: {error.strerror}", folder, "choose another"
-        ) from None
 
 
 def _path(path: Any, argument: str) -> str:

@@ -12,6 +12,7 @@ from graphslim.checkpoint.files import write_state
 from graphslim.checkpoint.inference import inference_part, is_training, output_candidates
 from graphslim.errors import LoadError
 from graphslim.graphdef import parse, save, serialize
+from graphslim.graphdef.load import refusing_misfits
 from graphslim.graphdef.meta_graph import keys_of, read_meta
 from graphslim.graphdef.signature import settle
 from graphslim.ir import CONTROL, Graph, Port
@@ -79,9 +80,10 @@ def _outputs(prefix: str, output_nodes: str) -> Optional[Sequence[str]]:
     graph = parse(meta.graph, prefix, has_variables=True)
     if all(Port.parse(name).node in graph for name in names):
         return names
-    if meta.signatures or not is_training(graph):
-        return None
-    candidates = output_candidates(graph)
+    with refusing_misfits(path):
+        if meta.signatures or not is_training(graph):
+            return None
+        candidates = output_candidates(graph)
     if not candidates:
         raise LoadError(
             "the graph of a training, which does not say what it is run for",
@@ -230,7 +232,7 @@ def _export(
             keys.get(variable.op.name, variable.op.name): variable
             for variable in tf.global_variables()
         }
-        if saver is None or any(key != variable.op.name for key, variable in named.items() if keys):
+        if saver is None or any(key != variable.op.name for key, variable in named.items()):
             saver = tf.train.Saver(named)
         tf.train.export_meta_graph(target, saver_def=saver.as_saver_def(), graph=graph)
 

@@ -11,6 +11,7 @@ from typing import Any, Dict, List, Mapping, Sequence, Tuple
 import numpy as np
 
 from graphslim.errors import EmitError, LoadError
+from graphslim.graphdef.values import decode_dtype
 from graphslim.ir import DType, Tensor
 from graphslim.runtime.library import first_line, plain_tensorflow, tensorflow, unoptimized
 from graphslim.support.reading import require_regular
@@ -74,7 +75,7 @@ class Checkpoint:
             key: tuple(shapes[key]) for key in sorted(shapes)
         }
         self.dtypes: Mapping[str, DType] = {
-            key: _dtype(self._kinds[key].as_datatype_enum) for key in self.shapes
+            key: decode_dtype(self._kinds[key].as_datatype_enum) for key in self.shapes
         }
 
     def read(self, key: str) -> np.ndarray:
@@ -83,8 +84,7 @@ class Checkpoint:
         Raises:
             LoadError: there is no such key, or its bytes are damaged.
         """
-        if key not in self.shapes:
-            raise LoadError(f"no {key!r} in the checkpoint", self.prefix, "is it of another model?")
+        self._require(key)
         try:
             values = np.asarray(self._reader.get_tensor(key))
         except self._failures as error:
@@ -101,13 +101,16 @@ class Checkpoint:
         Raises:
             LoadError: there is no such key.
         """
-        if key not in self.shapes:
-            raise LoadError(f"no {key!r} in the checkpoint", self.prefix, "is it of another model?")
+        self._require(key)
         dtype = self.dtypes[key]
         return Tensor(self.shapes[key], dtype, lambda: _stored(self.read(key), dtype))
 
+    def _require(self, key: str) -> None:
+        if key not in self.shapes:
+            raise LoadError(f"no {key!r} in the checkpoint", self.prefix, "is it of another model?")
+
     def digest(self) -> bytes:
-        """Of all that it holds: of its index, which has a checksum of every tensor."""
+        """The SHA-256 of its index, which has a checksum of every tensor, or else of its files."""
         index = self.prefix + ".index"
         digest = hashlib.sha256()
         for path in [index] if os.path.isfile(index) else checkpoint_files(self.prefix):
@@ -142,13 +145,6 @@ def _check_shards(files: List[str], prefix: str) -> None:
             path = f"{match[1]}{number:05d}-of-{match[3]}"
             if not os.path.isfile(path):
                 raise LoadError("a file of the checkpoint is missing", path, "copy it too")
-
-
-def _dtype(number: int) -> DType:
-    try:
-        return DType(number % 100)  # a reference's number is its element type's and 100
-    except ValueError:
-        return DType.invalid
 
 
 def _stored(values: np.ndarray, dtype: DType) -> np.ndarray:

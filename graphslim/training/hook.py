@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Union
 
 import numpy as np
 
+from graphslim.checkpoint.fitting import places
 from graphslim.checkpoint.roles import companions, statistics
-from graphslim.checkpoint.soft import slices_to_zero
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.plans import Plan, read_plan
 from graphslim.support.text import is_count
@@ -210,7 +210,7 @@ class Zeroing:
     def __init__(self, plan: Plan, below: float) -> None:
         self.graph = tf.get_default_graph()
         graph = as_ir(self.graph)
-        slices = slices_to_zero(plan, statistics(graph))
+        slices = places(plan, without=statistics(graph))
         _check_bindings(plan)
         check_sizes(self.graph, plan, slices)
         with tf.control_dependencies(None), tf.name_scope(SCOPE + "/"):
@@ -246,30 +246,23 @@ class Zeroing:
         """The share of the removed channels' filters that are not zero."""
         failed: List[Any] = []
         count = 0
-        for name, axis, positions, role in _filters(plan, slices):
-            op = variable_op(self.graph, name)
+        for cut in [cut for group in plan.groups for cut in group.cuts]:
+            if cut.axis not in slices.get(cut.param, {}):
+                continue
+            op = variable_op(self.graph, cut.param)
             shape = shape_of(op)
             # A vector may have further axes of size 1, as [1, 1, 1, C].
-            vector = role == "follower" and int(np.prod(shape)) == shape[axis]
+            vector = cut.role == "follower" and int(np.prod(shape)) == shape[cut.axis]
             if len(shape) > 1 and not vector:
                 with self.graph.colocate_with(op):
-                    summed_axes = [index for index in range(len(shape)) if index != axis]
+                    summed_axes = [index for index in range(len(shape)) if index != cut.axis]
                     magnitudes = tf.abs(tf.cast(value_of(op), tf.float32))
                     norms = tf.reduce_sum(magnitudes, axis=summed_axes)
-                    norms = tf.gather(norms, list(positions))
-                    failed.append(tf.reduce_sum(tf.cast(norms >= below, tf.float32)))
-                count += len(positions)
+                    zero = tf.gather(norms, list(cut.removed)) < below
+                    # NaN counts as not zero.
+                    failed.append(tf.reduce_sum(tf.cast(tf.logical_not(zero), tf.float32)))
+                count += len(cut.removed)
         return tf.add_n(failed) / count if count else tf.zeros([])
-
-
-def _filters(plan: Plan, slices: Mapping[str, Slices]) -> List[Tuple[str, int, Sequence[int], str]]:
-    """The plan's cuts that are set to zero, as (variable, axis, positions, role)."""
-    return [
-        (cut.param, cut.axis, cut.removed, cut.role)
-        for group in plan.groups
-        for cut in group.cuts
-        if cut.axis in slices.get(cut.param, {})
-    ]
 
 
 def _check_bindings(plan: Plan) -> None:

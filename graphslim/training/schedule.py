@@ -13,9 +13,9 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 from graphslim import api
 from graphslim.checkpoint import prefix_of
-from graphslim.checkpoint.files import PLAN
+from graphslim.checkpoint.files import PLAN, make_folder
 from graphslim.checkpoint.model import Trained, open_checkpoint
-from graphslim.errors import EmitError, GraphslimError, PlanError
+from graphslim.errors import GraphslimError, PlanError
 from graphslim.plans import Plan, read_plan
 from graphslim.support.reading import parse_json, read_text
 from graphslim.support.text import is_finite, is_share, percent
@@ -101,10 +101,7 @@ def claim(folder: str, first: Trained, selection: Mapping[str, Any]) -> None:
         GraphslimError: the folder is of another schedule.
         EmitError: the folder cannot be written.
     """
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError as error:
-        raise EmitError(f"cannot be made: {error.strerror}", folder, "choose another") from None
+    make_folder(folder)
     path = os.path.join(folder, _SCHEDULE)
     settings = {"checkpoint": first.values.digest().hex(), "selection": _plain(selection)}
     if not os.path.isfile(path):
