@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import click
 
@@ -49,10 +49,9 @@ class Choosing(NamedTuple):
     options: Dict[str, Any]
 
     @property
-    def settings(self) -> Optional[str]:
-        """The path of the settings file."""
-        path: Optional[str] = self.options["settings"]
-        return path
+    def files(self) -> List[Optional[str]]:
+        """The paths of the files that are read: settings and curves."""
+        return [self.options["settings"], self.options["allocate"]]
 
     def selection(self, seed: int) -> Selection:
         """The selection, checked as far as it can be without a graph.

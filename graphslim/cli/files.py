@@ -49,35 +49,36 @@ graph_output_option = click.option(
 
 
 def check_targets(
-    output: str,
+    output: Optional[str],
     beside: Mapping[str, Optional[str]],
     inputs: Sequence[Optional[str]],
-    force: bool,
+    force: Optional[bool],
     check: Callable[[str], None] = check_target,
 ) -> None:
     """Refuses, before any work is done, outputs that cannot be written or are inputs.
 
     Args:
-        output: the output of the command.
+        output: the output of the command; None where it writes none.
         beside: by option, the further files that the command writes.
         inputs: the files that the command reads.
-        force: whether an input may be written over.
+        force: whether an input may be written over; None where the command has no `--force`.
         check: refuses a place that the output cannot be written to.
 
     Raises:
         EmitError: an output cannot be written, or is an input or another output.
     """
     named = {option: path for option, path in beside.items() if path is not None}
-    option_at = {os.path.realpath(output): "the output"}
-    check(output)
+    option_at = {}
+    if output is not None:
+        check(output)
+        option_at[os.path.realpath(output)] = "the output"
     for target in named.values():
         check_target(target)
     for target in [output, *named.values()]:
         for source in inputs:
-            if not force and source is not None and _same_file(target, source):
-                raise EmitError(
-                    "is the input itself", target, "choose another name, or give --force"
-                )
+            if not force and target and source and _same_file(target, source):
+                hint = "choose another name" + ("" if force is None else ", or give --force")
+                raise EmitError("is the input itself", target, hint)
     for option, path in named.items():
         first_option = option_at.setdefault(os.path.realpath(path), option)
         if first_option != option:

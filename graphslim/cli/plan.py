@@ -79,7 +79,7 @@ def plan(
     The file can be read, edited, compared (`graphslim plan-diff`) and applied (`graphslim apply`).
     """
     started = time.perf_counter()
-    inputs = [*files_of(model, reading), path_of(data), choosing.settings, labels]
+    inputs = [*files_of(model, reading), path_of(data), *choosing.files, labels]
     check_targets(output, {}, inputs, force)
     check_ending(output, (".json",), "a plan")
     selection = choosing.selection(seed)

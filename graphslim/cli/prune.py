@@ -216,7 +216,7 @@ def prune(
     check_report(report_out)
     check_repairing(repair, running, repairing.state)
     beside = {"--plan-out": plan_out, "--report": report_out, "--state": repairing.state}
-    inputs = [*files_of(model, reading), path_of(running.data), choosing.settings, labels]
+    inputs = [*files_of(model, reading), path_of(running.data), *choosing.files, labels]
     check_targets(output, beside, inputs, force, check_package_target)
     delivering.check(output, running)
     selection = _selection(choosing, delivering.target(output), running.seed, repair)

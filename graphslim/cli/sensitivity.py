@@ -130,9 +130,9 @@ def sensitivity(
     """
     started = time.perf_counter()
     _check_files(files, output, merge, show)
-    inputs = [*files, labels, path_of(data), choosing["settings"]]
-    if output is not None and not show:
-        check_targets(output, {"--report": report_out}, inputs, False)
+    inputs = [*files, labels, plan_path, path_of(data), choosing["settings"]]
+    check_targets(None if show else output, {"--report": report_out}, inputs, None)
+    plan = None if plan_path is None else read_plan(plan_path)
     if merge or show:
         curves = merged(files)
         if merge:
@@ -158,7 +158,6 @@ def sensitivity(
             curves = measured(graph, selection, conditions, how, tick)
     if verbose:
         console.err.print(f"measured in {time.perf_counter() - started:.2f} s")
-    plan = None if plan_path is None else read_plan(plan_path)
     page = None if report_out is None else report.render_curves(curves, plan)
     with console.told_first(placing((report_out, page))):
         if as_json:
