@@ -287,6 +287,19 @@ def test_diagnostics_go_to_stderr(run: Run) -> None:
     assert serialize(load("04-fold-identity.pbtxt")) == serialize(load("out.pb"))
 
 
+def test_a_dump_does_not_replace_the_model(run: Run) -> None:
+    """Whoever looks into a dump by the same command would lose it."""
+    run("prune block.pb -o out.pb --no-verify --dump-after remove-dead-channels")
+    dumped = Path("03-remove-dead-channels.pbtxt")
+    before = dumped.read_bytes()
+    command = f"prune {dumped} -o out.pb --no-verify --pass fold-identity"
+    found = run(f"{command} --dump-after remove-dead-channels", status=2)
+    assert f"{dumped}: is the input itself" in found.err and dumped.read_bytes() == before
+    command = "prune block.pb -o 03-remove-dead-channels.pbtxt --no-verify"
+    found = run(f"{command} --dump-after remove-dead-channels", status=2)
+    assert "is the output too" in found.err and dumped.read_bytes() == before
+
+
 def test_pass_from_a_file(run: Run) -> None:
     Path("shift.py").write_text(CHANGES_NUMBERS, encoding="utf-8")
     run("prune", "folds.pb", "-o", "plain.pb", "--no-verify")

@@ -425,12 +425,6 @@ def print_pairs(console: Console, pairs: Iterable[Tuple[str, str]]) -> None:
             console.print(shown, soft_wrap=True)
 
 
-def print_times(console: Console, seconds: Iterable[Sequence[Any]]) -> None:
-    """Prints the time of each pass."""
-    for name, duration in seconds:
-        console.print(f"{1000 * duration:9.1f} ms  {name}")
-
-
 PATIENCE = 1.0
 """Seconds before a bar appears."""
 _bars: List[Tick] = []

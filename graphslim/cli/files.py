@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import click
 
@@ -30,6 +30,8 @@ _ENDINGS: Mapping[str, Tuple[Sequence[str], str]] = {
     "--report": ((".html", ".htm"), "a page"),
 }
 """By option, the endings of the file that it writes, and the kind of the file."""
+_OUTPUT = "the output"
+"""What messages call the file of `-o` beside those of other options."""
 
 output_option = click.option(
     "-o",
@@ -67,18 +69,16 @@ def check_targets(
     Raises:
         EmitError: an output cannot be written, or is an input or another output.
     """
-    named = {option: path for option, path in beside.items() if path is not None}
-    option_at = {}
-    if output is not None:
-        check(output)
-        option_at[os.path.realpath(output)] = "the output"
+    given = {_OUTPUT: output, **beside}
+    named = {option: path for option, path in given.items() if path is not None}
+    for option, target in named.items():
+        (check if option == _OUTPUT else check_target)(target)
     for target in named.values():
-        check_target(target)
-    for target in [output, *named.values()]:
         for source in inputs:
-            if not force and target and source and _same_file(target, source):
+            if not force and source is not None and _same_file(target, source):
                 hint = "choose another name" + ("" if force is None else ", or give --force")
                 raise EmitError("is the input itself", target, hint)
+    option_at: Dict[str, str] = {}
     for option, path in named.items():
         first_option = option_at.setdefault(os.path.realpath(path), option)
         if first_option != option:

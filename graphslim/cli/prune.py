@@ -16,7 +16,6 @@ from graphslim.api import find_blocks, finders
 from graphslim.channels.groups import asked_of
 from graphslim.cli import console
 from graphslim.cli.choosing import Choosing, selection_options
-from graphslim.cli.console import print_times
 from graphslim.cli.delivering import Delivering, content, delivery_options, timed_in
 from graphslim.cli.files import (
     check_targets,
@@ -100,38 +99,57 @@ def watching_options(command: Command) -> Command:
 
 
 class _Watch:
-    """Looks on while the passes of a call run, and says what it saw.
+    """Runs the passes of a command, and prints on stderr what they report.
 
     Args:
         asked: what to look at.
         pipeline: all passes that will run.
-        output: the file written; graphs are dumped beside it.
+        output: the file that the command writes; graphs are dumped beside it.
+        inputs: the files that it reads.
+        force: whether an input may be written over.
+        verbose: print the notes of the passes.
 
     Raises:
-        GraphslimError: a graph is to be dumped after a pass that is not run.
+        GraphslimError: a graph is to be dumped after a pass that is not run, or over a file that
+            the command reads or writes.
     """
 
-    def __init__(self, asked: Watching, pipeline: Pipeline, output: str) -> None:
+    def __init__(
+        self,
+        asked: Watching,
+        pipeline: Pipeline,
+        output: str,
+        inputs: Sequence[Optional[str]],
+        force: bool,
+        verbose: bool,
+    ) -> None:
         names = [step.name for step in pipeline.steps]
         for name in asked.dump_after:
             if name not in names:
                 raise GraphslimError(
                     f"{name!r} is not run", "--dump-after", f"the passes are: {', '.join(names)}"
                 )
-        self._asked, self._timing = asked, Timing()
+        self._asked, self._verbose = asked, verbose
         self._dump = Dump(os.path.dirname(os.path.normpath(output)), asked.dump_after)
-        self.observers: List[Observer] = [self._timing, self._dump]
-        if asked.verify_each:
-            self.observers.append(CheckInvariants())
+        for number, name in enumerate(names, 1):
+            if name in asked.dump_after:
+                dumped = {"--dump-after": self._dump.target(number, name)}
+                check_targets(output, dumped, inputs, force, check_package_target)
 
-    def tell(self, results: Sequence[Tuple[str, Outcome]]) -> None:
-        """Prints on stderr what passes said, what they took and what was dumped."""
-        for name, outcome in results:
+    def run(self, passes: Sequence[Any], graph: Graph) -> List[Tuple[str, Outcome]]:
+        """Runs passes on a graph; gives their outcomes by name."""
+        timing, dumped = Timing(), len(self._dump.written)
+        observers: List[Observer] = [timing, self._dump]
+        if self._asked.verify_each:
+            observers.append(CheckInvariants())
+        results = Pipeline(passes).run(graph, observers)
+        for name, outcome in results if self._verbose else ():
             console.err.print(f"{name}: {'; '.join(outcome.notes) or 'nothing to say'}")
-        if self._asked.time_passes:
-            print_times(console.err, self._timing.seconds)
-        for path in self._dump.written:
+        for name, seconds in timing.seconds if self._asked.time_passes else ():
+            console.err.print(f"{1000 * seconds:9.1f} ms  {name}")
+        for path in self._dump.written[dumped:]:
             console.err.print(f"dumped {path}")
+        return results
 
 
 @click.command()
@@ -229,7 +247,7 @@ def prune(
         remove = _removal(selection, samples._replace(tick=tick), remember)
         folds = deploying.steps() if optimize else []
         first, last = _passes(remove, extra, folds, repair, in_rounds)
-        watch = _Watch(watching, Pipeline([*first, *last]), output)
+        watch = _Watch(watching, Pipeline([*first, *last]), output, inputs, force, verbose)
         graph = reading.load(model)
         graph.asked = asked_of(graph, selection)
         tell(cautions(graph))
@@ -238,7 +256,7 @@ def prune(
         if repair and not in_rounds:
             remember.state = repairing.state_of_pruning(running, graph, selection)
         slim = graph.copy()
-        results = Pipeline(first).run(slim, watch.observers)
+        results = watch.run(first, slim)
     plan = next((outcome.plan for _, outcome in results if outcome.plan is not None), None)
     repaired = None
     if in_rounds:
@@ -246,7 +264,6 @@ def prune(
         plan, repaired = repairing.run_in_rounds(running, blocks, selection, rounds, quiet)
         slim = apply(graph, plan)
     seconds = time.perf_counter() - started
-    watch.tell(results if verbose else [])
     if plan is not None:
         tell(cautions_of(graph, plan))
     chosen = plan if selection.criterion is not None else None
@@ -256,7 +273,7 @@ def prune(
             state = remember.state
             repaired = repairing.run(running, graph, slim, plan, quiet=quiet, state=state)
         slim = repaired.graph.copy()
-        results += Pipeline(last).run(slim, watch.observers)
+        results += watch.run(last, slim)
         if last:
             advice = "a bug; please report it"
             checking(check, running, repaired.graph, slim, None, output, advice=advice, quiet=quiet)
