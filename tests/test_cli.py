@@ -512,6 +512,14 @@ def test_the_module_runs(run: Run) -> None:
     assert done.stderr == "graphslim: gone.pb: no such file (check the path)\n"
 
 
+def test_a_name_that_the_terminal_cannot_show_is_escaped(run: Run) -> None:
+    command = ["prune", "folds.pb", "-o", "\u00e4.pb", "--no-verify"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = python("-m", "graphslim", *command, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("Written to \\xe4.pb\n") and "\u00e4.pb" in run.files()
+
+
 @pytest.mark.skipif(os.name == "nt", reason="pipes end otherwise there")
 def test_a_reader_that_leaves_early_is_no_error(run: Run) -> None:
     """As `graphslim inspect model.pb | head -1` does, once head is done."""
