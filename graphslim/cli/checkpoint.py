@@ -16,12 +16,13 @@ from graphslim.checkpoint.fitting import fitting
 from graphslim.checkpoint.soft import Summary, soft_pruning, summary_of, summary_tree
 from graphslim.cli import console
 from graphslim.cli.choosing import CHOOSING, Choosing, selection_options
-from graphslim.cli.console import Console, print_table
+from graphslim.cli.console import Console
 from graphslim.cli.files import tell_data
 from graphslim.cli.option_types import quiet_option
 from graphslim.cli.options import Reading, model_options, sample_options
 from graphslim.cli.plan import print_plan
 from graphslim.cli.results import group_trees, print_pruning, pruning, tell
+from graphslim.cli.tables import print_table
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.measure.images import Images
 from graphslim.measure.samples import Samples

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Union
 import click
 
 from graphslim.cli import console
-from graphslim.cli.console import Console, print_table
+from graphslim.cli.console import Console
 from graphslim.cli.options import Command, Running, combined, packed
+from graphslim.cli.tables import print_changes, print_table
 from graphslim.delivery.formats import (
     EDGES,
     GRAPH,
@@ -25,7 +26,7 @@ from graphslim.ir import Graph
 from graphslim.plans import Plan
 from graphslim.plans.widths import TARGETS
 from graphslim.rewrite import zero_consumers
-from graphslim.support.text import count, share
+from graphslim.support.text import count
 
 if TYPE_CHECKING:
     from graphslim.delivery import Delivery
@@ -204,9 +205,7 @@ def print_delivery(console: Console, delivery: Delivery) -> None:
     if delivery.before is None:
         console.print(f"{title}: {count(size)} bytes")
     else:
-        sizes = (delivery.before, size)
-        row = ("size in bytes", *map(count, sizes), share(*sizes))
-        print_table(console, title, ("", ">before", ">after", ">change"), [row])
+        print_changes(console, title, [("size in bytes", delivery.before, size)])
     for note in delivery.notes:
         console.print(note)
     if losses is None:

@@ -13,8 +13,9 @@ from graphslim.analysis.cost import cost
 from graphslim.api import find_blocks
 from graphslim.channels.groups import ROLES, Channels, Group, analyse
 from graphslim.cli import console
-from graphslim.cli.console import Console, print_pairs, print_table
+from graphslim.cli.console import Console
 from graphslim.cli.options import Reading, model_options
+from graphslim.cli.tables import print_pairs, print_table
 from graphslim.graphdef.signature import check_node
 from graphslim.ir import Block, DType, Graph, Node, Port
 from graphslim.ir.families import TRUTH_VALUED

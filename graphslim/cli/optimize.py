@@ -9,7 +9,7 @@ import click
 
 from graphslim.analysis.cautions import cautions
 from graphslim.cli import console
-from graphslim.cli.console import Console, print_table
+from graphslim.cli.console import Console
 from graphslim.cli.delivering import Delivering, content, delivery_options, print_delivery
 from graphslim.cli.files import (
     check_targets,
@@ -29,13 +29,13 @@ from graphslim.cli.options import (
     run_options,
 )
 from graphslim.cli.results import Checked, checking, tell
+from graphslim.cli.tables import print_changes
 from graphslim.cli.verify import print_agreement
 from graphslim.delivery.formats import check_package_target
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement, lost
 from graphslim.pipeline import Pipeline, presets
-from graphslim.support.text import count, share
 
 
 class Deploying(NamedTuple):
@@ -191,12 +191,9 @@ def print_optimizing(
         agreement: the check that the result passed, if it was made.
         seconds: time for reading and rewriting.
     """
-    pairs = {
-        "nodes": (len(before), len(after)),
-        "size in bytes": (len(serialize(before)), len(serialize(after))),
-    }
-    rows = [(label, count(old), count(new), share(old, new)) for label, (old, new) in pairs.items()]
-    print_table(console, "Whole network", ("", ">before", ">after", ">change"), rows)
+    sizes = (len(serialize(before)), len(serialize(after)))
+    totals = (("nodes", len(before), len(after)), ("size in bytes", *sizes))
+    print_changes(console, "Whole network", totals)
     console.print(f"Optimised in {seconds:.2f} s")
     if agreement is not None:
         print_agreement(console, agreement)

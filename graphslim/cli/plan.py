@@ -13,7 +13,7 @@ from graphslim.api import find_blocks
 from graphslim.channels.groups import asked_of
 from graphslim.cli import console
 from graphslim.cli.choosing import Choosing, selection_options
-from graphslim.cli.console import Console, print_table
+from graphslim.cli.console import Console
 from graphslim.cli.delivering import Delivering, content, delivery_options, target_of, timed_in
 from graphslim.cli.files import (
     check_targets,
@@ -35,6 +35,7 @@ from graphslim.cli.repair import (
     tell_beforehand,
 )
 from graphslim.cli.results import checking, print_achieved, print_channels, tell, tell_result
+from graphslim.cli.tables import print_changes, print_table
 from graphslim.delivery.formats import check_package_target
 from graphslim.graphdef.kinds import check_ending
 from graphslim.measure.images import Images
@@ -44,7 +45,7 @@ from graphslim.plans import Plan, fit, read_plan
 from graphslim.plans.diff import GroupDifference, PlanDifference, diff
 from graphslim.plans.widths import TARGETS
 from graphslim.rewrite import apply as applied
-from graphslim.support.text import count, plural, share
+from graphslim.support.text import plural
 
 
 @click.command()
@@ -206,11 +207,8 @@ def print_plan(console: Console, plan: Plan) -> None:
     """The widths of the groups before and after, the cost by the plan, asked and achieved."""
     if plan.groups:
         print_channels(console, plan)
-    totals = [
-        (name, count(before), count(after), share(before, after))
-        for name, (before, after) in (("parameters", plan.params), ("MACs", plan.macs))
-    ]
-    print_table(console, "Whole network", ("", ">before", ">after", ">change"), totals)
+    totals = (("parameters", *plan.params), ("MACs", *plan.macs))
+    print_changes(console, "Whole network", totals)
     print_achieved(console, plan)
     console.print(f"{plural(plan.removed, 'channel')} to go")
 
@@ -283,15 +281,12 @@ def print_plan_difference(console: Console, difference: PlanDifference) -> None:
     if values:
         rows = [(key, _said(first), _said(second)) for key, (first, second) in values]
         print_table(console, "Settings and the rest", ("", "A", "B"), rows)
-    totals = [
-        (label, count(first), count(second), share(first, second))
-        for label, first, second in (
-            ("channels removed", *difference.removed),
-            ("parameters left", *difference.params),
-            ("MACs left", *difference.macs),
-        )
-    ]
-    print_table(console, "Totals", ("", ">A", ">B", ">change"), totals)
+    totals = (
+        ("channels removed", *difference.removed),
+        ("parameters left", *difference.params),
+        ("MACs left", *difference.macs),
+    )
+    print_changes(console, "Totals", totals, ("A", "B"))
 
 
 def _agrees(group: GroupDifference) -> bool:

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optiona
 
 from graphslim import runtime
 from graphslim.analysis.cautions import random_node
-from graphslim.analysis.cost import Cost, cost
+from graphslim.analysis.cost import cost
 from graphslim.cli import console
-from graphslim.cli.console import Console, print_table
+from graphslim.cli.console import Console
 from graphslim.cli.delivering import print_delivery, print_gain
 from graphslim.cli.options import Running
+from graphslim.cli.tables import print_changes, print_table
 from graphslim.cli.verify import print_agreement, print_change
 from graphslim.errors import VerifyError
 from graphslim.graphdef import serialize
@@ -294,17 +295,13 @@ def _change(pair: Optional[Pair]) -> List[str]:
 
 
 def _print_totals(console: Console, before: Graph, after: Graph) -> None:
-    sizes = [len(serialize(graph)) for graph in (before, after)]
-    costs: List[Cost] = [cost(before), cost(after)]
-    totals = [
-        (label, count(old), count(new), share(old, new))
-        for label, old, new in (
-            ("parameters", costs[0].params, costs[1].params),
-            ("MACs", costs[0].macs, costs[1].macs),
-            ("size in bytes", sizes[0], sizes[1]),
-        )
-    ]
-    print_table(console, "Whole network", ("", ">before", ">after", ">change"), totals)
+    old, new = cost(before), cost(after)
+    totals = (
+        ("parameters", old.params, new.params),
+        ("MACs", old.macs, new.macs),
+        ("size in bytes", len(serialize(before)), len(serialize(after))),
+    )
+    print_changes(console, "Whole network", totals)
 
 
 def print_achieved(console: Console, plan: Plan) -> None:

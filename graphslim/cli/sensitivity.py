@@ -12,12 +12,13 @@ from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
 from graphslim.cli import console
 from graphslim.cli.choosing import ranking_options
-from graphslim.cli.console import Console, print_table
+from graphslim.cli.console import Console
 from graphslim.cli.files import check_targets, path_of, placing, tell_data
 from graphslim.cli.losses import labels_option, metric_option, workers_option
 from graphslim.cli.option_types import Finite, quiet_option, whole_number
 from graphslim.cli.options import Reading, model_options, sample_options
 from graphslim.cli.results import tell
+from graphslim.cli.tables import print_table
 from graphslim.errors import GraphslimError
 from graphslim.measure.images import Images
 from graphslim.measure.shares import BATCH

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence
 
 import click
 
 from graphslim.analysis.diff import Differences, NodeDifference, Side, differences
 from graphslim.channels.facts import Dims
 from graphslim.cli import console
-from graphslim.cli.console import Console, print_table
+from graphslim.cli.console import Console
 from graphslim.cli.files import tell_data
 from graphslim.cli.models import are_graphs, models_of, opening_of, runtime_option
 from graphslim.cli.option_types import whole_number
 from graphslim.cli.options import Reading, Running, model_options, run_options
+from graphslim.cli.tables import print_changes, print_table
 from graphslim.measure.agreement import (
     Agreement,
     columns_of,
@@ -25,7 +26,7 @@ from graphslim.measure.agreement import (
 )
 from graphslim.measure.models import compare as compare_models
 from graphslim.plans import read_plan
-from graphslim.support.text import count, plural, share
+from graphslim.support.text import count, plural
 
 
 @click.command()
@@ -242,13 +243,13 @@ def print_differences(console: Console, compared: Differences, everything: bool 
         )
     if not changed:
         console.print("No node differs in op, shapes or weights.")
-    totals: List[Tuple[str, Optional[int], Optional[int]]] = [
+    old, new = compared.costs
+    totals = (
         ("nodes", *compared.counts),
-        ("parameters", compared.costs[0].params, compared.costs[1].params),
-        ("MACs", compared.costs[0].macs, compared.costs[1].macs),
-    ]
-    rows = [(label, count(old), count(new), share(old, new)) for label, old, new in totals]
-    print_table(console, "Whole network", ("", ">old", ">new", ">change"), rows)
+        ("parameters", old.params, new.params),
+        ("MACs", old.macs, new.macs),
+    )
+    print_changes(console, "Whole network", totals, ("old", "new"))
 
 
 def _row(node: NodeDifference) -> Sequence[str]:
