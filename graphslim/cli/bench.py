@@ -11,8 +11,7 @@ import click
 
 from graphslim.cli import console
 from graphslim.cli.console import Console
-from graphslim.cli.files import tell_data
-from graphslim.cli.models import are_graphs, models_of, opening_of, runtime_option
+from graphslim.cli.files import are_graphs, models_of, opening_of, runtime_option, tell_data
 from graphslim.cli.option_types import names_of, quiet_option, whole_number
 from graphslim.cli.options import Reading, model_options, sample_options
 from graphslim.cli.tables import print_table

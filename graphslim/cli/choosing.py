@@ -1,4 +1,4 @@
-"""The options that say which channels go, as a selection declares them."""
+"""The options that say which channels go, and how the losses are measured that they name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import click
 
 from graphslim.cli.option_types import Finite, Number, Share
 from graphslim.cli.options import Command, combined
-from graphslim.errors import PlanError
+from graphslim.errors import GraphslimError, PlanError
+from graphslim.measure.samples import Samples
 from graphslim.plans import Selection
 from graphslim.plans.options import (
     ANY_COUNT,
@@ -24,6 +25,8 @@ from graphslim.plans.options import (
 )
 from graphslim.plans.select import RANKED
 from graphslim.scoring import find_criterion
+from graphslim.support.workers import check_workers
+from graphslim.sweep import NAMES, read_labels
 
 _TYPES: Mapping[Any, click.ParamType] = {
     MAGNITUDE: Finite(),
@@ -116,3 +119,50 @@ def _declared(name: str, default: Any, known: Option) -> Command:
         metavar=known.letter,
         help=known.text,
     )
+
+
+# --- By what a loss is measured, and on how many processes.
+
+
+def _workers(
+    context: click.Context, option: click.Parameter, given: Optional[str]
+) -> Optional[str]:
+    """What `--workers` names, refused at once where it names nobody."""
+    check_workers(given)
+    return given
+
+
+def samples_of(selection: Selection, samples: Samples, labels: Optional[str]) -> Samples:
+    """The inputs by which channels are chosen, with the labels in a file.
+
+    Raises:
+        GraphslimError: the file cannot be read, or nothing asks for a loss.
+    """
+    measures = selection.max_loss is not None or selection.allocate is not None
+    for option, given in (("--metric", samples.metric), ("--labels", labels)):
+        if given is not None and not measures:
+            raise GraphslimError(
+                "no loss is measured to choose by",
+                f"{option} {given}",
+                "add --max-loss or --allocate, or leave it out",
+            )
+    return samples._replace(labels=read_labels(labels))
+
+
+metric_option = click.option(
+    "--metric",
+    metavar="NAME",
+    help=f"What a loss is: {', '.join(NAMES)}, module:function or file.py:function.  [default: "
+    "error, or that of --allocate]",
+)
+labels_option = click.option(
+    "--labels",
+    metavar="L.npy",
+    help="Labels, one for each example, for --metric accuracy or a function of outputs and labels.",
+)
+workers_option = click.option(
+    "--workers",
+    metavar="N",
+    callback=_workers,
+    help="Measure in N processes, or by the scheduler at dask://HOST:PORT.",
+)

@@ -1,4 +1,4 @@
-"""The files and data that commands read and write, checked before any work is done."""
+"""The models, data and files that commands read and write, checked before any work is done."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from graphslim.analysis.probe import switches
 from graphslim.cli import console
 from graphslim.cli.options import Reading
 from graphslim.delivery.formats import Package
-from graphslim.errors import EmitError
+from graphslim.engines import RUNTIMES, format_of
+from graphslim.errors import EmitError, GraphslimError
 from graphslim.graphdef import saved_model, tfjs
 from graphslim.graphdef.emit import encoded
 from graphslim.graphdef.kinds import check_ending
 from graphslim.ir import Graph
 from graphslim.measure.images import Images
 from graphslim.measure.norm_statistics import cautions_about
+from graphslim.measure.opened import Model, Opening
 from graphslim.measure.samples import Examples, Samples, switch_line
 from graphslim.plans import Plan
 from graphslim.rewrite.save import check_consistent
@@ -168,3 +170,46 @@ def tell_data(graph: Graph, data: Optional[Images], batch: int = 1, runs: bool =
         lines = [switch_line(name, value) for name, value in switches(graph).items()]
     for line in lines if runs or data is not None else ():
         console.err.print(line)
+
+
+# --- Models of any format: which runtime runs each, and how they are read.
+
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    help="What runs those models that it can run.  [default: tf for graphs and SavedModels, tflite "
+    "for .tflite, ort for .onnx]",
+)
+"""The option of commands that run models in the runtime of their format."""
+_FILES = ("tflite", "onnx")
+"""The formats that hold no graph of TensorFlow's."""
+
+
+def are_graphs(paths: Sequence[str], runtime: Optional[str]) -> bool:
+    """Whether models are all graphs, to be run by TensorFlow."""
+    formats = [format_of(path) for path in paths]
+    return runtime in (None, "tf") and not any(kind in _FILES for kind in formats)
+
+
+def models_of(paths: Sequence[str], runtime: Optional[str], reading: Reading) -> List[Model]:
+    """The models: graphs are read, and paths of what another runtime reads are left as they are.
+
+    Raises:
+        GraphslimError: a graph cannot be read, or options name parts of graphs where there is none.
+    """
+    models: List[Model] = []
+    for path in paths:
+        kind = format_of(path)
+        foreign = kind in _FILES or (runtime == "openvino" and kind != "other")
+        models.append(path if foreign else reading.load(path))
+    words = [word for word in reading._replace(input_shapes={}).words() if word[:2] == "--"]
+    if words and not any(isinstance(model, Graph) for model in models):
+        raise GraphslimError(
+            "names parts of a graph, and none is read here", words[0], "leave it out"
+        )
+    return models
+
+
+def opening_of(runtime: Optional[str], threads: int, reading: Reading) -> Opening:
+    """How the models are opened."""
+    return Opening(runtime, threads, reading.input_shapes)

@@ -15,7 +15,7 @@ from graphslim.channels.groups import ROLES, Channels, Group, analyse
 from graphslim.cli import console
 from graphslim.cli.console import Console
 from graphslim.cli.options import Reading, model_options
-from graphslim.cli.tables import print_pairs, print_table
+from graphslim.cli.tables import print_pairs, print_table, shape_text
 from graphslim.graphdef.signature import check_node
 from graphslim.ir import Block, DType, Graph, Node, Port
 from graphslim.ir.families import TRUTH_VALUED
@@ -248,16 +248,10 @@ def _kind(block: Dict[str, Any]) -> str:
 def _tensors(label: str, tensors: Sequence[Dict[str, Any]]) -> List[Tuple[str, str]]:
     """For each tensor its name, its shape and its element type, the first under a label."""
     texts = [
-        f"{tensor['name']}  {_shape(tensor)}{' ' + tensor['dtype'] if tensor['dtype'] else ''}"
+        f"{tensor['name']}  {shape_text(tensor['shape'])} {tensor['dtype'] or ''}".rstrip()
         for tensor in tensors
     ]
     return [("" if index else label, text) for index, text in enumerate(texts or ["none"])]
-
-
-def _shape(tensor: Dict[str, Any]) -> str:
-    if tensor["shape"] is None:
-        return "(open)"
-    return "x".join(["?" if size is None else str(size) for size in tensor["shape"]]) or "scalar"
 
 
 def print_groups(console: Console, graph: Graph) -> None:

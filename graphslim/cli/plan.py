@@ -12,7 +12,14 @@ from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
 from graphslim.channels.groups import asked_of
 from graphslim.cli import console
-from graphslim.cli.choosing import Choosing, selection_options
+from graphslim.cli.choosing import (
+    Choosing,
+    labels_option,
+    metric_option,
+    samples_of,
+    selection_options,
+    workers_option,
+)
 from graphslim.cli.console import Console
 from graphslim.cli.delivering import Delivering, content, delivery_options, target_of, timed_in
 from graphslim.cli.files import (
@@ -23,7 +30,6 @@ from graphslim.cli.files import (
     placing,
     tell_data,
 )
-from graphslim.cli.losses import labels_option, metric_option, samples_of, workers_option
 from graphslim.cli.option_types import quiet_option, whole_number
 from graphslim.cli.options import Reading, Running, model_options, run_options, sample_options
 from graphslim.cli.page import check_report, draw_report, report_option

@@ -15,7 +15,14 @@ from graphslim.analysis.cost import cost
 from graphslim.api import find_blocks, finders
 from graphslim.channels.groups import asked_of
 from graphslim.cli import console
-from graphslim.cli.choosing import Choosing, selection_options
+from graphslim.cli.choosing import (
+    Choosing,
+    labels_option,
+    metric_option,
+    samples_of,
+    selection_options,
+    workers_option,
+)
 from graphslim.cli.delivering import Delivering, content, delivery_options, timed_in
 from graphslim.cli.files import (
     check_targets,
@@ -25,7 +32,6 @@ from graphslim.cli.files import (
     placing,
     tell_data,
 )
-from graphslim.cli.losses import labels_option, metric_option, samples_of, workers_option
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
 from graphslim.cli.option_types import quiet_option, whole_number
 from graphslim.cli.options import (

@@ -11,10 +11,14 @@ from graphslim import report
 from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
 from graphslim.cli import console
-from graphslim.cli.choosing import ranking_options
+from graphslim.cli.choosing import (
+    labels_option,
+    metric_option,
+    ranking_options,
+    workers_option,
+)
 from graphslim.cli.console import Console
 from graphslim.cli.files import check_targets, path_of, placing, tell_data
-from graphslim.cli.losses import labels_option, metric_option, workers_option
 from graphslim.cli.option_types import Finite, quiet_option, whole_number
 from graphslim.cli.options import Reading, model_options, sample_options
 from graphslim.cli.results import tell

@@ -20,6 +20,13 @@ _GAP = 2
 _ARROW, _TURN = " => ", "\n=> "
 
 
+def shape_text(shape: Optional[Sequence[Optional[int]]]) -> str:
+    """A shape as `1x224x224x3`, with `?` for a size that is open."""
+    if shape is None:
+        return "open shape"
+    return "x".join(["?" if size is None else str(size) for size in shape]) or "scalar"
+
+
 class _Column(NamedTuple):
     """A column of a table: its kind (see `print_table`), its heading and its cells."""
 
