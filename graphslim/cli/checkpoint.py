@@ -21,7 +21,7 @@ from graphslim.cli.files import tell_data
 from graphslim.cli.option_types import quiet_option
 from graphslim.cli.options import Reading, model_options, sample_options
 from graphslim.cli.plan import print_plan
-from graphslim.cli.results import group_trees, print_pruning, pruning, tell
+from graphslim.cli.results import Checked, group_trees, print_pruning, pruning
 from graphslim.cli.tables import print_table
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.measure.images import Images
@@ -70,7 +70,7 @@ def soft_prune(
     with console.bar(console.err, quiet) as tick:
         trained = reading.open(checkpoint)
         find_blocks(trained.graph)
-        tell(cautions(trained.graph))
+        console.tell_cautions(cautions(trained.graph))
         if plan is None:
             tell_data(trained.graph, data, batch, is_sampled(selection))
             plan = make_plan(trained.graph, selection, Samples(data, batch, tick))
@@ -104,7 +104,7 @@ def _refuse_selection() -> None:
 def _fitted(trained: Trained, plan: Plan) -> Plan:
     """The plan in the names of the checkpoint; prints its cautions and notes on stderr."""
     fitted = fitting(trained, plan, folds=True)
-    tell(cautions_of(trained.graph, fitted.plan))
+    console.tell_cautions(cautions_of(trained.graph, fitted.plan))
     for note in fitted.notes:
         console.err.print(note)
     return fitted.plan
@@ -178,14 +178,12 @@ def strip(
 def _tell(stripped: Any, seconds: float, as_json: bool, with_meta: bool, verbose: bool) -> None:
     """Prints what was cut and written, and the check that it passed."""
     before, after, plan = stripped.before, find_blocks(stripped.after), stripped.plan
-    checks = (stripped.agreement, stripped.change)
+    checked = Checked(stripped.agreement, stripped.change)
     if as_json:
-        tree = pruning(
-            before, after, plan, checks[0], stripped.graph_path, changed=checks[1], seconds=seconds
-        )
+        tree = pruning(before, after, plan, checked, stripped.graph_path, seconds)
         console.print_json(stripping_tree(tree, stripped.prefix, stripped.summary, with_meta))
         return
-    print_pruning(console.out, before, after, plan, checks[0], seconds, changed=checks[1])
+    print_pruning(console.out, before, after, plan, checked, seconds)
     print_summary(console.out, stripped.summary, verbose)
     console.out.print(f"Written to {stripped.prefix} and {stripped.graph_path}")
 

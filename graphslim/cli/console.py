@@ -6,7 +6,17 @@ import contextlib
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Any, Callable, ContextManager, Iterator, List, Optional, TypeVar
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    ContextManager,
+    Iterable,
+    Iterator,
+    List,
+    Optional,
+    TypeVar,
+)
 
 import click
 
@@ -151,6 +161,12 @@ def unwritable(error: OSError) -> GraphslimError:
 def silence() -> None:
     """Discards what is left of standard output, which would fail again when Python ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def tell_cautions(cautions: Iterable[object]) -> None:
+    """Prints cautions on stderr."""
+    for caution in cautions:
+        err.print(f"caution: {caution}")
 
 
 def print_json(tree: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 import click
 
 from graphslim import checkpoint, runtime
+from graphslim.analysis.cautions import cautions
 from graphslim.analysis.probe import switches
 from graphslim.cli import console
 from graphslim.cli.options import Reading
@@ -50,6 +51,7 @@ graph_output_option = click.option(
     metavar="OUT.pb",
     help="The new file: binary (.pb, or no ending) or text (.pbtxt); other endings are refused.",
 )
+force_option = click.option("--force", is_flag=True, help="Allow OUT to be MODEL itself.")
 
 
 def check_targets(
@@ -149,7 +151,13 @@ def path_of(data: Optional[Images]) -> Optional[str]:
     return None if data is None else data.path
 
 
-def tell_data(graph: Graph, data: Optional[Images], batch: int = 1, runs: bool = True) -> None:
+def tell_model(graph: Graph, data: Optional[Images], batch: int, runs: bool = True) -> None:
+    """Prints on stderr the cautions about a graph, and what `tell_data` does."""
+    console.tell_cautions(cautions(graph))
+    tell_data(graph, data, batch, runs)
+
+
+def tell_data(graph: Graph, data: Optional[Images], batch: int, runs: bool = True) -> None:
     """Prints on stderr the inputs that a graph is run on, and how they differ from training's.
 
     Args:

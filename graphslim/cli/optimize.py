@@ -7,17 +7,17 @@ from typing import Any, List, NamedTuple, Optional
 
 import click
 
-from graphslim.analysis.cautions import cautions
 from graphslim.cli import console
 from graphslim.cli.console import Console
 from graphslim.cli.delivering import Delivering, content, delivery_options, print_delivery
 from graphslim.cli.files import (
     check_targets,
     files_of,
+    force_option,
     output_option,
     path_of,
     placing,
-    tell_data,
+    tell_model,
 )
 from graphslim.cli.options import (
     Command,
@@ -28,7 +28,7 @@ from graphslim.cli.options import (
     packed,
     run_options,
 )
-from graphslim.cli.results import Checked, checking, tell
+from graphslim.cli.results import Checked, check_option, checking
 from graphslim.cli.tables import print_changes
 from graphslim.cli.verify import print_agreement
 from graphslim.delivery.formats import check_package_target
@@ -97,13 +97,8 @@ def tell_rounding(agreement: Optional[Agreement]) -> None:
 @output_option
 @deploy_options
 @delivery_options
-@click.option(
-    "--verify/--no-verify",
-    "check",
-    default=None,
-    help="Compare the outputs before writing.  [default: where TensorFlow is installed]",
-)
-@click.option("--force", is_flag=True, help="Allow OUT to be MODEL itself.")
+@check_option
+@force_option
 @run_options
 @model_options
 def optimize(
@@ -129,8 +124,7 @@ def optimize(
     check_targets(output, {}, inputs, force, check_package_target)
     delivering.check(output, running)
     graph = reading.load(model)
-    tell(cautions(graph))
-    tell_data(graph, running.data, running.batch, check is not False)
+    tell_model(graph, running.data, running.batch, check is not False)
     exact = graph.copy()
     results = Pipeline(deploying.steps()).run(exact)
     stored = deploying.stored(exact)

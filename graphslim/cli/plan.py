@@ -8,7 +8,6 @@ from typing import Any, Dict, Optional, Sequence
 
 import click
 
-from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
 from graphslim.channels.groups import asked_of
 from graphslim.cli import console
@@ -28,7 +27,7 @@ from graphslim.cli.files import (
     output_option,
     path_of,
     placing,
-    tell_data,
+    tell_model,
 )
 from graphslim.cli.option_types import quiet_option, whole_number
 from graphslim.cli.options import Reading, Running, model_options, run_options, sample_options
@@ -40,7 +39,13 @@ from graphslim.cli.repair import (
     repair_options,
     tell_beforehand,
 )
-from graphslim.cli.results import checking, print_achieved, print_channels, tell, tell_result
+from graphslim.cli.results import (
+    check_option,
+    checking,
+    print_achieved,
+    print_channels,
+    tell_result,
+)
 from graphslim.cli.tables import print_changes, print_table
 from graphslim.delivery.formats import check_package_target
 from graphslim.graphdef.kinds import check_ending
@@ -94,10 +99,9 @@ def plan(
     with console.bar(console.err, quiet) as tick:
         graph = find_blocks(reading.load(model))
         graph.asked = asked_of(graph, selection)
-        tell(cautions(graph))
-        tell_data(graph, data, batch, is_sampled(selection))
+        tell_model(graph, data, batch, is_sampled(selection))
         made = make_plan(graph, selection, samples._replace(tick=tick))
-    tell(cautions_of(graph, made))
+    console.tell_cautions(cautions_of(graph, made))
     if verbose:
         console.err.print(f"planned in {time.perf_counter() - started:.2f} s")
     with console.told_first(placing((output, made))):
@@ -113,12 +117,7 @@ def plan(
 @click.argument("model")
 @click.argument("plan_path", metavar="P.json")
 @output_option
-@click.option(
-    "--verify/--no-verify",
-    "check",
-    default=None,
-    help="Compare the outputs before writing.  [default: where TensorFlow is installed]",
-)
+@check_option
 @click.option(
     "--for",
     "target",
@@ -170,8 +169,7 @@ def apply(
     delivering.check(output, running)
     wanted = read_plan(plan_path)
     graph = find_blocks(reading.load(model))
-    tell(cautions(graph))
-    tell_data(graph, running.data, running.batch, repair or check is not False)
+    tell_model(graph, running.data, running.batch, repair or check is not False)
     tell_beforehand(repair, graph, running)
     graph.asked = asked_of(graph, wanted)
     fitted = fit(graph, wanted, force)
@@ -204,9 +202,9 @@ def apply(
             delivery=delivery,
         )
     with console.told_first(placing((output, content(slim, delivery)), (report_out, page))):
-        status = tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds, delivery)
+        tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds, delivery)
     repairing.finish()
-    return status
+    return console.OK
 
 
 def print_plan(console: Console, plan: Plan) -> None:

@@ -10,7 +10,6 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, cast
 
 import click
 
-from graphslim.analysis.cautions import cautions
 from graphslim.analysis.cost import cost
 from graphslim.api import find_blocks, finders
 from graphslim.channels.groups import asked_of
@@ -27,10 +26,11 @@ from graphslim.cli.delivering import Delivering, content, delivery_options, time
 from graphslim.cli.files import (
     check_targets,
     files_of,
+    force_option,
     output_option,
     path_of,
     placing,
-    tell_data,
+    tell_model,
 )
 from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
 from graphslim.cli.option_types import quiet_option, whole_number
@@ -53,7 +53,7 @@ from graphslim.cli.repair import (
     repair_options,
     tell_beforehand,
 )
-from graphslim.cli.results import checking, tell, tell_result
+from graphslim.cli.results import check_option, checking, tell_result
 from graphslim.delivery.formats import GRAPH, check_package_target, format_of_target
 from graphslim.errors import GraphslimError
 from graphslim.graphdef.emit import encoded
@@ -188,14 +188,9 @@ class _Watch:
 )
 @click.option("--plan-out", metavar="P.json", help="Write down what was removed and why.")
 @report_option
-@click.option(
-    "--verify/--no-verify",
-    "check",
-    default=None,
-    help="Compare the outputs before writing.  [default: where TensorFlow is installed]",
-)
+@check_option
 @watching_options
-@click.option("--force", is_flag=True, help="Allow OUT to be MODEL itself.")
+@force_option
 @metric_option
 @labels_option
 @workers_option
@@ -256,22 +251,21 @@ def prune(
         watch = _Watch(watching, Pipeline([*first, *last]), output, inputs, force, verbose)
         graph = reading.load(model)
         graph.asked = asked_of(graph, selection)
-        tell(cautions(graph))
-        tell_data(graph, running.data, running.batch, repair or check is not False)
+        tell_model(graph, running.data, running.batch, repair or check is not False)
         tell_beforehand(repair, graph, running)
         if repair and not in_rounds:
             remember.state = repairing.state_of_pruning(running, graph, selection)
         slim = graph.copy()
         results = watch.run(first, slim)
-    plan = next((outcome.plan for _, outcome in results if outcome.plan is not None), None)
     repaired = None
     if in_rounds:
         blocks = find_blocks(graph)
         plan, repaired = repairing.run_in_rounds(running, blocks, selection, rounds, quiet)
         slim = apply(graph, plan)
+    else:
+        plan = next(outcome.plan for _, outcome in results if outcome.plan is not None)
     seconds = time.perf_counter() - started
-    if plan is not None:
-        tell(cautions_of(graph, plan))
+    console.tell_cautions(cautions_of(graph, plan))
     chosen = plan if selection.criterion is not None else None
     checked = checking(check, running, graph, slim, chosen, output, quiet=quiet)
     if repair:
@@ -283,30 +277,29 @@ def prune(
         if last:
             advice = "a bug; please report it"
             checking(check, running, repaired.graph, slim, None, output, advice=advice, quiet=quiet)
-        plan = None if plan is None else recorded(plan, repaired)
+        plan = recorded(plan, repaired)
         checked = checked._replace(repaired=repaired)
     stored = deploying.stored(slim)
     tell_rounding(rounding(deploying, running, slim, stored, checked))
     delivery = delivering.deliver(
         output, stored, running, check, graph, None if repair or optimize else plan, quiet=quiet
     )
-    if check is not False and plan is not None and plan.removed:
+    if check is not False and plan.removed:
         timed = timed_in(selection.runtime, graph, stored, running, selection.threads, quiet)
         checked = checked._replace(timed=timed)
     page = None
-    if report_out is not None and plan is not None:
+    if report_out is not None:
         page = draw_report(graph, slim, plan, checked, output, seconds, quiet, running, delivery)
     with console.told_first(
         placing((output, content(stored, delivery)), (report_out, page), (plan_out, plan))
     ):
         if not as_json:
             _tell_passes(extra, results)
-        status = tell_result(as_json, graph, stored, plan, checked, output, seconds, delivery)
-        unchanged = plan is not None and not plan.removed
-        if not as_json and selection.criterion is None and unchanged:
+        tell_result(as_json, graph, stored, plan, checked, output, seconds, delivery)
+        if not as_json and selection.criterion is None and not plan.removed:
             _tell_next(stored, model, output, running, reading)
     repairing.finish()
-    return status
+    return console.OK
 
 
 def _tell_passes(extra: Sequence[str], results: Sequence[Tuple[str, Outcome]]) -> None:

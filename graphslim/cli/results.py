@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence
+
+import click
 
 from graphslim import runtime
 from graphslim.analysis.cautions import random_node
@@ -51,33 +53,28 @@ class Checked(NamedTuple):
         return self.change if self.repaired is None else self.repaired.after
 
 
-def tell(cautions: Iterable[object]) -> None:
-    """Prints cautions on stderr."""
-    for caution in cautions:
-        console.err.print(f"caution: {caution}")
+check_option = click.option(
+    "--verify/--no-verify",
+    "check",
+    default=None,
+    help="Compare the outputs before writing.  [default: where TensorFlow is installed]",
+)
+"""The option of `checking`."""
 
 
 def tell_result(
     as_json: bool,
     graph: Graph,
     slim: Graph,
-    plan: Optional[Plan],
+    plan: Plan,
     checked: Checked,
     output: str,
     seconds: float,
     delivery: Optional[Delivery] = None,
-) -> int:
-    """Prints what was written and whether it was verified; returns the exit status."""
+) -> None:
+    """Prints what was written and whether it was verified."""
     if as_json:
-        tree = pruning(
-            graph,
-            slim,
-            plan,
-            checked.agreement,
-            output,
-            changed=checked.outcome,
-            seconds=seconds,
-        )
+        tree = pruning(graph, slim, plan, checked, output, seconds)
         if checked.repaired is not None:
             tree["repair"] = checked.repaired.as_dict()
         if delivery is not None:
@@ -85,17 +82,8 @@ def tell_result(
         if checked.timed is not None:
             tree["timed"] = checked.timed.as_dict()
         console.print_json(tree)
-        return console.OK
-    print_pruning(
-        console.out,
-        graph,
-        slim,
-        plan,
-        checked.agreement,
-        seconds,
-        changed=checked.change,
-        repaired=checked.repaired,
-    )
+        return
+    print_pruning(console.out, graph, slim, plan, checked, seconds)
     if checked.agreement is None:
         console.out.print(f"Not verified: {checked.why_not}")
     if delivery is not None:
@@ -103,7 +91,6 @@ def tell_result(
     if checked.timed is not None:
         print_gain(console.out, checked.timed)
     console.out.print(f"Written to {output}")
-    return console.OK
 
 
 def checking(
@@ -160,23 +147,16 @@ def checking(
 
 
 def pruning(
-    before: Graph,
-    after: Graph,
-    plan: Optional[Plan],
-    agreement: Optional[Agreement],
-    output: str,
-    *,
-    changed: Optional[Agreement] = None,
-    seconds: Optional[float] = None,
+    before: Graph, after: Graph, plan: Plan, checked: Checked, output: str, seconds: float
 ) -> Dict[str, Any]:
     """What `prune --json` prints; the arguments are those of `print_pruning`."""
     costs = [cost(before), cost(after)]
-    achieved = None if plan is None else plan.achieved
+    verified, changed = checked.agreement, checked.outcome
     return {
         "output": output,
-        "removed": 0 if plan is None else plan.removed,
-        "folded": 0 if plan is None else _folded(plan),
-        "groups": [] if plan is None else group_trees(plan),
+        "removed": plan.removed,
+        "folded": _folded(plan),
+        "groups": group_trees(plan),
         "blocks": [
             {
                 "name": part.name,
@@ -189,10 +169,10 @@ def pruning(
         "params": [total.params for total in costs],
         "macs": [total.macs for total in costs],
         "size": [len(serialize(graph)) for graph in (before, after)],
-        "achieved": None if achieved is None else dict(achieved._asdict()),
-        "verified": None if agreement is None else agreement.as_dict(),
+        "achieved": None if plan.achieved is None else dict(plan.achieved._asdict()),
+        "verified": None if verified is None else verified.as_dict(),
         "changed": None if changed is None else changed.as_dict(),
-        "seconds": None if seconds is None else round(seconds, 3),
+        "seconds": round(seconds, 3),
     }
 
 
@@ -214,15 +194,7 @@ def _folded(plan: Plan) -> int:
 
 
 def print_pruning(
-    console: Console,
-    before: Graph,
-    after: Graph,
-    plan: Optional[Plan],
-    agreement: Optional[Agreement],
-    seconds: float,
-    *,
-    changed: Optional[Agreement] = None,
-    repaired: Optional[Repaired] = None,
+    console: Console, before: Graph, after: Graph, plan: Plan, checked: Checked, seconds: float
 ) -> None:
     """Prints the before-and-after tables of `prune`.
 
@@ -230,33 +202,30 @@ def print_pruning(
         console: the console.
         before, after: the graphs.
         plan: the plan.
-        agreement: the check that the result passed, if it was made.
+        checked: the check that the result passed; a repair is shown in the place of the change.
         seconds: time for reading, planning and rewriting.
-        changed: how far a criterion moved the outputs from those of the graph as it was.
-        repaired: what a repair came to, if there was one; shown in the place of `changed`.
     """
-    if plan is not None and plan.groups:
+    if plan.groups:
         print_channels(console, plan)
         _print_parts(console, before, after)
     _print_totals(console, before, after)
-    if plan is not None:
-        print_achieved(console, plan)
-    removed = 0 if plan is None else plan.removed
-    folded = (
-        "" if plan is None or not plan.folds else f", {plural(_folded(plan), 'constant')} folded"
-    )
-    chosen = plan is not None and plan.settings.get("select") != "dead"
-    nothing = "Nothing removed" if chosen else "No channel that may go is dead: nothing removed"
-    text = f"{plural(removed, 'channel')} removed{folded}" if removed else nothing
-    console.print(f"{text}, in {seconds:.2f} s")
-    if repaired is not None:
-        if agreement is not None:
-            console.print(f"{surgery_verdict(agreement)}.")
-        print_repair(console, repaired)
-    elif agreement is not None and changed is not None:
-        print_change(console, changed, agreement)
-    elif agreement is not None:
-        print_agreement(console, agreement)
+    print_achieved(console, plan)
+    text = "Nothing removed"
+    if plan.removed:
+        text = f"{plural(plan.removed, 'channel')} removed"
+    elif plan.settings.get("select") == "dead":
+        text = "No channel that may go is dead: nothing removed"
+    folded = f", {plural(_folded(plan), 'constant')} folded" if plan.removed and plan.folds else ""
+    console.print(f"{text}{folded}, in {seconds:.2f} s")
+    surgery = checked.agreement
+    if checked.repaired is not None:
+        if surgery is not None:
+            console.print(f"{surgery_verdict(surgery)}.")
+        print_repair(console, checked.repaired)
+    elif surgery is not None and checked.change is not None:
+        print_change(console, checked.change, surgery)
+    elif surgery is not None:
+        print_agreement(console, surgery)
 
 
 def print_channels(console: Console, plan: Plan) -> None:

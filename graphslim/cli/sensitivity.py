@@ -8,7 +8,6 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 import click
 
 from graphslim import report
-from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
 from graphslim.cli import console
 from graphslim.cli.choosing import (
@@ -18,10 +17,9 @@ from graphslim.cli.choosing import (
     workers_option,
 )
 from graphslim.cli.console import Console
-from graphslim.cli.files import check_targets, path_of, placing, tell_data
+from graphslim.cli.files import check_targets, path_of, placing, tell_model
 from graphslim.cli.option_types import Finite, quiet_option, whole_number
 from graphslim.cli.options import Reading, model_options, sample_options
-from graphslim.cli.results import tell
 from graphslim.cli.tables import print_table
 from graphslim.errors import GraphslimError
 from graphslim.measure.images import Images
@@ -156,8 +154,7 @@ def sensitivity(
             seed,
         )
         graph = find_blocks(reading.load(files[0]))
-        tell(cautions(graph))
-        tell_data(graph, data, batch)
+        tell_model(graph, data, batch)
         selection = Selection.of(seed=seed, **_by(by, choosing))
         with console.bar(console.err, quiet) as tick:
             curves = measured(graph, selection, conditions, how, tick)
