@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import click
 
@@ -44,10 +44,6 @@ class Deploying(NamedTuple):
     fp16_weights: bool
     for_tf: Optional[str]
 
-    def steps(self) -> List[str]:
-        """The passes that make a graph faster or smaller and change no number but by rounding."""
-        return list(presets.PASSES)
-
     def stored(self, graph: Graph) -> Graph:
         """A graph as it is to be written: stored as half precision, readable by an old version."""
         steps = presets.storage_steps(self.fp16_weights, self.for_tf or "")
@@ -56,6 +52,15 @@ class Deploying(NamedTuple):
         twin = graph.copy()
         Pipeline(steps).run(twin)
         return twin
+
+    def rounding(
+        self, running: Running, exact: Graph, stored: Graph, checked: Checked
+    ) -> Optional[Agreement]:
+        """How far half-precision weights moved the outputs; None if nothing was run."""
+        if not self.fp16_weights or checked.agreement is None:
+            return None
+        agreement: Agreement = running.compare(exact, stored)
+        return agreement
 
 
 def deploy_options(command: Command) -> Command:
@@ -73,16 +78,6 @@ def deploy_options(command: Command) -> Command:
             help="Leave out attributes that this TensorFlow does not know.",
         ),
     )
-
-
-def rounding(
-    deploying: Deploying, running: Running, exact: Graph, stored: Graph, checked: Checked
-) -> Optional[Agreement]:
-    """How far half-precision weights moved the outputs; None if nothing was run."""
-    if not deploying.fp16_weights or checked.agreement is None:
-        return None
-    agreement: Agreement = running.compare(exact, stored)
-    return agreement
 
 
 def tell_rounding(agreement: Optional[Agreement]) -> None:
@@ -126,14 +121,14 @@ def optimize(
     graph = reading.load(model)
     tell_model(graph, running.data, running.batch, check is not False)
     exact = graph.copy()
-    results = Pipeline(deploying.steps()).run(exact)
+    results = Pipeline(presets.PASSES).run(exact)
     stored = deploying.stored(exact)
     seconds = time.perf_counter() - started
     for name, outcome in results if verbose else ():
         console.err.print(f"{name}: {'; '.join(outcome.notes)}")
     advice = "a bug; please report it"
     checked = checking(check, running, graph, exact, None, output, advice=advice)
-    moved = rounding(deploying, running, exact, stored, checked)
+    moved = deploying.rounding(running, exact, stored, checked)
     delivery = delivering.deliver(output, stored, running, check, graph)
     with console.told_first(placing((output, content(stored, delivery)))):
         if as_json:
@@ -141,7 +136,7 @@ def optimize(
             told = {} if delivery is None else {"delivered": delivery.as_dict()}
             console.print_json({**tree, **told})
             return console.OK
-        _print(graph, stored, checked, seconds)
+        _print(console.out, graph, stored, checked, seconds)
         tell_rounding(moved)
         if delivery is not None:
             print_delivery(console.out, delivery)
@@ -168,26 +163,13 @@ def _tree(
     }
 
 
-def _print(graph: Graph, stored: Graph, checked: Checked, seconds: float) -> None:
-    print_optimizing(console.out, graph, stored, checked.agreement, seconds)
-    if checked.agreement is None:
-        console.out.print(f"Not verified: {checked.why_not}")
-
-
-def print_optimizing(
-    console: Console, before: Graph, after: Graph, agreement: Optional[Agreement], seconds: float
-) -> None:
-    """Prints the table of `optimize`.
-
-    Args:
-        console: the console.
-        before, after: the graphs.
-        agreement: the check that the result passed, if it was made.
-        seconds: time for reading and rewriting.
-    """
+def _print(console: Console, before: Graph, after: Graph, checked: Checked, seconds: float) -> None:
+    """Prints what `optimize` saved, and the check that the result passed, if it was made."""
     sizes = (len(serialize(before)), len(serialize(after)))
     totals = (("nodes", len(before), len(after)), ("size in bytes", *sizes))
     print_changes(console, "Whole network", totals)
     console.print(f"Optimised in {seconds:.2f} s")
-    if agreement is not None:
-        print_agreement(console, agreement)
+    if checked.agreement is None:
+        console.print(f"Not verified: {checked.why_not}")
+    else:
+        print_agreement(console, checked.agreement)

@@ -32,7 +32,7 @@ from graphslim.cli.files import (
     placing,
     tell_model,
 )
-from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
+from graphslim.cli.optimize import Deploying, deploy_options, tell_rounding
 from graphslim.cli.option_types import quiet_option, whole_number
 from graphslim.cli.options import (
     Command,
@@ -69,6 +69,7 @@ from graphslim.pipeline import (
     Pipeline,
     Timing,
     find_pass,
+    presets,
 )
 from graphslim.planner import RemoveChannels, cautions_of, make_plan
 from graphslim.plans import Plan, Selection
@@ -246,7 +247,7 @@ def prune(
     remember = _Remembered()
     with console.bar(console.err, quiet) as tick:
         remove = _removal(selection, samples._replace(tick=tick), remember)
-        folds = deploying.steps() if optimize else []
+        folds = presets.PASSES if optimize else ()
         first, last = _passes(remove, extra, folds, repair, in_rounds)
         watch = _Watch(watching, Pipeline([*first, *last]), output, inputs, force, verbose)
         graph = reading.load(model)
@@ -280,7 +281,7 @@ def prune(
         plan = recorded(plan, repaired)
         checked = checked._replace(repaired=repaired)
     stored = deploying.stored(slim)
-    tell_rounding(rounding(deploying, running, slim, stored, checked))
+    tell_rounding(deploying.rounding(running, slim, stored, checked))
     delivery = delivering.deliver(
         output, stored, running, check, graph, None if repair or optimize else plan, quiet=quiet
     )
