@@ -35,7 +35,9 @@ from graphslim.support.writing import check_folder
 @click.command("soft-prune")
 @click.argument("checkpoint")
 @click.option("-o", "--output", required=True, metavar="DIR", help="The folder to write to.")
-@click.option("--plan", "plan_path", metavar="P.json", help="Take these channels.")
+@click.option(
+    "--plan", "plan_path", metavar="P.json", help="Set the channels of this plan to zero."
+)
 @selection_options
 @click.option("--force", is_flag=True, help="Allow a DIR that is not empty.")
 @quiet_option
@@ -57,9 +59,9 @@ def soft_prune(
 ) -> int:
     """Set channels of CHECKPOINT to zero, and write the checkpoint that training goes on from.
 
-    What makes the channels, passes them and reads them becomes zero, with the entries of optimizer
-    slots and moving averages; all else stays as it is, bit for bit. DIR then holds the checkpoint
-    under its old name, its MetaGraph and the plan (plan.json). Channels are chosen as by
+    The weights that produce the channels, pass them on and read them become zero, with the entries
+    of optimizer slots and moving averages; all else stays as it is, bit for bit. DIR then holds the
+    checkpoint under its old name, its MetaGraph and the plan (plan.json). Channels are chosen as by
     `graphslim plan`, or are those of a plan.
     """
     check_folder(output, force)
@@ -122,7 +124,8 @@ def _fitted(trained: Trained, plan: Plan) -> Plan:
 @click.option(
     "--fold",
     is_flag=True,
-    help="Cut channels that are constant too, and fold the constants into the offsets behind.",
+    help="Cut channels that are constant too, and fold the constants into the offsets of the "
+    "layers behind.",
 )
 @click.option(
     "--no-meta",
@@ -190,7 +193,13 @@ def _tell(stripped: Any, seconds: float, as_json: bool, with_meta: bool, verbose
 
 @click.command()
 @click.argument("checkpoint")
-@click.option("--plan", "plan_path", required=True, metavar="P.json", help="What was set to zero.")
+@click.option(
+    "--plan",
+    "plan_path",
+    required=True,
+    metavar="P.json",
+    help="The plan whose channels were set to zero.",
+)
 @model_options
 def summary(checkpoint: str, plan_path: str, reading: Reading, as_json: bool, verbose: bool) -> int:
     """Count the filters of a plan's channels that are not zero in CHECKPOINT, block by block.

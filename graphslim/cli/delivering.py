@@ -126,18 +126,18 @@ def delivery_options(command: Command) -> Command:
             type=click.Choice(EDGES),
             default=EDGES[0],
             show_default=True,
-            help="What an int8 model takes and gives.",
+            help="The element type of an int8 model's inputs and outputs.",
         ),
         click.option(
             "--random-calibration",
             is_flag=True,
-            help="Let random inputs stand for --data of --quantize int8, to only try it.",
+            help="Calibrate --quantize int8 on random inputs in place of --data, only to try it.",
         ),
         click.option(
             "--select-tf-ops",
             is_flag=True,
-            help="Leave ops that TensorFlow Lite has not to TensorFlow, which the application "
-            "then has to link.",
+            help="Leave ops that TensorFlow Lite lacks to TensorFlow, which the application then "
+            "has to link.",
         ),
     )
 

@@ -46,7 +46,7 @@ def export(
     as_json: bool,
     verbose: bool,
 ) -> int:
-    """Write MODEL as what OUT names: a TensorFlow Lite or ONNX model, a SavedModel, or a graph.
+    """Write MODEL in the format that OUT names: TensorFlow Lite, ONNX, a SavedModel, or a graph.
 
     The result is run in its own runtime on the same inputs as MODEL in TensorFlow, and is not
     written where it computes something else. `prune`, `apply` and `optimize` write the same formats

@@ -185,8 +185,8 @@ def tell_data(graph: Graph, data: Optional[Images], batch: int, runs: bool = Tru
 runtime_option = click.option(
     "--runtime",
     type=click.Choice(RUNTIMES),
-    help="What runs those models that it can run.  [default: tf for graphs and SavedModels, tflite "
-    "for .tflite, ort for .onnx]",
+    help="The runtime for those models that it can run.  [default: tf for graphs and SavedModels, "
+    "tflite for .tflite, ort for .onnx]",
 )
 """The option of commands that run models in the runtime of their format."""
 _FILES = ("tflite", "onnx")

@@ -37,9 +37,10 @@ from graphslim.support.text import exact, plural
 @click.option(
     "--through-norms",
     is_flag=True,
-    help="Show the groups that there are where channels go through norms, as for `prune`.",
+    help="Show the groups that there are if channels may go through norms, as with `prune "
+    "--through-norms`.",
 )
-@click.option("--whole-heads", is_flag=True, help="The same for whole attention heads.")
+@click.option("--whole-heads", is_flag=True, help="The same for `prune --whole-heads`.")
 @click.option("--explain", metavar="NODE", help="Show why a node is in no recognised block.")
 @model_options
 def inspect(

@@ -70,12 +70,12 @@ def deploy_options(command: Command) -> Command:
         click.option(
             "--fp16-weights",
             is_flag=True,
-            help="Store weights as half precision: half the file, and rounded.",
+            help="Store weights in half precision: a file of half the size, and rounded weights.",
         ),
         click.option(
             "--for-tf",
             type=click.Choice(sorted(presets.READERS)),
-            help="Leave out attributes that this TensorFlow does not know.",
+            help="Leave out attributes that this version of TensorFlow does not know.",
         ),
     )
 

@@ -218,14 +218,14 @@ def model_options(command: Command) -> Command:
             multiple=True,
             callback=names_of,
             metavar="NAME,...",
-            help="Nodes that are fed. Default: the placeholders.",
+            help="Nodes that are fed.  [default: the placeholders]",
         ),
         click.option(
             "--outputs",
             multiple=True,
             callback=names_of,
             metavar="NAME,...",
-            help="What to compute. Default: what nothing reads.",
+            help="What to compute.  [default: the tensors that nothing reads]",
         ),
         click.option(
             "--input-shape",
@@ -233,7 +233,8 @@ def model_options(command: Command) -> Command:
             multiple=True,
             callback=shapes_of,
             metavar="[NAME=]1,224,224,3",
-            help="The shape of an input that the file leaves open; NAME where there are several.",
+            help="The shape of an input that the file leaves open; NAME where there are several "
+            "inputs.",
         ),
         click.option(
             "--signature",
@@ -302,7 +303,7 @@ def _samples() -> List[Command]:
             "--data",
             metavar="PATH",
             help="Inputs: an .npz, an .npy, an image, or a folder of images and of folders of "
-            "them. Default: seeded random data.",
+            "them.  [default: seeded random data]",
         ),
         *_image_options(),
         click.option(
@@ -347,8 +348,8 @@ def _image_options() -> List[Command]:
         click.option(
             "--crop",
             is_flag=True,
-            help="Keep the aspect of images: resize the short side, take the centre. Default: "
-            "stretch them.",
+            help="Keep the aspect ratio of images: resize the short side, take the centre.  "
+            "[default: stretch them]",
         ),
         whole_number(
             "--limit",
@@ -366,11 +367,10 @@ def run_options(command: Command) -> Command:
         *_samples(),
         click.option(
             "--tolerance",
-            default=None,
-            show_default="0.0001, and more for a graph in 16 bits or frozen in training, or "
-            "between two runtimes",
             type=Finite(),
             metavar="T",
-            help="Largest difference allowed, as a share of each output's range.",
+            help="Largest difference allowed, as a share of each output's range.  [default: "
+            "0.0001, and more for a graph in 16 bits or frozen in training, or between two "
+            "runtimes]",
         ),
     )

@@ -68,13 +68,13 @@ def shares_of(
 @click.option(
     "--by",
     type=click.Choice(sorted(SCOPES)),
-    help="Measure each group, or the channels inside of each block alone: --scope all or blocks.",
+    help="Measure each group, or the channels inside each block alone: --scope all or blocks.",
 )
 @click.option(
     "--repaired",
     is_flag=True,
-    help="Fit the layers that read the channels by least squares before measuring, as --repair "
-    "does.",
+    help="Fit the layers that read the channels by least squares before measuring, as `prune "
+    "--repair` does.",
 )
 @click.option(
     "--stop-at",
