@@ -35,7 +35,7 @@ from graphslim.graphdef import saved_model, tfjs
 from graphslim.graphdef.kinds import keras_container
 from graphslim.graphdef.signature import settle
 from graphslim.ir import Graph, Port
-from graphslim.measure.images import Images
+from graphslim.measure.images import Images, option_of
 from graphslim.plans import Plan
 from graphslim.support.importing import load_plugins
 
@@ -157,6 +157,19 @@ def _prepare(path: str) -> None:
     runtime.import_for_command(lambda: console.tell_waiting("loading TensorFlow"))
     if prefix_of(path) is not None and runtime.available():
         runtime.tensorflow()
+
+
+def words_of(data: Images) -> List[str]:
+    """The options of sample inputs as they can be given on a command line."""
+    words = ["--data", data.path]
+    for name in ("image_range", "mean", "scale", "limit"):
+        value = getattr(data, name)
+        if value is not None:
+            numbers = value if isinstance(value, tuple) else (value,)
+            words += [option_of(name), ",".join(map(str, numbers))]
+    if data.bgr is not None:
+        words.append("--bgr" if data.bgr else "--rgb")
+    return [*words, "--crop"] if data.crop else words
 
 
 class Running(NamedTuple):

@@ -42,6 +42,7 @@ from graphslim.cli.options import (
     model_options,
     packed,
     run_options,
+    words_of,
 )
 from graphslim.cli.page import check_report, draw_report, report_option
 from graphslim.cli.repair import (
@@ -318,8 +319,7 @@ def _tell_next(stored: Graph, model: str, output: str, running: Running, reading
     is_graph = os.path.isfile(model) and format_of_target(output) == GRAPH
     if is_graph and b"".join(encoded(stored, output)) == read_bytes(model):
         console.out.print(f"{output} is a copy of {model}, byte for byte.")
-    data = path_of(running.data)
-    criterion = ["l1"] if data is None else ["taylor", "--data", data]
+    criterion = ["l1"] if running.data is None else ["taylor", *words_of(running.data)]
     budget = "--params" if cost(stored).macs is None else "--macs"
     words = ["graphslim", "prune", model, "-o", output, "--criterion", *criterion, budget, "0.5"]
     line = " ".join(map(shlex.quote, [*words, *reading.words()]))
