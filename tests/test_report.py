@@ -26,7 +26,7 @@ from graphslim.measure.fidelity import OutputDifference
 from graphslim.measure.timings import Timed, Timings
 from graphslim.plans.plan import Achieved
 from graphslim.report.charts import cut_between, differences, histogram
-from graphslim.report.page import Names
+from graphslim.report.network import Names
 from graphslim.support.importing import install_hint
 
 pytest.importorskip("matplotlib", reason="the extra `report` is not installed")

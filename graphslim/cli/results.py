@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
 
 import click
 
@@ -19,10 +19,10 @@ from graphslim.errors import VerifyError
 from graphslim.graphdef import serialize
 from graphslim.graphdef.inline import endless_call
 from graphslim.ir import Graph
-from graphslim.measure.agreement import Agreement, columns_of, rows_of, surgery_verdict, verdict
+from graphslim.measure.agreement import Agreement, surgery_verdict, verdict
 from graphslim.plans import Plan
 from graphslim.recovery import Repaired
-from graphslim.report.data import Pair, Part, find_parts
+from graphslim.report.data import Pair, Part, find_parts, repair_table
 from graphslim.support.text import count, plural, share
 
 if TYPE_CHECKING:
@@ -305,15 +305,8 @@ def print_repair(console: Console, repaired: Repaired) -> None:
         f"Repaired on {plural(training, 'image')}, tuned on {tuning}, judged on {gate} that were "
         "kept aside"
     )
-    steps = [("as removed", "", repaired.before)]
-    for stage in repaired.stages:
-        steps.append((stage.title, "kept" if stage.kept else "thrown away", stage.after))
-    rows: List[Sequence[str]] = []
-    for name, became, agreement in steps:
-        rows += [(name, *row, became) for row in rows_of(agreement)]
-    first, *others = columns_of(repaired.before)
     title = f"Outputs, against the original, over {repaired.before.inputs} kept aside"
-    print_table(console, title, ("stage", first, *others, "result"), rows)
+    print_table(console, title, *repair_table(repaired))
     for stage in repaired.stages:
         note = f": {stage.note}" if stage.note else ""
         console.print(f"{stage.title} took {stage.seconds:.0f} s{note}")
