@@ -287,6 +287,19 @@ def test_diagnostics_go_to_stderr(run: Run) -> None:
     assert serialize(load("04-fold-identity.pbtxt")) == serialize(load("out.pb"))
 
 
+def test_a_dump_does_not_replace_the_model(run: Run) -> None:
+    """Whoever looks into a dump by the same command would lose it."""
+    run("prune block.pb -o out.pb --no-verify --dump-after remove-dead-channels")
+    dumped = Path("03-remove-dead-channels.pbtxt")
+    before = dumped.read_bytes()
+    command = f"prune {dumped} -o out.pb --no-verify --pass fold-identity"
+    found = run(f"{command} --dump-after remove-dead-channels", status=2)
+    assert f"{dumped}: is the input itself" in found.err and dumped.read_bytes() == before
+    command = "prune block.pb -o 03-remove-dead-channels.pbtxt --no-verify"
+    found = run(f"{command} --dump-after remove-dead-channels", status=2)
+    assert "is the output too" in found.err and dumped.read_bytes() == before
+
+
 def test_pass_from_a_file(run: Run) -> None:
     Path("shift.py").write_text(CHANGES_NUMBERS, encoding="utf-8")
     run("prune", "folds.pb", "-o", "plain.pb", "--no-verify")
@@ -497,6 +510,14 @@ def test_the_module_runs(run: Run) -> None:
     done = python("-m", "graphslim", "inspect", "gone.pb")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "graphslim: gone.pb: no such file (check the path)\n"
+
+
+def test_a_name_that_the_terminal_cannot_show_is_escaped(run: Run) -> None:
+    command = ["prune", "folds.pb", "-o", "\u00e4.pb", "--no-verify"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = python("-m", "graphslim", *command, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("Written to \\xe4.pb\n") and "\u00e4.pb" in run.files()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes end otherwise there")

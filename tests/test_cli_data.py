@@ -99,3 +99,11 @@ def test_a_training_phase_is_told_with_random_inputs_too(run: Run) -> None:
     found = run("verify phase.pb phase.pb --outputs y,on")
     assert found.err.count("input phase is fed with False (inference)") == 1
     assert "phase" in run("verify phase.pb phase.pb --outputs y,on --data photos").err
+
+
+def test_the_next_step_takes_images_as_they_were_taken(run: Run) -> None:
+    given = "--data photos/000.png --mean 127.5 --scale 0.0078125 --limit 1 --bgr --crop"
+    found = run(f"prune net.pb -o out.pb --no-verify {given}")
+    assert f" --criterion taylor {given} --macs 0.5\n" in found.out
+    found = run("prune net.pb -o out.pb --no-verify --data photos/000.png --image-range -1,0.5")
+    assert " --data photos/000.png --image-range -1.0,0.5 --macs 0.5\n" in found.out

@@ -129,6 +129,17 @@ def test_a_plan_is_not_written_over_its_inputs(run: Run) -> None:
     assert "is the input itself" in run("plan net.pb -o net.pb", status=2).err
 
 
+def test_curves_are_not_written_over(run: Run) -> None:
+    curves = Path("s.json")
+    curves.write_text("measured for hours")
+    for command in ("plan net.pb -o s.json", "prune net.pb -o out.pb --plan-out s.json"):
+        told = run(f"{command} --allocate s.json --macs 0.5", status=2).err
+        assert told == (
+            "graphslim: s.json: is the input itself (choose another name, or give --force)\n"
+        )
+    assert curves.read_text() == "measured for hours" and run.files() == ["net.pb", "s.json"]
+
+
 def test_apply_without_tensorflow(run: Run) -> None:
     run("plan net.pb -o p.json --criterion l1 --macs 0.5 --multiple-of 4")
     found = run("apply net.pb p.json -o out.pb --no-verify")

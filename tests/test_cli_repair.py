@@ -169,6 +169,16 @@ def test_the_plan_is_found_again(run: Run) -> None:
     assert Path("found.pb").read_bytes() == Path("given.pb").read_bytes()
 
 
+def test_passes_behind_a_repair_are_looked_at_too(run: Run) -> None:
+    looks = "-v --time-passes --dump-after drop-unused"
+    told = run(f"prune model.pb -o slim.pb {CHOICE} --repair {QUICK} --optimize {looks}").err
+    assert "drop-unused: nodes removed: " in told
+    times = [line.split()[2] for line in told.splitlines() if " ms  " in line]
+    assert times[0] == "find-inverted-residual" and {"remove-channels", "drop-unused"} < {*times}
+    (dumped,) = [name for name in run.files() if name.endswith("drop-unused.pbtxt")]
+    assert f"dumped {dumped}" in told
+
+
 def test_pages_show_what_the_repair_brought_back(run: Run) -> None:
     pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
     run(

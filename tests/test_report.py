@@ -26,7 +26,7 @@ from graphslim.measure.fidelity import OutputDifference
 from graphslim.measure.timings import Timed, Timings
 from graphslim.plans.plan import Achieved
 from graphslim.report.charts import cut_between, differences, histogram
-from graphslim.report.page import Names
+from graphslim.report.network import Names
 from graphslim.support.importing import install_hint
 
 pytest.importorskip("matplotlib", reason="the extra `report` is not installed")
@@ -289,7 +289,7 @@ def test_a_network_without_layers_or_blocks() -> None:
 def test_json_has_the_numbers_of_the_page() -> None:
     graph, slim, plan = pruned(achieved=Achieved("macs", 0.5, 0.75))
     found = report.collect(graph, slim, plan, surgery=AGREED)
-    tree = results.pruning(graph, slim, plan, AGREED, "out.pb", seconds=1.25)
+    tree = results.pruning(graph, slim, plan, results.Checked(AGREED), "out.pb", 1.25)
     assert [tree["params"], tree["macs"], tree["size"]] == [
         list(pair) for pair in (found.params, found.macs or (), found.size)
     ]
@@ -300,7 +300,8 @@ def test_json_has_the_numbers_of_the_page() -> None:
 
 def test_the_terminal_shows_cost_by_block_and_the_budget(capsys: Any) -> None:
     graph, slim, plan = pruned(achieved=Achieved("macs", 0.5, 0.75, "too coarse"))
-    results.print_pruning(console.Console(), graph, slim, plan, MASKED, 1.0, changed=CHANGED)
+    checked = results.Checked(MASKED, CHANGED)
+    results.print_pruning(console.Console(), graph, slim, plan, checked, 1.0)
     out = capsys.readouterr().out
     assert re.search(r"net/b +│ +120 +│ +75 +│ +-37.5 % │ +1.92 k │ +1.20 k │ +-37.5 %", out), out
     assert "macs: asked for 0.5, achieved 0.75 (too coarse)" in out

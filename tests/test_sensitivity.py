@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -559,6 +560,29 @@ def test_the_command_measures_shows_and_draws(run: Run) -> None:
     run("prune model.pb -o slim.pb --allocate s.jsonl --macs 0.7 --multiple-of 1 --plan-out p.json")
     run("sensitivity s.jsonl --show --report page.html --plan p.json")
     assert "<circle" in Path("page.html").read_text()
+
+
+def test_no_input_is_written_over(run: Run) -> None:
+    run(f"{MEASURE} -o s.jsonl")
+    shown = Path("s.jsonl").read_text()
+    for name in ("s.html", "p.json"):
+        Path(name).write_text(shown)
+    for line in (
+        "s.html --show --report s.html",
+        "s.jsonl --merge -o p.json --plan p.json",
+        "s.jsonl --show --report s.jsonl",
+    ):
+        told = run(f"sensitivity {line}", status=2).err
+        assert re.search(r"is the input itself \(choose another name\)$", told), told
+    assert {Path(name).read_text() for name in ("s.jsonl", "s.html", "p.json")} == {shown}
+    told = run("sensitivity s.jsonl --show --report page.txt", status=2).err
+    assert ".txt is not how a page ends" in told
+
+
+def test_a_plan_is_read_before_anything_is_measured(run: Run) -> None:
+    before = run.files()
+    told = run(f"{MEASURE} -o s.jsonl --report page.html --plan none.json", status=2).err
+    assert "none.json: no such file" in told and run.files() == before
 
 
 def test_files_are_joined(run: Run) -> None:

@@ -7,7 +7,8 @@ from typing import List, Sequence
 
 import pytest
 
-from graphslim.cli.console import Console, elided, print_pairs, print_table
+from graphslim.cli.console import Console
+from graphslim.cli.tables import elided, print_pairs, print_table
 
 NAMES = [
     f"net/stage_{stage}/block/{part}/BatchNorm/FusedBatchNormV3"

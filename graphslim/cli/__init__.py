@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import io
 import os
 import signal
 import sys
@@ -38,6 +39,8 @@ def main(arguments: Optional[Sequence[str]] = None) -> None:
     args = list(sys.argv[1:] if arguments is None else arguments)
     if sys.stderr is None:  # it was closed when the process was started
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  until the end
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may not be in its encoding
     # Python would search all that is left for garbage when it ends: a second, after TensorFlow.
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)

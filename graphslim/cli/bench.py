@@ -10,11 +10,11 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tupl
 import click
 
 from graphslim.cli import console
-from graphslim.cli.console import Console, print_table
-from graphslim.cli.files import tell_data
-from graphslim.cli.models import are_graphs, models_of, opening_of, runtime_option
+from graphslim.cli.console import Console
+from graphslim.cli.files import are_graphs, models_of, opening_of, runtime_option, tell_data
 from graphslim.cli.option_types import names_of, quiet_option, whole_number
 from graphslim.cli.options import Reading, model_options, sample_options
+from graphslim.cli.tables import print_table
 from graphslim.delivery.formats import Wish
 from graphslim.engines import RUNTIMES, installed
 from graphslim.errors import GraphslimError

@@ -16,12 +16,13 @@ from graphslim.checkpoint.fitting import fitting
 from graphslim.checkpoint.soft import Summary, soft_pruning, summary_of, summary_tree
 from graphslim.cli import console
 from graphslim.cli.choosing import CHOOSING, Choosing, selection_options
-from graphslim.cli.console import Console, print_table
+from graphslim.cli.console import Console
 from graphslim.cli.files import tell_data
 from graphslim.cli.option_types import quiet_option
 from graphslim.cli.options import Reading, model_options, sample_options
 from graphslim.cli.plan import print_plan
-from graphslim.cli.results import group_trees, print_pruning, pruning, tell
+from graphslim.cli.results import Checked, group_trees, print_pruning, pruning
+from graphslim.cli.tables import print_table
 from graphslim.errors import GraphslimError, PlanError
 from graphslim.measure.images import Images
 from graphslim.measure.samples import Samples
@@ -34,7 +35,9 @@ from graphslim.support.writing import check_folder
 @click.command("soft-prune")
 @click.argument("checkpoint")
 @click.option("-o", "--output", required=True, metavar="DIR", help="The folder to write to.")
-@click.option("--plan", "plan_path", metavar="P.json", help="Take these channels.")
+@click.option(
+    "--plan", "plan_path", metavar="P.json", help="Set the channels of this plan to zero."
+)
 @selection_options
 @click.option("--force", is_flag=True, help="Allow a DIR that is not empty.")
 @quiet_option
@@ -56,9 +59,9 @@ def soft_prune(
 ) -> int:
     """Set channels of CHECKPOINT to zero, and write the checkpoint that training goes on from.
 
-    What makes the channels, passes them and reads them becomes zero, with the entries of optimizer
-    slots and moving averages; all else stays as it is, bit for bit. DIR then holds the checkpoint
-    under its old name, its MetaGraph and the plan (plan.json). Channels are chosen as by
+    The weights that produce the channels, pass them on and read them become zero, with the entries
+    of optimizer slots and moving averages; all else stays as it is, bit for bit. DIR then holds the
+    checkpoint under its old name, its MetaGraph and the plan (plan.json). Channels are chosen as by
     `graphslim plan`, or are those of a plan.
     """
     check_folder(output, force)
@@ -69,7 +72,7 @@ def soft_prune(
     with console.bar(console.err, quiet) as tick:
         trained = reading.open(checkpoint)
         find_blocks(trained.graph)
-        tell(cautions(trained.graph))
+        console.tell_cautions(cautions(trained.graph))
         if plan is None:
             tell_data(trained.graph, data, batch, is_sampled(selection))
             plan = make_plan(trained.graph, selection, Samples(data, batch, tick))
@@ -103,7 +106,7 @@ def _refuse_selection() -> None:
 def _fitted(trained: Trained, plan: Plan) -> Plan:
     """The plan in the names of the checkpoint; prints its cautions and notes on stderr."""
     fitted = fitting(trained, plan, folds=True)
-    tell(cautions_of(trained.graph, fitted.plan))
+    console.tell_cautions(cautions_of(trained.graph, fitted.plan))
     for note in fitted.notes:
         console.err.print(note)
     return fitted.plan
@@ -121,7 +124,8 @@ def _fitted(trained: Trained, plan: Plan) -> Plan:
 @click.option(
     "--fold",
     is_flag=True,
-    help="Cut channels that are constant too, and fold the constants into the offsets behind.",
+    help="Cut channels that are constant too, and fold the constants into the offsets of the "
+    "layers behind.",
 )
 @click.option(
     "--no-meta",
@@ -177,21 +181,25 @@ def strip(
 def _tell(stripped: Any, seconds: float, as_json: bool, with_meta: bool, verbose: bool) -> None:
     """Prints what was cut and written, and the check that it passed."""
     before, after, plan = stripped.before, find_blocks(stripped.after), stripped.plan
-    checks = (stripped.agreement, stripped.change)
+    checked = Checked(stripped.agreement, stripped.change)
     if as_json:
-        tree = pruning(
-            before, after, plan, checks[0], stripped.graph_path, changed=checks[1], seconds=seconds
-        )
+        tree = pruning(before, after, plan, checked, stripped.graph_path, seconds)
         console.print_json(stripping_tree(tree, stripped.prefix, stripped.summary, with_meta))
         return
-    print_pruning(console.out, before, after, plan, checks[0], seconds, changed=checks[1])
+    print_pruning(console.out, before, after, plan, checked, seconds)
     print_summary(console.out, stripped.summary, verbose)
     console.out.print(f"Written to {stripped.prefix} and {stripped.graph_path}")
 
 
 @click.command()
 @click.argument("checkpoint")
-@click.option("--plan", "plan_path", required=True, metavar="P.json", help="What was set to zero.")
+@click.option(
+    "--plan",
+    "plan_path",
+    required=True,
+    metavar="P.json",
+    help="The plan whose channels were set to zero.",
+)
 @model_options
 def summary(checkpoint: str, plan_path: str, reading: Reading, as_json: bool, verbose: bool) -> int:
     """Count the filters of a plan's channels that are not zero in CHECKPOINT, block by block.

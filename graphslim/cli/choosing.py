@@ -1,15 +1,16 @@
-"""The options that say which channels go, as a selection declares them."""
+"""The options that say which channels go, and how the losses are measured that they name."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any, Dict, Mapping, NamedTuple, Optional
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional
 
 import click
 
 from graphslim.cli.option_types import Finite, Number, Share
 from graphslim.cli.options import Command, combined
-from graphslim.errors import PlanError
+from graphslim.errors import GraphslimError, PlanError
+from graphslim.measure.samples import Samples
 from graphslim.plans import RANKED, Selection
 from graphslim.plans.options import (
     ANY_COUNT,
@@ -23,6 +24,8 @@ from graphslim.plans.options import (
     options_of,
 )
 from graphslim.scoring import find_criterion
+from graphslim.support.workers import check_workers
+from graphslim.sweep import NAMES, read_labels
 
 _TYPES: Mapping[Any, click.ParamType] = {
     MAGNITUDE: Finite(),
@@ -48,10 +51,9 @@ class Choosing(NamedTuple):
     options: Dict[str, Any]
 
     @property
-    def settings(self) -> Optional[str]:
-        """The path of the settings file."""
-        path: Optional[str] = self.options["settings"]
-        return path
+    def files(self) -> List[Optional[str]]:
+        """The paths of the files that are read: settings and curves."""
+        return [self.options["settings"], self.options["allocate"]]
 
     def selection(self, seed: int) -> Selection:
         """The selection, checked as far as it can be without a graph.
@@ -116,3 +118,50 @@ def _declared(name: str, default: Any, known: Option) -> Command:
         metavar=known.letter,
         help=known.text,
     )
+
+
+# --- By what a loss is measured, and on how many processes.
+
+
+def _workers(
+    context: click.Context, option: click.Parameter, given: Optional[str]
+) -> Optional[str]:
+    """What `--workers` names, refused at once where it names nobody."""
+    check_workers(given)
+    return given
+
+
+def samples_of(selection: Selection, samples: Samples, labels: Optional[str]) -> Samples:
+    """The inputs by which channels are chosen, with the labels in a file.
+
+    Raises:
+        GraphslimError: the file cannot be read, or nothing asks for a loss.
+    """
+    measures = selection.max_loss is not None or selection.allocate is not None
+    for option, given in (("--metric", samples.metric), ("--labels", labels)):
+        if given is not None and not measures:
+            raise GraphslimError(
+                "no loss is measured to choose by",
+                f"{option} {given}",
+                "add --max-loss or --allocate, or leave it out",
+            )
+    return samples._replace(labels=read_labels(labels))
+
+
+metric_option = click.option(
+    "--metric",
+    metavar="NAME",
+    help=f"What a loss is: {', '.join(NAMES)}, module:function or file.py:function.  [default: "
+    "error, or that of --allocate]",
+)
+labels_option = click.option(
+    "--labels",
+    metavar="L.npy",
+    help="Labels, one for each example, for --metric accuracy or a function of outputs and labels.",
+)
+workers_option = click.option(
+    "--workers",
+    metavar="N",
+    callback=_workers,
+    help="Measure in N processes, or by the scheduler at dask://HOST:PORT.",
+)

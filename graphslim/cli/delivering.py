@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Dict, NamedTuple, Optional, Union
 import click
 
 from graphslim.cli import console
-from graphslim.cli.console import Console, print_table
+from graphslim.cli.console import Console
 from graphslim.cli.options import Command, Running, combined, packed
+from graphslim.cli.tables import print_changes, print_table
 from graphslim.delivery.formats import (
     EDGES,
     GRAPH,
@@ -24,7 +25,7 @@ from graphslim.graphdef.kinds import check_graph_ending
 from graphslim.ir import Graph
 from graphslim.plans import TARGETS, Plan
 from graphslim.rewrite import zero_consumers
-from graphslim.support.text import count, share
+from graphslim.support.text import count
 
 if TYPE_CHECKING:
     from graphslim.delivery import Delivery
@@ -124,18 +125,18 @@ def delivery_options(command: Command) -> Command:
             type=click.Choice(EDGES),
             default=EDGES[0],
             show_default=True,
-            help="What an int8 model takes and gives.",
+            help="The element type of an int8 model's inputs and outputs.",
         ),
         click.option(
             "--random-calibration",
             is_flag=True,
-            help="Let random inputs stand for --data of --quantize int8, to only try it.",
+            help="Calibrate --quantize int8 on random inputs in place of --data, only to try it.",
         ),
         click.option(
             "--select-tf-ops",
             is_flag=True,
-            help="Leave ops that TensorFlow Lite has not to TensorFlow, which the application "
-            "then has to link.",
+            help="Leave ops that TensorFlow Lite lacks to TensorFlow, which the application then "
+            "has to link.",
         ),
     )
 
@@ -203,9 +204,7 @@ def print_delivery(console: Console, delivery: Delivery) -> None:
     if delivery.before is None:
         console.print(f"{title}: {count(size)} bytes")
     else:
-        sizes = (delivery.before, size)
-        row = ("size in bytes", *map(count, sizes), share(*sizes))
-        print_table(console, title, ("", ">before", ">after", ">change"), [row])
+        print_changes(console, title, [("size in bytes", delivery.before, size)])
     for note in delivery.notes:
         console.print(note)
     if losses is None:

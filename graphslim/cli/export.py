@@ -6,19 +6,18 @@ from typing import Optional
 
 import click
 
-from graphslim.analysis.cautions import cautions
 from graphslim.cli import console
 from graphslim.cli.delivering import Delivering, content, delivery_options, print_delivery
 from graphslim.cli.files import (
     check_targets,
     files_of,
+    force_option,
     output_option,
     path_of,
     placing,
-    tell_data,
+    tell_model,
 )
 from graphslim.cli.options import Reading, Running, model_options, run_options
-from graphslim.cli.results import tell
 from graphslim.delivery.formats import check_package_target
 
 
@@ -33,7 +32,7 @@ from graphslim.delivery.formats import check_package_target
     help="Run the result in its own runtime before writing, and compare it with TensorFlow.  "
     "[default: where the runtime is installed]",
 )
-@click.option("--force", is_flag=True, help="Allow OUT to be MODEL itself.")
+@force_option
 @run_options
 @model_options
 def export(
@@ -47,7 +46,7 @@ def export(
     as_json: bool,
     verbose: bool,
 ) -> int:
-    """Write MODEL as what OUT names: a TensorFlow Lite or ONNX model, a SavedModel, or a graph.
+    """Write MODEL in the format that OUT names: TensorFlow Lite, ONNX, a SavedModel, or a graph.
 
     The result is run in its own runtime on the same inputs as MODEL in TensorFlow, and is not
     written where it computes something else. `prune`, `apply` and `optimize` write the same formats
@@ -57,8 +56,7 @@ def export(
     check_targets(output, {}, inputs, force, check_package_target)
     delivering.check(output, running)
     graph = reading.load(model)
-    tell(cautions(graph))
-    tell_data(graph, running.data, running.batch, check is not False)
+    tell_model(graph, running.data, running.batch, check is not False)
     delivery = delivering.deliver(output, graph, running, check)
     with console.told_first(placing((output, content(graph, delivery)))):
         if as_json:

@@ -1,25 +1,28 @@
-"""The files and data that commands read and write, checked before any work is done."""
+"""The models, data and files that commands read and write, checked before any work is done."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any, Callable, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 
 import click
 
 from graphslim import checkpoint, runtime
+from graphslim.analysis.cautions import cautions
 from graphslim.analysis.probe import switches
 from graphslim.cli import console
 from graphslim.cli.options import Reading
 from graphslim.delivery.formats import Package
-from graphslim.errors import EmitError
+from graphslim.engines import RUNTIMES, format_of
+from graphslim.errors import EmitError, GraphslimError
 from graphslim.graphdef import saved_model, tfjs
 from graphslim.graphdef.emit import encoded
 from graphslim.graphdef.kinds import check_ending
 from graphslim.ir import Graph
 from graphslim.measure.images import Images
 from graphslim.measure.norm_statistics import cautions_about
+from graphslim.measure.opened import Model, Opening
 from graphslim.measure.samples import Examples, Samples, switch_line
 from graphslim.plans import Plan
 from graphslim.rewrite.save import check_consistent
@@ -30,6 +33,8 @@ _ENDINGS: Mapping[str, Tuple[Sequence[str], str]] = {
     "--report": ((".html", ".htm"), "a page"),
 }
 """By option, the endings of the file that it writes, and the kind of the file."""
+_OUTPUT = "the output"
+"""What messages call the file of `-o` beside those of other options."""
 
 output_option = click.option(
     "-o",
@@ -46,38 +51,38 @@ graph_output_option = click.option(
     metavar="OUT.pb",
     help="The new file: binary (.pb, or no ending) or text (.pbtxt); other endings are refused.",
 )
+force_option = click.option("--force", is_flag=True, help="Allow OUT to be MODEL itself.")
 
 
 def check_targets(
-    output: str,
+    output: Optional[str],
     beside: Mapping[str, Optional[str]],
     inputs: Sequence[Optional[str]],
-    force: bool,
+    force: Optional[bool],
     check: Callable[[str], None] = check_target,
 ) -> None:
     """Refuses, before any work is done, outputs that cannot be written or are inputs.
 
     Args:
-        output: the output of the command.
+        output: the output of the command; None where it writes none.
         beside: by option, the further files that the command writes.
         inputs: the files that the command reads.
-        force: whether an input may be written over.
+        force: whether an input may be written over; None where the command has no `--force`.
         check: refuses a place that the output cannot be written to.
 
     Raises:
         EmitError: an output cannot be written, or is an input or another output.
     """
-    named = {option: path for option, path in beside.items() if path is not None}
-    option_at = {os.path.realpath(output): "the output"}
-    check(output)
+    given = {_OUTPUT: output, **beside}
+    named = {option: path for option, path in given.items() if path is not None}
+    for option, target in named.items():
+        (check if option == _OUTPUT else check_target)(target)
     for target in named.values():
-        check_target(target)
-    for target in [output, *named.values()]:
         for source in inputs:
             if not force and source is not None and _same_file(target, source):
-                raise EmitError(
-                    "is the input itself", target, "choose another name, or give --force"
-                )
+                hint = "choose another name" + ("" if force is None else ", or give --force")
+                raise EmitError("is the input itself", target, hint)
+    option_at: Dict[str, str] = {}
     for option, path in named.items():
         first_option = option_at.setdefault(os.path.realpath(path), option)
         if first_option != option:
@@ -146,7 +151,13 @@ def path_of(data: Optional[Images]) -> Optional[str]:
     return None if data is None else data.path
 
 
-def tell_data(graph: Graph, data: Optional[Images], batch: int = 1, runs: bool = True) -> None:
+def tell_model(graph: Graph, data: Optional[Images], batch: int, runs: bool = True) -> None:
+    """Prints on stderr the cautions about a graph, and what `tell_data` does."""
+    console.tell_cautions(cautions(graph))
+    tell_data(graph, data, batch, runs)
+
+
+def tell_data(graph: Graph, data: Optional[Images], batch: int, runs: bool = True) -> None:
     """Prints on stderr the inputs that a graph is run on, and how they differ from training's.
 
     Args:
@@ -167,3 +178,46 @@ def tell_data(graph: Graph, data: Optional[Images], batch: int = 1, runs: bool =
         lines = [switch_line(name, value) for name, value in switches(graph).items()]
     for line in lines if runs or data is not None else ():
         console.err.print(line)
+
+
+# --- Models of any format: which runtime runs each, and how they are read.
+
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(RUNTIMES),
+    help="The runtime for those models that it can run.  [default: tf for graphs and SavedModels, "
+    "tflite for .tflite, ort for .onnx]",
+)
+"""The option of commands that run models in the runtime of their format."""
+_FILES = ("tflite", "onnx")
+"""The formats that hold no graph of TensorFlow's."""
+
+
+def are_graphs(paths: Sequence[str], runtime: Optional[str]) -> bool:
+    """Whether models are all graphs, to be run by TensorFlow."""
+    formats = [format_of(path) for path in paths]
+    return runtime in (None, "tf") and not any(kind in _FILES for kind in formats)
+
+
+def models_of(paths: Sequence[str], runtime: Optional[str], reading: Reading) -> List[Model]:
+    """The models: graphs are read, and paths of what another runtime reads are left as they are.
+
+    Raises:
+        GraphslimError: a graph cannot be read, or options name parts of graphs where there is none.
+    """
+    models: List[Model] = []
+    for path in paths:
+        kind = format_of(path)
+        foreign = kind in _FILES or (runtime == "openvino" and kind != "other")
+        models.append(path if foreign else reading.load(path))
+    words = [word for word in reading._replace(input_shapes={}).words() if word[:2] == "--"]
+    if words and not any(isinstance(model, Graph) for model in models):
+        raise GraphslimError(
+            "names parts of a graph, and none is read here", words[0], "leave it out"
+        )
+    return models
+
+
+def opening_of(runtime: Optional[str], threads: int, reading: Reading) -> Opening:
+    """How the models are opened."""
+    return Opening(runtime, threads, reading.input_shapes)

@@ -13,8 +13,9 @@ from graphslim.analysis.cost import cost
 from graphslim.api import find_blocks
 from graphslim.channels.groups import ROLES, Channels, Group, analyse
 from graphslim.cli import console
-from graphslim.cli.console import Console, print_pairs, print_table
+from graphslim.cli.console import Console
 from graphslim.cli.options import Reading, model_options
+from graphslim.cli.tables import print_pairs, print_table, shape_text
 from graphslim.graphdef.signature import check_node
 from graphslim.ir import Block, DType, Graph, Node, Port
 from graphslim.ir.families import TRUTH_VALUED
@@ -36,9 +37,10 @@ from graphslim.support.text import exact, plural
 @click.option(
     "--through-norms",
     is_flag=True,
-    help="Show the groups that there are where channels go through norms, as for `prune`.",
+    help="Show the groups that there are if channels may go through norms, as with `prune "
+    "--through-norms`.",
 )
-@click.option("--whole-heads", is_flag=True, help="The same for whole attention heads.")
+@click.option("--whole-heads", is_flag=True, help="The same for `prune --whole-heads`.")
 @click.option("--explain", metavar="NODE", help="Show why a node is in no recognised block.")
 @model_options
 def inspect(
@@ -247,16 +249,10 @@ def _kind(block: Dict[str, Any]) -> str:
 def _tensors(label: str, tensors: Sequence[Dict[str, Any]]) -> List[Tuple[str, str]]:
     """For each tensor its name, its shape and its element type, the first under a label."""
     texts = [
-        f"{tensor['name']}  {_shape(tensor)}{' ' + tensor['dtype'] if tensor['dtype'] else ''}"
+        f"{tensor['name']}  {shape_text(tensor['shape'])} {tensor['dtype'] or ''}".rstrip()
         for tensor in tensors
     ]
     return [("" if index else label, text) for index, text in enumerate(texts or ["none"])]
-
-
-def _shape(tensor: Dict[str, Any]) -> str:
-    if tensor["shape"] is None:
-        return "(open)"
-    return "x".join(["?" if size is None else str(size) for size in tensor["shape"]]) or "scalar"
 
 
 def print_groups(console: Console, graph: Graph) -> None:

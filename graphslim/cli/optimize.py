@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from typing import Any, List, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import click
 
-from graphslim.analysis.cautions import cautions
 from graphslim.cli import console
-from graphslim.cli.console import Console, print_table
+from graphslim.cli.console import Console
 from graphslim.cli.delivering import Delivering, content, delivery_options, print_delivery
 from graphslim.cli.files import (
     check_targets,
     files_of,
+    force_option,
     output_option,
     path_of,
     placing,
-    tell_data,
+    tell_model,
 )
 from graphslim.cli.options import (
     Command,
@@ -28,14 +28,14 @@ from graphslim.cli.options import (
     packed,
     run_options,
 )
-from graphslim.cli.results import Checked, checking, tell
+from graphslim.cli.results import Checked, check_option, checking
+from graphslim.cli.tables import print_changes
 from graphslim.cli.verify import print_agreement
 from graphslim.delivery.formats import check_package_target
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement, lost
 from graphslim.pipeline import Pipeline, presets
-from graphslim.support.text import count, share
 
 
 class Deploying(NamedTuple):
@@ -43,10 +43,6 @@ class Deploying(NamedTuple):
 
     fp16_weights: bool
     for_tf: Optional[str]
-
-    def steps(self) -> List[str]:
-        """The passes that make a graph faster or smaller and change no number but by rounding."""
-        return list(presets.PASSES)
 
     def stored(self, graph: Graph) -> Graph:
         """A graph as it is to be written: stored as half precision, readable by an old version."""
@@ -57,6 +53,15 @@ class Deploying(NamedTuple):
         Pipeline(steps).run(twin)
         return twin
 
+    def rounding(
+        self, running: Running, exact: Graph, stored: Graph, checked: Checked
+    ) -> Optional[Agreement]:
+        """How far half-precision weights moved the outputs; None if nothing was run."""
+        if not self.fp16_weights or checked.agreement is None:
+            return None
+        agreement: Agreement = running.compare(exact, stored)
+        return agreement
+
 
 def deploy_options(command: Command) -> Command:
     """The options of how a file is written; the command gets a `Deploying` as `deploying`."""
@@ -65,24 +70,14 @@ def deploy_options(command: Command) -> Command:
         click.option(
             "--fp16-weights",
             is_flag=True,
-            help="Store weights as half precision: half the file, and rounded.",
+            help="Store weights in half precision: a file of half the size, and rounded weights.",
         ),
         click.option(
             "--for-tf",
             type=click.Choice(sorted(presets.READERS)),
-            help="Leave out attributes that this TensorFlow does not know.",
+            help="Leave out attributes that this version of TensorFlow does not know.",
         ),
     )
-
-
-def rounding(
-    deploying: Deploying, running: Running, exact: Graph, stored: Graph, checked: Checked
-) -> Optional[Agreement]:
-    """How far half-precision weights moved the outputs; None if nothing was run."""
-    if not deploying.fp16_weights or checked.agreement is None:
-        return None
-    agreement: Agreement = running.compare(exact, stored)
-    return agreement
 
 
 def tell_rounding(agreement: Optional[Agreement]) -> None:
@@ -97,13 +92,8 @@ def tell_rounding(agreement: Optional[Agreement]) -> None:
 @output_option
 @deploy_options
 @delivery_options
-@click.option(
-    "--verify/--no-verify",
-    "check",
-    default=None,
-    help="Compare the outputs before writing.  [default: where TensorFlow is installed]",
-)
-@click.option("--force", is_flag=True, help="Allow OUT to be MODEL itself.")
+@check_option
+@force_option
 @run_options
 @model_options
 def optimize(
@@ -129,17 +119,16 @@ def optimize(
     check_targets(output, {}, inputs, force, check_package_target)
     delivering.check(output, running)
     graph = reading.load(model)
-    tell(cautions(graph))
-    tell_data(graph, running.data, running.batch, check is not False)
+    tell_model(graph, running.data, running.batch, check is not False)
     exact = graph.copy()
-    results = Pipeline(deploying.steps()).run(exact)
+    results = Pipeline(presets.PASSES).run(exact)
     stored = deploying.stored(exact)
     seconds = time.perf_counter() - started
     for name, outcome in results if verbose else ():
         console.err.print(f"{name}: {'; '.join(outcome.notes)}")
     advice = "a bug; please report it"
     checked = checking(check, running, graph, exact, None, output, advice=advice)
-    moved = rounding(deploying, running, exact, stored, checked)
+    moved = deploying.rounding(running, exact, stored, checked)
     delivery = delivering.deliver(output, stored, running, check, graph)
     with console.told_first(placing((output, content(stored, delivery)))):
         if as_json:
@@ -147,7 +136,7 @@ def optimize(
             told = {} if delivery is None else {"delivered": delivery.as_dict()}
             console.print_json({**tree, **told})
             return console.OK
-        _print(graph, stored, checked, seconds)
+        _print(console.out, graph, stored, checked, seconds)
         tell_rounding(moved)
         if delivery is not None:
             print_delivery(console.out, delivery)
@@ -174,29 +163,13 @@ def _tree(
     }
 
 
-def _print(graph: Graph, stored: Graph, checked: Checked, seconds: float) -> None:
-    print_optimizing(console.out, graph, stored, checked.agreement, seconds)
-    if checked.agreement is None:
-        console.out.print(f"Not verified: {checked.why_not}")
-
-
-def print_optimizing(
-    console: Console, before: Graph, after: Graph, agreement: Optional[Agreement], seconds: float
-) -> None:
-    """Prints the table of `optimize`.
-
-    Args:
-        console: the console.
-        before, after: the graphs.
-        agreement: the check that the result passed, if it was made.
-        seconds: time for reading and rewriting.
-    """
-    pairs = {
-        "nodes": (len(before), len(after)),
-        "size in bytes": (len(serialize(before)), len(serialize(after))),
-    }
-    rows = [(label, count(old), count(new), share(old, new)) for label, (old, new) in pairs.items()]
-    print_table(console, "Whole network", ("", ">before", ">after", ">change"), rows)
+def _print(console: Console, before: Graph, after: Graph, checked: Checked, seconds: float) -> None:
+    """Prints what `optimize` saved, and the check that the result passed, if it was made."""
+    sizes = (len(serialize(before)), len(serialize(after)))
+    totals = (("nodes", len(before), len(after)), ("size in bytes", *sizes))
+    print_changes(console, "Whole network", totals)
     console.print(f"Optimised in {seconds:.2f} s")
-    if agreement is not None:
-        print_agreement(console, agreement)
+    if checked.agreement is None:
+        console.print(f"Not verified: {checked.why_not}")
+    else:
+        print_agreement(console, checked.agreement)

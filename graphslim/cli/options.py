@@ -35,7 +35,7 @@ from graphslim.graphdef import saved_model, tfjs
 from graphslim.graphdef.kinds import keras_container
 from graphslim.graphdef.signature import settle
 from graphslim.ir import Graph, Port
-from graphslim.measure.images import Images
+from graphslim.measure.images import Images, option_of
 from graphslim.plans import Plan
 from graphslim.support.importing import load_plugins
 
@@ -159,6 +159,19 @@ def _prepare(path: str) -> None:
         runtime.tensorflow()
 
 
+def words_of(data: Images) -> List[str]:
+    """The options of sample inputs as they can be given on a command line."""
+    words = ["--data", data.path]
+    for name in ("image_range", "mean", "scale", "limit"):
+        value = getattr(data, name)
+        if value is not None:
+            numbers = value if isinstance(value, tuple) else (value,)
+            words += [option_of(name), ",".join(map(str, numbers))]
+    if data.bgr is not None:
+        words.append("--bgr" if data.bgr else "--rgb")
+    return [*words, "--crop"] if data.crop else words
+
+
 class Running(NamedTuple):
     """How graphs are run."""
 
@@ -218,14 +231,14 @@ def model_options(command: Command) -> Command:
             multiple=True,
             callback=names_of,
             metavar="NAME,...",
-            help="Nodes that are fed. Default: the placeholders.",
+            help="Nodes that are fed.  [default: the placeholders]",
         ),
         click.option(
             "--outputs",
             multiple=True,
             callback=names_of,
             metavar="NAME,...",
-            help="What to compute. Default: what nothing reads.",
+            help="What to compute.  [default: the tensors that nothing reads]",
         ),
         click.option(
             "--input-shape",
@@ -233,7 +246,8 @@ def model_options(command: Command) -> Command:
             multiple=True,
             callback=shapes_of,
             metavar="[NAME=]1,224,224,3",
-            help="The shape of an input that the file leaves open; NAME where there are several.",
+            help="The shape of an input that the file leaves open; NAME where there are several "
+            "inputs.",
         ),
         click.option(
             "--signature",
@@ -302,7 +316,7 @@ def _samples() -> List[Command]:
             "--data",
             metavar="PATH",
             help="Inputs: an .npz, an .npy, an image, or a folder of images and of folders of "
-            "them. Default: seeded random data.",
+            "them.  [default: seeded random data]",
         ),
         *_image_options(),
         click.option(
@@ -347,8 +361,8 @@ def _image_options() -> List[Command]:
         click.option(
             "--crop",
             is_flag=True,
-            help="Keep the aspect of images: resize the short side, take the centre. Default: "
-            "stretch them.",
+            help="Keep the aspect ratio of images: resize the short side, take the centre.  "
+            "[default: stretch them]",
         ),
         whole_number(
             "--limit",
@@ -366,11 +380,10 @@ def run_options(command: Command) -> Command:
         *_samples(),
         click.option(
             "--tolerance",
-            default=None,
-            show_default="0.0001, and more for a graph in 16 bits or frozen in training, or "
-            "between two runtimes",
             type=Finite(),
             metavar="T",
-            help="Largest difference allowed, as a share of each output's range.",
+            help="Largest difference allowed, as a share of each output's range.  [default: "
+            "0.0001, and more for a graph in 16 bits or frozen in training, or between two "
+            "runtimes]",
         ),
     )

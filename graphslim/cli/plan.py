@@ -8,12 +8,18 @@ from typing import Any, Dict, Optional, Sequence
 
 import click
 
-from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
 from graphslim.channels.groups import asked_of
 from graphslim.cli import console
-from graphslim.cli.choosing import Choosing, selection_options
-from graphslim.cli.console import Console, print_table
+from graphslim.cli.choosing import (
+    Choosing,
+    labels_option,
+    metric_option,
+    samples_of,
+    selection_options,
+    workers_option,
+)
+from graphslim.cli.console import Console
 from graphslim.cli.delivering import Delivering, content, delivery_options, target_of, timed_in
 from graphslim.cli.files import (
     check_targets,
@@ -21,9 +27,8 @@ from graphslim.cli.files import (
     output_option,
     path_of,
     placing,
-    tell_data,
+    tell_model,
 )
-from graphslim.cli.losses import labels_option, metric_option, samples_of, workers_option
 from graphslim.cli.option_types import quiet_option, whole_number
 from graphslim.cli.options import Reading, Running, model_options, run_options, sample_options
 from graphslim.cli.page import check_report, draw_report, report_option
@@ -34,7 +39,14 @@ from graphslim.cli.repair import (
     repair_options,
     tell_beforehand,
 )
-from graphslim.cli.results import checking, print_achieved, print_channels, tell, tell_result
+from graphslim.cli.results import (
+    check_option,
+    checking,
+    print_achieved,
+    print_channels,
+    tell_result,
+)
+from graphslim.cli.tables import print_changes, print_table
 from graphslim.delivery.formats import check_package_target
 from graphslim.graphdef.kinds import check_ending
 from graphslim.measure.images import Images
@@ -43,7 +55,7 @@ from graphslim.planner import cautions_of, is_sampled, make_plan
 from graphslim.plans import TARGETS, Plan, fit, read_plan
 from graphslim.plans.diff import GroupDifference, PlanDifference, diff
 from graphslim.rewrite import apply as applied
-from graphslim.support.text import count, plural, share
+from graphslim.support.text import plural
 
 
 @click.command()
@@ -78,7 +90,7 @@ def plan(
     The file can be read, edited, compared (`graphslim plan-diff`) and applied (`graphslim apply`).
     """
     started = time.perf_counter()
-    inputs = [*files_of(model, reading), path_of(data), choosing.settings, labels]
+    inputs = [*files_of(model, reading), path_of(data), *choosing.files, labels]
     check_targets(output, {}, inputs, force)
     check_ending(output, (".json",), "a plan")
     selection = choosing.selection(seed)
@@ -86,10 +98,9 @@ def plan(
     with console.bar(console.err, quiet) as tick:
         graph = find_blocks(reading.load(model))
         graph.asked = asked_of(graph, selection)
-        tell(cautions(graph))
-        tell_data(graph, data, batch, is_sampled(selection))
+        tell_model(graph, data, batch, is_sampled(selection))
         made = make_plan(graph, selection, samples._replace(tick=tick))
-    tell(cautions_of(graph, made))
+    console.tell_cautions(cautions_of(graph, made))
     if verbose:
         console.err.print(f"planned in {time.perf_counter() - started:.2f} s")
     with console.told_first(placing((output, made))):
@@ -105,12 +116,7 @@ def plan(
 @click.argument("model")
 @click.argument("plan_path", metavar="P.json")
 @output_option
-@click.option(
-    "--verify/--no-verify",
-    "check",
-    default=None,
-    help="Compare the outputs before writing.  [default: where TensorFlow is installed]",
-)
+@check_option
 @click.option(
     "--for",
     "target",
@@ -162,8 +168,7 @@ def apply(
     delivering.check(output, running)
     wanted = read_plan(plan_path)
     graph = find_blocks(reading.load(model))
-    tell(cautions(graph))
-    tell_data(graph, running.data, running.batch, repair or check is not False)
+    tell_model(graph, running.data, running.batch, repair or check is not False)
     tell_beforehand(repair, graph, running)
     graph.asked = asked_of(graph, wanted)
     fitted = fit(graph, wanted, force)
@@ -196,20 +201,17 @@ def apply(
             delivery=delivery,
         )
     with console.told_first(placing((output, content(slim, delivery)), (report_out, page))):
-        status = tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds, delivery)
+        tell_result(as_json, graph, slim, fitted.plan, checked, output, seconds, delivery)
     repairing.finish()
-    return status
+    return console.OK
 
 
 def print_plan(console: Console, plan: Plan) -> None:
     """The widths of the groups before and after, the cost by the plan, asked and achieved."""
     if plan.groups:
         print_channels(console, plan)
-    totals = [
-        (name, count(before), count(after), share(before, after))
-        for name, (before, after) in (("parameters", plan.params), ("MACs", plan.macs))
-    ]
-    print_table(console, "Whole network", ("", ">before", ">after", ">change"), totals)
+    totals = (("parameters", *plan.params), ("MACs", *plan.macs))
+    print_changes(console, "Whole network", totals)
     print_achieved(console, plan)
     console.print(f"{plural(plan.removed, 'channel')} to go")
 
@@ -282,15 +284,12 @@ def print_plan_difference(console: Console, difference: PlanDifference) -> None:
     if values:
         rows = [(key, _said(first), _said(second)) for key, (first, second) in values]
         print_table(console, "Settings and the rest", ("", "A", "B"), rows)
-    totals = [
-        (label, count(first), count(second), share(first, second))
-        for label, first, second in (
-            ("channels removed", *difference.removed),
-            ("parameters left", *difference.params),
-            ("MACs left", *difference.macs),
-        )
-    ]
-    print_table(console, "Totals", ("", ">A", ">B", ">change"), totals)
+    totals = (
+        ("channels removed", *difference.removed),
+        ("parameters left", *difference.params),
+        ("MACs left", *difference.macs),
+    )
+    print_changes(console, "Totals", totals, ("A", "B"))
 
 
 def _agrees(group: GroupDifference) -> bool:

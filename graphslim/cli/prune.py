@@ -10,24 +10,29 @@ from typing import Any, List, NamedTuple, Optional, Sequence, Tuple, cast
 
 import click
 
-from graphslim.analysis.cautions import cautions
 from graphslim.analysis.cost import cost
 from graphslim.api import find_blocks, finders
 from graphslim.channels.groups import asked_of
 from graphslim.cli import console
-from graphslim.cli.choosing import Choosing, selection_options
-from graphslim.cli.console import print_times
+from graphslim.cli.choosing import (
+    Choosing,
+    labels_option,
+    metric_option,
+    samples_of,
+    selection_options,
+    workers_option,
+)
 from graphslim.cli.delivering import Delivering, content, delivery_options, timed_in
 from graphslim.cli.files import (
     check_targets,
     files_of,
+    force_option,
     output_option,
     path_of,
     placing,
-    tell_data,
+    tell_model,
 )
-from graphslim.cli.losses import labels_option, metric_option, samples_of, workers_option
-from graphslim.cli.optimize import Deploying, deploy_options, rounding, tell_rounding
+from graphslim.cli.optimize import Deploying, deploy_options, tell_rounding
 from graphslim.cli.option_types import quiet_option, whole_number
 from graphslim.cli.options import (
     Command,
@@ -37,6 +42,7 @@ from graphslim.cli.options import (
     model_options,
     packed,
     run_options,
+    words_of,
 )
 from graphslim.cli.page import check_report, draw_report, report_option
 from graphslim.cli.repair import (
@@ -48,7 +54,7 @@ from graphslim.cli.repair import (
     repair_options,
     tell_beforehand,
 )
-from graphslim.cli.results import checking, tell, tell_result
+from graphslim.cli.results import check_option, checking, tell_result
 from graphslim.delivery.formats import GRAPH, check_package_target, format_of_target
 from graphslim.errors import GraphslimError
 from graphslim.graphdef.emit import encoded
@@ -64,6 +70,7 @@ from graphslim.pipeline import (
     Pipeline,
     Timing,
     find_pass,
+    presets,
 )
 from graphslim.planner import RemoveChannels, cautions_of, make_plan
 from graphslim.plans import Plan, Selection
@@ -100,38 +107,57 @@ def watching_options(command: Command) -> Command:
 
 
 class _Watch:
-    """Looks on while the passes of a call run, and says what it saw.
+    """Runs the passes of a command, and prints on stderr what they report.
 
     Args:
         asked: what to look at.
         pipeline: all passes that will run.
-        output: the file written; graphs are dumped beside it.
+        output: the file that the command writes; graphs are dumped beside it.
+        inputs: the files that it reads.
+        force: whether an input may be written over.
+        verbose: print the notes of the passes.
 
     Raises:
-        GraphslimError: a graph is to be dumped after a pass that is not run.
+        GraphslimError: a graph is to be dumped after a pass that is not run, or over a file that
+            the command reads or writes.
     """
 
-    def __init__(self, asked: Watching, pipeline: Pipeline, output: str) -> None:
+    def __init__(
+        self,
+        asked: Watching,
+        pipeline: Pipeline,
+        output: str,
+        inputs: Sequence[Optional[str]],
+        force: bool,
+        verbose: bool,
+    ) -> None:
         names = [step.name for step in pipeline.steps]
         for name in asked.dump_after:
             if name not in names:
                 raise GraphslimError(
                     f"{name!r} is not run", "--dump-after", f"the passes are: {', '.join(names)}"
                 )
-        self._asked, self._timing = asked, Timing()
+        self._asked, self._verbose = asked, verbose
         self._dump = Dump(os.path.dirname(os.path.normpath(output)), asked.dump_after)
-        self.observers: List[Observer] = [self._timing, self._dump]
-        if asked.verify_each:
-            self.observers.append(CheckInvariants())
+        for number, name in enumerate(names, 1):
+            if name in asked.dump_after:
+                dumped = {"--dump-after": self._dump.target(number, name)}
+                check_targets(output, dumped, inputs, force, check_package_target)
 
-    def tell(self, results: Sequence[Tuple[str, Outcome]]) -> None:
-        """Prints on stderr what passes said, what they took and what was dumped."""
-        for name, outcome in results:
+    def run(self, passes: Sequence[Any], graph: Graph) -> List[Tuple[str, Outcome]]:
+        """Runs passes on a graph; gives their outcomes by name."""
+        timing, dumped = Timing(), len(self._dump.written)
+        observers: List[Observer] = [timing, self._dump]
+        if self._asked.verify_each:
+            observers.append(CheckInvariants())
+        results = Pipeline(passes).run(graph, observers)
+        for name, outcome in results if self._verbose else ():
             console.err.print(f"{name}: {'; '.join(outcome.notes) or 'nothing to say'}")
-        if self._asked.time_passes:
-            print_times(console.err, self._timing.seconds)
-        for path in self._dump.written:
+        for name, seconds in timing.seconds if self._asked.time_passes else ():
+            console.err.print(f"{1000 * seconds:9.1f} ms  {name}")
+        for path in self._dump.written[dumped:]:
             console.err.print(f"dumped {path}")
+        return results
 
 
 @click.command()
@@ -164,14 +190,9 @@ class _Watch:
 )
 @click.option("--plan-out", metavar="P.json", help="Write down what was removed and why.")
 @report_option
-@click.option(
-    "--verify/--no-verify",
-    "check",
-    default=None,
-    help="Compare the outputs before writing.  [default: where TensorFlow is installed]",
-)
+@check_option
 @watching_options
-@click.option("--force", is_flag=True, help="Allow OUT to be MODEL itself.")
+@force_option
 @metric_option
 @labels_option
 @workers_option
@@ -216,7 +237,7 @@ def prune(
     check_report(report_out)
     check_repairing(repair, running, repairing.state)
     beside = {"--plan-out": plan_out, "--report": report_out, "--state": repairing.state}
-    inputs = [*files_of(model, reading), path_of(running.data), choosing.settings, labels]
+    inputs = [*files_of(model, reading), path_of(running.data), *choosing.files, labels]
     check_targets(output, beside, inputs, force, check_package_target)
     delivering.check(output, running)
     selection = _selection(choosing, delivering.target(output), running.seed, repair)
@@ -227,28 +248,26 @@ def prune(
     remember = _Remembered()
     with console.bar(console.err, quiet) as tick:
         remove = _removal(selection, samples._replace(tick=tick), remember)
-        folds = deploying.steps() if optimize else []
+        folds = presets.PASSES if optimize else ()
         first, last = _passes(remove, extra, folds, repair, in_rounds)
-        watch = _Watch(watching, Pipeline([*first, *last]), output)
+        watch = _Watch(watching, Pipeline([*first, *last]), output, inputs, force, verbose)
         graph = reading.load(model)
         graph.asked = asked_of(graph, selection)
-        tell(cautions(graph))
-        tell_data(graph, running.data, running.batch, repair or check is not False)
+        tell_model(graph, running.data, running.batch, repair or check is not False)
         tell_beforehand(repair, graph, running)
         if repair and not in_rounds:
             remember.state = repairing.state_of_pruning(running, graph, selection)
         slim = graph.copy()
-        results = Pipeline(first).run(slim, watch.observers)
-    plan = next((outcome.plan for _, outcome in results if outcome.plan is not None), None)
+        results = watch.run(first, slim)
     repaired = None
     if in_rounds:
         blocks = find_blocks(graph)
         plan, repaired = repairing.run_in_rounds(running, blocks, selection, rounds, quiet)
         slim = apply(graph, plan)
+    else:
+        plan = next(outcome.plan for _, outcome in results if outcome.plan is not None)
     seconds = time.perf_counter() - started
-    watch.tell(results if verbose else [])
-    if plan is not None:
-        tell(cautions_of(graph, plan))
+    console.tell_cautions(cautions_of(graph, plan))
     chosen = plan if selection.criterion is not None else None
     checked = checking(check, running, graph, slim, chosen, output, quiet=quiet)
     if repair:
@@ -256,34 +275,33 @@ def prune(
             state = remember.state
             repaired = repairing.run(running, graph, slim, plan, quiet=quiet, state=state)
         slim = repaired.graph.copy()
-        results += Pipeline(last).run(slim, watch.observers)
+        results += watch.run(last, slim)
         if last:
             advice = "a bug; please report it"
             checking(check, running, repaired.graph, slim, None, output, advice=advice, quiet=quiet)
-        plan = None if plan is None else recorded(plan, repaired)
+        plan = recorded(plan, repaired)
         checked = checked._replace(repaired=repaired)
     stored = deploying.stored(slim)
-    tell_rounding(rounding(deploying, running, slim, stored, checked))
+    tell_rounding(deploying.rounding(running, slim, stored, checked))
     delivery = delivering.deliver(
         output, stored, running, check, graph, None if repair or optimize else plan, quiet=quiet
     )
-    if check is not False and plan is not None and plan.removed:
+    if check is not False and plan.removed:
         timed = timed_in(selection.runtime, graph, stored, running, selection.threads, quiet)
         checked = checked._replace(timed=timed)
     page = None
-    if report_out is not None and plan is not None:
+    if report_out is not None:
         page = draw_report(graph, slim, plan, checked, output, seconds, quiet, running, delivery)
     with console.told_first(
         placing((output, content(stored, delivery)), (report_out, page), (plan_out, plan))
     ):
         if not as_json:
             _tell_passes(extra, results)
-        status = tell_result(as_json, graph, stored, plan, checked, output, seconds, delivery)
-        unchanged = plan is not None and not plan.removed
-        if not as_json and selection.criterion is None and unchanged:
+        tell_result(as_json, graph, stored, plan, checked, output, seconds, delivery)
+        if not as_json and selection.criterion is None and not plan.removed:
             _tell_next(stored, model, output, running, reading)
     repairing.finish()
-    return status
+    return console.OK
 
 
 def _tell_passes(extra: Sequence[str], results: Sequence[Tuple[str, Outcome]]) -> None:
@@ -301,8 +319,7 @@ def _tell_next(stored: Graph, model: str, output: str, running: Running, reading
     is_graph = os.path.isfile(model) and format_of_target(output) == GRAPH
     if is_graph and b"".join(encoded(stored, output)) == read_bytes(model):
         console.out.print(f"{output} is a copy of {model}, byte for byte.")
-    data = path_of(running.data)
-    criterion = ["l1"] if data is None else ["taylor", "--data", data]
+    criterion = ["l1"] if running.data is None else ["taylor", *words_of(running.data)]
     budget = "--params" if cost(stored).macs is None else "--macs"
     words = ["graphslim", "prune", model, "-o", output, "--criterion", *criterion, budget, "0.5"]
     line = " ".join(map(shlex.quote, [*words, *reading.words()]))

@@ -10,7 +10,6 @@ import click
 import numpy as np
 
 from graphslim import runtime
-from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
 from graphslim.cli import console
 from graphslim.cli.files import (
@@ -19,7 +18,7 @@ from graphslim.cli.files import (
     graph_output_option,
     path_of,
     placing,
-    tell_data,
+    tell_model,
 )
 from graphslim.cli.option_types import Finite, quiet_option, whole_number
 from graphslim.cli.options import (
@@ -32,7 +31,7 @@ from graphslim.cli.options import (
     run_options,
 )
 from graphslim.cli.page import check_report, draw_report, report_option
-from graphslim.cli.results import Checked, checking, print_repair, tell
+from graphslim.cli.results import Checked, checking, print_repair
 from graphslim.errors import GraphslimError, RuntimeUnavailable
 from graphslim.graphdef.kinds import check_graph_ending
 from graphslim.ir import Graph
@@ -207,7 +206,7 @@ def tell_beforehand(wanted: bool, graph: Graph, running: Running) -> None:
     """
     if wanted:
         batch = running.batch if running.batch > 1 else BATCH
-        tell(cautions_beforehand(graph, running.data, batch))
+        console.tell_cautions(cautions_beforehand(graph, running.data, batch))
 
 
 @click.command()
@@ -261,8 +260,7 @@ def repair(
     check_graph_ending(output)
     plan = None if plan_path is None else read_plan(plan_path)
     graph, narrow = reading.load_pair(original, slim)
-    tell(cautions(graph))
-    tell_data(graph, running.data, running.batch, True)
+    tell_model(graph, running.data, running.batch, True)
     tell_beforehand(True, graph, running)
     if plan is None:
         plan = _recovered(graph, narrow)
@@ -327,7 +325,7 @@ def _recovered(graph: Graph, slim: Graph) -> Optional[Plan]:
     try:
         plan = recover_plan(graph, slim)
     except GraphslimError as error:
-        tell([f"{error}; it is trained on the outputs alone"])
+        console.tell_cautions([f"{error}; it is trained on the outputs alone"])
         return None
     groups = plural(len(plan.groups), "group")
     console.err.print(f"plan: found again: {plural(plan.removed, 'channel')} of {groups} went")

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, NamedTuple, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
+
+import click
 
 from graphslim import runtime
 from graphslim.analysis.cautions import random_node
-from graphslim.analysis.cost import Cost, cost
+from graphslim.analysis.cost import cost
 from graphslim.cli import console
-from graphslim.cli.console import Console, print_table
+from graphslim.cli.console import Console
 from graphslim.cli.delivering import print_delivery, print_gain
 from graphslim.cli.options import Running
+from graphslim.cli.tables import print_changes, print_table
 from graphslim.cli.verify import print_agreement, print_change
 from graphslim.errors import VerifyError
 from graphslim.graphdef import serialize
 from graphslim.graphdef.inline import endless_call
 from graphslim.ir import Graph
-from graphslim.measure.agreement import Agreement, columns_of, rows_of, surgery_verdict, verdict
+from graphslim.measure.agreement import Agreement, surgery_verdict, verdict
 from graphslim.plans import Plan
 from graphslim.recovery import Repaired
-from graphslim.report.data import Pair, Part, find_parts
+from graphslim.report.data import Pair, Part, find_parts, repair_table
 from graphslim.support.text import count, plural, share
 
 if TYPE_CHECKING:
@@ -50,33 +53,28 @@ class Checked(NamedTuple):
         return self.change if self.repaired is None else self.repaired.after
 
 
-def tell(cautions: Iterable[object]) -> None:
-    """Prints cautions on stderr."""
-    for caution in cautions:
-        console.err.print(f"caution: {caution}")
+check_option = click.option(
+    "--verify/--no-verify",
+    "check",
+    default=None,
+    help="Compare the outputs before writing.  [default: where TensorFlow is installed]",
+)
+"""The option of `checking`."""
 
 
 def tell_result(
     as_json: bool,
     graph: Graph,
     slim: Graph,
-    plan: Optional[Plan],
+    plan: Plan,
     checked: Checked,
     output: str,
     seconds: float,
     delivery: Optional[Delivery] = None,
-) -> int:
-    """Prints what was written and whether it was verified; returns the exit status."""
+) -> None:
+    """Prints what was written and whether it was verified."""
     if as_json:
-        tree = pruning(
-            graph,
-            slim,
-            plan,
-            checked.agreement,
-            output,
-            changed=checked.outcome,
-            seconds=seconds,
-        )
+        tree = pruning(graph, slim, plan, checked, output, seconds)
         if checked.repaired is not None:
             tree["repair"] = checked.repaired.as_dict()
         if delivery is not None:
@@ -84,17 +82,8 @@ def tell_result(
         if checked.timed is not None:
             tree["timed"] = checked.timed.as_dict()
         console.print_json(tree)
-        return console.OK
-    print_pruning(
-        console.out,
-        graph,
-        slim,
-        plan,
-        checked.agreement,
-        seconds,
-        changed=checked.change,
-        repaired=checked.repaired,
-    )
+        return
+    print_pruning(console.out, graph, slim, plan, checked, seconds)
     if checked.agreement is None:
         console.out.print(f"Not verified: {checked.why_not}")
     if delivery is not None:
@@ -102,7 +91,6 @@ def tell_result(
     if checked.timed is not None:
         print_gain(console.out, checked.timed)
     console.out.print(f"Written to {output}")
-    return console.OK
 
 
 def checking(
@@ -159,23 +147,16 @@ def checking(
 
 
 def pruning(
-    before: Graph,
-    after: Graph,
-    plan: Optional[Plan],
-    agreement: Optional[Agreement],
-    output: str,
-    *,
-    changed: Optional[Agreement] = None,
-    seconds: Optional[float] = None,
+    before: Graph, after: Graph, plan: Plan, checked: Checked, output: str, seconds: float
 ) -> Dict[str, Any]:
     """What `prune --json` prints; the arguments are those of `print_pruning`."""
     costs = [cost(before), cost(after)]
-    achieved = None if plan is None else plan.achieved
+    verified, changed = checked.agreement, checked.outcome
     return {
         "output": output,
-        "removed": 0 if plan is None else plan.removed,
-        "folded": 0 if plan is None else _folded(plan),
-        "groups": [] if plan is None else group_trees(plan),
+        "removed": plan.removed,
+        "folded": _folded(plan),
+        "groups": group_trees(plan),
         "blocks": [
             {
                 "name": part.name,
@@ -188,10 +169,10 @@ def pruning(
         "params": [total.params for total in costs],
         "macs": [total.macs for total in costs],
         "size": [len(serialize(graph)) for graph in (before, after)],
-        "achieved": None if achieved is None else dict(achieved._asdict()),
-        "verified": None if agreement is None else agreement.as_dict(),
+        "achieved": None if plan.achieved is None else dict(plan.achieved._asdict()),
+        "verified": None if verified is None else verified.as_dict(),
         "changed": None if changed is None else changed.as_dict(),
-        "seconds": None if seconds is None else round(seconds, 3),
+        "seconds": round(seconds, 3),
     }
 
 
@@ -213,15 +194,7 @@ def _folded(plan: Plan) -> int:
 
 
 def print_pruning(
-    console: Console,
-    before: Graph,
-    after: Graph,
-    plan: Optional[Plan],
-    agreement: Optional[Agreement],
-    seconds: float,
-    *,
-    changed: Optional[Agreement] = None,
-    repaired: Optional[Repaired] = None,
+    console: Console, before: Graph, after: Graph, plan: Plan, checked: Checked, seconds: float
 ) -> None:
     """Prints the before-and-after tables of `prune`.
 
@@ -229,33 +202,30 @@ def print_pruning(
         console: the console.
         before, after: the graphs.
         plan: the plan.
-        agreement: the check that the result passed, if it was made.
+        checked: the check that the result passed; a repair is shown in the place of the change.
         seconds: time for reading, planning and rewriting.
-        changed: how far a criterion moved the outputs from those of the graph as it was.
-        repaired: what a repair came to, if there was one; shown in the place of `changed`.
     """
-    if plan is not None and plan.groups:
+    if plan.groups:
         print_channels(console, plan)
         _print_parts(console, before, after)
     _print_totals(console, before, after)
-    if plan is not None:
-        print_achieved(console, plan)
-    removed = 0 if plan is None else plan.removed
-    folded = (
-        "" if plan is None or not plan.folds else f", {plural(_folded(plan), 'constant')} folded"
-    )
-    chosen = plan is not None and plan.settings.get("select") != "dead"
-    nothing = "Nothing removed" if chosen else "No channel that may go is dead: nothing removed"
-    text = f"{plural(removed, 'channel')} removed{folded}" if removed else nothing
-    console.print(f"{text}, in {seconds:.2f} s")
-    if repaired is not None:
-        if agreement is not None:
-            console.print(f"{surgery_verdict(agreement)}.")
-        print_repair(console, repaired)
-    elif agreement is not None and changed is not None:
-        print_change(console, changed, agreement)
-    elif agreement is not None:
-        print_agreement(console, agreement)
+    print_achieved(console, plan)
+    text = "Nothing removed"
+    if plan.removed:
+        text = f"{plural(plan.removed, 'channel')} removed"
+    elif plan.settings.get("select") == "dead":
+        text = "No channel that may go is dead: nothing removed"
+    folded = f", {plural(_folded(plan), 'constant')} folded" if plan.removed and plan.folds else ""
+    console.print(f"{text}{folded}, in {seconds:.2f} s")
+    surgery = checked.agreement
+    if checked.repaired is not None:
+        if surgery is not None:
+            console.print(f"{surgery_verdict(surgery)}.")
+        print_repair(console, checked.repaired)
+    elif surgery is not None and checked.change is not None:
+        print_change(console, checked.change, surgery)
+    elif surgery is not None:
+        print_agreement(console, surgery)
 
 
 def print_channels(console: Console, plan: Plan) -> None:
@@ -294,17 +264,13 @@ def _change(pair: Optional[Pair]) -> List[str]:
 
 
 def _print_totals(console: Console, before: Graph, after: Graph) -> None:
-    sizes = [len(serialize(graph)) for graph in (before, after)]
-    costs: List[Cost] = [cost(before), cost(after)]
-    totals = [
-        (label, count(old), count(new), share(old, new))
-        for label, old, new in (
-            ("parameters", costs[0].params, costs[1].params),
-            ("MACs", costs[0].macs, costs[1].macs),
-            ("size in bytes", sizes[0], sizes[1]),
-        )
-    ]
-    print_table(console, "Whole network", ("", ">before", ">after", ">change"), totals)
+    old, new = cost(before), cost(after)
+    totals = (
+        ("parameters", old.params, new.params),
+        ("MACs", old.macs, new.macs),
+        ("size in bytes", len(serialize(before)), len(serialize(after))),
+    )
+    print_changes(console, "Whole network", totals)
 
 
 def print_achieved(console: Console, plan: Plan) -> None:
@@ -339,15 +305,8 @@ def print_repair(console: Console, repaired: Repaired) -> None:
         f"Repaired on {plural(training, 'image')}, tuned on {tuning}, judged on {gate} that were "
         "kept aside"
     )
-    steps = [("as removed", "", repaired.before)]
-    for stage in repaired.stages:
-        steps.append((stage.title, "kept" if stage.kept else "thrown away", stage.after))
-    rows: List[Sequence[str]] = []
-    for name, became, agreement in steps:
-        rows += [(name, *row, became) for row in rows_of(agreement)]
-    first, *others = columns_of(repaired.before)
     title = f"Outputs, against the original, over {repaired.before.inputs} kept aside"
-    print_table(console, title, ("stage", first, *others, "result"), rows)
+    print_table(console, title, *repair_table(repaired))
     for stage in repaired.stages:
         note = f": {stage.note}" if stage.note else ""
         console.print(f"{stage.title} took {stage.seconds:.0f} s{note}")

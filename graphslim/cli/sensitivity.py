@@ -8,16 +8,19 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 import click
 
 from graphslim import report
-from graphslim.analysis.cautions import cautions
 from graphslim.api import find_blocks
 from graphslim.cli import console
-from graphslim.cli.choosing import ranking_options
-from graphslim.cli.console import Console, print_table
-from graphslim.cli.files import check_targets, path_of, placing, tell_data
-from graphslim.cli.losses import labels_option, metric_option, workers_option
+from graphslim.cli.choosing import (
+    labels_option,
+    metric_option,
+    ranking_options,
+    workers_option,
+)
+from graphslim.cli.console import Console
+from graphslim.cli.files import check_targets, path_of, placing, tell_model
 from graphslim.cli.option_types import Finite, quiet_option, whole_number
 from graphslim.cli.options import Reading, model_options, sample_options
-from graphslim.cli.results import tell
+from graphslim.cli.tables import print_table
 from graphslim.errors import GraphslimError
 from graphslim.measure.images import Images
 from graphslim.measure.shares import BATCH
@@ -65,13 +68,13 @@ def shares_of(
 @click.option(
     "--by",
     type=click.Choice(sorted(SCOPES)),
-    help="Measure each group, or the channels inside of each block alone: --scope all or blocks.",
+    help="Measure each group, or the channels inside each block alone: --scope all or blocks.",
 )
 @click.option(
     "--repaired",
     is_flag=True,
-    help="Fit the layers that read the channels by least squares before measuring, as --repair "
-    "does.",
+    help="Fit the layers that read the channels by least squares before measuring, as `prune "
+    "--repair` does.",
 )
 @click.option(
     "--stop-at",
@@ -130,9 +133,9 @@ def sensitivity(
     """
     started = time.perf_counter()
     _check_files(files, output, merge, show)
-    inputs = [*files, labels, path_of(data), choosing["settings"]]
-    if output is not None and not show:
-        check_targets(output, {"--report": report_out}, inputs, False)
+    inputs = [*files, labels, plan_path, path_of(data), choosing["settings"]]
+    check_targets(None if show else output, {"--report": report_out}, inputs, None)
+    plan = None if plan_path is None else read_plan(plan_path)
     if merge or show:
         curves = merged(files)
         if merge:
@@ -151,14 +154,12 @@ def sensitivity(
             seed,
         )
         graph = find_blocks(reading.load(files[0]))
-        tell(cautions(graph))
-        tell_data(graph, data, batch)
+        tell_model(graph, data, batch)
         selection = Selection.of(seed=seed, **_by(by, choosing))
         with console.bar(console.err, quiet) as tick:
             curves = measured(graph, selection, conditions, how, tick)
     if verbose:
         console.err.print(f"measured in {time.perf_counter() - started:.2f} s")
-    plan = None if plan_path is None else read_plan(plan_path)
     page = None if report_out is None else report.render_curves(curves, plan)
     with console.told_first(placing((report_out, page))):
         if as_json:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from collections import Counter
+from typing import Any, Dict, Optional, Sequence
 
 import click
 
 from graphslim.analysis.diff import Differences, NodeDifference, Side, differences
-from graphslim.channels.facts import Dims
 from graphslim.cli import console
-from graphslim.cli.console import Console, print_table
-from graphslim.cli.files import tell_data
-from graphslim.cli.models import are_graphs, models_of, opening_of, runtime_option
+from graphslim.cli.console import Console
+from graphslim.cli.files import are_graphs, models_of, opening_of, runtime_option, tell_data
 from graphslim.cli.option_types import whole_number
 from graphslim.cli.options import Reading, Running, model_options, run_options
+from graphslim.cli.tables import print_changes, print_table, shape_text
 from graphslim.measure.agreement import (
     Agreement,
     columns_of,
@@ -25,7 +25,7 @@ from graphslim.measure.agreement import (
 )
 from graphslim.measure.models import compare as compare_models
 from graphslim.plans import read_plan
-from graphslim.support.text import count, plural, share
+from graphslim.support.text import count, plural
 
 
 @click.command()
@@ -242,13 +242,13 @@ def print_differences(console: Console, compared: Differences, everything: bool 
         )
     if not changed:
         console.print("No node differs in op, shapes or weights.")
-    totals: List[Tuple[str, Optional[int], Optional[int]]] = [
+    old, new = compared.costs
+    totals = (
         ("nodes", *compared.counts),
-        ("parameters", compared.costs[0].params, compared.costs[1].params),
-        ("MACs", compared.costs[0].macs, compared.costs[1].macs),
-    ]
-    rows = [(label, count(old), count(new), share(old, new)) for label, old, new in totals]
-    print_table(console, "Whole network", ("", ">old", ">new", ">change"), rows)
+        ("parameters", old.params, new.params),
+        ("MACs", old.macs, new.macs),
+    )
+    print_changes(console, "Whole network", totals, ("old", "new"))
 
 
 def _row(node: NodeDifference) -> Sequence[str]:
@@ -257,7 +257,7 @@ def _row(node: NodeDifference) -> Sequence[str]:
     cells = [
         _arrow([None if side is None else side.op for side in sides]),
         _arrow(weights) + (" (other values)" if node.revalued else ""),
-        _arrow([None if side is None else _shape(side.output) for side in sides]),
+        _arrow([None if side is None else shape_text(side.output) for side in sides]),
         _arrow([None if side is None else f"{side.params:,}" for side in sides], zero="0"),
         _arrow([None if side is None else count(side.macs) for side in sides], zero="0"),
     ]
@@ -274,17 +274,5 @@ def _arrow(sides: Sequence[Optional[str]], zero: str = "") -> str:
 
 def _shapes(shapes: Sequence[Sequence[int]]) -> str:
     """Shapes of constants, those of a batch norm as `4 of 32`; scalars are left out."""
-    texts: List[str] = []
-    for shape in shapes:
-        if shape:
-            texts.append(_shape(tuple(shape)))
-    unique = list(dict.fromkeys(texts))
-    return ", ".join(
-        [text if texts.count(text) == 1 else f"{texts.count(text)} of {text}" for text in unique]
-    )
-
-
-def _shape(shape: Dims) -> str:
-    if shape is None:
-        return "open"
-    return "x".join(["?" if size is None else str(size) for size in shape]) or "scalar"
+    texts = Counter([shape_text(shape) for shape in shapes if shape])
+    return ", ".join([text if many == 1 else f"{many} of {text}" for text, many in texts.items()])

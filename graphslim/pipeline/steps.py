@@ -174,9 +174,13 @@ class Dump(Observer):
         """Writes the graph, if the pass is one of the named ones."""
         self._count += 1
         if self.names is None or step.name in self.names:
-            path = os.path.join(self.folder, f"{self._count:02d}-{step.name}.pbtxt")
+            path = self.target(self._count, step.name)
             save(graph, path)
             self.written.append(path)
+
+    def target(self, number: int, name: str) -> str:
+        """The file for the graph after a pass, which is the `number`-th that runs."""
+        return os.path.join(self.folder, f"{number:02d}-{name}.pbtxt")
 
 
 # --- Passes by name: the built-in ones, and those that other packages bring by an entry point.

@@ -13,7 +13,7 @@ from graphslim.delivery import Delivery
 from graphslim.graphdef import serialize
 from graphslim.ir import Graph, Node, Port
 from graphslim.ir.query import needed
-from graphslim.measure.agreement import Agreement
+from graphslim.measure.agreement import Agreement, columns_of, rows_of
 from graphslim.measure.looks import Look
 from graphslim.measure.timings import Timings
 from graphslim.ops import COST_RULES
@@ -259,6 +259,20 @@ def _walls(channels: Channels) -> Tuple[Wall, ...]:
         for reason, groups in by_reason.items()
     ]
     return tuple(sorted(walls, key=lambda wall: (-wall.channels, wall.reason)))
+
+
+def repair_table(repaired: Repaired) -> Tuple[Sequence[str], List[Sequence[str]]]:
+    """The columns and rows of what each stage of a repair came to on the images kept aside.
+
+    The heads of numbers begin with `>`.
+    """
+    steps = [("as removed", "", repaired.before)]
+    for stage in repaired.stages:
+        steps.append((stage.title, "kept" if stage.kept else "thrown away", stage.after))
+    rows: List[Sequence[str]] = [
+        (name, *row, became) for name, became, each in steps for row in rows_of(each)
+    ]
+    return ("stage", *columns_of(repaired.before), "result"), rows
 
 
 def is_layer(node: Node) -> bool:

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections import Counter
 from html import escape
-from typing import Callable, Iterable, List, Optional, Sequence, Tuple
+from typing import List, Optional, Sequence, Tuple
 
 from graphslim._version import __version__
+from graphslim.delivery.told import gain, losses_table, title_of
 from graphslim.measure.agreement import Agreement, columns_of, rows_of, surgery_verdict, verdict
 from graphslim.measure.looks import Look
 from graphslim.plans import GroupPlan
 from graphslim.recovery import Repaired
 from graphslim.report import charts
-from graphslim.report.data import LayerWidth, Pair, Part, Report, Wall
-from graphslim.report.delivered import delivered
+from graphslim.report.data import Pair, Report, Wall, repair_table
+from graphslim.report.network import Names, costs, network, tail
 from graphslim.report.parts import fill, section, table, verdict_card
 from graphslim.support.progress import Tick, silent
-from graphslim.support.text import count, plural, share
+from graphslim.support.text import count, share
 
 _SHOWN = 24
 """The number of charts shown at first; the others unfold."""
-_PARTS_SHOWN = 16
-"""The number of parts shown at first; the others unfold."""
 _ASKED = {"macs": "MACs", "params": "parameters", "size": "size", "latency": "latency"}
 
 
@@ -52,7 +49,7 @@ def render(report: Report, tick: Tick = silent) -> str:
     if report.looks:
         body.append(_looks(report.looks))
     body += [
-        delivered(report.delivery, report.timed),
+        _delivered(report),
         _outputs(report),
         _walls(report),
         _settings(report),
@@ -236,13 +233,7 @@ def _repair(repaired: Repaired) -> str:
         f"without labels, tuned on {tuning}. Every stage was judged on {gate} that no stage looked "
         "at, and thrown away where it was no better on these."
     )
-    steps = [("as removed", "", repaired.before)]
-    steps += [
-        (stage.title, "kept" if stage.kept else "thrown away", stage.after)
-        for stage in repaired.stages
-    ]
-    rows = [(name, *row, became) for name, became, each in steps for row in rows_of(each)]
-    stages = table(("stage", *columns_of(repaired.before), "result"), rows)
+    stages = table(*repair_table(repaired))
     cards: List[str] = []
     for stage in repaired.stages:
         if stage.curve:
@@ -287,6 +278,34 @@ def _looks(looks: Sequence[Look]) -> str:
         "the original makes. Of several channels the largest is shown, of classes their number."
     )
     return section("Side by side", lead, *cards)
+
+
+def _delivered(report: Report) -> str:
+    """The file that was delivered, and its time; empty for a graph that was not timed."""
+    delivery, timed = report.delivery, report.timed
+    cards, content, lead = [], "", ""
+    if delivery is not None:
+        before, after = delivery.before, delivery.package.size
+        change = f", {share(before, after)} against the original, converted alike" if before else ""
+        lead = escape(
+            " ".join([f"{title_of(delivery)}: {count(after)} bytes{change}.", *delivery.notes])
+        )
+        if delivery.losses is None:
+            cards.append(verdict_card("Not run in its runtime", delivery.why_not, "warn"))
+        else:
+            title = "As in TensorFlow" if delivery.losses.judged else "What quantisation costs"
+            cards.append(verdict_card(title, delivery.losses.sentence()))
+            content = f'<div class="card gap">{table(*losses_table(delivery.losses))}</div>'
+            if delivery.losses.caution is not None:
+                cards.append(verdict_card("Caution", delivery.losses.caution, "warn"))
+    if timed is not None:
+        text, slower = gain(timed)
+        ratio = f"{timed.models[1].ratio.median:.3g} of the original's time"
+        cards.append(verdict_card(ratio, text, "warn" if slower else ""))
+    if not cards:
+        return ""
+    verdicts = f'<div class="verdict">{"".join(cards)}</div>'
+    return section("What is delivered", lead, verdicts, content)
 
 
 def _loss(point: Tuple[int, float]) -> float:
@@ -353,123 +372,3 @@ def _setting_text(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ", ".join([_setting_text(item) for item in value])
     return "" if value is None else str(value)
-
-
-def network(parts: Sequence[Part], names: Names) -> str:
-    """Every layer from input to output, its width before and after; blocks are framed."""
-    widest = max([layer.width[0] for part in parts for layer in part.layers] or [1])
-    rows = [_part(part, widest, names) for part in parts]
-    return f'<div class="columns">{"".join(rows)}</div>'
-
-
-def _part(part: Part, widest: int, names: Names) -> str:
-    if not part.layers:
-        return ""
-    if part.kind is None:
-        rows = [_layer(layer, names(layer.name), widest) for layer in part.layers]
-        return f'<div class="part">{"".join(rows)}</div>'
-    rows = [_layer(layer, names.inside(layer.name, part.name), widest) for layer in part.layers]
-    kind = part.kind.replace("_", " ")
-    title = f"<h3>{escape(names(part.name))} <small>{escape(kind)}</small></h3>"
-    return f'<div class="part block">{title}{"".join(rows)}</div>'
-
-
-def _layer(layer: LayerWidth, name: str, widest: int) -> str:
-    before, after = layer.width
-    pinned = f", {plural(layer.pinned, 'channel')} pinned" if layer.pinned else ""
-    hint = f"{layer.name} ({layer.op}): {before} -> {after} channels{pinned}"
-    # The square root keeps narrow layers in sight beside wide ones.
-    length = 100 * (before / widest) ** 0.5
-    stays = 100 * after / before if before else 0
-    shade = "wall" if layer.pinned == before else "kept"
-    pieces = _piece("gone", (100 - stays) / 2), _piece(shade, stays)
-    number = str(before) if before == after else f"{before} → <b>{after}</b>"
-    return (
-        f'<div class="layer" title="{escape(hint)}"><span class="name">{tail(name)}</span>'
-        f'<span class="bar"><span style="width:{length:.1f}%">{pieces[0]}{pieces[1]}{pieces[0]}'
-        f'</span></span><span class="number">{number}</span></div>'
-    )
-
-
-def _piece(shade: str, percent: float) -> str:
-    return f'<b class="{shade}" style="width:{percent:.2f}%"></b>' if percent > 0 else ""
-
-
-def tail(text: str) -> str:
-    """A name of which, in a narrow space, the end is shown."""
-    return f"<bdi>{escape(text)}</bdi>"
-
-
-def costs(parts: Sequence[Part], names: Names) -> str:
-    """Multiply-accumulates and parameters of each part, before and after, the costliest first."""
-    macs = _cost_list("Multiply-accumulates", parts, names, lambda part: part.macs)
-    params = _cost_list("Parameters", parts, names, lambda part: part.params)
-    return f'<div class="two">{macs}{params}</div>'
-
-
-def _cost_list(
-    title: str, parts: Sequence[Part], names: Names, cost_of: Callable[[Part], Optional[Pair]]
-) -> str:
-    costs = [(part, cost_of(part)) for part in parts]
-    known = [(part, pair) for part, pair in costs if pair is not None and any(pair)]
-    known.sort(key=lambda part_pair: -part_pair[1][0])
-    head = f"<h3>{title}</h3>"
-    if not known or any(pair is None for _, pair in costs):
-        text = "Not known: the size of an input is open; give it with --input-shape."
-        return f'<div>{head}<p class="soft">{text}</p></div>'
-    most = max([max(pair) for _, pair in known])
-    rows = [_cost(part.name, names(part.name), pair, most) for part, pair in known]
-    return f"<div>{head}{''.join(rows[:_PARTS_SHOWN])}{_more(rows[_PARTS_SHOWN:])}</div>"
-
-
-def _more(rows: List[str]) -> str:
-    if not rows:
-        return ""
-    return f"<details><summary>and {len(rows)} more</summary>{''.join(rows)}</details>"
-
-
-def _cost(full: str, name: str, pair: Pair, most: int) -> str:
-    before, after = pair
-    name = name or "the rest"
-    stays = min(100.0, 100 * after / before) if before else 100.0
-    change = share(before, after)
-    hint = f"{full or name}: {before:,} -> {after:,} ({change})"
-    pieces = _piece("kept", stays) + _piece("gone", 100 - stays)
-    number = count(before) if before == after else f"{count(before)} → <b>{count(after)}</b>"
-    return (
-        f'<div class="cost" title="{escape(hint)}"><span class="name">{tail(name)}</span>'
-        f'<span class="bars"><span style="width:{100 * max(pair) / most:.2f}%">{pieces}</span>'
-        f'</span><span class="number">{number}</span></div>'
-    )
-
-
-class Names:
-    """Shortens the names of one network's layers and blocks; the short names differ too.
-
-    Args:
-        layers: the names of the layers.
-        blocks: the names of the blocks.
-    """
-
-    def __init__(self, layers: Iterable[str], blocks: Iterable[str]) -> None:
-        layers = list(layers)
-        self._blocks = set(blocks)
-        scopes = [name.split("/")[:-1] for name in [*layers, *self._blocks]]
-        shared = os.path.commonprefix(scopes) if scopes else []
-        self._shared = "".join([f"{scope}/" for scope in shared])
-        self._stems = Counter([name.rpartition("/")[0] for name in layers])
-
-    def __call__(self, name: str) -> str:
-        """A name without the scopes that all share, and without a needless `/Conv2D`."""
-        short = name[len(self._shared) :] if name.startswith(self._shared) else name
-        stem = name.rpartition("/")[0]
-        if name in self._blocks or self._stems[stem] != 1 or len(stem) <= len(self._shared):
-            return short
-        return short.rpartition("/")[0]
-
-    def inside(self, name: str, block: str) -> str:
-        """The name of a layer in a block, without the name of the block."""
-        short = self(name)
-        start = self(block)
-        suffix = short[len(start) :] if short.startswith(start) else ""
-        return suffix[1:] if suffix[:1] in ("/", "_") and len(suffix) > 1 else short

@@ -1,9 +1,9 @@
-"""Tasks shared out: by a pool of processes, by a cluster, or by anybody's executor.
+"""Runs tasks in a pool of processes, on a dask cluster, or by an executor that a user brings.
 
-What all tasks of a job need goes to a process once, when it says that it does not know it; a task
-carries no more than what tells it from the others. Tasks stand in chains, of which the next is done
-once the last is known, since it may not be needed any more. A task whose process is lost is tried
-again elsewhere.
+What all tasks of a job need is sent to a process once, when it answers that it does not know the
+job; a task carries only what differs from the others. Tasks form chains: the next task of a chain
+is submitted when the result of the last is known, since it may not be needed. A task whose process
+is lost is tried again in another.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ from graphslim.support.importing import install_hint
 from graphslim.support.progress import Tick, silent
 
 TRIES = 3
-"""How often a task is tried whose process is lost."""
+"""How often a task is tried if its process is lost each time."""
 PATIENCE = 10
 """Seconds that a scheduler has to answer."""
 _OPTION, _DASK = "--workers", "dask://"
 _LOST = ("KilledWorker", "CommClosedError", "CancelledError", "FutureCancelledError")
-"""Names of exceptions of dask that say that a process is gone."""
+"""Names of the exceptions by which dask reports that a process is gone."""
 
 Task = Tuple[Any, ...]
 """The arguments of a call."""
 Worker = Callable[..., Any]
-"""What does the tasks of a job, one in each call."""
+"""A function that does one task of a job in each call."""
 
 
 class Job(NamedTuple):
     """What the tasks of a job have in common; it can be pickled.
 
     Attributes:
-        open: a function of a module: in a process, what loads all that tasks need, and gives what
-            does them.
+        open: a function of a module, called once in a process: loads all that the tasks need, and
+            gives the function that does them.
         args: its arguments.
     """
 
@@ -56,17 +56,17 @@ class Job(NamedTuple):
     args: Tuple[Any, ...]
 
     def opened(self) -> Worker:
-        """What does the tasks."""
+        """The function that does the tasks."""
         return self.open(*self.args)
 
 
-class _Under(NamedTuple):
-    """A task under way.
+class _Pending(NamedTuple):
+    """A task that is waiting or under way.
 
     Attributes:
-        chain: the number of its chain.
-        place: its place in the chain.
-        told: whether the process is told the job.
+        chain: the index of its chain.
+        place: its index in the chain.
+        told: whether the job is sent with it.
         tries: how often its process was lost.
     """
 
@@ -79,17 +79,17 @@ class _Under(NamedTuple):
 # --- In the processes that do the work.
 
 _JOBS: Dict[str, bytes] = {}
-"""By its key, the job that this process was told of last, pickled."""
+"""By its key, the job that was sent to this process last, pickled."""
 _WORKERS: Dict[str, Worker] = {}
-"""By the key of that job, what does its tasks."""
+"""By the key of that job, the function that does its tasks."""
 
 
 class _Unknown(NamedTuple):
-    """What a process answers that does not know the job, and has to be told."""
+    """The answer of a process that does not know the job, which then has to be sent."""
 
 
 def work(key: str, job: Optional[bytes], task: Task) -> Any:
-    """Does a task in a process that keeps what a job needs from call to call.
+    """Does a task, in a process that keeps what its job needs from call to call.
 
     Args:
         key: the key of the job.
@@ -111,15 +111,15 @@ def work(key: str, job: Optional[bytes], task: Task) -> Any:
 
 
 def _begin() -> None:
-    """In a new process: Ctrl-C ends the process that started it, which ends this one."""
+    """Makes a new process ignore Ctrl-C: the process that started it ends, and ends this one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-# --- In the process that has work to share out.
+# --- In the process that hands out the work.
 
 
 class Workers:
-    """Whoever does the tasks; a context manager, which ends the processes that it started.
+    """What tasks are run by; a context manager, which ends the processes that it started.
 
     Args:
         by: a number of processes on this machine, `dask://HOST:PORT`, or an executor.
@@ -127,7 +127,7 @@ class Workers:
     Attributes:
         threads: threads for the ops of each process: an equal part of the cores where these are
             known, else 1.
-        here: how many processes of this machine there are; None where others do the work.
+        here: the number of processes on this machine; None for a cluster or an executor.
 
     Raises:
         GraphslimError: `by` is none of these, or the scheduler does not answer.
@@ -150,7 +150,7 @@ class Workers:
 
     @property
     def executor(self) -> Executor:
-        """Where tasks are done; processes are started when they are first needed."""
+        """What tasks are submitted to; processes are started when they are first needed."""
         if self._executor is None:
             # Not forked: TensorFlow does not live through a fork.
             spawned = multiprocessing.get_context("spawn")
@@ -167,7 +167,7 @@ class Workers:
             self._end(any(error))
 
     def _end(self, at_once: bool) -> None:
-        """Ends the processes of this machine, `at_once` or after what they are at."""
+        """Ends the processes on this machine, `at_once` or after the tasks that they are doing."""
         if self._executor is None:
             return
         processes: Sequence[Any] = list(
@@ -191,9 +191,9 @@ class Workers:
         Args:
             job: what all tasks need.
             chains: the tasks.
-            on_result: told in this thread of the number of a chain, and what its next task gave;
-                whether the chain goes on.
-            name_of: what a task is called in messages.
+            on_result: called in this thread with the index of a chain and the result of its next
+                task; returns whether the chain goes on.
+            name_of: the name of a task in messages.
             at_once: how many tasks are under way at most; None for as many as there are.
 
         Raises:
@@ -201,21 +201,21 @@ class Workers:
         """
         data = _pickled(job)
         key = hashlib.sha256(data).hexdigest()
-        waiting: Dict[Any, _Under] = {}
-        ready = [_Under(index, 0) for index, tasks in enumerate(chains) if tasks]
-        unknown: List[_Under] = []
-        knowing = 0  # processes that were told, as far as is known
+        waiting: Dict[Any, _Pending] = {}
+        ready = [_Pending(index, 0) for index, tasks in enumerate(chains) if tasks]
+        unknown: List[_Pending] = []
+        knowing = 0  # processes that are known to have the job
         room = len(chains) if at_once is None else at_once
 
-        def submit(under: _Under) -> None:
-            task = chains[under.chain][under.place]
-            future = self.executor.submit(work, key, data if under.told else None, task)
-            waiting[future] = under
+        def submit(pending: _Pending) -> None:
+            task = chains[pending.chain][pending.place]
+            future = self.executor.submit(work, key, data if pending.told else None, task)
+            waiting[future] = pending
 
         while ready or unknown or waiting:
-            # The job is sent to few processes at first, and to twice as many as know it later: all
-            # that wait would else be sent it, however few processes there are.
-            told = sum([under.told for under in waiting.values()])
+            # The job is sent with one task at first, and then with as many at a time as there are
+            # processes that have it, not with every task that waits: there may be few processes.
+            told = sum([pending.told for pending in waiting.values()])
             places = room - len(waiting)
             for _ in range(min(len(unknown), max(1, knowing) - told, places)):
                 submit(unknown.pop(0)._replace(told=True))
@@ -223,27 +223,27 @@ class Workers:
                 submit(ready.pop(0))
             lost = False
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-                under = waiting.pop(future)
+                pending = waiting.pop(future)
                 failure = CancelledError() if future.cancelled() else future.exception()
                 if failure is not None:
-                    what = name_of(chains[under.chain][under.place])
-                    ready.append(_again(under, what, failure, waiting))
+                    what = name_of(chains[pending.chain][pending.place])
+                    ready.append(_again(pending, what, failure, waiting))
                     lost = True
                     continue
                 result = future.result()
                 if isinstance(result, _Unknown):
-                    unknown.append(under)
+                    unknown.append(pending)
                     continue
-                if under.told:
+                if pending.told:
                     knowing += 1
                     ready += [other._replace(told=False) for other in unknown]
                     unknown.clear()
-                more = under.place + 1 < len(chains[under.chain])
-                if on_result(under.chain, result) and more:
-                    ready.append(_Under(under.chain, under.place + 1))
+                more = pending.place + 1 < len(chains[pending.chain])
+                if on_result(pending.chain, result) and more:
+                    ready.append(_Pending(pending.chain, pending.place + 1))
             if lost and self.here is not None:
-                # With a process its whole pool is lost, and what the others were at.
-                ready += [under._replace(tries=under.tries + 1) for under in waiting.values()]
+                # The whole pool is lost with a process, and the tasks of the others.
+                ready += [pending._replace(tries=pending.tries + 1) for pending in waiting.values()]
                 waiting.clear()
                 self._end(at_once=True)
 
@@ -282,12 +282,12 @@ class Workers:
 
 
 Given = Union[None, int, str, Executor, Workers]
-"""Whoever does the work, as a user says it; None for this process."""
+"""What tasks are run by, as a user gives it; None for this process."""
 
 
 @contextmanager
 def opened(given: Given) -> Iterator[Optional[Workers]]:
-    """Whoever does the work, opened if that was not done before; None for this process.
+    """What tasks are run by, opened if it is not open already; None for this process.
 
     Raises:
         GraphslimError: as for `Workers`.
@@ -311,7 +311,7 @@ def run_here(
 
 
 def check_workers(given: Any) -> None:
-    """Refuses what is no number of processes, no address of a scheduler and no executor.
+    """Refuses what is neither a number of processes nor a scheduler's address nor an executor.
 
     Raises:
         GraphslimError: it is none of these.
@@ -339,19 +339,21 @@ def _pickled(job: Job) -> bytes:
 
 
 def _is_loss_of_process(failure: BaseException) -> bool:
-    """Whether a task failed since its process is gone, not since it cannot be done."""
+    """Whether a task failed because its process is gone, and not because of the task."""
     broken = isinstance(failure, (BrokenExecutor, CancelledError, OSError, EOFError))
     return broken or type(failure).__name__ in _LOST
 
 
-def _again(under: _Under, what: str, failure: BaseException, waiting: Dict[Any, _Under]) -> _Under:
-    """A task whose process was lost, to be tried again; the others are cancelled if it fails.
+def _again(
+    pending: _Pending, what: str, failure: BaseException, waiting: Dict[Any, _Pending]
+) -> _Pending:
+    """A task whose process was lost, to be tried again; otherwise the others are cancelled.
 
     Raises:
         GraphslimError: it was tried often enough, or it cannot be done anywhere.
     """
-    if _is_loss_of_process(failure) and under.tries + 1 < TRIES:
-        return under._replace(tries=under.tries + 1)
+    if _is_loss_of_process(failure) and pending.tries + 1 < TRIES:
+        return pending._replace(tries=pending.tries + 1)
     for future in waiting:
         future.cancel()
     if isinstance(failure, GraphslimError):
