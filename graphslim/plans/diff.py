@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
-from graphslim.plans.plan import Cut, Fold, GroupPlan, Plan
+from graphslim.plans.plan import Fold, GroupPlan, Plan
 
 
 class GroupDifference(NamedTuple):
@@ -98,7 +98,7 @@ def _group(
                 ("block", first.block, second.block),
                 ("why", first.why, second.why),
                 ("scores", first.scores, second.scores),
-                ("bindings", _places(first), _places(second)),
+                ("bindings", sorted(first.cuts), sorted(second.cuts)),
             )
             if own != other
         ]
@@ -117,10 +117,6 @@ def _group(
         tuple(sorted(gone[1] - gone[0])),
         tuple(details),
     )
-
-
-def _places(group: GroupPlan) -> List[Cut]:
-    return sorted(group.cuts)
 
 
 def _others(first: Plan, second: Plan) -> Dict[str, Tuple[Any, Any]]:
