@@ -21,6 +21,8 @@ from graphslim.graphdef import load, serialize
 from graphslim.graphdef.protos import GraphDef
 from graphslim.ir import Func, Graph, Port
 from graphslim.match.matcher import Matcher
+from graphslim.plans import plan_given
+from graphslim.rewrite import zero_consumers
 
 MOST = 500 << 20
 """Bytes that numpy and Python may take for a graph of a few hundred bytes."""
@@ -118,7 +120,29 @@ STATED = {
     "outer product": "p = f32[30000,1]{random 2}\nq = f32[1,30000]{random 3}\ny = Mul(p, q)",
     "outer matrix product": "p = f32[30000,1]{random 2}\nq = f32[1,30000]{random 3}\n"
     "y = MatMul(p, q)",
-    "spread over a bias": "p = f32[30000,1]{random 2}\nq = f32[30000]{random 3}\ny = BiasAdd(p, q)",
+    **{
+        name: f"p = f32[1,30000,1,1]{{random 2}}\nq = f32[30000]{{0.5}}\nr = f32[30000]{{7}}\n"
+        f"n = i32[4]{{1 30000 1 30000}}\nf = BroadcastTo(p, n)\ny = {step}"
+        for name, step in {
+            "spread over a bias": "BiasAdd(f, q)",
+            "spread over a norm": "FusedBatchNorm(f, q, q, q, q)",
+            "spread over ranges": "FakeQuantWithMinMaxVarsPerChannel(f, q, r)",
+            "softmax": "Softmax(f)",
+        }.items()
+    },
+    "sum of squares": "n = i32[2]{100000 100000}\nv = f32[]{2}\nf = Fill(n, v)\ny = L2Loss(f)",
+    "stack": "p = f32[1,30000]{random 2}\nq = f32[30000,1]{random 3}\nn = i32[2]{30000 30000}\n"
+    "f = BroadcastTo(p, n)\ng = BroadcastTo(q, n)\ny = Pack(f, g) axis=0",
+    "concatenation": "p = f32[1,30000,1]{random 2}\nq = f32[30000,1,1]{random 3}\n"
+    "n = i32[3]{30000 30000 2}\nf = BroadcastTo(p, n)\ng = BroadcastTo(q, n)\nk = i32[]{2}\n"
+    "y = ConcatV2(f, g, k)",
+    "patches": "y = ExtractImagePatches(a) ksizes=[1,100000,100000,1] strides=[1,1,1,1] "
+    'rates=[1,1,1,1] padding="SAME"',
+    "gather": "p = f32[1,100000]{random 2}\nn = i32[1000]{0}\nk = i32[]{0}\ny = GatherV2(p, n, k)",
+    "split": f"k = i32[]{{0}}\nm = Max(a, k) Tidx=int32\ny = Split(k, m) num_split={TWO_E_9}",
+    "unstack": f"y = Unpack(a) axis=0 num={TWO_E_9}",
+    "branches": "p = f32[1,30000]{random 2}\nq = f32[30000,1]{random 3}\nn = i32[2]{30000 30000}\n"
+    "f = BroadcastTo(p, n)\ng = BroadcastTo(q, n)\ny = Merge(f, g) N=2",
 }
 
 
@@ -284,3 +308,54 @@ def test_long_chains_are_walked_once(op: str, monkeypatch: Any) -> None:
     graph = tiny(X + f"i0 = {op}(a)\n" + "\n".join(lines + ends) + "\n")
     gs.find_blocks(graph)
     assert len(steps) < 6 * len(graph)
+
+
+def chain(op: str, first: str, length: int = 2000) -> str:
+    """Ops of one input, one behind the other: `i0` reads `first`, and the last is called `end`."""
+    lines = [f"i{k} = {op}(i{k - 1})" for k in range(1, length)]
+    return "\n".join([f"i0 = {op}({first})", *lines, f"end = {op}(i{length - 1})", ""])
+
+
+HEAD = "z/w = f32[1,1,8,4]{random 2}\nz = Conv2D(%s, z/w)\no = Relu(z)\n"
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        "ax = i32[2]{1 2}\nm = Mean(a, ax)\n" + chain("Identity", "m"),
+        "n = i32[8]{0 1 2 3 4 5 6 7}\n"
+        + chain("Identity", "n")
+        + "k = i32[]{3}\ng = GatherV2(a, end, k)\n",
+        "s = f32[8]{random 3}\n" + chain("Sqrt", "s") + "p = Mul(a, end)\n",
+    ],
+    ids=["behind a mean", "before a gather", "a scale"],
+)
+def test_a_long_chain_is_followed_to_its_end(middle: str) -> None:
+    last = middle.splitlines()[-1].split(" =")[0]
+    graph = tiny(X + middle + HEAD % last)
+    assert gs.analyse(graph).groups[0].prunable
+    assert not gs.plan(graph).groups
+    assert gs.plan(graph, criterion="l1", ratio=0.5, multiple_of=1).removed
+
+
+def test_weights_behind_a_long_chain_are_masked() -> None:
+    graph = tiny(
+        X + "v = f32[1,1,8,4]{random 2}\n" + chain("Identity", "v") + "o = Conv2D(a, end)\n"
+    )
+    plan = plan_given(graph, {"a": [1]})
+    masked = zero_consumers(graph, plan)
+    assert len(masked) == len(graph)
+    assert not masked["v"].attrs["value"].numbers()[:, :, 1].any()
+
+
+@pytest.mark.parametrize("op", ["AddV2", "Mul", "RealDiv"])
+def test_constants_that_double_are_bounded_once_each(op: str, monkeypatch: Any) -> None:
+    """Each op reads the one before it twice: 2 to the power of 40 ways lead to the first."""
+    asked = []
+    before = Values._magnitudes
+    monkeypatch.setattr(Values, "_magnitudes", lambda *given: (asked.append(0), before(*given))[1])
+    lines = [f"i{k} = {op}(i{k - 1}, i{k - 1})" for k in range(1, 40)]
+    scale = "i0 = f32[8]{random 3}\n" + "\n".join(lines) + "\np = Mul(a, i39)\n"
+    graph = tiny(X + scale + HEAD % "p")
+    gs.plan(graph, criterion="l1", ratio=0.5, multiple_of=1)
+    assert len(asked) < 6 * len(graph)

@@ -203,3 +203,44 @@ t = BatchToSpaceND(d, n, c)
     tail = TAIL.replace("(y", "(t") + "o = Relu(z)\n"
     prune(net(BIASED + "r = Relu(y)\n" + dilated, tail, kill=2), {})
     prune(net(BIASED + "r = Relu(y)\n" + dilated, tail, kill=1), {"a": [1]})
+
+
+@pytest.mark.parametrize("kill", [0, 2])
+def test_weights_that_are_filled_with_one_number_are_folded_with(kill: int) -> None:
+    tail = "n = i32[4]{1 1 4 3}\nv = f32[]{0.5}\nz/w = Fill(n, v)\nz = Conv2D(y, z/w)\n"
+    tail += "z/b = f32[3]{1 2 3}\no = BiasAdd(z, z/b)\n"
+    slim = folded(net(BIASED, tail, kill), {"a": [kill]})
+    shift = 0.5 * constant(tiny(HEAD), "a/b")[kill]
+    np.testing.assert_allclose(constant(slim, "z/b"), np.add([1, 2, 3], shift), rtol=1e-6)
+
+
+# ------------------------------------------------------------------ an offset that is an output
+
+
+@pytest.mark.parametrize(
+    "offset, name, output",
+    [
+        ("", "z/b", "z/b"),
+        ("i = Identity(z/b)\n", "i", "i"),
+        ("i = Identity(z/b)\n", "i", "z/b"),
+        ("k = f32[3]{1 1 1}\ni = Sub(z/b, k)\n", "i", "i"),
+        ("k = f32[3]{1 1 1}\ni = Sub(z/b, k)\n", "i", "z/b"),
+    ],
+    ids=["itself", "identity", "behind an identity", "difference", "behind a difference"],
+)
+def test_offset_that_is_an_output_keeps_its_numbers(offset: str, name: str, output: str) -> None:
+    tail = f"z/b = f32[3]{{1 2 3}}\n{offset}o = BiasAdd(z, {name})\n"
+    graph = net(BIASED, TAIL + tail)
+    graph.outputs = [*graph.outputs, gs.Port(output)]
+    slim = prune(graph, {"a": [2]})
+    np.testing.assert_array_equal(constant(slim, "z/b"), [1, 2, 3])
+
+
+def test_offset_of_a_fused_op_that_is_fed_takes_no_fold() -> None:
+    tail = "z/w = f32[1,1,4,3]{random 2}\nz/b = f32[3]{1 2 3}\n"
+    tail += 'z = _FusedConv2D(y, z/w, z/b) fused_ops=["BiasAdd"] padding="VALID"\no = Relu(z)\n'
+    graph = net(BIASED, tail)
+    graph.inputs = [*graph.inputs, "z/b"]
+    slim = gs.apply(graph, gs.plan(graph))
+    np.testing.assert_array_equal(constant(slim, "z/b"), [1, 2, 3])
+    assert slim[slim.inputs_of("z")[2].node].op == "AddV2"

@@ -187,10 +187,14 @@ def test_add_refuses_a_taken_name(graph: Graph) -> None:
         lambda graph: graph.rewire("c", 2, Port("a")),
         lambda graph: graph.set_inputs("c", [Port("a"), Port("nowhere")]),
         lambda graph: graph.replace_uses(Port("b"), Port("nowhere")),
+        lambda graph: graph.replace(Node("c", "Sub"), [Port("a"), Port("nowhere")]),
         lambda graph: graph.remove("a"),
         lambda graph: graph.remove("d"),
     ],
-    ids=["add", "rewire", "rewire-index", "set-inputs", "replace", "remove-read", "remove-output"],
+    ids=[
+        *("add", "rewire", "rewire-index", "set-inputs", "replace-uses", "replace"),
+        *("remove-read", "remove-output"),
+    ],
 )
 def test_a_refused_change_leaves_the_graph_as_it_was(graph: Graph, change: object) -> None:
     before, version = to_text(graph), graph.version

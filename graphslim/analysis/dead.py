@@ -139,7 +139,8 @@ def _consumer(
     inputs = graph.data_inputs(summed.node)
     into = channels.label[summed.into]
     out = None if summed.out is None else channels.label[summed.out]
-    weights = _whole(values.at(inputs[summed.weights]), channels.fact(inputs[summed.weights]).shape)
+    read = inputs[summed.weights]
+    weights = laid_out(values.at(read), channels.fact(read).shape)
     if weights is None:
         heavy = np.broadcast_to(np.array(True), (len(into), 1 if out is None else len(out)))
     else:
@@ -167,10 +168,3 @@ def _steady(known: Fact, value: Value, out: np.ndarray) -> np.ndarray:
     finite = np.moveaxis(np.isfinite(value), places[-1], -1)
     finite = np.broadcast_to(finite, (*finite.shape[:-1], len(out)))
     return np.logical_or.reduce(finite, axis=tuple(range(finite.ndim - 1)))
-
-
-def _whole(value: Value, shape: Optional[tuple]) -> Value:
-    """A value at its full size, NaN where unknown; None where its size is open."""
-    if value is None or shape is None or None in shape:
-        return None
-    return laid_out(value, shape)

@@ -9,6 +9,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence, Set, Union
 
 import numpy as np
 
+from graphslim.channels.facts import fit_together
 from graphslim.channels.groups import analyse
 from graphslim.channels.rules import ValueVisit, value_outputs
 from graphslim.errors import AnalysisError
@@ -87,8 +88,9 @@ class Probe:
             outs = self._moved(node, values)
         elif _is_linear(node, values, led):
             # Not by the value rules: these leave open what may be rounding, as 1 - 1 may.
+            operands = _aligned(node, values)
             with np.errstate(all="ignore"):
-                outs = [_ARITHMETIC[node.op](*_aligned(node, values))]
+                outs = [_ARITHMETIC[node.op](*operands)] if fit_together(*operands) else []
         for index, out in enumerate(outs):
             if out is not None and np.isfinite(out).all():
                 self._values[Port(node.name, index)] = np.asarray(out, np.float64)

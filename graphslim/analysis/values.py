@@ -45,6 +45,8 @@ _DECIDED = {
 along how many last axes their outputs lie; of others any number, for which 0 stands."""
 
 _ANY = 0.0, math.inf
+_DEEPEST = 50
+"""So many ops on the way from constants to what is read are looked through for magnitudes."""
 _SURE = 1 + 1e-6
 """By how much a magnitude has to be above a bound, as rounding may have made it larger."""
 _MAGNITUDES: Dict[str, Callable[..., Tuple[float, float]]] = {
@@ -90,6 +92,7 @@ class Values:
         self.graph = graph
         self.channels = channels = analyse(graph) if channels is None else channels
         self._values: Dict[str, Sequence[Value]] = {}
+        self._bounds: Dict[str, Tuple[float, float]] = {}
         self._room = _KEPT + 8 * (len(graph.origin.data) if graph.origin else 0)
         self._zero_below, self._fed = zero_below, frozenset(graph.inputs)
         self._at_once, self._constant = at_once, constant_nodes(graph)
@@ -297,20 +300,27 @@ class Values:
         weights = numbers.reshape(-1, int(np.prod(numbers.shape[-axes:])))
         return self._has_empty(weights, np.arange(len(weights)))
 
-    def _magnitudes(self, port: Port) -> Tuple[float, float]:
+    def _magnitudes(self, port: Port, depth: int = 0) -> Tuple[float, float]:
         """The least magnitude, and the largest, that a known number at a constant port may have.
 
         What scales a batch norm in pieces is thus seen to have no zeros without computing it.
         """
         node = self.graph[behind(self.graph, port).node]
+        if node.name not in self._bounds:
+            self._bounds[node.name] = self._bounded(node, depth)
+        return self._bounds[node.name]
+
+    def _bounded(self, node: Node, depth: int) -> Tuple[float, float]:
+        """`_magnitudes` of what a node gives, `depth` ops before the port that was asked about."""
         if node.op == "Const" and node.attrs["value"].dtype.is_floating:
             sizes = np.abs(node.attrs["value"].numbers()).ravel()
             if not sizes.size:
                 return _ANY
             return float(np.minimum.reduce(sizes)), float(np.maximum.reduce(sizes))
-        if node.op not in _MAGNITUDES or not _is_own(node.op):
+        if node.op not in _MAGNITUDES or not _is_own(node.op) or depth == _DEEPEST:
             return _ANY
-        given = [self._magnitudes(source) for source in self.graph.data_inputs(node)[:2]]
+        sources = self.graph.data_inputs(node)[:2]
+        given = [self._magnitudes(source, depth + 1) for source in sources]
         if node.op == "Mul" and min(given)[0] <= self._zero_below:
             return _ANY  # the smaller factor counts as zero
         return _MAGNITUDES[node.op](*given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
@@ -154,13 +155,27 @@ def fits(limit: int, *sizes: Optional[int]) -> bool:
     return total <= limit
 
 
-def laid_out(value: np.ndarray, shape: Sequence[int]) -> Optional[np.ndarray]:
-    """A value at its full shape, of the same element type; None where that is much larger."""
+def fit_together(*values: np.ndarray) -> bool:
+    """Whether what values are broadcast to is small, or no larger than the largest of them."""
+    shapes = [value.shape[::-1] for value in values]
+    sizes = [max(sizes) for sizes in zip_longest(*shapes, fillvalue=1)]
+    return fits(max(LAID_OUT, *[value.size for value in values]), *sizes)
+
+
+def laid_out(
+    value: Optional[np.ndarray], shape: Optional[Sequence[Optional[int]]]
+) -> Optional[np.ndarray]:
+    """A value at its full shape, of the same element type.
+
+    None where there is no value, where a size is open, or where that is much larger.
+    """
+    if value is None or shape is None or None in shape:
+        return None
     if value.shape == tuple(shape):
         return value
     if value.size != product(shape) and not fits(LAID_OUT, *shape):
         return None
-    whole: np.ndarray = np.broadcast_to(value, shape)
+    whole: np.ndarray = np.broadcast_to(value, shape)  # type: ignore[arg-type]
     return whole
 
 

@@ -19,7 +19,7 @@ from graphslim.channels.pieces import Edges, Pieces, ranges
 from graphslim.channels.walk import ParamAxis, Walk, fact_at
 from graphslim.ir import Graph, Port, Use
 from graphslim.ir.graph import ASKED
-from graphslim.ir.query import behind
+from graphslim.ir.query import is_output
 from graphslim.support.garbage import pause_gc
 from graphslim.support.importing import load_plugins
 
@@ -488,10 +488,10 @@ def copies_needed(removal: Removal) -> Dict[str, Copies]:
     reads = [(axis, removal.along(axis)) for axis in removal.channels.axes if axis.use is not None]
     # Those that lose nothing come first, so that the original is theirs.
     reads.sort(key=lambda read: bool(read[1].any()))
-    outputs, cuts = graph.outputs, {}  # type: Sequence[Port], Dict[str, Dict[bytes, list]]
+    cuts: Dict[str, Dict[bytes, List[Any]]] = {}
     for axis, dead in reads:
         if axis.param not in cuts:
-            whole = any(behind(graph, port) == Port(axis.param) for port in outputs)
+            whole = is_output(graph, Port(axis.param))
             cuts[axis.param] = {bytes(axis.size): []} if whole else {}
         cuts[axis.param].setdefault(dead.tobytes(), []).append(axis.use)
     return {

@@ -14,7 +14,7 @@ import numpy as np
 
 from graphslim.ir import Graph, Node, Port
 from graphslim.ir.families import CASTS, MEASURES, QUOTIENTS, RECIPROCALS, RESTATES, SUMS
-from graphslim.ir.query import behind, constant_nodes, uses_behind
+from graphslim.ir.query import behind, constant_nodes, is_output, uses_behind
 
 
 class _Moment(NamedTuple):
@@ -85,7 +85,7 @@ class _Norms:
                 )
             elif reader.op not in ("Mul", "RealDiv") or not self._is_scale(others, data):
                 return False
-        return squared and not self._is_output(node, RESTATES | {"Neg"})
+        return squared and not is_output(self._graph, Port(node.name), RESTATES | {"Neg"})
 
     # --- What a second moment is made of.
 
@@ -281,11 +281,6 @@ class _Norms:
         """The reduction that a port comes from."""
         node = self._graph[behind(self._graph, port, RESTATES | {"Neg"}).node]
         return node if node.op in ("Mean", "Sum") else None
-
-    def _is_output(self, node: Node, through: FrozenSet[str]) -> bool:
-        """Whether what a node gives is an output of the graph, perhaps behind what hands it on."""
-        outputs = [behind(self._graph, port, through) for port in self._graph.outputs]
-        return Port(node.name) in outputs
 
     def _axes(self, node: Node) -> Optional[Set[int]]:
         """The axes of a reduction; None if they are no constant."""

@@ -255,8 +255,9 @@ class Graph:
             IRError: there is no node of that name, or an input is no node of this graph.
         """
         self[node.name]  # refuses a name that is not there
+        ports = self._sources(node.name, inputs)
         self._nodes[node.name] = node
-        self.set_inputs(node, inputs)
+        self.set_inputs(node, ports)
         return node
 
     def load(self, nodes: Sequence[Tuple[Node, Sequence[Port]]]) -> None:

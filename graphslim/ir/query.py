@@ -29,12 +29,19 @@ def uses_behind(graph: Graph, port: Port, through: AbstractSet[str] = IDENTITIES
     In the order of the graph's uses, depth first; control edges carry no tensor and do not count.
     """
     uses: List[Use] = []
-    for use in graph.uses_of(port):
+    waiting = graph.uses_of(port)[::-1]
+    while waiting:
+        use = waiting.pop()
         if graph[use.node].op in through and use.node not in graph.inputs:
-            uses.extend(uses_behind(graph, Port(use.node), through))
+            waiting.extend(reversed(graph.uses_of(Port(use.node))))
         else:
             uses.append(use)
     return uses
+
+
+def is_output(graph: Graph, port: Port, through: AbstractSet[str] = IDENTITIES) -> bool:
+    """Whether the tensor of a port is an output of the graph, past ops that pass it on."""
+    return any(behind(graph, output, through) == port for output in graph.outputs)
 
 
 def upstream(graph: Graph, names: Iterable[str]) -> Set[str]:

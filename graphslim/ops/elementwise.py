@@ -7,7 +7,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import LAID_OUT, UNKNOWN, Fact, Ids, channel_axis, fits
+from graphslim.channels.facts import UNKNOWN, Fact, Ids, channel_axis, fit_together
 from graphslim.channels.reasons import OpenSize
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
@@ -153,10 +153,7 @@ def _operands(op: ValueVisit) -> Optional[List[np.ndarray]]:
         return None
     given = [np.asarray(np.nan if value is None else value, np.float64) for value in op.values]
     operands = [value.reshape((1,) * (rank - value.ndim) + value.shape) for value in given]
-    sizes = [max(sizes) for sizes in zip(*[value.shape for value in operands])]
-    if not fits(max(LAID_OUT, *[value.size for value in operands]), *sizes):
-        return None
-    return operands
+    return operands if fit_together(*operands) else None
 
 
 @value_rule(*_SMOOTH, "Div")
@@ -246,6 +243,8 @@ def select_value(op: ValueVisit) -> Any:
             choice = np.full_like(choice, np.nan)
         elif op.facts[0].rank == 1:
             choice = choice.reshape((-1,) + (1,) * (choice.ndim - 1))  # along the first axis
+        if not fit_together(choice, yes, no):
+            return None
     either = np.where(yes == no, yes, np.nan)
     return np.where(np.isnan(choice), either, np.where(choice != 0, yes, no))
 
@@ -256,8 +255,8 @@ def bias_add_value(op: ValueVisit) -> Any:
     bias, rank = op[1], op.outs[0].rank
     if op[0] is None or bias is None or rank is None:
         return None
-    offset = np.asarray(bias, np.float64).ravel()
-    return settled(op, np.asarray(op[0]) + on_axis(offset, channel_axis(op.node), rank))
+    offset = on_axis(np.asarray(bias, np.float64).ravel(), channel_axis(op.node), rank)
+    return settled(op, op[0] + offset) if fit_together(op[0], offset) else None
 
 
 _SELU_ALPHA = 1.6732632423543772

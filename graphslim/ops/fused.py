@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import UNKNOWN, Fact, channel_axis
+from graphslim.channels.facts import UNKNOWN, Fact, channel_axis, fit_together
 from graphslim.channels.rules import VALUE_RULES, ValueVisit, channel_rule, cost_rule, value_rule
 from graphslim.channels.visit import OpVisit
 from graphslim.ir import Attrs, Node
@@ -149,11 +149,14 @@ def _step(
         return normalised(op, value, vectors, axis, rank)
     if value is None or any(vector is None for vector in vectors):
         return None
+    if name not in _TAKES:
+        return activated(op, name, value)
+    other: Any = vectors[0]
     if name == "BiasAdd":
-        return value + on_axis(np.asarray(vectors[0]).ravel(), axis, rank)
-    if name in _TAKES:
-        return value + vectors[0] if name == "Add" else value * vectors[0]
-    return activated(op, name, value)
+        other = on_axis(other.ravel(), axis, rank)
+    if not fit_together(value, other):
+        return None
+    return value * other if name == "Mul" else value + other
 
 
 def activated(op: ValueVisit, name: str, value: np.ndarray) -> Any:

@@ -7,7 +7,7 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
-from graphslim.channels.facts import LAID_OUT, UNKNOWN, Fact, Ids, fact, known
+from graphslim.channels.facts import LAID_OUT, UNKNOWN, Fact, Ids, fact, fits, known
 from graphslim.channels.reasons import AcrossChannels, OpenSize
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
@@ -70,7 +70,10 @@ def gather_value(op: ValueVisit) -> Any:
         shape = (*op[0].shape[:axis], *[1] * picked, *op[0].shape[axis + 1 :])
         return op[0].reshape(shape)
     numbers = None if batch else known(indices.value)
-    return None if numbers is None else np.take(op[0], numbers.astype(np.int64), axis)
+    lanes = op[0].size // max(op[0].shape[axis], 1)
+    if numbers is None or not fits(max(LAID_OUT, op[0].size), lanes, numbers.size):
+        return None
+    return np.take(op[0], numbers.astype(np.int64), axis)
 
 
 @channel_rule("GatherNd")

@@ -6,7 +6,7 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
-from graphslim.channels.facts import UNKNOWN, Fact, fact, product
+from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, fact, fits, product
 from graphslim.channels.reasons import ComputedSize, OpenSize, OtherAxis
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
@@ -43,10 +43,13 @@ def patches(op: OpVisit) -> Fact:
     rates = op.node.ints("rates")
     if rates:
         how = how._replace(dilations=rates[1:-1])
-    taps = int(np.prod(sizes[1:-1]))
+    taps = product(sizes[1:-1]) or 0
     shape = slid(data.shape or (), sizes[1:-1], how)
     shape[-1] = product([shape[-1], taps])
     ids = data.channels(rank - 1)
+    if ids is not None and not fits(LONGEST, len(ids), taps):
+        op.pin(ids, "it is repeated more often than is followed")
+        ids = None
     return fact(
         tuple(shape),
         {0: data.channels(0), rank - 1: None if ids is None else np.tile(ids, taps)},
@@ -56,8 +59,10 @@ def patches(op: OpVisit) -> Fact:
 @value_rule("ExtractImagePatches", "ExtractVolumePatches")
 def patches_value(op: ValueVisit) -> Any:
     """A map that is the same everywhere, once for each tap; under padding zeros are seen too."""
-    given, taps = op[0], int(np.prod(op.node.ints("ksizes")[1:-1]))
+    given, taps = op[0], product(op.node.ints("ksizes")[1:-1]) or 0
     if given is None or any(size != 1 for size in given.shape[:-1]):
+        return None
+    if not fits(LONGEST, given.size, taps):
         return None
     inside = op.node.text("padding") == "VALID"
     value: np.ndarray = given if inside else np.where(given == 0, 0.0, np.nan)

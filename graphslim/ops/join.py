@@ -19,6 +19,7 @@ from graphslim.channels.facts import (
 from graphslim.channels.reasons import AcrossChannels, ComputedSize, OpenSize
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
+from graphslim.ops.numeric import agreed
 
 
 @channel_rule("ConcatV2", "Concat")
@@ -73,24 +74,39 @@ def _beside(parts: Sequence[Any], rank: int) -> List[np.ndarray]:
 
 def _agreed(values: Sequence[np.ndarray], axis: int) -> Optional[np.ndarray]:
     """What holds all along an axis that parts are joined on: what each holds all along its own."""
-    if any(value.shape[axis] != 1 for value in values):
-        return None
-    agreed = values[0]
-    for value in values[1:]:
-        agreed = np.where(agreed == value, agreed, np.nan)
-    return agreed
+    return None if any(value.shape[axis] != 1 for value in values) else agreed(values)
 
 
 def _uniform(values: Sequence[np.ndarray], axis: int) -> Optional[np.ndarray]:
     """`_agreed` where that is all that is known of any part, else None."""
-    agreed = _agreed(values, axis)
-    if agreed is None:
+    common = _agreed(values, axis)
+    if common is None:
         return None
-    settled = ~np.isnan(agreed)
+    settled = ~np.isnan(common)
     is_uniform = all(
         (np.broadcast_to(~np.isnan(value), settled.shape) == settled).all() for value in values
     )
-    return agreed if is_uniform else None
+    return common if is_uniform else None
+
+
+def _side_by_side(
+    values: Sequence[np.ndarray], widths: Sequence[int], axis: int
+) -> Optional[np.ndarray]:
+    """Values one behind another along an axis; None where they would be much larger there.
+
+    Args:
+        values: of one rank; of size 1 along axes over which they do not vary.
+        widths: how many positions each takes along the axis.
+        axis: the axis.
+    """
+    common = [max(sizes) for sizes in zip(*[value.shape for value in values])]
+    if not fits(
+        max(LAID_OUT, sum([value.size for value in values])),
+        *(*common[:axis], sum(widths), *common[axis + 1 :]),
+    ):
+        return None
+    shapes = [(*common[:axis], width, *common[axis + 1 :]) for width in widths]
+    return np.concatenate(list(map(np.broadcast_to, values, shapes)), axis)
 
 
 @value_rule("ConcatV2", "Concat", structural=True)
@@ -103,29 +119,17 @@ def concat_value(op: ValueVisit) -> Any:
     if where is None or rank is None or all(part is None for part in parts):
         return None
     axis = int(np.ravel(where)[0]) % rank
-    values, spread = _beside(parts, rank), []
+    values = _beside(parts, rank)
     # Numbers of shapes are laid out in full, since each has an origin of its own.
     numbers = any(known_fact.value is not None for known_fact in facts)
     uniform = None if numbers else _uniform(values, axis)
     if uniform is not None:
         return uniform
-    for value, known_fact in zip(values, facts):
-        width = known_fact.size(axis)
-        if width is None:
-            return None if numbers else _agreed(values, axis)
-        shape = list(value.shape)
-        shape[axis] = width
-        spread.append(np.broadcast_to(value, shape))
-    common = [max(sizes) for sizes in zip(*[value.shape for value in spread])]
-    common[axis] = sum([value.shape[axis] for value in spread])
-    given = sum([part.size for part in parts if part is not None])
-    if not fits(max(LAID_OUT, given), *common):
-        return None
-    for place, value in enumerate(spread):
-        shape = list(common)
-        shape[axis] = value.shape[axis]
-        spread[place] = np.broadcast_to(value, shape)
-    return np.concatenate(spread, axis)
+    widths = [known_fact.size(axis) for known_fact in facts]
+    known_widths = [width for width in widths if width is not None]
+    if len(known_widths) < len(widths):
+        return None if numbers else _agreed(values, axis)
+    return _side_by_side(values, known_widths, axis)
 
 
 @channel_rule("Pack")
@@ -157,7 +161,7 @@ def pack_value(op: ValueVisit) -> Any:
     parts = [np.expand_dims(value, at) for value in _beside(op.values, rank - 1)]
     numbers = any(known_fact.value is not None for known_fact in op.facts)
     uniform = None if numbers else _uniform(parts, at)
-    return np.concatenate(np.broadcast_arrays(*parts), at) if uniform is None else uniform
+    return _side_by_side(parts, [1] * len(parts), at) if uniform is None else uniform
 
 
 @channel_rule("Tile")

@@ -6,7 +6,7 @@ from typing import Any, List, Optional, Sequence
 
 import numpy as np
 
-from graphslim.channels.facts import UNKNOWN, Fact, axes_of, channel_axis
+from graphslim.channels.facts import UNKNOWN, Fact, axes_of, channel_axis, fit_together
 from graphslim.channels.reasons import InNorm
 from graphslim.channels.rules import VALUE_RULES, ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
@@ -115,6 +115,8 @@ def normalised(
     with np.errstate(all="ignore"):
         slope = op.snap(scale) / np.sqrt(variance + epsilon_of(op.node))
     factor = on_axis(slope, axis, rank)
+    if not fit_together(data, factor):
+        return None
     shifted = np.where(factor == 0, 0.0, data - on_axis(mean, axis, rank))
     return shifted * factor + on_axis(offset, axis, rank)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Sequence
 
 import numpy as np
 
-from graphslim.channels.facts import Ids, laid_out
+from graphslim.channels.facts import Ids, fit_together, laid_out
 from graphslim.channels.reasons import WeightsMade
 from graphslim.channels.rules import ValueVisit
 from graphslim.channels.visit import OpVisit
@@ -71,12 +71,22 @@ def whole(op: ValueVisit, index: int) -> Optional[np.ndarray]:
 
     None where nothing is known of it, or its size is open.
     """
-    value = op[index]
-    shape: Any = op.facts[index].shape
-    if value is None or shape is None or None in shape:
-        return None
-    full = laid_out(value, shape)
+    full = laid_out(op[index], op.facts[index].shape)
     return None if full is None else op.snap(full)
+
+
+def agreed(values: Sequence[np.ndarray]) -> Optional[np.ndarray]:
+    """The numbers that all of some values have, NaN where they differ; None if they are too many.
+
+    Args:
+        values: at least one, of shapes that are broadcast together.
+    """
+    if not fit_together(*values):
+        return None
+    common = values[0]
+    for value in values[1:]:
+        common = np.where(common == value, common, np.nan)
+    return common
 
 
 def summed(inside: np.ndarray, matrix: np.ndarray, steady: bool) -> np.ndarray:

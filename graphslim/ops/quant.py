@@ -6,7 +6,7 @@ from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
-from graphslim.channels.facts import Fact, known
+from graphslim.channels.facts import Fact, fit_together, known
 from graphslim.channels.reasons import AcrossChannels, Quantised
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
@@ -106,6 +106,8 @@ def dequantize_value(op: ValueVisit) -> Any:
     bounds, kind = _range(op, axis), op.node.attrs.get("T")
     if op[0] is None or bounds is None or not isinstance(kind, DType):
         return None
+    if not fit_together(op[0], bounds[0]):
+        return None
     low, high = [bound.astype(np.float32) for bound in bounds]
     limits, x = np.iinfo(kind.storage), np.asarray(op[0], np.float32)
     steps, mode = np.float32(limits.max) - np.float32(limits.min), op.node.text("mode")
@@ -160,6 +162,8 @@ def fake_quant_value(op: ValueVisit) -> Any:
     else:
         bounds = _range(op, -1 if op.node.op.endswith("PerChannel") else None)
     if op[0] is None or bounds is None or not (bounds[0] < bounds[1]).all():
+        return None
+    if not fit_together(op[0], bounds[0]):
         return None
     first, last = int(bool(attrs.get("narrow_range"))), 2 ** int(attrs.get("num_bits", 8)) - 1
     zero, scale = _nudged(bounds[0], bounds[1], first, last)

@@ -130,10 +130,8 @@ def sum_of_squares(op: OpVisit) -> Fact:
 @value_rule("L2Loss")
 def sum_of_squares_value(op: ValueVisit) -> Any:
     """Known where all is."""
-    value, shape = op[0], op.facts[0].shape  # type: Any, Any
-    if value is None or shape is None or None in shape:
-        return None
-    return settled(op, np.square(np.broadcast_to(value, shape), dtype=np.float64).sum() / 2)
+    value = laid_out(op[0], op.facts[0].shape)
+    return None if value is None else settled(op, np.square(value, dtype=np.float64).sum() / 2)
 
 
 @channel_rule("Softmax", "LogSoftmax", "LRN")
@@ -148,9 +146,10 @@ def across_channels(op: OpVisit) -> Fact:
 def softmax_value(op: ValueVisit) -> Any:
     """Known where all of the last axis is."""
     value, width = op[0], op.facts[0].size(-1)
-    if value is None or width is None or not value.ndim:
+    x = None if value is None or not value.ndim else laid_out(value, (*value.shape[:-1], width))
+    if x is None:
         return None
-    x = np.broadcast_to(np.asarray(value, np.float64), (*value.shape[:-1], width))
+    x = x.astype(np.float64)
     shifted = x - x.max(axis=-1, keepdims=True)
     total = np.exp(shifted).sum(axis=-1, keepdims=True)
     log = shifted - np.log(total)

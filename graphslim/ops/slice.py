@@ -13,14 +13,17 @@ from graphslim.channels.visit import OpVisit
 from graphslim.ir import Node
 from graphslim.ops.sources import stated_alone
 
+_MOST_PARTS = 1 << 16
+"""An op that states more outputs than these is pinned, and not followed."""
+
 
 @channel_rule("Split")
 def split(op: OpVisit) -> List[Fact]:
     """Cuts the ids into equal parts; the parts lose the same positions, so that they stay equal."""
     axes, data, parts = op.literal(0), op[1], int(op.node.attrs["num_split"])
-    if axes is None or data.shape is None:
+    if axes is None or data.shape is None or parts > _MOST_PARTS:
         op.pin_all(OpenSize("it is split over an axis that is not known"))
-        return [UNKNOWN] * parts
+        return [UNKNOWN] * min(parts, _MOST_PARTS)
     axis = axes[0] % len(data.shape)
     size, ids = data.size(axis), data.channels(axis)
     shape = list(data.shape)
@@ -39,7 +42,7 @@ def split_value(op: ValueVisit) -> Any:
     where, value, data = known(op.facts[0].value), op[1], op.facts[1]
     if where is None or value is None or data.rank is None:
         return None
-    axis, parts = int(np.ravel(where)[0]) % data.rank, int(op.node.attrs["num_split"])
+    axis, parts = int(np.ravel(where)[0]) % data.rank, len(op.outs)
     return (value,) * parts if value.shape[axis] == 1 else tuple(np.split(value, parts, axis))
 
 
@@ -47,9 +50,9 @@ def split_value(op: ValueVisit) -> Any:
 def split_v(op: OpVisit) -> List[Fact]:
     """Cuts the ids into parts of stated sizes, each of which counts its part; one may be -1."""
     data, axes, parts = op[0], op.literal(2), int(op.node.attrs["num_split"])
-    if axes is None or data.shape is None:
+    if axes is None or data.shape is None or parts > _MOST_PARTS:
         op.pin_all(OpenSize("it is split over an axis that is not known"))
-        return [UNKNOWN] * parts
+        return [UNKNOWN] * min(parts, _MOST_PARTS)
     axis = axes[0] % len(data.shape)
     ids, sizes = data.channels(axis), _part_sizes(op[1].value, data.size(axis), parts)
     parts_made = []
@@ -85,7 +88,7 @@ def split_v_value(op: ValueVisit) -> Any:
     where, value, data = known(op.facts[2].value), op[0], op.facts[0]
     if where is None or value is None or data.rank is None:
         return None
-    axis, parts = int(np.ravel(where)[0]) % data.rank, int(op.node.attrs["num_split"])
+    axis, parts = int(np.ravel(where)[0]) % data.rank, len(op.outs)
     if value.shape[axis] == 1 and data.size(axis) != 1:
         return (value,) * parts
     sizes = [out.size(axis) for out in op.outs]
@@ -98,9 +101,9 @@ def split_v_value(op: ValueVisit) -> Any:
 def unpack(op: OpVisit) -> List[Fact]:
     """Gives every part the ids of the whole."""
     parts, data = int(op.node.attrs["num"]), op[0]
-    if data.shape is None:
+    if data.shape is None or parts > _MOST_PARTS:
         op.pin_all(OpenSize("it is unstacked at an unknown rank"))
-        return [UNKNOWN] * parts
+        return [UNKNOWN] * min(parts, _MOST_PARTS)
     at = int(op.node.attrs.get("axis", 0)) % len(data.shape)
     op.pin(data.ids[at], AcrossChannels("it is unstacked over channels"))
     return [
@@ -111,11 +114,10 @@ def unpack(op: OpVisit) -> List[Fact]:
 @value_rule("Unpack", structural=True)
 def unpack_value(op: ValueVisit) -> Any:
     """Takes the values apart."""
-    parts = int(op.node.attrs["num"])
     if op[0] is None:
         return None
     pieces = np.moveaxis(op[0], int(op.node.attrs.get("axis", 0)), 0)
-    return (pieces[0],) * parts if len(pieces) == 1 else tuple(pieces)
+    return (pieces[0],) * len(op.outs) if len(pieces) == 1 else tuple(pieces)
 
 
 class Bounds(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List, Optional, Sequence, Tuple
+from typing import Any, List, Optional, Tuple
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from graphslim.channels.reasons import IsInput, OpenSize
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
 from graphslim.ir.families import IDENTITIES, MERGES, PLACEHOLDERS, SWITCHES
+from graphslim.ops.numeric import agreed
 
 _TRACKED = 1024
 """Integer constants up to this many elements are followed through shape arithmetic."""
@@ -292,14 +293,7 @@ def _merge_axis(op: OpVisit, axis: int) -> Tuple[Optional[int], Ids]:
 @value_rule(*MERGES)
 def merge_value(op: ValueVisit) -> Any:
     """Known where all branches agree."""
-    return _agreed(op.values), None
-
-
-def _agreed(values: Sequence[Optional[np.ndarray]]) -> Optional[np.ndarray]:
-    agreed: Optional[np.ndarray] = None
-    for value in values:
-        if value is None or value.dtype.kind not in "fiub":
-            return None
-        number = np.asarray(value, np.float64)
-        agreed = number if agreed is None else np.where(agreed == number, agreed, np.nan)
-    return agreed
+    values = [value for value in op.values if value is not None and value.dtype.kind in "fiub"]
+    if not values or len(values) < len(op):
+        return None
+    return agreed([np.asarray(value, np.float64) for value in values]), None

@@ -8,6 +8,7 @@ import numpy as np
 
 from graphslim.analysis.statements import is_stated, restate
 from graphslim.analysis.values import Values
+from graphslim.channels.facts import laid_out
 from graphslim.channels.groups import Channels, Copies, Removal, analyse, as_asked, copies_needed
 from graphslim.channels.visit import Contraction
 from graphslim.errors import PlanError
@@ -116,25 +117,25 @@ def fold_constants(graph: Graph, channels: Channels, plan: Plan, removal: Remova
         return
     # On demand, unless what is looked at changes while offsets do.
     values = Values(channels.graph, channels, 0.0, at_once=channels.graph is graph)
-    sums = {one.node: one for one in channels.contractions}
+    contractions = {contraction.node: contraction for contraction in channels.contractions}
     shifts: List[Tuple[str, np.ndarray]] = []
     for fold in plan.folds:
-        one = sums.get(fold.node)
-        weights = (
-            None if one is None else values.constant(graph.data_inputs(fold.node)[one.weights])
-        )
-        if one is None or weights is None:
+        contraction, weights = contractions.get(fold.node), None
+        if contraction is not None:
+            port = graph.data_inputs(fold.node)[contraction.weights]
+            weights = laid_out(values.constant(port), channels.fact(port).shape)
+        if contraction is None or weights is None:
             raise PlanError(
                 "has no constant weights to fold with", fold.node, "the plan does not fit"
             )
         indices = list(fold.indices)
-        if len(fold.values) != len(indices) or not _all_removed(removal, one, indices):
+        if len(fold.values) != len(indices) or not _all_removed(removal, contraction, indices):
             raise PlanError(
                 "the plan folds channels into it that it does not remove",
                 fold.node,
                 "the plan was edited, or is of another architecture",
             )
-        rows = one.matrix(weights)[:, indices, :].astype(np.float64)
+        rows = contraction.matrix(weights)[:, indices, :].astype(np.float64)
         shifts.append((fold.node, np.einsum("c,tco->o", np.asarray(fold.values), rows)))
     for name, shift in shifts:
         fold_shift(graph, values, name, shift)

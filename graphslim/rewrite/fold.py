@@ -98,26 +98,24 @@ def _add_to_constant(
 ) -> bool:
     """Adds to the constant that a node reads, for this reader alone; False if it is computed.
 
-    A constant that others read too is left to them, and copied; without `copies`, False.
-
-    `Sub(constant, anything)` takes it in its first operand.
+    A constant that others read too, or that is an output, is left to them, and copied; without
+    `copies`, False. `Sub(constant, anything)` takes it in its first operand.
     """
-    path = [(reader, index)]
-    source = graph[graph.inputs_of(reader)[index].node]
+    source, path = graph[graph.inputs_of(reader)[index].node], []
     while source.op in IDENTITIES or source.op == "Sub" or is_float_cast(source):
-        path.append((source.name, 0))
+        path.append(source)
         source = graph[graph.inputs_of(source)[0].node]
     if source.op != "Const" or source.attrs["value"].size != len(amount):
+        return False
+    if any(node.name in graph.inputs for node in (*path, source)):
         return False
     tensor = source.attrs["value"]
     changed = tensor.with_numbers(
         tensor.numbers().astype(np.float64) + amount.reshape(tensor.shape)
     )
-    if (
-        any(len(graph.uses_of(graph[name])) != 1 for name, _ in path[1:])
-        or len(graph.uses_of(source)) != 1
-    ):
-        if not copies or any(graph[name].op in ("Sub", "Cast") for name, _ in path[1:]):
+    outputs = {port.node for port in graph.outputs}
+    if any(len(graph.uses_of(node)) != 1 or node.name in outputs for node in (*path, source)):
+        if not copies or any(node.op in ("Sub", "Cast") for node in path):
             return False
         private = Node(graph.fresh_name(f"{source.name}/folded"), "Const", source.attrs.copy())
         graph.add(private)

@@ -5,14 +5,14 @@ Norms that a plan's channels go through are taken over the channels that stay.
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Tuple
-
 import numpy as np
 
 from graphslim.analysis.values import Values
+from graphslim.channels.facts import laid_out
 from graphslim.channels.groups import Channels, Removal, analyse, as_asked
 from graphslim.channels.visit import Contraction, Statistic
-from graphslim.ir import IDENTITIES, Attrs, DType, Graph, Node, Port, Tensor
+from graphslim.ir import Attrs, DType, Graph, Node, Port, Tensor
+from graphslim.ir.query import is_output, uses_behind
 from graphslim.plans.fit import fit
 from graphslim.plans.plan import Plan
 from graphslim.rewrite.apply import carry_over, fold_constants
@@ -53,25 +53,14 @@ def _zero_weights(graph: Graph, channels: Channels, removal: Removal) -> None:
     """Sets to zero what constants that are nothing but weights have for channels that are gone."""
     slots = {(contraction.node, contraction.weights) for contraction in channels.contractions}
     for axis in channels.axes:
-        dead = removal.along(axis)
-        if graph[axis.param].op != "Const":
+        dead, param = removal.along(axis), Port(axis.param)
+        if graph[axis.param].op != "Const" or not dead.any() or not channels.is_consumer(axis):
             continue
-        if dead.any() and channels.is_consumer(axis) and set(_readers(graph, axis.param)) <= slots:
+        if slots.issuperset(uses_behind(graph, param)) and not is_output(graph, param):
             tensor = graph[axis.param].attrs["value"]
             numbers = np.array(tensor.numbers())
             numbers[(slice(None),) * axis.axis + (dead,)] = 0
             graph.set_attr(axis.param, "value", tensor.with_numbers(numbers))
-
-
-def _readers(graph: Graph, name: str) -> Iterator[Tuple[str, int]]:
-    """Who reads a constant, directly or through identities, and with which input."""
-    for use in graph.uses_of(graph[name]):
-        if graph[use.node].op in IDENTITIES:
-            yield from _readers(graph, use.node)
-        else:
-            yield use.node, use.index
-    if Port(name) in graph.outputs:
-        yield name, 0
 
 
 def _reads_none(
@@ -79,12 +68,8 @@ def _reads_none(
 ) -> bool:
     """Whether the weights of a contraction are known to be zero for channels that are gone."""
     port = channels.graph.data_inputs(contraction.node)[contraction.weights]
-    weights = values.constant(port)
-    shape: Any = channels.fact(port).shape
-    if weights is None or shape is None or None in shape:
-        return False
-    whole = np.broadcast_to(weights, shape)
-    return not contraction.matrix(whole)[:, dead].any()
+    weights = laid_out(values.constant(port), channels.fact(port).shape)
+    return weights is not None and not contraction.matrix(weights)[:, dead].any()
 
 
 def _mask_data(

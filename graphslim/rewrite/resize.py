@@ -8,7 +8,8 @@ import numpy as np
 
 from graphslim.channels.groups import Removal
 from graphslim.channels.rules import ValueVisit
-from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor
+from graphslim.ir import Graph, Node, Port, Tensor
+from graphslim.ir.query import is_output, uses_behind
 from graphslim.ops import VALUE_RULES
 
 Reader = Tuple[str, int]
@@ -80,7 +81,9 @@ class _Rewriter:
         wanted = [
             {demand.element: demand.number for demand in demands} for demands in by_reader.values()
         ]
-        if wanted.count(wanted[0]) == len(wanted) and self._readers(param) == set(by_reader):
+        is_alone = set(uses_behind(self.graph, Port(param))) == set(by_reader)
+        is_alone = is_alone and not is_output(self.graph, Port(param))
+        if wanted.count(wanted[0]) == len(wanted) and is_alone:
             self._set(param, wanted[0])
             return
         for reader, demands in by_reader.items():
@@ -117,21 +120,6 @@ class _Rewriter:
             return list(elements)
         position = np.cumsum(staying) - 1
         return [int(position[element]) for element in elements if staying[element]]
-
-    def _readers(self, name: str) -> Any:
-        """Who reads a constant, directly or through identities; None if an output does."""
-        readers = set()
-        waiting = [name]
-        while waiting:
-            source = waiting.pop()
-            if Port(source) in self.graph.outputs:
-                return None
-            for use in self.graph.uses_of(Port(source)):
-                if self.graph[use.node].op in IDENTITIES:
-                    waiting.append(use.node)
-                else:
-                    readers.add((use.node, use.index))
-        return readers
 
     def _way(self, reader: Reader, place: int) -> Tuple[Reader, ...]:
         """The nodes that a number comes through, each with the input that leads on to the constant.
