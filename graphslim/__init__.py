@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, List
 
 from graphslim._version import __version__
-from graphslim.support.importing import names_of
+from graphslim.support.importing import bring, names_of
 
 if TYPE_CHECKING:
     from graphslim import training as training
@@ -121,7 +121,7 @@ _PUBLIC = {
     "plans": "DEAD_BELOW GroupSettings Plan Selection plan_dead",
     "plans.curves": "Curves",
     "recovery": "Repaired repair",
-    "rewrite": ("Affine affine apply apply_in_place fold_conditionals recover_plan zero_consumers"),
+    "rewrite": "Affine affine apply apply_in_place fold_conditionals recover_plan zero_consumers",
     "rewrite.save": "save",
     "scoring": "criteria criterion",
 }
@@ -133,6 +133,10 @@ __all__ = ["__version__", "needed_nodes"]
 __all__ += sorted({*_PLACES} - {*__all__})
 if not TYPE_CHECKING:  # to whom any name would be an attribute
     __getattr__ = names_of(__name__, _PLACES)
+
+# Where definitions are looked up stands below what defines them, and is told here what there is.
+bring("graphslim.ops", "rules of ops")
+bring("graphslim.passes", "passes")
 
 
 def __dir__() -> List[str]:

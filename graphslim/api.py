@@ -12,9 +12,8 @@ from graphslim.graphdef.kinds import keras_container
 from graphslim.graphdef.signature import ShapesLike
 from graphslim.ir import Block, Graph
 from graphslim.pipeline import FindBlocks, Pipeline, passes
-from graphslim.plans import DEAD_BELOW, Plan, Selection, plan_given
+from graphslim.plans import DEAD_BELOW, RANKED, Plan, Selection, plan_given
 from graphslim.plans.options import takes
-from graphslim.plans.select import RANKED
 from graphslim.support.garbage import pause_gc
 from graphslim.support.progress import Tick, silent
 

@@ -19,6 +19,8 @@ from graphslim.measure.samples import Samples, caution
 from graphslim.measure.shares import chosen_from
 from graphslim.pipeline import Outcome, Pass
 from graphslim.plans import (
+    MEASURED_BY,
+    TARGETS,
     Achieved,
     Plan,
     Selection,
@@ -31,8 +33,6 @@ from graphslim.plans import (
     scores_beyond,
 )
 from graphslim.plans.curves import Curves, check_fits
-from graphslim.plans.select import MEASURED_BY
-from graphslim.plans.widths import TARGETS
 from graphslim.rewrite import apply, apply_in_place
 from graphslim.runtime import run_as_shipped
 from graphslim.scoring import Scores, check_aggregate, find_criterion, score
@@ -64,6 +64,7 @@ def make_plan(graph: Graph, selection: Selection, samples: Samples = RANDOM) -> 
     graph = as_asked(graph, selection)
     if selection.criterion is None:
         return plan_dead(graph, selection)
+    selection.check()
     criterion = find_criterion(selection.criterion)
     if selection.aggregate is None:
         selection = replace(selection, aggregate=criterion.aggregate)

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tiny import tiny
 
 import graphslim as gs
-from graphslim.errors import GraphslimError
+from graphslim.errors import GraphslimError, PlanError
 from graphslim.testing import from_text
 
 LIMITED = "x = Placeholder() dtype=float32 shape=<?,3>\ny = Relu(x) T=float32"
+READER = "u = f32[1,1,8,2]{random 2}\ny = Conv2D(c, u)"
 FREE = "x = Placeholder() dtype=float32 shape=<?,3>\ny = Identity(x) T=float32"
 
 
@@ -40,3 +42,17 @@ def test_no_call_swallows_a_misspelt_keyword(call: Any) -> None:
     graph = from_text(FREE)
     with pytest.raises(TypeError, match=f"{call.__name__}.. got an unexpected keyword .*'mac'"):
         call(*[graph] * (2 if call is gs.verify else 1), mac=0.5)
+
+
+def test_channels_may_be_named_by_any_whole_numbers_and_nothing_else() -> None:
+    graph = tiny("x = input 1,4,4,3\nw = f32[1,1,3,8]{random 1}\nc = Conv2D(x, w)\n" + READER)
+    plans = [
+        gs.plan(graph, removed={"c": indices})
+        for indices in ([1, 2], (2, 1), {1, 2}, range(1, 3), np.array([1, 2]), np.int64([2, 1]))
+    ]
+    assert {plan.groups[0].removed for plan in plans} == {(1, 2)}
+    for indices in ([1.0], [True, False], np.ones(8, bool), [[1, 2]]):
+        with pytest.raises(PlanError, match="c: .* is no index of a channel"):
+            gs.plan(graph, removed={"c": indices})
+    with pytest.raises(PlanError, match="c: has only 8 channels, -1 is none of them"):
+        gs.plan(graph, removed={"c": [-1, 3]})

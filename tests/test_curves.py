@@ -13,7 +13,7 @@ from tiny import tiny
 import graphslim as gs
 from graphslim.channels.groups import analyse
 from graphslim.errors import PlanError
-from graphslim.plans import Ranking, Selection, counted, in_scope, ranking
+from graphslim.plans import Ranking, Selection, counted, in_scope
 from graphslim.plans.allocate import Allocation, predicted
 from graphslim.plans.curves import (
     About,
@@ -50,7 +50,7 @@ def ranked(graph: gs.Graph, **options: Any) -> Ranking:
     selection = Selection.of(criterion="l1", max_loss=1.0, **{"multiple_of": 1, **options})
     channels = analyse(graph)
     groups = in_scope(graph, channels, selection)
-    return ranking(graph, channels, groups, score(graph, channels, groups, "l1"), selection)
+    return Ranking(graph, channels, groups, score(graph, channels, groups, "l1"), selection)
 
 
 def curves_for(order: Ranking, values: Dict[int, Sequence[float]], metric: str) -> Curves:
@@ -71,6 +71,15 @@ def test_a_file_holds_what_was_written(tmp_path: Path) -> None:
     assert read_curves(path) == Curves(ABOUT, LOSSES) == curves_of(Path(path))
     curve = read_curves(path).by_group()["a"]
     assert curve.removed.tolist() == [0, 2, 4] and curve.losses.tolist() == [0, 0.1, 0.3]
+
+
+@pytest.mark.parametrize("name", ["a\u2028b\x85.pb", "caf\udce9.pb", "Gr\u00fc\u00dfe.pb"])
+def test_a_model_may_have_any_file_name(tmp_path: Path, name: str) -> None:
+    """Also one with a line separator, or with bytes that are no UTF-8."""
+    path, about = str(tmp_path / "s.jsonl"), ABOUT._replace(model=name)
+    with Journal(path, about) as journal:
+        journal.add(LOSSES[0]._replace(group=name))
+    assert read_curves(path) == Curves(about, (LOSSES[0]._replace(group=name),))
 
 
 def test_a_journal_goes_on_behind_the_last_finished_line(tmp_path: Path) -> None:

@@ -12,7 +12,18 @@ from spellings import ACTIVATIONS, NORMS
 import graphslim as gs
 from graphslim.errors import PatternError
 from graphslim.match import PATTERNS, Matcher
-from graphslim.pattern import ADD, Op, act, block_pattern, conv, depthwise, norm
+from graphslim.pattern import (
+    ADD,
+    Chain,
+    Ending,
+    Op,
+    Var,
+    act,
+    block_pattern,
+    conv,
+    depthwise,
+    norm,
+)
 from graphslim.support.importing import load_plugins
 from graphslim.testing import from_text
 
@@ -117,3 +128,10 @@ def test_a_long_chain_of_identities_is_no_trouble() -> None:
         y = net.identity(y)
     net.inverted_residual(y)
     assert len(gs.find_blocks(net.graph()).blocks) == 1
+
+
+def test_the_only_type_of_an_op_needs_no_list() -> None:
+    x = Var("x")
+    assert Op("Relu", (x,)).types == Op(("Relu",), (x,)).types == {"Relu"}
+    assert Ending(x, lambda matcher, node: None, "Relu").heads == {"Relu"}
+    assert Chain(x, lambda matcher, node: None, "any", "Relu").through == {"Relu"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, List
@@ -26,6 +27,7 @@ from graphslim.pipeline import (
     register,
 )
 from graphslim.pipeline import steps as registry
+from graphslim.scoring import find_criterion
 from graphslim.scoring import registry as criteria_registry
 from graphslim.support import importing as plugins
 from graphslim.support.importing import DefinitionWarning
@@ -192,6 +194,11 @@ def test_dump_writes_after_the_named_passes(graph: Graph, tmp_path: Path) -> Non
     assert to_text(load(tmp_path / "02-look.pbtxt")) == to_text(graph)
 
 
+def test_dump_writes_after_each_pass_where_none_is_named(graph: Graph, tmp_path: Path) -> None:
+    Pipeline([Touch(), Look()]).run(graph, [Dump(str(tmp_path))])
+    assert {path.name for path in tmp_path.iterdir()} == {"01-touch.pbtxt", "02-look.pbtxt"}
+
+
 # ------------------------------------------------------------------- registry
 
 
@@ -214,7 +221,9 @@ def test_a_name_is_taken_once(clean_registry: None, again: Any) -> None:
         register(again)
 
 
-@pytest.mark.parametrize("lacks", [{"name": ""}, {"__doc__": None}, {"__doc__": ""}])
+@pytest.mark.parametrize(
+    "lacks", [{"name": ""}, {"__doc__": None}, {"__doc__": ""}, {"__doc__": " "}]
+)
 def test_a_pass_needs_a_name_and_a_docstring(clean_registry: None, lacks: Any) -> None:
     cls = type("Lacking", (Touch,), {"__doc__": "Something.", "name": "lacking", **lacks})
     with pytest.raises(PassError, match="Lacking: a pass needs a name and a docstring"):
@@ -264,6 +273,27 @@ def test_a_file_that_failed_may_be_mended(tmp_path: Path) -> None:
     assert find_pass(f"{file}:Mine").name == "mine"
 
 
+@pytest.mark.parametrize("error", [ValueError("no"), TypeError("no")])
+def test_a_pass_that_cannot_be_made_is_told(clean_registry: None, error: Exception) -> None:
+    def fail(self: Any) -> None:
+        raise error
+
+    register(type("Unmade", (Touch,), {"__doc__": "Fails.", "name": "unmade", "__init__": fail}))
+    with pytest.raises(PassError, match="unmade: cannot be made: no"):
+        Pipeline(["unmade"])
+
+
+def test_the_name_of_one_pass_is_a_pipeline() -> None:
+    assert [step.name for step in Pipeline("fold-identity").steps] == ["fold-identity"]
+
+
+@pytest.mark.parametrize("find", [find_pass, find_criterion])
+def test_a_script_that_ends_python_is_told(tmp_path: Path, find: Any) -> None:
+    (tmp_path / "script.py").write_text("import sys\nsys.exit(0)", encoding="utf-8")
+    with pytest.raises(GraphslimError, match="script.py cannot be imported: SystemExit: 0"):
+        find(f"{tmp_path / 'script.py'}:Mine")
+
+
 class Point:
     def __init__(self, load: Any) -> None:
         self.name, self.load = "their-plugin", load
@@ -289,16 +319,21 @@ def test_a_plugin_that_fails_is_told_and_blocks_no_other(
     def broken() -> None:
         raise RuntimeError("oh")
 
+    def ends() -> None:
+        raise SystemExit(1)
+
     def half_broken() -> None:
         register(type("Nameless", (Touch,), {"name": ""}))
         register(Touch)
 
     monkeypatch.setattr(plugins, "_loaded", False)
-    monkeypatch.setattr(plugins, "_entry_points", lambda: [Point(broken), Point(half_broken)])
+    points = [Point(broken), Point(ends), Point(half_broken)]
+    monkeypatch.setattr(plugins, "_entry_points", lambda: points)
     with pytest.warns(DefinitionWarning) as told:
         assert passes()["touch"] is Touch
     assert [str(one.message) for one in told] == [
         "plug-in their-plugin: left out: RuntimeError: oh (update or uninstall it)",
+        "plug-in their-plugin: left out: SystemExit: 1 (update or uninstall it)",
         "plug-in their-plugin: left out: Nameless: a pass needs a name and a docstring",
     ]
 
@@ -330,6 +365,16 @@ def test_a_plugin_may_bring_a_criterion(clean_registry: None, monkeypatch: Any) 
     monkeypatch.setattr(plugins, "_entry_points", lambda: [Point(plug)])
     assert criteria_registry.find_criterion("theirs").source == "Theirs."
     assert "theirs" in gs.criteria()
+
+
+@pytest.mark.parametrize("module, what", [("graphslim.ops", "rules"), ("graphslim.passes", "pass")])
+def test_built_in_definitions_that_are_missing_are_named(
+    monkeypatch: Any, module: str, what: str
+) -> None:
+    monkeypatch.setattr(plugins, "_loaded", False)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(PassError, match=f"{module}: the built-in {what}.* are not installed: "):
+        plugins.load_plugins()
 
 
 def test_entry_points_are_read() -> None:

@@ -22,8 +22,8 @@ from graphslim.cli.plan import print_plan_difference
 from graphslim.errors import PlanError
 from graphslim.plans import Achieved, Plan, plan_given
 from graphslim.plans.diff import diff
+from graphslim.plans.json_form import SCHEMA
 from graphslim.plans.make import last_made, written_scores
-from graphslim.plans.plan import SCHEMA
 from graphslim.testing import random_plan
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,6 +125,11 @@ BROKEN = [
     (set_at("groups", 0, "removed", 0, -1), r"removed\[0\]: must be 0 or more, and is -1"),
     (set_at("groups", 0, "removed", [2, 2]), r"groups\[0\]\.removed: holds 2 twice"),
     (set_at("groups", 0, "id", None), r"groups\[0\]\.id: must be a text, and is null"),
+    (set_at("groups", 0, "removed", [0, 2, 2.0]), r"groups\[0\]\.removed: holds 2 twice"),
+    (set_at("groups", 0, "removed", [3, [1], [1]]), r"groups\[0\]\.removed: holds \[1\] twice"),
+    (set_at("groups", 0, "removed", [{}, {}]), r"groups\[0\]\.removed: holds \{\} twice"),
+    (set_at("settings", "through_norms", 1), r"through_norms: must be true or false, and is 1"),
+    (set_at("settings", "whole_heads", "x"), r"whole_heads: must be true or false, and is \"x\""),
     (set_at("groups", 0, "bindngs", []), r"groups\[0\]: has 'bindngs'"),
     (set_at("groups", 0, "bindings", 0, "role", "x"), r"bindings\[0\]\.role: must be one of"),
     (drop("groups", 0, "bindings", 0, "axis"), r"groups\[0\]\.bindings\[0\]: lacks 'axis'"),

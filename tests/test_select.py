@@ -16,14 +16,14 @@ import graphslim as gs
 from graphslim.errors import PlanError
 from graphslim.plans import (
     GroupSettings,
+    Ranking,
+    Rule,
     Selection,
-    choose,
     in_scope,
     plan_scored,
     read_settings,
     settings_of,
 )
-from graphslim.plans.select import Rule
 from graphslim.scoring import Scores
 
 # Three layers in a row; the widths of `a` and `b` may shrink.
@@ -49,12 +49,13 @@ def scores(**own: List[float]) -> Scores:
 
 
 def gone(wish: Selection, amount: float, **own: List[float]) -> Dict[str, List[int]]:
-    """By group, what `choose` removes of the chain."""
+    """By group, what goes of the chain."""
     graph = tiny(CHAIN)
     channels = gs.analyse(graph)
     wish = replace(wish, ratio=0.5)
     groups = in_scope(graph, channels, wish)
-    mask = choose(graph, channels, groups, scores(**(own or {"a": A, "b": B})), wish, amount)
+    order = Ranking(graph, channels, groups, scores(**(own or {"a": A, "b": B})), wish)
+    mask = order.mask(order.counts(int(amount * order.total + 0.5)))
     return {group.id: np.flatnonzero(mask[group.channels]).tolist() for group in groups}
 
 
@@ -268,9 +269,37 @@ def test_settings_file_that_is_not_there() -> None:
         ({"criterion": "l1", "macs": 0.5, "only": ("nix",)}, "only: 'nix' matches no group"),
         ({"criterion": "l1", "macs": 0.5, "settings": {"nix": {}}}, "settings: 'nix' matches no"),
         ({"criterion": "l0", "macs": 0.5}, "no criterion 'l0'"),
+        ({"criterion": len, "macs": 0.5}, "criterion: <built-in function len> is no name"),
+        ({"criterion": "taylor", "macs": 0.5, "loss_output": 3}, "loss_output: 3 is no name"),
+        ({"criterion": "l1", "max_loss": "0.1"}, "max_loss: must be a number"),
+        ({"dead_below": "1e-9"}, "dead_below: must be a number of 0 or more"),
+        ({"dead_below": float("inf")}, "dead_below: must be a number of 0 or more"),
+        ({"only": [3]}, "only: (3,) holds no globs"),
     ],
 )
 def test_wishes_that_make_no_sense(wish: Dict[str, Any], told: str) -> None:
     with pytest.raises(PlanError) as caught:
         gs.plan(tiny(CHAIN), **wish)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["scope", "rounding", "max_ratio", "min_channels", "dead_below"])
+def test_none_is_the_default_by_keyword_and_nothing_in_a_selection(name: str) -> None:
+    assert Selection.of(**{name: None}) == Selection()
+    with pytest.raises(PlanError):
+        Selection(**{name: None}).check()
+
+
+def test_one_glob_needs_no_list() -> None:
+    assert Selection.of(only="a*", exclude="b*") == Selection.of(only=["a*"], exclude=("b*",))
+    assert set(gs.plan(tiny(CHAIN), only="a").settings["only"]) == {"a"}
+
+
+def test_numbers_of_numpy_are_written_as_those_of_python() -> None:
+    ways = [
+        gs.plan(
+            tiny(CHAIN), criterion="l1", ratio=real(0.5), multiple_of=whole(2), seed=whole(7)
+        ).to_json()
+        for real, whole in ((float, int), (np.float32, np.int64))
+    ]
+    assert ways[0] == ways[1]

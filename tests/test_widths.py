@@ -12,7 +12,7 @@ from tiny import tiny
 import graphslim as gs
 from graphslim.errors import PlanError
 from graphslim.planner import cautions_of
-from graphslim.plans.widths import TARGETS
+from graphslim.plans import TARGETS
 
 
 def net(width: int, dead: int = 0) -> gs.Graph:

@@ -10,7 +10,7 @@ import click
 from graphslim.cli.option_types import Finite, Number, Share
 from graphslim.cli.options import Command, combined
 from graphslim.errors import PlanError
-from graphslim.plans import Selection
+from graphslim.plans import RANKED, Selection
 from graphslim.plans.options import (
     ANY_COUNT,
     COUNT,
@@ -22,7 +22,6 @@ from graphslim.plans.options import (
     Option,
     options_of,
 )
-from graphslim.plans.select import RANKED
 from graphslim.scoring import find_criterion
 
 _TYPES: Mapping[Any, click.ParamType] = {

@@ -22,8 +22,7 @@ from graphslim.delivery.formats import (
 from graphslim.errors import GraphslimError
 from graphslim.graphdef.kinds import check_graph_ending
 from graphslim.ir import Graph
-from graphslim.plans import Plan
-from graphslim.plans.widths import TARGETS
+from graphslim.plans import TARGETS, Plan
 from graphslim.rewrite import zero_consumers
 from graphslim.support.text import count, share
 

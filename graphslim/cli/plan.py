@@ -40,9 +40,8 @@ from graphslim.graphdef.kinds import check_ending
 from graphslim.measure.images import Images
 from graphslim.measure.samples import Samples
 from graphslim.planner import cautions_of, is_sampled, make_plan
-from graphslim.plans import Plan, fit, read_plan
+from graphslim.plans import TARGETS, Plan, fit, read_plan
 from graphslim.plans.diff import GroupDifference, PlanDifference, diff
-from graphslim.plans.widths import TARGETS
 from graphslim.rewrite import apply as applied
 from graphslim.support.text import count, plural, share
 

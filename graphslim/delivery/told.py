@@ -9,7 +9,7 @@ from graphslim.delivery.formats import TITLES
 from graphslim.delivery.run import Delivery
 from graphslim.measure.agreement import Agreement
 from graphslim.measure.timings import Timings
-from graphslim.plans.widths import TARGETS
+from graphslim.plans import TARGETS
 from graphslim.support.text import percent, threads_used
 
 

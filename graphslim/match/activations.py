@@ -5,11 +5,12 @@ Each function takes the pattern of its input and gives the pattern of its output
 
 from __future__ import annotations
 
-from typing import Any, List, Optional
+from typing import List, Optional
 
 from graphslim.ir import Node
 from graphslim.ir.families import ACTIVATIONS, FUSED_ACTIVATIONS, QUOTIENTS, SELECTS, SUMS
 from graphslim.match.pattern import Ending, OneOf, Op, Param, Pattern
+from graphslim.match.view import GraphView
 from graphslim.ops import CHANNEL_RULES
 
 ADD = tuple(sorted(SUMS))
@@ -33,11 +34,11 @@ def fused_activation(node: Node) -> Optional[str]:
     return last[0] if last and last[0] in FUSED_ACTIVATIONS else None
 
 
-def _ends_activated(matcher: Any, node: Node) -> Optional[str]:
+def _ends_activated(matcher: GraphView, node: Node) -> Optional[str]:
     return None if fused_activation(node) else "it has no activation"
 
 
-def _ends_in_sigmoid(matcher: Any, node: Node) -> Optional[str]:
+def _ends_in_sigmoid(matcher: GraphView, node: Node) -> Optional[str]:
     return None if fused_activation(node) == "Sigmoid" else "it has no sigmoid"
 
 

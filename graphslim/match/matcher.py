@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import deque
 from itertools import islice
 from typing import (
     Callable,
     Dict,
-    FrozenSet,
     Iterator,
     List,
     MutableMapping,
@@ -19,12 +17,7 @@ from typing import (
 )
 from weakref import WeakKeyDictionary
 
-from graphslim.channels.facts import integers
-from graphslim.channels.groups import Channels, analyse
-from graphslim.ir import IDENTITIES, Graph, Node, Port, is_float_cast
-from graphslim.ir.families import FAKE_QUANTIZERS, MERGES, SWITCHES
-from graphslim.ir.query import constant_nodes
-from graphslim.match.branches import inference_branch
+from graphslim.ir import Graph, Node, Port
 from graphslim.match.pattern import (
     BlockPattern,
     Chain,
@@ -36,15 +29,10 @@ from graphslim.match.pattern import (
     Pattern,
     Var,
 )
+from graphslim.match.view import NEAR, GraphView
 from graphslim.ops.fused import operands
 
 T = TypeVar("T")
-_PASSED_OPS = IDENTITIES | FAKE_QUANTIZERS | SWITCHES | MERGES | {"IdentityN"}
-"""Ops that a pattern looks through, beside casts between floating types."""
-
-_NEAR = 64
-"""How many nodes downstream `Matcher.layers_on` looks at, and how many steps a chain may have: far
-more than an activation or a batch norm takes."""
 _LAYERS: MutableMapping[Callable[[Pattern], Pattern], Tuple[Var, Pattern]] = WeakKeyDictionary()
 """The patterns of layers that `Matcher.layers_on` was asked for, made once for all graphs."""
 
@@ -99,116 +87,17 @@ class NearMiss(NamedTuple):
     touched: Tuple[str, ...]
 
 
-class Matcher:
-    """Searches one graph. Conditions of patterns get it as their first argument.
-
-    Attributes:
-        graph: the graph.
-        channels: its channel analysis, for shapes.
-    """
+class Matcher(GraphView):
+    """Searches one graph. Conditions of patterns get it as their first argument."""
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = graph
-        self.channels: Channels = analyse(graph)
+        super().__init__(graph)
         self._misses: Optional[List[NearMiss]] = None
         self._root = ("", "")
         self._state = _State()
         self._narrowed = graph.memo("narrowed patterns", lambda graph: _narrowing(self))
-        self._constants = constant_nodes(graph)
-        self._behind: Dict[Port, Port] = graph.memo("behind identities", lambda graph: {})
         self._hopeless: Set[Tuple[int, Port]] = set()
         self._clashes = 0
-
-    # ------------------------------------------------------- what conditions may ask
-
-    def resolve(self, port: Port) -> Port:
-        """The port that a value comes from, behind identities and conditionals.
-
-        What a conditional gives is what its branch for inference does.
-        """
-        if port not in self._behind:
-            passed: List[Port] = []
-            end = port
-            for end in self._same_values(port):
-                passed.append(end)
-                if end in self._behind:
-                    end = self._behind[end]
-                    break
-            self._behind.update(dict.fromkeys(passed, end))
-        return self._behind[port]
-
-    def _same_values(self, port: Port) -> Iterator[Port]:
-        """A port, and those behind the identities and conditionals that stand before it."""
-        before: Optional[Port] = port
-        while before is not None:
-            yield before
-            before = self._before(before)
-
-    def _before(self, port: Port) -> Optional[Port]:
-        """The port that a node only passes on, or None where it does more than that."""
-        node = self.graph[port.node]
-        if not _passes(node):
-            return None
-        inputs = self.graph.data_inputs(node)
-        if node.op in MERGES:
-            index = inference_branch(self.graph, node) if port.port == 0 else None
-            return None if index is None else inputs[index]
-        return inputs[port.port if node.op == "IdentityN" else 0]
-
-    def is_constant(self, port: Port) -> bool:
-        """Whether a value is computed from constants alone."""
-        return port.node in self._constants
-
-    def number(self, port: Port) -> Optional[float]:
-        """The single number that a port holds, behind identities and casts, or None."""
-        node = self.graph[self.resolve(port).node]
-        while node.op == "Cast":
-            node = self.graph[self.resolve(self.graph.data_inputs(node)[0]).node]
-        if node.op != "Const":
-            return None
-        tensor = node.attrs["value"]
-        if not tensor.size or tensor.dtype.storage.kind not in "fiu":
-            return None
-        numbers = tensor.numbers().ravel()
-        return float(numbers[0]) if tensor.size == 1 or (numbers == numbers[0]).all() else None
-
-    def integers(self, port: Port) -> Optional[List[int]]:
-        """The numbers of a small integer tensor, flat, or None if they are not all known."""
-        return integers(self.channels.fact(port))
-
-    def shape(self, port: Port) -> Optional[Tuple[Optional[int], ...]]:
-        """The shape at a port, as far as it is known."""
-        return self.channels.fact(port).shape
-
-    def input_shape(self, node: Node, index: int) -> Optional[Tuple[Optional[int], ...]]:
-        """The shape of a node's input; sizes and padding of a convolution are not counted."""
-        inputs = operands(node, self.graph.data_inputs(node))
-        return self.shape(inputs[index]) if index < len(inputs) else None
-
-    def width(self, port: Port) -> Optional[int]:
-        """How many channels a tensor has, or None where they are not followed."""
-        labels = self.channels.channels_at(port)
-        return None if labels is None else len(labels)
-
-    def readers(self, port: Port) -> List[Node]:
-        """The nodes that read a value, behind identities and conditionals."""
-        readers: List[Node] = []
-        waiting = [port]
-        seen: Set[Port] = set()
-        while waiting:
-            at = waiting.pop()
-            for use in self.graph.uses_of(at) if at not in seen else ():
-                node = self.graph[use.node]
-                if not _passes(node):
-                    readers.append(node)
-                elif node.op in SWITCHES and use.index == 0:
-                    waiting.extend([Port(node.name), Port(node.name, 1)])
-                elif node.op in MERGES:
-                    waiting.append(Port(node.name))
-                elif use.index == 0 or node.op == "IdentityN":
-                    waiting.append(Port(node.name, use.index))
-            seen.add(at)
-        return readers
 
     def fits(self, pattern: Pattern, port: Port) -> bool:
         """Whether a tensor fits a pattern."""
@@ -224,32 +113,12 @@ class Matcher:
             _LAYERS[layer] = x, layer(x)
         (x, pattern), behind = _LAYERS[layer], self.resolve(port)
         layers: List[Match] = []
-        for name in self._computed_from(behind, pattern.ops()):
+        for name in self.computed_from(behind, pattern.ops()):
             end = Port(name)
             for state in self._ways(pattern, end, _State({id(x): behind})):
                 layers.append(Match("layer", state.names, behind, tuple(state.inside), end))
                 break
         return layers
-
-    def _computed_from(self, port: Port, ops: Optional[FrozenSet[str]]) -> List[str]:
-        """The nearest nodes that compute on one tensor and constants alone, by these ops."""
-        computed = [port.node]
-        waiting = deque(computed)
-        while waiting and len(computed) <= _NEAR:
-            for use in self.graph.uses_of(waiting.popleft()):
-                node, inputs = self.graph[use.node], self.graph.data_inputs(use.node)
-                if ops is not None and node.op not in ops and not _passes(node):
-                    continue
-                if node.op in SWITCHES:
-                    inputs = inputs[:1]
-                known = [
-                    source.node in computed or self.is_constant(self.resolve(source))
-                    for source in inputs
-                ]
-                if use.node not in computed and known and all(known):
-                    computed.append(use.node)
-                    waiting.append(use.node)
-        return computed[1:]
 
     # ------------------------------------------------------- the search
 
@@ -382,7 +251,7 @@ class Matcher:
         return number is not None and _is_near(number, pattern.near)
 
     def _match_chain(self, pattern: Chain, port: Port) -> Iterator[None]:
-        for _ in range(_NEAR):
+        for _ in range(NEAR):
             if self._may_fit(pattern.inner, port):
                 yield from self._match(pattern.inner, port)
             node = self.graph[port.node]
@@ -428,7 +297,7 @@ class Matcher:
             yield from self._match_all(patterns[1:], ports[1:])
 
     def _past_identities(self, port: Port, behind: Port) -> None:
-        passed = islice(self._same_values(port), _NEAR)
+        passed = islice(self.same_values(port), NEAR)
         self._state.inside.extend([same.node for same in passed if same != behind])
 
     def _miss_op(self, pattern: Pattern, node: Node) -> None:
@@ -468,8 +337,3 @@ def _put_back(given: Dict[str, T], key: str, before: Optional[T]) -> None:
 
 def _is_near(number: float, wanted: float) -> bool:
     return abs(number - wanted) <= 1e-8 + 1e-3 * abs(wanted)
-
-
-def _passes(node: Node) -> bool:
-    """Whether a pattern looks through a node."""
-    return node.op in _PASSED_OPS or (node.op == "Cast" and is_float_cast(node))

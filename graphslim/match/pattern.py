@@ -80,7 +80,7 @@ class Op(Pattern):
     """The first output of a node of one of some types.
 
     Args:
-        types: the op types.
+        types: the op types, or the only one.
         inputs: patterns of its first data inputs; further inputs may be anything.
         where: conditions on the node.
         name: the node's name in the match.
@@ -97,7 +97,7 @@ class Op(Pattern):
         any_order: bool = False,
         text: Optional[str] = None,
     ) -> None:
-        self.types: FrozenSet[str] = frozenset(types)
+        self.types = _ops(types)
         self.heads = self.types
         self.inputs: Tuple[Pattern, ...] = tuple(inputs)
         self.where: Tuple[Condition, ...] = tuple(where)
@@ -135,7 +135,7 @@ class Chain(Pattern):
         through: Optional[Iterable[str]] = None,
     ) -> None:
         self.inner, self.step, self.text = inner, step, text
-        self.through = None if through is None else frozenset(through)
+        self.through = None if through is None else _ops(through)
         self.heads = _union([inner.heads, self.through])
 
 
@@ -146,7 +146,12 @@ class Ending(Pattern):
         self, inner: Pattern, condition: Condition, heads: Optional[Iterable[str]] = None
     ) -> None:
         self.inner, self.condition, self.text = inner, condition, inner.text
-        self.heads = None if heads is None else frozenset(heads)
+        self.heads = None if heads is None else _ops(heads)
+
+
+def _ops(names: Iterable[str]) -> FrozenSet[str]:
+    """A set of ops, of which one alone may be given as it is."""
+    return frozenset([names] if isinstance(names, str) else names)
 
 
 def _union(heads: Iterable[Optional[FrozenSet[str]]]) -> Optional[FrozenSet[str]]:

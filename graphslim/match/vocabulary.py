@@ -5,7 +5,7 @@ Each function takes the pattern of its input and gives the pattern of its output
 
 from __future__ import annotations
 
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 from graphslim.ir import Node, Port
 from graphslim.ir.families import (
@@ -19,6 +19,7 @@ from graphslim.ir.families import (
 )
 from graphslim.match.activations import ADD, DIV, MUL, act, sigmoid
 from graphslim.match.pattern import Chain, OneOf, Op, Param, Pattern
+from graphslim.match.view import GraphView
 
 CONV = ("Conv2D", "_FusedConv2D", *PADDED_CONVOLUTIONS)
 DEPTHWISE = ("DepthwiseConv2dNative", "_FusedDepthwiseConv2dNative")
@@ -32,7 +33,7 @@ _AFFINE = (*NORM_INPUTS, *sorted(BIASES), *ADD, *MUL, "Sub", *DIV)
 def conv(x: Pattern, kernel: Optional[int] = None, name: Optional[str] = None) -> Op:
     """A convolution with constant filters, of `kernel` by `kernel` taps if that is given."""
 
-    def fits(matcher: Any, node: Node) -> Optional[str]:
+    def fits(matcher: GraphView, node: Node) -> Optional[str]:
         shape = matcher.input_shape(node, 1)
         if kernel is None or shape is None or tuple(shape[:2]) == (kernel, kernel):
             return None
@@ -58,7 +59,7 @@ def depthwise(x: Pattern, name: Optional[str] = None) -> Pattern:
     return Chain(either, _transpose_step, either.text, ("Transpose",))
 
 
-def _one_group_per_channel(matcher: Any, node: Node) -> Optional[str]:
+def _one_group_per_channel(matcher: GraphView, node: Node) -> Optional[str]:
     filters = matcher.input_shape(node, 1)
     width = matcher.width(matcher.graph.data_inputs(node)[0])
     if filters is not None and filters[2] == 1 and width is not None and width > 1:
@@ -66,11 +67,11 @@ def _one_group_per_channel(matcher: Any, node: Node) -> Optional[str]:
     return "its filters read more than one channel each"
 
 
-def _pad_step(matcher: Any, node: Node) -> Optional[int]:
+def _pad_step(matcher: GraphView, node: Node) -> Optional[int]:
     return 0 if node.op in PADS or node.op == "Transpose" else None
 
 
-def _transpose_step(matcher: Any, node: Node) -> Optional[int]:
+def _transpose_step(matcher: GraphView, node: Node) -> Optional[int]:
     return 0 if node.op == "Transpose" else None
 
 
@@ -87,7 +88,7 @@ def dense(x: Pattern, name: Optional[str] = None) -> Pattern:
 # ------------------------------------------------------------------ layers without
 
 
-def affine_step(matcher: Any, node: Node) -> Optional[int]:
+def affine_step(matcher: GraphView, node: Node) -> Optional[int]:
     """For an op that shifts or scales by constants, the input that is shifted; else None."""
     if node.op in NORM_INPUTS or node.op in BIASES:
         return None if node.attrs.get("num_side_inputs") else 0
@@ -105,17 +106,15 @@ def norm(x: Pattern) -> Chain:
     return Chain(x, affine_step, f"{x.text}, normalised", _AFFINE)
 
 
-def _reshape_step(matcher: Any, node: Node) -> Optional[int]:
+def _reshape_step(matcher: GraphView, node: Node) -> Optional[int]:
     if node.op in RESHAPES:
         return 0
     if node.op in ("Transpose", "StridedSlice"):
         # On a pooled vector, [N,1,1,C], they only move or drop the axes of size 1.
         before, after = matcher.input_shape(node, 0), matcher.shape(Port(node.name))
         if before and after and None not in (*before[1:], *after[1:]):
-            long = [size for size in before[1:] if size != 1]
-            return (
-                0 if len(long) < 2 and long == [size for size in after[1:] if size != 1] else None
-            )
+            long, left = [[size for size in shape[1:] if size != 1] for shape in (before, after)]
+            return 0 if len(long) < 2 and long == left else None
     return None
 
 
@@ -133,7 +132,7 @@ def maybe(layer: Callable[[Pattern], Pattern], x: Pattern) -> Pattern:
     return OneOf((layer(x), x))
 
 
-def _is_global(matcher: Any, node: Node) -> Optional[str]:
+def _is_global(matcher: GraphView, node: Node) -> Optional[str]:
     """Why a pool or reduction leaves more than one value per channel."""
     if node.op in POOLS:
         nchw = node.text("data_format", "NHWC").startswith("NC")

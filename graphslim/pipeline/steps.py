@@ -66,7 +66,7 @@ class Pass:
     @classmethod
     def summary(cls) -> str:
         """The first line of the docstring."""
-        return (cls.__doc__ or "").strip().splitlines()[0] if cls.__doc__ else ""
+        return (cls.__doc__ or "").strip().partition("\n")[0]
 
 
 # --- The base of passes that recognise blocks.
@@ -155,16 +155,25 @@ class Timing(Observer):
 
 
 class Dump(Observer):
-    """Writes the graph to `NN-pass-name.pbtxt` in a folder after each of the named passes."""
+    """Writes the graph to `NN-pass-name.pbtxt` in a folder after passes.
 
-    def __init__(self, folder: str, names: Collection[str]) -> None:
-        self.folder, self.names, self.written = folder, set(names), []  # type: str, set, List[str]
+    Args:
+        folder: the folder, which is there already.
+        names: of the passes after which the graph is written; by default all.
+
+    Attributes:
+        written: the paths of the files so far.
+    """
+
+    def __init__(self, folder: str, names: Optional[Collection[str]] = None) -> None:
+        self.folder, self.names = folder, names
+        self.written: List[str] = []
         self._count = 0
 
     def after(self, graph: Graph, step: Pass, outcome: Outcome) -> None:
         """Writes the graph, if the pass is one of the named ones."""
         self._count += 1
-        if step.name in self.names:
+        if self.names is None or step.name in self.names:
             path = os.path.join(self.folder, f"{self._count:02d}-{step.name}.pbtxt")
             save(graph, path)
             self.written.append(path)
@@ -245,7 +254,7 @@ class Pipeline:
     """Passes in the order in which they run.
 
     Args:
-        steps: passes, or names of passes.
+        steps: passes, or names of passes; or the name of one.
 
     Raises:
         PassError: a name is unknown, or a pass comes before a pass that it has to follow.
@@ -253,7 +262,8 @@ class Pipeline:
 
     def __init__(self, steps: Iterable[object]) -> None:
         self.steps: List[Pass] = [
-            step if isinstance(step, Pass) else _new_pass(str(step)) for step in steps
+            step if isinstance(step, Pass) else _new_pass(str(step))
+            for step in ((steps,) if isinstance(steps, str) else steps)
         ]
         names = [step.name for step in self.steps]
         for place, step in enumerate(self.steps):
@@ -289,7 +299,9 @@ def _new_pass(name: str) -> Pass:
     cls = find_pass(name)
     try:
         return cls()
-    except TypeError as error:
+    except GraphslimError:
+        raise
+    except Exception as error:  # above all a TypeError, for options without a default
         raise PassError(
             f"cannot be made: {error}", name, "give each of its options a default"
         ) from error

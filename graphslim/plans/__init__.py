@@ -11,24 +11,35 @@ from graphslim.plans.budget import (
     open_input,
     per_saving,
 )
-from graphslim.plans.choose import Ranking, choose, ranking, scores_beyond
+from graphslim.plans.choose import (
+    Ranking,
+    Rule,
+    block_of,
+    in_scope,
+    rules_of,
+    scores_beyond,
+    why_not,
+)
 from graphslim.plans.compose import compose
 from graphslim.plans.fit import Fitted, fit
 from graphslim.plans.make import model_of, plan_dead, plan_given, plan_scored
 from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Layer, Plan, read_plan
-from graphslim.plans.select import (
+from graphslim.plans.selection import (
     BUDGETS,
     DEAD_BELOW,
+    MEASURED_BY,
+    RANKED,
+    TARGETS,
     Selection,
-    block_of,
-    in_scope,
-    why_not,
 )
 from graphslim.plans.settings import GroupSettings, read_settings, settings_of
 
 __all__ = [
     "BUDGETS",
     "DEAD_BELOW",
+    "MEASURED_BY",
+    "RANKED",
+    "TARGETS",
     "Achieved",
     "CostOf",
     "Cut",
@@ -39,11 +50,11 @@ __all__ = [
     "Layer",
     "Plan",
     "Ranking",
+    "Rule",
     "Selection",
     "block_of",
     "check_possible",
     "check_sizes",
-    "choose",
     "compose",
     "counted",
     "fit",
@@ -55,9 +66,9 @@ __all__ = [
     "plan_dead",
     "plan_given",
     "plan_scored",
-    "ranking",
     "read_plan",
     "read_settings",
+    "rules_of",
     "scores_beyond",
     "settings_of",
     "why_not",

@@ -10,7 +10,7 @@ knapsack is packed again, until nothing changes.
 
 from __future__ import annotations
 
-from typing import Callable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -24,8 +24,8 @@ _POINTS = 5
 _PACKED = 8
 """How often the knapsack is packed at most."""
 
-LeftOf = Callable[[np.ndarray], float]
-"""From what goes, bool per channel, to the share of a cost that remains."""
+CostOf = Callable[[np.ndarray], float]
+"""From what goes, bool per channel, to the share that remains, such as of multiply-accumulates."""
 
 
 class Step(NamedTuple):
@@ -62,14 +62,14 @@ class Allocation:
     Args:
         order: the groups, with their rules, and the order of their channels.
         curves: what was measured.
-        left_of: the share of a cost that remains, such as of the multiply-accumulates.
+        left_of: the share of a cost that remains.
 
     Attributes:
         whole: the choice in which nothing goes but what the settings fix.
         narrowest: the choice in which all goes that was measured.
     """
 
-    def __init__(self, order: Ranking, curves: Curves, left_of: LeftOf) -> None:
+    def __init__(self, order: Ranking, curves: Curves, left_of: CostOf) -> None:
         self._order, self._left_of = order, left_of
         self._squares = curves.about.adds_in_squares
         self._ladders = _ladders(order, curves)
@@ -95,29 +95,23 @@ class Allocation:
             if now.counts in packed:
                 break
             packed.add(now.counts)
-        return self._settled(min([now, best], key=lambda step: step.left > target), target)
+        return self._widened(best, target)
 
-    def _settled(self, step: Step, target: float) -> Step:
-        """A choice within the target, of whose groups none can be wider by a step."""
-        while step.left > target:
-            ways = [way for way in self._ways(step.counts, 1) if way.left < step.left]
-            step = min(ways, key=lambda way: (way.loss - step.loss) / (step.left - way.left))
+    def _widened(self, step: Step, target: float) -> Step:
+        """A choice within the target, its groups made wider while one can be and it loses less."""
         while True:
-            ways = [way for way in self._ways(step.counts, -1) if way.left <= target]
-            ways = [way for way in ways if way.loss < step.loss]
-            if not ways:
+            wider = [way for way in self._wider(step.counts) if way.left <= target]
+            best = min([step, *wider], key=lambda way: way.loss)
+            if best is step:
                 return step
-            step = min(ways, key=lambda way: way.loss)
+            step = best
 
-    def _ways(self, counts: Sequence[int], by: int) -> List[Step]:
-        """The choices in which a group is narrower by a step, or wider."""
-        ways = []
+    def _wider(self, counts: Sequence[int]) -> Iterator[Step]:
+        """The choices in which one of the groups is wider by a step."""
         for index, ladder in enumerate(self._ladders):
-            place = int(np.searchsorted(ladder.counts, counts[index])) + by
-            if 0 <= place < len(ladder.counts):
-                changed = [*counts[:index], int(ladder.counts[place]), *counts[index + 1 :]]
-                ways.append(self._step(changed))
-        return ways
+            place = int(np.searchsorted(ladder.counts, counts[index])) - 1
+            if place >= 0:
+                yield self._step([*counts[:index], int(ladder.counts[place]), *counts[index + 1 :]])
 
     def _step(self, counts: Sequence[int]) -> Step:
         penalties = [

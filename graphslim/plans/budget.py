@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -13,11 +12,12 @@ from graphslim.channels.groups import Channels, Group, analyse
 from graphslim.errors import PlanError
 from graphslim.graphdef import serialize
 from graphslim.ir import DType, Graph, Port
-from graphslim.plans.allocate import Allocation
-from graphslim.plans.choose import Ranking, ranking
+from graphslim.plans.allocate import Allocation, CostOf
+from graphslim.plans.choose import Ranking, rules_of
 from graphslim.plans.curves import Curves
 from graphslim.plans.plan import Achieved
-from graphslim.plans.select import Selection, rules_of
+from graphslim.plans.selection import Selection
+from graphslim.scoring import Scores
 
 TOLERANCE = 0.02
 """How far from what was asked a plan may be, as a share of that, without giving a reason."""
@@ -34,9 +34,6 @@ WORDS = {
     "max_loss": "loss",
 }
 
-CostOf = Callable[[np.ndarray], float]
-"""From what goes, bool per channel, to the share that remains."""
-
 
 class Choice(NamedTuple):
     """Numbers of channels that go, group by group, and the share that remains."""
@@ -49,7 +46,7 @@ def meet(
     graph: Graph,
     channels: Channels,
     groups: Sequence[Group],
-    scores: Any,
+    scores: Scores,
     selection: Selection,
     cost_of: Optional[CostOf] = None,
 ) -> Tuple[np.ndarray, Achieved]:
@@ -62,7 +59,7 @@ def meet(
         graph: the graph, its blocks found.
         channels: its channels.
         groups: the groups in scope.
-        scores: theirs, `criteria.Scores`.
+        scores: theirs.
         selection: the selection; its budget is no threshold.
         cost_of: what a choice costs, as a share of the whole network; needed for latency, and by
             default counted.
@@ -113,7 +110,7 @@ def check_possible(
         counted(graph, groups, selection.budget[0])
         return
     none = {group.id: np.zeros(len(group)) for group in groups}
-    _begun(graph, channels, groups, SimpleNamespace(own=none, rank=none), selection, None)
+    _begun(graph, channels, groups, Scores(none, none), selection, None)
 
 
 def check_sizes(graph: Graph, option: str) -> None:
@@ -155,7 +152,7 @@ def _begun(
     graph: Graph,
     channels: Channels,
     groups: Sequence[Group],
-    scores: Any,
+    scores: Scores,
     selection: Selection,
     cost_of: Optional[CostOf],
 ) -> _Search:
@@ -166,7 +163,7 @@ def _begun(
     """
     assert selection.budget is not None
     what, asked = selection.budget
-    order = ranking(graph, channels, groups, scores, selection)
+    order = Ranking(graph, channels, groups, scores, selection)
     left_of = cost_of or counted(graph, order.groups, what)
     search = _Search(order, left_of, 1 - asked if what == "ratio" else asked, TOLERANCE * asked)
     all_gone = search.at(order.total)
@@ -239,8 +236,8 @@ def per_saving(
 class _Search:
     """A search over one ranking for the choice that leaves a given share."""
 
-    def __init__(self, order: Ranking, left_of: CostOf, target: float, tolerance: float) -> None:
-        self.order, self._left_of = order, left_of
+    def __init__(self, order: Ranking, cost_of: CostOf, target: float, tolerance: float) -> None:
+        self.order, self._cost_of = order, cost_of
         self.target, self.tolerance = target, tolerance
         self._seen: List[float] = []
 
@@ -249,9 +246,12 @@ class _Search:
         return self._choice(self.order.counts(going))
 
     def _choice(self, counts: List[int]) -> Choice:
-        left = self._left_of(self.order.mask(counts))
-        self._seen.append(left)
-        return Choice(counts, left)
+        return Choice(counts, self._left_of(self.order.mask(counts)))
+
+    def _left_of(self, removed: np.ndarray) -> float:
+        """The share that remains, noted as one that was seen."""
+        self._seen.append(self._cost_of(removed))
+        return self._seen[-1]
 
     def _gap(self, choice: Choice) -> float:
         return abs(choice.left - self.target)
@@ -284,13 +284,7 @@ class _Search:
         Raises:
             PlanError: what was measured does not reach so far.
         """
-
-        def left_of(removed: np.ndarray) -> float:
-            left = self._left_of(removed)
-            self._seen.append(left)
-            return left
-
-        allocation = Allocation(self.order, curves, left_of)
+        allocation = Allocation(self.order, curves, self._left_of)
         step = allocation.within(self.target + self.tolerance / 4)
         if step is None:
             raise PlanError(

@@ -1,14 +1,182 @@
-"""Which channels go for an amount: by score, within each group's rule."""
+"""What a selection lets go: the groups in scope, the rule of each, and the order of channels."""
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Mapping, Optional, Sequence
+import fnmatch
+from dataclasses import replace
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set
 
 import numpy as np
 
 from graphslim.channels.groups import Channels, Group
-from graphslim.ir import Graph
-from graphslim.plans.select import Rule, Selection, rules_of
+from graphslim.errors import PlanError
+from graphslim.ir import Block, Graph
+from graphslim.plans.selection import Selection
+from graphslim.plans.settings import GroupSettings
+from graphslim.scoring import Scores, find_criterion
+
+
+class Rule(NamedTuple):
+    """How many channels of one group may go.
+
+    Attributes:
+        step: keep, or remove, a multiple of so many.
+        rounding: which of the two.
+        least: keep at least so many.
+        ratio, threshold: what goes whatever the budget, if that is fixed.
+    """
+
+    step: int
+    rounding: str
+    least: int
+    ratio: Optional[float] = None
+    threshold: Optional[float] = None
+
+    def allowed(self, size: int, wished: int) -> int:
+        """How many of `size` channels go where `wished` should; it grows with `wished`.
+
+        The number kept is rounded up. The number removed is rounded to the nearest multiple: up
+        from the half on, as the published method does, and down where else too few are kept.
+        """
+        if self.rounding == "kept":
+            kept = max(size - wished, self.least)
+            return max(0, size + -kept // self.step * self.step)
+        over = wished % self.step
+        near = wished - over + (self.step if over and 2 * over >= self.step else 0)
+        most = max(0, size - self.least)
+        return min(near, most - most % self.step)
+
+
+def block_of(graph: Graph, channels: Channels) -> Dict[str, Block]:
+    """For each group that is the inside of one block alone, by id, that block."""
+    blocks: Dict[str, Block] = {}
+    for block in graph.blocks:
+        group = channels.group_at(block.channels_of)
+        if group is not None and _why_not(channels, block, group) is None:
+            blocks.setdefault(group.id, block)
+    return blocks
+
+
+def why_not(channels: Channels, block: Block) -> Optional[str]:
+    """Why the channels of a block cannot be pruned within it, or None."""
+    group = channels.group_at(block.channels_of)
+    if group is not None:
+        return _why_not(channels, block, group)
+    if channels.channels_at(block.channels_of) is None:
+        return "its channels cannot be followed"
+    return "its channels belong to more than one group"
+
+
+def _why_not(channels: Channels, block: Block, group: Group) -> Optional[str]:
+    if not group.prunable:
+        return f"{group.pinned_by} ({group.pinned_at})"
+    inside: Set[str] = set(block.nodes)
+    outside = [binding.param for binding in channels.bindings(group) if binding.param not in inside]
+    if outside:
+        return f"its channels are also used outside it, with {outside[0]}"
+    return None
+
+
+def in_scope(graph: Graph, channels: Channels, selection: Selection) -> List[Group]:
+    """The prunable groups that a selection may touch.
+
+    Raises:
+        PlanError: the selection makes no sense, or a glob matches nothing.
+    """
+    selection.check()
+    chosen = [group for group in channels.groups if group.prunable]
+    globs = [
+        *[("--only", glob) for glob in selection.only],
+        *[("--exclude", glob) for glob in selection.exclude],
+        *[("--settings", glob) for glob, _ in selection.by_name],
+    ]
+    names = _names(graph, channels) if globs else {}
+    for flag, glob in globs:
+        if not any(fnmatch.filter(known, glob) for known in names.values()):
+            raise PlanError(
+                f"{glob!r} matches no group or block", flag, "`graphslim inspect` lists them"
+            )
+    if globs:
+        chosen = [
+            group
+            for group in chosen
+            if (not selection.only or _any(names[group.id], selection.only))
+            and not _any(names[group.id], selection.exclude)
+            and not _settings_for(names[group.id], selection).exclude
+        ]
+    blocks = block_of(graph, channels) if selection.scope == "blocks" else {}
+    return [group for group in chosen if selection.scope == "all" or group.id in blocks]
+
+
+def rules_of(
+    graph: Graph, channels: Channels, groups: Sequence[Group], selection: Selection
+) -> Dict[str, Rule]:
+    """The rule of each group by id: what the selection says, and what it says for its name."""
+    names = _names(graph, channels) if selection.by_name else {}
+    rules: Dict[str, Rule] = {}
+    for group in groups:
+        own = _settings_for(names.get(group.id, ()), selection)
+        ratio = selection.max_ratio if own.max_ratio is None else own.max_ratio
+        # The small part makes up for a product such as 0.29 * 100, which falls short of 29.
+        least = len(group) - int(ratio * len(group) + 1e-9)
+        rules[group.id] = Rule(
+            own.multiple_of or selection.step_for(len(group)),
+            selection.rounding,
+            max(1, own.min_channels or selection.min_channels, least),
+            own.ratio,
+            own.threshold,
+        )
+    return rules
+
+
+def _settings_for(names: Sequence[str], selection: Selection) -> GroupSettings:
+    """What the settings say for a group of these names, the later ones first."""
+    settings = GroupSettings()
+    for glob, given in selection.by_name:
+        if fnmatch.filter(names, glob):
+            # An amount overrules an amount of the other kind too.
+            if given.amount:
+                settings = replace(settings, ratio=None, threshold=None)
+            settings = given.over(settings)
+    return settings
+
+
+def _names(graph: Graph, channels: Channels) -> Dict[str, List[str]]:
+    """By group id, what globs may match: the id, and the block's name."""
+    blocks = block_of(graph, channels)
+    return {
+        group.id: [group.id] + ([blocks[group.id].name] if group.id in blocks else [])
+        for group in channels.groups
+    }
+
+
+def _any(names: Sequence[str], globs: Sequence[str]) -> bool:
+    return any(fnmatch.filter(names, glob) for glob in globs)
+
+
+def limit(groups: Sequence[Group], removable: np.ndarray, rules: Dict[str, Rule]) -> np.ndarray:
+    """Keeps so many of the removable channels that each group obeys its rule.
+
+    The first in index order go first, so that it is the last that stay.
+
+    Args:
+        groups: those in scope.
+        removable: bool per channel of the graph.
+        rules: theirs, by id.
+
+    Returns:
+        bool per channel: what goes.
+    """
+    removed = np.zeros_like(removable)
+    for group in groups:
+        able, rule = group.channels[removable[group.channels]], rules[group.id]
+        count = rule.allowed(len(group), len(able))
+        # Rounding up what goes would take channels that may not.
+        removed[able[: count if count <= len(able) else count - rule.step]] = True
+    return removed
+
+
+# --- The order in which channels go.
 
 
 class Ranking:
@@ -18,30 +186,31 @@ class Ranking:
     index order, and between groups in the order of the groups.
 
     Args:
-        channels: the channel analysis.
-        groups: the groups in scope that have scores.
-        rules: theirs, by id.
-        scores: `criteria.Scores`.
+        graph: the graph, its blocks found.
+        channels: its channels.
+        groups: the groups in scope.
+        scores: theirs; a group without scores does not take part.
         selection: the selection.
-        redundant: whether the criterion's own numbers are larger for what should go.
 
     Attributes:
+        groups: those that take part.
         total: how many channels compete: those of groups whose amount is not fixed by their rule.
         local: whether each group loses the same share.
     """
 
     def __init__(
         self,
+        graph: Graph,
         channels: Channels,
         groups: Sequence[Group],
-        rules: Mapping[str, Rule],
-        scores: Any,
+        scores: Scores,
         selection: Selection,
-        redundant: bool,
     ) -> None:
-        self.groups, self._channels = list(groups), channels
+        # A criterion may say nothing of some groups: bn-scale of those without a batch norm.
+        self.groups = groups = [group for group in groups if group.id in scores.own]
+        self._channels, self._selection = channels, selection
         self.local = selection.rank == "local"
-        self._wish, self._redundant = selection, redundant
+        rules = rules_of(graph, channels, groups, selection)
         self._rules = [rules[group.id] for group in groups]
         self._own = [np.asarray(scores.own[group.id], np.float64) for group in groups]
         self._rank = [np.asarray(scores.rank[group.id], np.float64) for group in groups]
@@ -69,11 +238,10 @@ class Ranking:
         """How many of a group should go whatever the amount; None if that is open."""
         if rule.ratio is not None:
             return int(rule.ratio * self._sizes[index] + 0.5)
-        threshold = self._wish.threshold if rule.threshold is None else rule.threshold
+        threshold = self._selection.threshold if rule.threshold is None else rule.threshold
         if threshold is not None:
-            own = self._own[index]
-            return int(np.count_nonzero(own > threshold if self._redundant else own < threshold))
-        return None if self._wish.budget else 0
+            return int(np.count_nonzero(_beyond(self._own[index], threshold, self._selection)))
+        return None if self._selection.budget else 0
 
     def counts(self, going: int) -> List[int]:
         """The choice where, before any limit, `going` of the `total` channels go."""
@@ -124,25 +292,14 @@ class Ranking:
         return [index for _, index in sorted(turns)]
 
 
-def ranking(
-    graph: Graph,
-    channels: Channels,
-    groups: Sequence[Group],
-    scores: Any,
-    selection: Selection,
-) -> Ranking:
-    """The ranking of the groups that have scores, each with its rule."""
-    # A criterion may say nothing of some groups: bn-scale of those without a batch norm.
-    scored = [group for group in groups if group.id in scores.own]
-    rules = rules_of(graph, channels, scored, selection)
-    return Ranking(channels, scored, rules, scores, selection, is_redundant(selection))
-
-
-def is_redundant(selection: Selection) -> bool:
+def _is_redundant(selection: Selection) -> bool:
     """Whether the criterion's own numbers are larger for what should go."""
-    from graphslim.scoring import find_criterion
+    return selection.criterion is not None and find_criterion(selection.criterion).redundant
 
-    return selection.criterion is not None and bool(find_criterion(selection.criterion).redundant)
+
+def _beyond(scores: np.ndarray, threshold: float, selection: Selection) -> np.ndarray:
+    """Which scores are beyond a threshold, on the side of what should go; bool of shape (n,)."""
+    return scores > threshold if _is_redundant(selection) else scores < threshold
 
 
 def scores_beyond(own: Mapping[str, Any], selection: Selection) -> Dict[str, Any]:
@@ -159,37 +316,12 @@ def scores_beyond(own: Mapping[str, Any], selection: Selection) -> Dict[str, Any
     every = np.concatenate(
         [np.asarray(scores, np.float64) for scores in own.values()] or [np.zeros(0)]
     )
-    every, above = every[np.isfinite(every)], is_redundant(selection)
-    beyond = every > selection.threshold if above else every < selection.threshold
+    every = every[np.isfinite(every)]
+    assert selection.threshold is not None
+    beyond = _beyond(every, selection.threshold, selection)
     quartiles = np.percentile(every, [0, 25, 50, 75, 100]) if len(every) else np.zeros(5)
     return {
-        "above": above,
+        "above": _is_redundant(selection),
         "beyond": int(np.count_nonzero(beyond)),
         "quartiles": [round(float(score), 6) for score in quartiles],
     }
-
-
-def choose(
-    graph: Graph,
-    channels: Channels,
-    groups: Sequence[Group],
-    scores: Any,
-    selection: Selection,
-    amount: float,
-) -> np.ndarray:
-    """What goes where `amount` of the channels in scope go, before any limit.
-
-    Args:
-        graph: the graph, its blocks found.
-        channels: its channels.
-        groups: the groups in scope.
-        scores: theirs, `criteria.Scores`.
-        selection: the selection.
-        amount: a share from 0 to 1; groups with an amount of their own do not follow it, and with
-            a threshold none does.
-
-    Returns:
-        bool per channel of the graph.
-    """
-    order = ranking(graph, channels, groups, scores, selection)
-    return order.mask(order.counts(int(amount * order.total + 0.5)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from typing import Any, Dict, Iterable, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -139,15 +139,16 @@ class Curves(NamedTuple):
         ]
         return self._replace(losses=tuple(losses))
 
-    def lines(self) -> Iterable[str]:
-        """The lines of a file, each with its end."""
-        yield _line({"format": FORMAT, "version": VERSION, **self.about._asdict()})
-        for loss in self.losses:
-            yield _line(loss._asdict())
+    def to_bytes(self) -> bytes:
+        """The content of a file."""
+        first = _line({"format": FORMAT, "version": VERSION, **self.about._asdict()})
+        return b"".join([first, *[_line(loss._asdict()) for loss in self.losses]])
 
 
-def _line(tree: Mapping[str, Any]) -> str:
-    return json.dumps(tree, ensure_ascii=False) + "\n"
+def _line(tree: Mapping[str, Any]) -> bytes:
+    """A line of a file, with its end."""
+    # The name of a file may hold bytes that are no UTF-8: surrogates, which JSON writes escaped.
+    return json.dumps(tree, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
 def read_curves(path: str) -> Curves:
@@ -165,7 +166,8 @@ def _read(path: str) -> Tuple[Curves, int]:
     data = read_bytes(path, _OURS, PlanError)
     finished = data.rfind(b"\n") + 1
     try:
-        lines = data[:finished].decode("utf-8").splitlines()
+        # Not by `splitlines`, which also ends lines within a name, as at U+2028.
+        lines = data[:finished].decode("utf-8").split("\n")[:-1]
     except UnicodeDecodeError:
         raise PlanError("not a text file", path, _OURS) from None
     if not lines:
@@ -241,7 +243,7 @@ def save_curves(curves: Curves, path: str) -> None:
         EmitError: the file cannot be written.
     """
     with replacing(path) as file:
-        file.write("".join(curves.lines()).encode("utf-8"))
+        file.write(curves.to_bytes())
 
 
 class Journal:
@@ -298,7 +300,7 @@ class Journal:
         if self._file is None:
             return
         try:
-            self._file.write(_line(loss._asdict()).encode("utf-8"))
+            self._file.write(_line(loss._asdict()))
             self._file.flush()
             os.fsync(self._file.fileno())
         except OSError as error:

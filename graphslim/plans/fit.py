@@ -18,10 +18,10 @@ from graphslim.channels.facts import per_channel
 from graphslim.channels.groups import Channels, Removal, analyse, as_asked
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
+from graphslim.plans.choose import block_of
 from graphslim.plans.layers import Pairs, layers_of, pair
 from graphslim.plans.make import DEAD_BELOW, check_removal, cuts_of, last_made, model_of
 from graphslim.plans.plan import Fold, GroupPlan, Plan
-from graphslim.plans.select import block_of
 from graphslim.support.text import plural
 
 _OTHER = "the plan is of another architecture"

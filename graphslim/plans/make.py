@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from numbers import Integral
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -15,10 +16,11 @@ from graphslim.channels.groups import Channels, Group, analyse, as_asked
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.plans.budget import CostOf, meet
-from graphslim.plans.choose import ranking
+from graphslim.plans.choose import Ranking, block_of, in_scope, limit, rules_of
 from graphslim.plans.layers import layers_of
 from graphslim.plans.plan import Achieved, Cut, Fold, GroupPlan, Late, Model, Plan
-from graphslim.plans.select import DEAD_BELOW, Selection, block_of, in_scope, limit, rules_of
+from graphslim.plans.selection import DEAD_BELOW, Selection
+from graphslim.scoring import Scores
 from graphslim.support.garbage import pause_gc
 
 _TENS = np.array([10.0**power for power in range(23)])
@@ -61,7 +63,7 @@ def plan_dead(graph: Graph, selection: Optional[Selection] = None) -> Plan:
 
 @pause_gc()
 def plan_scored(
-    graph: Graph, selection: Selection, scores: Any, cost_of: Optional[CostOf] = None
+    graph: Graph, selection: Selection, scores: Scores, cost_of: Optional[CostOf] = None
 ) -> Plan:
     """A plan that removes the channels with the lowest scores, as many as a selection asks for.
 
@@ -70,7 +72,7 @@ def plan_scored(
     Args:
         graph: the graph; for scope `blocks` its blocks must have been found.
         selection: what may be touched, the criterion, and the budget or threshold.
-        scores: of the groups in scope, `criteria.Scores`; groups without scores are left alone.
+        scores: those of the groups in scope; groups without scores are left alone.
         cost_of: what a choice costs, as a share of the whole network; see `graphslim.plans.meet`.
 
     Raises:
@@ -82,7 +84,7 @@ def plan_scored(
         raise PlanError("scores need a criterion's name", "--criterion")
     achieved: Optional[Achieved] = None
     if selection.budget is None or selection.budget[0] == "threshold":
-        order = ranking(graph, channels, groups, scores, selection)
+        order = Ranking(graph, channels, groups, scores, selection)
         removed = order.mask(order.counts(0))
     else:
         removed, achieved = meet(graph, channels, groups, scores, selection, cost_of)
@@ -104,13 +106,14 @@ def plan_given(
 
     Args:
         graph: the graph.
-        removed: by group id, the indices of the channels that go.
+        removed: by group id, the indices of the channels that go, whole numbers of any type.
         fold: whether known constants that they leave behind are folded, as where a criterion
             chooses; without it nothing is.
         scores: by group id, the scores by which the channels were chosen; float64 of shape (n,).
 
     Raises:
-        PlanError: a group is not there, is pinned, or would lose every channel.
+        PlanError: a group is not there, is pinned, or would lose every channel, or an index is no
+            whole number.
     """
     channels = analyse(graph)
     by_id = {group.id: group for group in channels.groups}
@@ -119,14 +122,28 @@ def plan_given(
         group = by_id.get(name)
         if group is None:
             raise PlanError("no group of that name", name, "`graphslim inspect` lists them")
+        indices = _whole(indices, name)
         check_removal(group, indices)
-        mask[group.channels[list(indices)]] = True
+        mask[group.channels[indices]] = True
     mask = channels.completed(mask)
     folds: List[Fold] = []
     if fold:
         values = Values(graph, channels, DEAD_BELOW, at_once=False)
         folds = folds_of(constants_left(channels, values, DEAD_BELOW, mask))
     return plan_removing(graph, channels, mask, "given", {"select": "given"}, folds, scores)
+
+
+def _whole(indices: Iterable[Any], name: str) -> List[int]:
+    """Indices as numbers of Python.
+
+    Raises:
+        PlanError: an index is no whole number, such as those of a mask.
+    """
+    listed = list(indices)
+    for index in listed:
+        if isinstance(index, bool) or not isinstance(index, Integral):
+            raise PlanError(f"{index!r} is no index of a channel", name, "give whole numbers")
+    return [int(index) for index in listed]
 
 
 def check_removal(group: Group, indices: Sequence[int]) -> None:
@@ -137,8 +154,9 @@ def check_removal(group: Group, indices: Sequence[int]) -> None:
     """
     if indices and not group.prunable:
         raise PlanError(f"cannot be pruned: {group.pinned_by} ({group.pinned_at})", group.id)
-    if indices and not 0 <= min(indices) <= max(indices) < len(group):
-        raise PlanError(f"has only {len(group)} channels, {max(indices)} is none of them", group.id)
+    unknown = [index for index in indices if not 0 <= index < len(group)]
+    if unknown:
+        raise PlanError(f"has only {len(group)} channels, {max(unknown)} is none of them", group.id)
     if len(set(indices)) == len(group):
         raise PlanError("would lose all its channels", group.id, "keep at least one")
 

@@ -50,12 +50,16 @@ PART = Kind(
     "a number above 0, and at most 1",
     "{} is no share above 0, and at most 1",
 )
-MAGNITUDE = Kind(lambda value: value >= 0, "0 or more", "must be 0 or more")
+MAGNITUDE = Kind(
+    lambda value: is_finite(value) and value >= 0, "0 or more", "must be a number of 0 or more"
+)
 COUNT = Kind(is_count, "a whole number from 1 on", "must be 1 or more")
 ANY_COUNT = Kind(lambda value: value == 0 or is_count(value), "0 or more", "must be 0 or more")
 FLAG = Kind(lambda value: isinstance(value, bool), "true or false")
-NAME = Kind(lambda value: True)
-GLOBS = Kind(lambda value: True)
+NAME = Kind(lambda value: isinstance(value, str), "a name", "{!r} is no name")
+GLOBS = Kind(
+    lambda value: all([isinstance(glob, str) for glob in value]), "texts", "{!r} holds no globs"
+)
 SETTINGS = Kind(lambda value: True)
 CURVES = Kind(lambda value: True)
 
@@ -116,14 +120,16 @@ def declares_options(declared: _C) -> _C:
 
 
 def check_options(declared: Any) -> None:
-    """Refuses a value that an option does not take; None stands for a default.
+    """Refuses a value that an option does not take; None only fits where it is the default.
 
     Raises:
         PlanError: an option is out of range or unknown.
     """
-    for name, _, known in options_of(type(declared)):
+    for name, default, known in options_of(type(declared)):
         value = getattr(declared, name)
-        if value is not None and not known.kind.fits(value):
+        if value is default:
+            continue
+        if value is None or not known.kind.fits(value):
             refused = known.kind.refused
             raise PlanError(
                 refused.format(value) if refused else f"no {name} {value!r}",

@@ -1,14 +1,8 @@
-"""The plan: which channels go, why, and every binding that they touch; its file and its schema."""
+"""The plan: which channels go, why, and every binding that they touch."""
 
 from __future__ import annotations
 
-import collections.abc
-import functools
 import hashlib
-import json
-import re
-from collections import Counter
-from pathlib import Path
 from typing import (
     Any,
     Callable,
@@ -22,17 +16,13 @@ from typing import (
     Set,
     Tuple,
     TypeVar,
-    Union,
-    get_type_hints,
 )
 
 from graphslim.errors import PlanError
-from graphslim.support.reading import parse_json, read_text
+from graphslim.plans.json_form import read, written
+from graphslim.support.reading import read_text
 from graphslim.support.text import count, plural, share
 
-FORMAT, VERSION = "graphslim-plan", 1
-_NUMBERS = re.compile(r"\[\n\s+(-?\d[^\]\"\[{]*?)\n\s*\]")
-"""A list of numbers that `json.dumps` has spread over lines."""
 _SHOWN = 18
 """Groups that `str` lists, so that a plan fits on a screen."""
 
@@ -219,15 +209,7 @@ class Plan(NamedTuple):
         Raises:
             PlanError: a score or a folded value is not a finite number.
         """
-        tree: Dict[str, Any] = {"format": FORMAT, "version": VERSION}
-        for name, item in _tree(self).items():
-            place = tree.setdefault("totals", {}) if name in _TOTALS else tree
-            place[name] = item
-        try:
-            text = json.dumps(tree, indent=1, allow_nan=False)
-        except ValueError as error:
-            raise PlanError(f"holds what is not a number: {error}", "plan") from None
-        return _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+        return written(self)
 
     @classmethod
     def from_json(cls, text: str, where: str = "plan") -> Plan:
@@ -241,9 +223,7 @@ class Plan(NamedTuple):
             PlanError: it is no plan, of a version that this graphslim does not know, or breaks the
                 schema; the message names the place.
         """
-        tree = _parsed(text, where)
-        check(tree, where)
-        plan: Plan = _reader(cls)({"folds": (), **tree, **tree["totals"]})
+        plan: Plan = read(cls, text, where)
         _check_sense(plan, where)
         return plan
 
@@ -275,17 +255,16 @@ class Plan(NamedTuple):
         return "\n".join(lines)
 
 
-def _parsed(text: str, where: str) -> Any:
-    """The tree of a plan's text, of a version that is known."""
-    tree = parse_json(text, where, error=PlanError)
-    if not isinstance(tree, dict) or tree.get("format") != FORMAT:
-        raise PlanError(
-            "not a graphslim plan", where, "make one with `graphslim plan` or --plan-out"
-        )
-    version = tree.get("version")
-    if isinstance(version, bool) or version != VERSION:
-        raise PlanError(f"plan version {version!r} is not known", where, "update graphslim")
-    return tree
+# --- Plans as files.
+
+
+def read_plan(path: str) -> Plan:
+    """Reads a plan file.
+
+    Raises:
+        PlanError: the file cannot be read, or holds no plan.
+    """
+    return Plan.from_json(read_text(path, "give a plan that graphslim wrote", PlanError), path)
 
 
 def _check_sense(plan: Plan, where: str) -> None:
@@ -304,148 +283,16 @@ def _check_sense(plan: Plan, where: str) -> None:
             )
     folded: Set[Tuple[str, int]] = set()
     for index, fold in enumerate(plan.folds):
-        twice = folded.intersection([(fold.node, one) for one in fold.indices])
+        places = [(fold.node, channel) for channel in fold.indices]
+        twice = folded.intersection(places)
         if twice:
             raise PlanError(
                 f"folds[{index}]: folds channel {min(twice)[1]} a second time",
                 f"{where}: {fold.node}",
             )
-        folded.update([(fold.node, one) for one in fold.indices])
+        folded.update(places)
         if len(fold.indices) != len(fold.values):
             raise PlanError(
                 f"folds[{index}]: {len(fold.indices)} indices and {len(fold.values)} values",
                 f"{where}: {fold.node}",
             )
-
-
-# --- Between plans and trees of JSON: the fields of the tuples above say both ways how.
-
-_KEYS = {"cuts": "bindings"}
-"""Fields that the file calls otherwise."""
-_LEFT_OUT = ("cuts", "achieved", "layers")
-"""Fields that are not written where they are empty.
-
-Without bindings, a group whose channels a person has edited leaves them to `apply`.
-"""
-_TOTALS = ("params", "macs")
-"""Fields of a plan that the file has in an object `totals`."""
-
-
-def _tree(value: Any) -> Any:
-    """A value as JSON has it: an object for a tuple with names, a list for any other."""
-    if hasattr(value, "_fields"):
-        return {
-            _KEYS.get(name, name): _tree(item)
-            for name, item in zip(value._fields, value)
-            if item or name not in _LEFT_OUT
-        }
-    if isinstance(value, (tuple, Late)):
-        return [_tree(item) for item in value]
-    return dict(value) if isinstance(value, Mapping) else value
-
-
-def _reader(kind: Any) -> Callable[[Any], Any]:
-    """What makes a value of a type of its tree, which fits the schema."""
-    if hasattr(kind, "_fields"):
-        hints, defaults = get_type_hints(kind), kind._field_defaults
-        fields = [(name, _KEYS.get(name, name), _reader(hint)) for name, hint in hints.items()]
-        return lambda tree: kind(
-            *[read(tree[key]) if key in tree else defaults.get(name) for name, key, read in fields]
-        )
-    if getattr(kind, "__origin__", None) in (tuple, collections.abc.Sequence):
-        each = _reader(kind.__args__[0])
-        return lambda tree: tuple(map(each, tree))
-    if getattr(kind, "__origin__", None) is Union:  # with None
-        some = _reader(kind.__args__[0])
-        return lambda tree: None if tree is None else some(tree)
-    return kind if kind in (int, float) else lambda tree: tree
-
-
-# --- A plan held against the published JSON schema, with errors that name the place in the file.
-
-SCHEMA = Path(__file__).with_name("schema.json")
-"""The schema of the plan file (JSON Schema, draft 7)."""
-
-_KINDS = {
-    "object": "an object",
-    "array": "a list",
-    "string": "a text",
-    "integer": "a whole number",
-    "number": "a number",
-    "null": "null",
-}
-"""What people call the types that the schema uses."""
-
-
-def check(tree: Any, where: str) -> None:
-    """Refuses a tree that breaks the schema.
-
-    Args:
-        tree: what `parse_json` made of the file.
-        where: what messages call the file.
-
-    Raises:
-        PlanError: the schema is broken; the message names a place, such as `groups[3].removed[0]`.
-    """
-    from fastjsonschema import JsonSchemaValueException  # only who reads a plan waits for it
-
-    try:
-        _validator()(tree)
-    except JsonSchemaValueException as fault:
-        place = (fault.name or "")[len("data") :].lstrip(".")
-        what = _fault(fault.rule or "", fault.rule_definition, fault.value, fault.definition)
-        text = f"{place}: {what}" if place else what
-        raise PlanError(text, where, "edit it, or make it again") from None
-
-
-@functools.lru_cache(maxsize=None)
-def _validator() -> Callable[[Any], Any]:
-    import fastjsonschema
-
-    validator: Callable[[Any], Any] = fastjsonschema.compile(
-        json.loads(SCHEMA.read_text(encoding="utf-8"))
-    )
-    return validator
-
-
-def _fault(rule: str, limit: Any, value: Any, schema: Mapping[str, Any]) -> str:
-    """What is wrong with a value that breaks a rule of the schema, in words."""
-    if rule == "required":
-        absent = next(key for key in limit if key not in value)
-        return f"lacks {absent!r}, which a plan needs"
-    if rule == "additionalProperties":
-        unknown = next(key for key in value if key not in schema["properties"])
-        return f"has {unknown!r}, which a plan has not"
-    if rule == "uniqueItems":
-        return f"holds {_shown(Counter(value).most_common(1)[0][0])} twice"
-    if rule in ("minItems", "maxItems"):
-        return f"must hold {limit} items, and holds {len(value)}"
-    wanted = {
-        "type": lambda: " or ".join(_KINDS[kind] for kind in _listed(limit)),
-        "const": lambda: _shown(limit),
-        "enum": lambda: f"one of {', '.join(limit)}",
-        "minimum": lambda: f"{limit} or more",
-        "maximum": lambda: f"{limit} at most",
-    }[rule]()
-    return f"must be {wanted}, and is {_shown(value)}"
-
-
-def _listed(kinds: Any) -> Sequence[str]:
-    return [kinds] if isinstance(kinds, str) else kinds
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-# --- Plans as files.
-
-
-def read_plan(path: str) -> Plan:
-    """Reads a plan file.
-
-    Raises:
-        PlanError: the file cannot be read, or holds no plan.
-    """
-    return Plan.from_json(read_text(path, "give a plan that graphslim wrote", PlanError), path)

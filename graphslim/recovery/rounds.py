@@ -31,9 +31,9 @@ from graphslim.plans import (
     compose,
     fit,
     in_scope,
+    rules_of,
 )
 from graphslim.plans.compose import origins_of
-from graphslim.plans.select import rules_of
 from graphslim.recovery.result import Repaired, Stage
 from graphslim.recovery.run import (
     DISTILLATION,

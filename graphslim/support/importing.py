@@ -9,7 +9,6 @@ that was asked for, its error is raised; else a `DefinitionWarning` reports it.
 from __future__ import annotations
 
 import glob
-import importlib
 import importlib.util
 import os
 import shlex
@@ -87,7 +86,7 @@ def place_of(function: Any) -> str:
 def metadata() -> Any:
     """The module `importlib.metadata`, or its backport on Python 3.7."""
     old = sys.version_info < (3, 8)
-    return importlib.import_module("importlib_metadata" if old else "importlib.metadata")
+    return import_module("importlib_metadata" if old else "importlib.metadata")
 
 
 DISTRIBUTION = "tf-graphslim"
@@ -187,7 +186,7 @@ def user_object(
         module = import_named(place, attribute)
     except GraphslimError:
         raise
-    except Exception as failure:  # a user's file may raise anything
+    except (Exception, SystemExit) as failure:  # a user's file may raise anything, or be a script
         told = f"{place} cannot be imported: {type(failure).__name__}: {failure}"
         raise error(told, where, hint) from failure
     value = getattr(module, attribute, None)
@@ -210,7 +209,7 @@ def _load(name: str, key: str) -> None:
     if key in sys.modules:
         return
     if not name.endswith(".py"):
-        importlib.import_module(name)
+        import_module(name)
         return
     spec = importlib.util.spec_from_file_location(key, os.path.abspath(name))
     if spec is None or spec.loader is None:
@@ -254,42 +253,53 @@ def names_of(package: str, places: Mapping[str, str]) -> Callable[[str], Any]:
 # --- Loads the passes, criteria, patterns and rules of ops that other packages bring.
 
 ENTRY_POINTS = "graphslim.passes"
-"""Group of entry points, and name of the package of built-in passes."""
+"""Group of entry points."""
+_built_in: Dict[str, str] = {}
 _loaded = False
 
 
+def bring(module: str, what: str) -> None:
+    """Names a module of built-in definitions, which `load_plugins` imports before all others.
+
+    Args:
+        module: the module's name.
+        what: what it defines, for the message where it is not installed.
+    """
+    _built_in[module] = what
+
+
 def load_plugins() -> None:
-    """Imports the rules of ops, the built-in passes, and every entry point of the group, once.
+    """Imports the built-in definitions, and every entry point of the group, once.
 
     A plug-in that fails causes a `DefinitionWarning`, and the others are loaded all the same.
 
     Raises:
-        PassError: the built-in passes are not installed.
+        PassError: a module of built-in definitions is not installed.
     """
     global _loaded
     if _loaded:
         return
     _loaded = True
-    importlib.import_module("graphslim.ops")
-    try:
-        importlib.import_module(ENTRY_POINTS)
-    except ImportError as error:
-        _loaded = False
-        raise PassError(
-            f"the built-in passes are not installed: {error}",
-            ENTRY_POINTS,
-            impostor() or "pip install -e . in the checkout",
-        ) from None
+    for module, what in _built_in.items():
+        try:
+            import_module(module)
+        except ImportError as error:
+            _loaded = False
+            raise PassError(
+                f"the built-in {what} are not installed: {error}",
+                module,
+                impostor() or "pip install -e . in the checkout",
+            ) from None
     for point in _entry_points():
         try:
             refused = collecting(point.load)
-        except Exception as error:  # a plug-in may raise anything
+        except (Exception, SystemExit) as error:  # a plug-in may raise anything
             failure = PassError(f"{type(error).__name__}: {error}", hint=_remedy(error))
             refused = [(point, failure)]
         warn_of(refused, f"plug-in {point.name}")
 
 
-def _remedy(error: Exception) -> str:
+def _remedy(error: BaseException) -> str:
     """What to do about a plug-in that could not be loaded."""
     if isinstance(error, ModuleNotFoundError):
         return f"install {error.name} for {sys.executable}, or uninstall the plug-in"

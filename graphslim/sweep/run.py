@@ -12,7 +12,7 @@ from graphslim.channels.groups import analyse
 from graphslim.errors import PlanError
 from graphslim.ir import Graph
 from graphslim.measure.feeds import digest_of
-from graphslim.plans import Ranking, Selection, in_scope, model_of, ranking
+from graphslim.plans import Ranking, Selection, in_scope, model_of
 from graphslim.plans.curves import About, Curves, Journal, Loss
 from graphslim.scoring import Scores
 from graphslim.support.progress import Tick, silent
@@ -126,7 +126,7 @@ def sweep(
 def ranked(graph: Graph, selection: Selection, scores: Scores) -> Ranking:
     """The groups in scope, with the order of their channels and their rules."""
     channels = analyse(graph)
-    return ranking(graph, channels, in_scope(graph, channels, selection), scores, selection)
+    return Ranking(graph, channels, in_scope(graph, channels, selection), scores, selection)
 
 
 def _chains(order: Ranking, ratios: Sequence[float]) -> List[Tuple[str, List[int]]]:

@@ -1,16 +1,11 @@
-"""What a plan may touch, and within which limits: the selection, the groups in scope, rules."""
+"""The selection: what a plan may touch, which channels go, and how many."""
 
 from __future__ import annotations
 
-import fnmatch
-from dataclasses import dataclass, replace
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
+from dataclasses import dataclass
+from typing import Any, Dict, NamedTuple, Optional, Sequence, Tuple
 
-import numpy as np
-
-from graphslim.channels.groups import Channels, Group
 from graphslim.errors import PlanError
-from graphslim.ir import Block, Graph
 from graphslim.plans.curves import Curves, curves_of
 from graphslim.plans.options import (
     ANY_COUNT,
@@ -30,8 +25,7 @@ from graphslim.plans.options import (
     one_of,
     option,
 )
-from graphslim.plans.settings import KINDS, ByName, GroupSettings, by_name
-from graphslim.plans.widths import TARGETS, Widths
+from graphslim.plans.settings import KINDS, ByName, by_name
 from graphslim.scoring import AGGREGATES
 
 DEAD_BELOW = 1e-9
@@ -49,6 +43,39 @@ RANKED = (
     "max_ratio",
 )
 """Options that say which channels of which groups go, and in which steps, but not how many."""
+
+
+class Widths(NamedTuple):
+    """The widths at which a runtime is fast: its kernels compute blocks of channels.
+
+    A width within a block takes as long as the whole block.
+
+    Attributes:
+        title: the runtime's name in texts.
+        multiple: its kernels compute so many channels at once.
+        aligned: at widths that are no multiple of this it is slower than at the next larger one.
+    """
+
+    title: str
+    multiple: int
+    aligned: int = 1
+
+    def step_for(self, channels: int) -> int:
+        """The multiple for a group: 4 where it is narrower, so that something of it can go."""
+        return self.multiple if channels >= self.multiple else 4
+
+
+TARGETS: Dict[str, Widths] = {
+    "tf": Widths("TensorFlow", 8),
+    "tflite": Widths("TFLite", 16),
+    "tflite-int8": Widths("TFLite in 8 bits", 16),
+    "ort": Widths("ONNX Runtime", 16, aligned=4),
+    "openvino": Widths("OpenVINO", 16),
+}
+"""What a plan can be made for, by the name that `--for` takes.
+
+Measured by `python -m benchmarks.widths --runtime NAME`; docs/choosing.md shows what came of it.
+"""
 
 
 @declares_options
@@ -74,6 +101,7 @@ class Selection:
         "Remove the channels that a criterion scores lowest, as many as an option such as --macs "
         "says: a name (see `graphslim criteria`), module:function or file.py:function.",
         "C",
+        hint="give its name, or module:function",
     )
     threshold: Optional[float] = option(
         None,
@@ -184,14 +212,21 @@ class Selection:
 
     @classmethod
     def of(cls, settings: Any = None, seed: int = 0, **options: Any) -> Selection:
-        """A selection of options by keyword; `settings` are a file, or a mapping of globs.
+        """A selection of options by keyword; None stands for the default of an option.
+
+        Args:
+            settings: a file, or a mapping of globs.
+            seed: for criteria that draw lots.
+            **options: the others; `only` and `exclude` take one glob, or several.
 
         Raises:
             PlanError: the settings cannot be read, or make no sense.
             TypeError: there is no such option.
         """
-        for name in ("only", "exclude"):
-            options[name] = tuple(options.get(name, ()))
+        options = {name: value for name, value in options.items() if value is not None}
+        for name in {"only", "exclude"} & options.keys():
+            globs = options[name]
+            options[name] = (globs,) if isinstance(globs, str) else tuple(globs)
         curves = options["allocate"] = curves_of(options.get("allocate"))
         if options.get("criterion") is None and curves is not None:
             options["criterion"] = curves.about.criterion
@@ -304,163 +339,3 @@ class Selection:
                 "--allocate",
                 f"leave --criterion out, or measure by {self.criterion}",
             )
-
-
-class Rule(NamedTuple):
-    """How many channels of one group may go.
-
-    Attributes:
-        step: keep, or remove, a multiple of so many.
-        rounding: which of the two.
-        least: keep at least so many.
-        ratio, threshold: what goes whatever the budget, if that is fixed.
-    """
-
-    step: int
-    rounding: str
-    least: int
-    ratio: Optional[float] = None
-    threshold: Optional[float] = None
-
-    def allowed(self, size: int, wished: int) -> int:
-        """How many of `size` channels go where `wished` should; it grows with `wished`.
-
-        The number kept is rounded up. The number removed is rounded to the nearest multiple: up
-        from the half on, as the published method does, and down where else too few are kept.
-        """
-        if self.rounding == "kept":
-            kept = max(size - wished, self.least)
-            return max(0, size + -kept // self.step * self.step)
-        over = wished % self.step
-        near = wished - over + (self.step if over and 2 * over >= self.step else 0)
-        most = max(0, size - self.least)
-        return min(near, most - most % self.step)
-
-
-def block_of(graph: Graph, channels: Channels) -> Dict[str, Block]:
-    """For each group that is the inside of one block alone, by id, that block."""
-    blocks: Dict[str, Block] = {}
-    for block in graph.blocks:
-        group = channels.group_at(block.channels_of)
-        if group is not None and _why_not(channels, block, group) is None:
-            blocks.setdefault(group.id, block)
-    return blocks
-
-
-def why_not(channels: Channels, block: Block) -> Optional[str]:
-    """Why the channels of a block cannot be pruned within it, or None."""
-    group = channels.group_at(block.channels_of)
-    if group is not None:
-        return _why_not(channels, block, group)
-    if channels.channels_at(block.channels_of) is None:
-        return "its channels cannot be followed"
-    return "its channels belong to more than one group"
-
-
-def _why_not(channels: Channels, block: Block, group: Group) -> Optional[str]:
-    if not group.prunable:
-        return f"{group.pinned_by} ({group.pinned_at})"
-    inside: Set[str] = set(block.nodes)
-    outside = [binding.param for binding in channels.bindings(group) if binding.param not in inside]
-    if outside:
-        return f"its channels are also used outside it, with {outside[0]}"
-    return None
-
-
-def in_scope(graph: Graph, channels: Channels, selection: Selection) -> List[Group]:
-    """The prunable groups that a selection may touch.
-
-    Raises:
-        PlanError: the selection makes no sense, or a glob matches nothing.
-    """
-    selection.check()
-    chosen = [group for group in channels.groups if group.prunable]
-    globs = [
-        *[("--only", glob) for glob in selection.only],
-        *[("--exclude", glob) for glob in selection.exclude],
-        *[("--settings", glob) for glob, _ in selection.by_name],
-    ]
-    names = _names(graph, channels) if globs else {}
-    for flag, glob in globs:
-        if not any(fnmatch.filter(known, glob) for known in names.values()):
-            raise PlanError(
-                f"{glob!r} matches no group or block", flag, "`graphslim inspect` lists them"
-            )
-    if globs:
-        chosen = [
-            group
-            for group in chosen
-            if (not selection.only or _any(names[group.id], selection.only))
-            and not _any(names[group.id], selection.exclude)
-            and not _settings_for(names[group.id], selection).exclude
-        ]
-    blocks = block_of(graph, channels) if selection.scope == "blocks" else {}
-    return [group for group in chosen if selection.scope == "all" or group.id in blocks]
-
-
-def rules_of(
-    graph: Graph, channels: Channels, groups: Sequence[Group], selection: Selection
-) -> Dict[str, Rule]:
-    """The rule of each group by id: what the selection says, and what it says for its name."""
-    names = _names(graph, channels) if selection.by_name else {}
-    rules: Dict[str, Rule] = {}
-    for group in groups:
-        own = _settings_for(names.get(group.id, ()), selection)
-        ratio = selection.max_ratio if own.max_ratio is None else own.max_ratio
-        # The small part makes up for a product such as 0.29 * 100, which falls short of 29.
-        least = len(group) - int(ratio * len(group) + 1e-9)
-        rules[group.id] = Rule(
-            own.multiple_of or selection.step_for(len(group)),
-            selection.rounding,
-            max(1, own.min_channels or selection.min_channels, least),
-            own.ratio,
-            own.threshold,
-        )
-    return rules
-
-
-def _settings_for(names: Sequence[str], selection: Selection) -> GroupSettings:
-    """What the settings say for a group of these names, the later ones first."""
-    settings = GroupSettings()
-    for glob, given in selection.by_name:
-        if fnmatch.filter(names, glob):
-            # An amount overrules an amount of the other kind too.
-            if given.amount:
-                settings = replace(settings, ratio=None, threshold=None)
-            settings = given.over(settings)
-    return settings
-
-
-def _names(graph: Graph, channels: Channels) -> Dict[str, List[str]]:
-    """By group id, what globs may match: the id, and the block's name."""
-    blocks = block_of(graph, channels)
-    return {
-        group.id: [group.id] + ([blocks[group.id].name] if group.id in blocks else [])
-        for group in channels.groups
-    }
-
-
-def _any(names: Sequence[str], globs: Sequence[str]) -> bool:
-    return any(fnmatch.filter(names, glob) for glob in globs)
-
-
-def limit(groups: Sequence[Group], removable: np.ndarray, rules: Dict[str, Rule]) -> np.ndarray:
-    """Keeps so many of the removable channels that each group obeys its rule.
-
-    The first in index order go first, so that it is the last that stay.
-
-    Args:
-        groups: those in scope.
-        removable: bool per channel of the graph.
-        rules: theirs, by id.
-
-    Returns:
-        bool per channel: what goes.
-    """
-    removed = np.zeros_like(removable)
-    for group in groups:
-        able, rule = group.channels[removable[group.channels]], rules[group.id]
-        count = rule.allowed(len(group), len(able))
-        # Rounding up what goes would take channels that may not.
-        removed[able[: count if count <= len(able) else count - rule.step]] = True
-    return removed
