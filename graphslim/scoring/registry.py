@@ -6,8 +6,10 @@ import functools
 import inspect
 from typing import Any, Callable, Dict, NamedTuple, Sequence, Tuple, TypeVar
 
+import numpy as np
+
 from graphslim.errors import PlanError
-from graphslim.support.importing import definition, load_plugins, user_object
+from graphslim.support.importing import blaming, definition, load_plugins, place_of, user_object
 from graphslim.support.text import meant
 
 KINDS = ("weights", "responses", "gradients", "moments")
@@ -46,6 +48,23 @@ class Criterion(NamedTuple):
     def takes_random(self) -> bool:
         """Whether the function asks for a seeded generator, by a parameter named `random`."""
         return _takes_random(self.function)
+
+    def scores(self, where: str, *given: Any, **options: Any) -> np.ndarray:
+        """What the function gives for some arguments: float64 of any shape; empty if no numbers.
+
+        Args:
+            where: the layer, tensor or group that is scored.
+            *given, **options: the arguments.
+
+        Raises:
+            PlanError: the function fails.
+        """
+        with blaming("criterion", self.function, where, PlanError):
+            answer = self.function(*given, **options)
+        try:
+            return np.asarray(answer, np.float64)
+        except (TypeError, ValueError):
+            return np.zeros(0)
 
 
 @functools.lru_cache(maxsize=64)
@@ -99,15 +118,25 @@ def criterion(
 
     def registered(function: F) -> F:
         with definition(function):
+            if not isinstance(name, str):
+                raise PlanError(
+                    "the decorator has no name", place_of(function), 'write @criterion("name")'
+                )
             if name in _CRITERIA:
-                raise PlanError("a criterion of that name is registered already", name)
+                raise PlanError(
+                    "a criterion of that name is registered already, of "
+                    + place_of(_CRITERIA[name].function),
+                    name,
+                    "give yours another",
+                )
             made = _made(name, function, roles, kind, redundant, comparable)
             _CRITERIA[name] = made._replace(
                 aggregate=aggregate, as_stored=as_stored, additive=additive
             )
         return function
 
-    return registered
+    bare: Any = name if callable(name) else None
+    return registered if bare is None else registered(bare)
 
 
 def criteria() -> Dict[str, Criterion]:
