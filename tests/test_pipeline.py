@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, List
+from types import SimpleNamespace
+from typing import Any, List, NamedTuple
 
 import pytest
 
@@ -128,6 +129,52 @@ def test_a_pass_that_raises_is_named(graph: Graph) -> None:
     with pytest.raises(PassError, match="fail: fails: KeyError: 'oh'") as caught:
         Pipeline([Fail()]).run(graph)
     assert isinstance(caught.value.__cause__, KeyError), "its traceback is lost"
+
+
+def test_a_pass_that_fails_is_told_with_its_line(graph: Graph) -> None:
+    class Lost(Pass):
+        """Asks for a node that is not there."""
+
+        name = "lost"
+
+        def run(self, graph: Graph) -> Outcome:
+            return Outcome(graph["nope"] is None)
+
+    see = f"see the pass Lost, of {__name__}:{Lost.run.__code__.co_firstlineno}"
+    with pytest.raises(GraphslimError, match=f"nope: .*{see}"):
+        Pipeline([Lost()]).run(graph)
+
+
+def test_what_is_no_pass_or_does_nothing_is_refused(clean_registry: None) -> None:
+    with pytest.raises(PassError, match="is not a Pass .subclass graphslim.Pass"):
+        register(type("Other", (), {"name": "other"}))  # type: ignore[type-var]
+    idle = type("Idle", (Pass,), {"name": "idle", "__doc__": "Does nothing."})
+    with pytest.raises(PassError, match="idle: a pass needs a run"):
+        register(idle)
+
+
+def test_a_plug_in_is_told_with_its_package_and_prints_nothing_on_stdout(
+    clean_registry: None, monkeypatch: Any, capsys: Any
+) -> None:
+    class Brought(NamedTuple):
+        name: str
+        value: str
+        dist: Any
+        load: Any
+
+    def gone() -> None:
+        print("loading")
+        raise ModuleNotFoundError("No module named 'theirs.gone'", name="theirs.gone")
+
+    dist = SimpleNamespace(metadata={"Name": "their-package"})
+    monkeypatch.setattr(plugins, "_loaded", False)
+    points = [Brought("mine", "theirs.gone", dist, gone)]
+    monkeypatch.setattr(plugins, "_entry_points", lambda: points)
+    told = "plug-in mine of their-package: left out: .*its own module is missing: reinstall"
+    with pytest.warns(DefinitionWarning, match=told):
+        passes()
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err) == ("", "loading\n")
 
 
 def test_what_a_pass_says_itself_stays(graph: Graph) -> None:
@@ -331,9 +378,12 @@ def test_a_plugin_that_fails_is_told_and_blocks_no_other(
     monkeypatch.setattr(plugins, "_entry_points", lambda: points)
     with pytest.warns(DefinitionWarning) as told:
         assert passes()["touch"] is Touch
-    assert [str(one.message) for one in told] == [
-        "plug-in their-plugin: left out: RuntimeError: oh (update or uninstall it)",
-        "plug-in their-plugin: left out: SystemExit: 1 (update or uninstall it)",
+    lines = [function.__code__.co_firstlineno + 1 for function in (broken, ends)]
+    assert [str(one.message).replace(__file__, "here.py") for one in told] == [
+        "plug-in their-plugin: left out: RuntimeError: oh, at here.py:"
+        f"{lines[0]} (update or uninstall it)",
+        "plug-in their-plugin: left out: SystemExit: 1, at here.py:"
+        f"{lines[1]} (update or uninstall it)",
         "plug-in their-plugin: left out: Nameless: a pass needs a name and a docstring",
     ]
 

@@ -27,7 +27,7 @@ import numpy as np
 from graphslim.channels.computed import element_type
 from graphslim.channels.facts import Fact, product
 from graphslim.channels.groups import Removal, analyse, copies_needed
-from graphslim.channels.rules import guarded
+from graphslim.channels.rules import cost_of
 from graphslim.ir import DType, Graph, Node
 from graphslim.ir.query import needed
 from graphslim.ops import COST_RULES
@@ -227,7 +227,7 @@ def _macs(graph: Graph, removal: Optional[Removal]) -> Dict[str, Optional[int]]:
             if widths is not ops.plain:
                 read = [_narrowed(known, widths) for known in read]
                 outs = [_narrowed(known, widths) for known in outs]
-            ops.costs[key] = guarded(COST_RULES[node.op], graph, node, node, read, outs)
+            ops.costs[key] = cost_of(graph, node, read, outs)
         macs[name] = ops.costs[key]
     return macs
 

@@ -95,6 +95,32 @@ class Fact(NamedTuple):
 UNKNOWN = Fact()
 
 
+def checked(given: Fact) -> Fact:
+    """A fact that the rule of an extension gave, with ids for each axis.
+
+    Raises:
+        ValueError: it contradicts itself.
+    """
+    shape, ids = given.shape, given.ids
+    if shape is None:
+        if any([array is not None for array in ids]):
+            raise ValueError("a Fact of open rank has no ids")
+        return given
+    ids = tuple(ids) or (None,) * len(shape)
+    if len(ids) != len(shape):
+        raise ValueError(f"a Fact of {len(shape)} axes has ids for {len(ids)}; None for no ids")
+    for axis, (size, array) in enumerate(zip(shape, ids)):
+        if size is not None and not (isinstance(size, (int, np.integer)) and size >= 0):
+            raise ValueError(f"axis {axis} of a Fact has the size {size!r}")
+        if array is None:
+            continue
+        if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind != "i":
+            raise ValueError(f"the ids of axis {axis} of a Fact are no vector of ids of an input")
+        if size is not None and len(array) != size:
+            raise ValueError(f"axis {axis} of a Fact has the size {size} and {len(array)} ids")
+    return given._replace(shape=tuple(shape), ids=ids)
+
+
 def fact(shape: Dims, ids: Optional[Dict[int, Ids]] = None) -> Fact:
     """A fact of that shape with ids on the named axes, which fill in open sizes."""
     if shape is None:

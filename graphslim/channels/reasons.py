@@ -6,12 +6,14 @@ stay; where it is one of these kinds of text, the user is told what to do about 
 
 from __future__ import annotations
 
+PAGE = "docs/extending.md"
+"""Where rules for ops are explained."""
 KEPT = "they stay as they are; the rest of the network is pruned around them"
 """What is said of a reason that is a plain text."""
 SIZES_GIVEN = (
     "the sizes of all inputs are given, but an op before this one gives no shape that is known: "
-    "teach graphslim that op, one function under @graphslim.channel_rule, or freeze the shape "
-    "that it computes into the graph"
+    f"teach graphslim that op, one function under @graphslim.channel_rule ({PAGE}), or freeze the "
+    "shape that it computes into the graph"
 )
 """What is said of an `OpenSize` where no input has one."""
 
@@ -48,7 +50,7 @@ class WeightsMade(Reason):
 
     advice = (
         "freeze the graph with the weights as they are computed, as one constant, or teach "
-        "graphslim to compute the op, one function under @graphslim.value_rule"
+        f"graphslim to compute the op, one function under @graphslim.value_rule ({PAGE})"
     )
 
 
@@ -56,8 +58,17 @@ class UnknownOp(Reason):
     """An op without a channel rule reads them."""
 
     advice = (
-        "teach graphslim the op, one function under @graphslim.channel_rule, or cut the graph "
-        "before it with --outputs"
+        f"teach graphslim the op, one function under @graphslim.channel_rule ({PAGE}), or cut the "
+        "graph before it with --outputs"
+    )
+
+
+class Unsaid(Reason):
+    """The channel rule of an extension says nothing of them."""
+
+    advice = (
+        "let the rule hand their ids on, note that they are summed over (contract, sum_over), or "
+        f"pin them for a reason of its own; what is tied alone is not seen to ({PAGE})"
     )
 
 

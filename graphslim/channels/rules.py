@@ -17,7 +17,7 @@ from graphslim.errors import AnalysisError, GraphslimError
 from graphslim.ir import Func, Graph, Node, Shape
 from graphslim.ir.families import CALLS, CONDITIONALS, LOOP_OPS, OPAQUE_OPS, WHILE_LOOPS
 from graphslim.ir.graph import rules_changed
-from graphslim.support.importing import definition, place_of
+from graphslim.support.importing import blaming, definition, is_built_in, named, place_of
 
 
 class ValueVisit:
@@ -107,6 +107,8 @@ def value_rule(
         AnalysisError: an op has a rule already and `replace` is not given.
     """
     register = registering(VALUE_RULES, "value", ops, replace)
+    if register in ops:
+        return register  # the rule itself, which was refused: the decorator has no parentheses
 
     def registered(function: ValueRule) -> ValueRule:
         register(function)
@@ -133,10 +135,17 @@ def cost_rule(*ops: str, replace: bool = False) -> Callable[[CostRule], CostRule
 def registering(
     table: Dict[str, Rule], kind: str, ops: Sequence[str], replace: bool
 ) -> Callable[[Rule], Rule]:
-    """The decorator that puts a rule into a table, for all of some ops or for none of them."""
+    """The decorator that puts a rule into a table, for all of some ops or for none of them.
+
+    Without parentheses it gets the rule in place of ops, which is refused.
+    """
 
     def register(function: Rule) -> Rule:
         with definition(function):
+            if not ops or not all([isinstance(op, str) for op in ops]):
+                raise AnalysisError(
+                    "the decorator names no op", place_of(function), f'write @{kind}_rule("Op")'
+                )
             for op in ops:
                 if op in table and not replace:
                     raise AnalysisError(
@@ -149,42 +158,54 @@ def registering(
                 rules_changed()
         return function
 
-    return register
+    decorator: Any = register
+    return decorator(ops[0]) if ops and callable(ops[0]) else decorator
 
 
 Result = TypeVar("Result")
 
 
-def guarded(rule: Callable[..., Result], graph: Graph, node: Node, *given: Any) -> Result:
-    """What `rule(*given)` gives, a rule for a node of a graph.
+def guarded(
+    function: Callable[..., Result],
+    graph: Graph,
+    node: Node,
+    *given: Any,
+    rule: Optional[Callable[..., Any]],
+) -> Result:
+    """What `function(*given)` gives, which calls a rule for a node and checks what that gives.
 
     This is the one boundary around rules, which may raise anything where a node lacks inputs or has
     impossible attributes.
 
+    Args:
+        function: calls the rule. A check of what the rule gives raises TypeError or ValueError.
+        graph, node: what the rule is asked about.
+        *given: the arguments of `function`.
+        rule: the rule at work; None where there is none.
+
     Raises:
-        GraphslimError: what the rule raised, with file and node.
+        GraphslimError: what the rule raised, with file and node; of a rule that is not built in,
+            the hint names the rule.
         AnalysisError: the rule failed in another way: inputs or attributes do not fit the op, or
             a rule that is not built in has a mistake.
     """
     try:
-        return rule(*given)
+        return function(*given)
     except GraphslimError as error:
         if error.where not in (None, node.name):
             raise
-        where = f"{graph.name}: node {node.name}"
-        raise type(error)(error.what, where, error.hint) from error
+        where, hint = f"{graph.name}: node {node.name}", error.hint
+        if rule is not None and not is_built_in(rule):
+            see = f"see {named('rule', rule, node.op)}"
+            hint = f"{hint}; {see}" if hint else see
+        raise type(error)(error.what, where, hint) from error
     except MemoryError:
         raise
     except Exception as error:
-        own, where = _own_rule(rule, node), f"{graph.name}: node {node.name}"
-        if own is not None:
-            name = getattr(own, "__name__", type(own).__name__)
-            raise AnalysisError(
-                f"the rule {name} for {node.op}, of {place_of(own)}, fails "
-                f"({type(error).__name__}: {error})",
-                where,
-                "mend the rule; --debug prints the line",
-            ) from error
+        where = f"{graph.name}: node {node.name}"
+        if rule is not None and not is_built_in(rule):
+            with blaming("rule", rule, where, AnalysisError, node.op):
+                raise
         raise AnalysisError(
             f"the inputs or attributes of this {node.op} do not fit the op "
             f"({type(error).__name__}: {error})",
@@ -193,35 +214,66 @@ def guarded(rule: Callable[..., Result], graph: Graph, node: Node, *given: Any) 
         ) from error
 
 
-def _own_rule(rule: Callable[..., Any], node: Node) -> Optional[Callable[..., Any]]:
-    """The rule that was at work on a node, if it is none of graphslim's own.
+def cost_of(
+    graph: Graph, node: Node, inputs: Sequence[Fact], outs: Sequence[Fact]
+) -> Optional[int]:
+    """What the cost rule of an op gives, which has to have one; None where a size is open.
 
-    Args:
-        rule: what was called: a value or cost rule, or a walk, which calls the channel rule.
-        node: the node.
+    Raises:
+        AnalysisError: the rule fails, or gives something else.
     """
-    if rule not in (VALUE_RULES.get(node.op), COST_RULES.get(node.op)):
-        called = CHANNEL_RULES.get(node.op)
-        if called is None:
-            return None
-        rule = called
-    return None if is_built_in(rule) else rule
+    rule = COST_RULES[node.op]
+    return guarded(_count, graph, node, rule, node, inputs, outs, rule=rule)
 
 
-def is_built_in(rule: Optional[Callable[..., Any]]) -> bool:
-    """Whether there is a rule, and it is one of graphslim's own."""
-    return (getattr(rule, "__module__", None) or "").startswith("graphslim.")
+def _count(rule: CostRule, *given: Any) -> Optional[int]:
+    count: Any = rule(*given)
+    if count is None:
+        return None
+    if isinstance(count, (str, bytes)) or not 0 <= count < np.inf or count != int(count):
+        raise ValueError(f"a cost rule gives a whole number of 0 or more, or None, not {count!r}")
+    return int(count)
 
 
 def value_outputs(graph: Graph, visit: ValueVisit) -> Sequence[Optional[np.ndarray]]:
     """What the value rule of an op gives for each of its outputs; it has to have one.
 
+    A value has as many axes as the output, if that is known: axes of size 1 are put before it.
+
     Raises:
-        AnalysisError: the rule fails, since the node is damaged.
+        AnalysisError: the rule fails, since the node is damaged; or one that is not built in gives
+            what cannot be a value of the output.
     """
-    result = guarded(VALUE_RULES[visit.node.op], graph, visit.node, visit)
-    outs = result if isinstance(result, tuple) else (result,)
-    return [None if value is None else np.asarray(value) for value in outs]
+    rule = VALUE_RULES[visit.node.op]
+    return guarded(_values, graph, visit.node, rule, visit, rule=rule)
+
+
+def _values(rule: ValueRule, visit: ValueVisit) -> List[Optional[np.ndarray]]:
+    result, is_own = rule(visit), not is_built_in(rule)
+    given = result if isinstance(result, tuple) else (result,)
+    values = [None if value is None else np.asarray(value) for value in given]
+    if is_own and visit.outs and len(values) > len(visit.outs):
+        raise ValueError(f"a tuple of {len(values)} for {len(visit.outs)} outputs")
+    for place, (value, out) in enumerate(zip(values, visit.outs)):
+        if value is None:
+            continue
+        if is_own and value.dtype.kind not in "fiub":
+            raise TypeError("a value rule gives an array of numbers, None, or a tuple of these")
+        if out.shape is None:
+            # The built-in rules give all axes; of a rule of others it is open which ones.
+            values[place] = None if is_own else value
+        elif is_own and not _fits(value, out.shape):
+            raise ValueError(f"a value of shape {value.shape} for an output of shape {out.shape}")
+        elif value.ndim < len(out.shape):
+            values[place] = value.reshape((1,) * (len(out.shape) - value.ndim) + value.shape)
+    return values
+
+
+def _fits(value: np.ndarray, shape: Sequence[Optional[int]]) -> bool:
+    """Whether a value can be broadcast to a shape, of which sizes may be open."""
+    pairs = zip(value.shape[::-1], shape[::-1])
+    alike = [size == 1 or whole in (None, size) for size, whole in pairs]
+    return value.ndim <= len(shape) and all(alike)
 
 
 # --- Ops without a channel rule.

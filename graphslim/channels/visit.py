@@ -24,7 +24,26 @@ from graphslim.channels.reasons import ComputedSize, OpenSize
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor
 from graphslim.ir.query import behind, uses_behind
+from graphslim.support.importing import blaming, is_built_in
 from graphslim.support.text import meant
+
+
+def _checked(
+    matrix: Callable[[np.ndarray], np.ndarray], node: Node
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A `matrix` of an extension, whose failures name it."""
+
+    def checked(weights: np.ndarray) -> np.ndarray:
+        with blaming("matrix", matrix, node.name, AnalysisError, node.op):
+            result = np.asarray(matrix(weights))
+            if result.ndim != 3:
+                raise ValueError(
+                    f"an array of shape {result.shape}, not of (taps, channels in, channels out)"
+                )
+        return result
+
+    return checked
+
 
 MARKS = ("producer", "consumer", "follower")
 """What an axis of a parameter may be to an op."""
@@ -174,6 +193,13 @@ class OpVisit:
     def tie(self, first: Ids, second: Ids) -> None:
         """Makes channels one, position by position; an unknown side pins the other.
 
+        An axis that is tied, and neither handed on nor summed over, is seen to only if what it is
+        tied to is.
+
+        Args:
+            first, second: ids, such as `op[0].channels(-1)`, or a slice of them; None where they
+                are not followed.
+
         Raises:
             AnalysisError: the lengths differ.
         """
@@ -223,7 +249,15 @@ class OpVisit:
                 self.pin(self[index].channels(axis), why)
 
     def mark(self, ids: Ids, role: str) -> None:
-        """Notes the role of a parameter's axis: `producer`, `consumer` or `follower`.
+        """Notes what an axis of a parameter is to this op; plans, reports and repair tell by it.
+
+        A mark sees to no channels: they are tied, handed on or summed over besides. Nor does it
+        make weights known to criteria, which score those of contractions: see `contract`.
+
+        Args:
+            ids: of the axis, such as `op[1].channels(-1)`.
+            role: `producer` where it makes channels (the last axis of a filter), `consumer` where
+                it reads them, `follower` where it goes along (a bias).
 
         Raises:
             AnalysisError: there is no such role.
@@ -233,13 +267,54 @@ class OpVisit:
         if ids is not None:
             self._walk.marks.append((ids, role, self.node.name))
 
-    def contract(self, **about: Any) -> None:
-        """Notes a `Contraction` of this op."""
-        about.update({key: self._slots[about[key]] for key in ("data", "weights")})
-        self._walk.contractions.append(Contraction(node=self.node.name, **about))
+    def contract(
+        self,
+        *,
+        data: int,
+        weights: int,
+        axis: int,
+        into: np.ndarray,
+        out: Ids,
+        matrix: Callable[[np.ndarray], np.ndarray],
+        uniform: bool = False,
+    ) -> None:
+        """Notes that channels are summed over with weights, as by a convolution or a product.
+
+        It sees to the channels `into` and `out`. The axis of the weights that lies beside `into`
+        is tied to it by the rule, and both axes of the weights are marked.
+
+        Args:
+            data, weights: the indices of the inputs that are summed and that weigh.
+            axis: the axis of `data` that is summed over.
+            into: ids of that axis, int64 of shape (c_in,).
+            out: ids of the axis of the weights that makes channels, int64 of shape (c_out,), which
+                the rule hands on; None where they are not followed, and all of `into` is needed.
+            matrix: turns the weights, an array as wide as they are at the time, into an array of
+                shape (taps, c_in, c_out): a tap is a position of a filter, such as one of 3x3; a
+                matrix product has one. c_out is 1 where `out` is None.
+            uniform: whether every position of the output sees every tap, which padding prevents.
+                Dead channels of a constant other than zero are then folded into the next bias.
+        """
+        if not is_built_in(matrix):
+            matrix = _checked(matrix, self.node)
+        summed = Contraction(
+            self.node.name,
+            self._slots[data],
+            self._slots[weights],
+            axis,
+            into,
+            out,
+            matrix,
+            uniform,
+        )
+        self._walk.contractions.append(summed)
 
     def sum_over(self, index: int, axis: int) -> None:
         """Notes that an axis of input `index` is summed over: a contraction with ones.
+
+        For sums without weights, and for sums with weights whose op is not followed further. The
+        channels may go where they are known to be zero; what is handed on as well, such as the
+        state of a recurrent cell, is summed over too, and has to be said so.
 
         A sum of weights alone pins them: without some of its terms it would be another number.
         """
@@ -247,13 +322,14 @@ class OpVisit:
         if self.is_constant(index):
             self.pin(ids, f"it is summed over by a {self.node.op}")
         elif ids is not None:
+            width = len(ids)
             self.contract(
                 data=index,
                 weights=index,
                 axis=axis,
                 into=ids,
                 out=None,
-                matrix=lambda _: np.ones((1, len(ids), 1)),
+                matrix=lambda _: np.ones((1, width, 1)),
                 uniform=False,
             )
 

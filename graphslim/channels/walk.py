@@ -26,18 +26,26 @@ from typing import (
 import numpy as np
 
 from graphslim.channels.computed import ComputedWeights, element_type
-from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, Ids, Joint, fact
+from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, Ids, Joint, checked, fact
 from graphslim.channels.kinds import Reading, RuleResult
 from graphslim.channels.origins import origin_of
 from graphslim.channels.pieces import Ranges
-from graphslim.channels.reasons import IsInput, IsOutput, Reason, WeightsMade, WeightsMadeInRun
-from graphslim.channels.rules import CHANNEL_RULES, guarded, is_built_in, stated, wall
+from graphslim.channels.reasons import (
+    IsInput,
+    IsOutput,
+    Reason,
+    Unsaid,
+    WeightsMade,
+    WeightsMadeInRun,
+)
+from graphslim.channels.rules import CHANNEL_RULES, guarded, stated, wall
 from graphslim.channels.sizes import Sizes
 from graphslim.channels.visit import Contraction, OpVisit, Pin, Resize, Statistic
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Use
 from graphslim.ir.families import BROADCASTING, MEASURES
 from graphslim.ir.query import constant_nodes
+from graphslim.support.importing import is_built_in, named
 
 _REPEATED = 5
 """So many kinds of notes, the first of `Walk._notes`, may be of the channels that an op reads
@@ -125,7 +133,7 @@ class Walk:
     def run(self) -> None:
         """Visits every node; what the rules say is left in the attributes."""
         for node in self.graph.order():
-            guarded(self.visit, self.graph, node, node)
+            guarded(self.visit, self.graph, node, node, rule=CHANNEL_RULES.get(node.op))
         for port in self.graph.outputs:
             known = self.fact(port)
             counted = [counted.ids for _, counted in self.sizes.counts_in(known)]
@@ -216,6 +224,8 @@ class Walk:
         outs = [result] if isinstance(result, Fact) else list(result or ())
         if result is None or not all([isinstance(out, Fact) for out in outs]):
             raise TypeError("a channel rule gives a Fact, or a list of them")
+        if not is_built_in(rule):
+            outs = [checked(out) for out in outs]
         return self.sizes.follow(op, _with_stated_shapes(node, outs))
 
     def fact(self, port: Port) -> Fact:
@@ -323,9 +333,15 @@ class Walk:
             self.looked_around = True
             handled.compares = True
             handled.follow(ties)
+        why: str = f"a {op.node.op} uses it in a way that is not followed"
+        rule = CHANNEL_RULES[op.node.op]
         for ids in forgotten:
             if ids not in handled:
-                op.pin(ids, f"a {op.node.op} uses it in a way that is not followed")
+                if not is_built_in(rule):
+                    index, axis = _place_of_axis(op, ids)
+                    says = f"says nothing of axis {axis} of input {index}"
+                    why = Unsaid(f"{named('rule', rule, op.node.op)}, {says}")
+                op.pin(ids, why)
 
     def _pins_many(self, op: OpVisit, first: int) -> bool:
         """Whether one of the pins from the first on holds more than an axis of size 1.
@@ -390,6 +406,16 @@ def _with_stated_shapes(node: Node, outs: List[Fact]) -> List[Fact]:
         shapes[place] if out.shape is None and place < len(shapes) else out
         for place, out in enumerate(outs)
     ]
+
+
+def _place_of_axis(op: OpVisit, ids: np.ndarray) -> Tuple[int, int]:
+    """The input and its axis that an array of ids is of."""
+    return next(
+        (index, axis)
+        for index, known in enumerate(op.facts)
+        for axis, array in enumerate(known.ids)
+        if array is ids
+    )
 
 
 class _Handled:

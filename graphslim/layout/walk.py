@@ -125,7 +125,8 @@ class Layouts:
         """Visits every node, then removes what nobody reads any more."""
         idle = {node.name for node in self.graph if not self.graph.uses_of(node)}
         for node in self.graph.order():
-            guarded(self._visit, self.graph, node, node)
+            rule = KERNELS[node.op] if node.name in self.kernels else CARRIES.get(node.op)
+            guarded(self._visit, self.graph, node, node, rule=rule)
         self._sweep(idle)
 
     def _visit(self, node: Node) -> None:
@@ -135,7 +136,10 @@ class Layouts:
             KERNELS[node.op](visit)
         elif node.op == "Transpose" or any(map(visit.is_turned, range(len(visit.inputs)))):
             rule = None if node.name in self.graph.inputs else CARRIES.get(node.op)
-            if rule is None or not rule(visit):
+            is_turned = rule is not None and rule(visit)
+            if not isinstance(is_turned, (bool, np.bool_)):
+                raise TypeError(f"a layout rule gives True or False, not {is_turned!r}")
+            if not is_turned:
                 visit.keep()
 
     def _note_fixed(self, node: Node) -> None:

@@ -28,6 +28,7 @@ from graphslim.match.pattern import (
     Param,
     Pattern,
     Var,
+    told,
 )
 from graphslim.match.view import NEAR, GraphView
 from graphslim.ops.fused import operands
@@ -139,7 +140,7 @@ class Matcher(GraphView):
                 pattern.kind, dict(state.names), state.variables["x"], tuple(state.inside), end
             )
             for condition in pattern.where:
-                reason = condition(self, match)
+                reason = told(condition, pattern.kind, self, match)
                 if reason is not None:
                     self._miss(reason, node.name, state)
                     break
@@ -267,7 +268,7 @@ class Matcher(GraphView):
     def _match_op(self, pattern: Op, node: Node) -> Iterator[None]:
         state = self._state
         for condition in pattern.where:
-            reason = condition(self, node)
+            reason = told(condition, node.name, self, node)
             if reason is not None:
                 state.inside.append(node.name)
                 self._miss(f"{pattern.text}: {reason}", node.name)

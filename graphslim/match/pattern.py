@@ -23,12 +23,34 @@ from typing import (
 
 from graphslim.errors import GraphslimError, PatternError
 from graphslim.ir.families import PADDED_CONVOLUTIONS
-from graphslim.support.importing import definition, place_of
+from graphslim.support.importing import blaming, definition, place_of
 
 Condition = Callable[[Any, Any], Optional[str]]
 """Given the matcher and the node, says why the node does not do, or None."""
 MatchCondition = Callable[[Any, Any], Optional[str]]
 """Given the matcher and the whole match, says why it does not do, or None."""
+
+
+def told(condition: Callable[..., Any], where: str, *given: Any) -> Optional[str]:
+    """What a condition says of a node or a match: why it does not do, or None.
+
+    Args:
+        condition: a `Condition` or `MatchCondition`.
+        where: the node, or the kind of block.
+        *given: the condition's arguments.
+
+    Raises:
+        PatternError: it fails, or gives something else.
+    """
+    try:
+        reason = condition(*given)
+        if reason is None or isinstance(reason, str):
+            return reason
+        raise TypeError(f"it gives {reason!r}, not None or a text that says why not")
+    except Exception:
+        with blaming("condition", condition, where, PatternError):
+            raise
+        raise
 
 
 class Pattern:

@@ -126,7 +126,7 @@ def measure_moments(
 def _scored(criterion: Criterion, group: Group, moments: List[Moments]) -> List[np.ndarray]:
     if not moments:
         return []
-    scores = np.asarray(criterion.function(len(group), moments), np.float64)
+    scores = criterion.scores(group.id, len(group), moments)
     if scores.shape != (len(group),) or not np.isfinite(scores).all():
         raise PlanError(
             f"gives an array of shape {list(scores.shape)} for {len(group)} channels, or not "

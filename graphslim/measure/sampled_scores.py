@@ -214,7 +214,7 @@ class _Totals:
             raise PlanError(
                 "is not finite on these inputs", f"{port} (group {group})", "give real --data"
             )
-        scores = np.asarray(self._criterion.function(*blocks), np.float64)
+        scores = self._criterion.scores(f"{port} (group {group})", *blocks)
         width, shape = blocks[0].shape[2], scores.shape
         if shape != (width,) or not np.isfinite(scores).all():
             raise PlanError(

@@ -26,7 +26,16 @@ from graphslim.ir.verify import check
 from graphslim.match import PATTERNS, find_blocks
 from graphslim.match.pattern import REFUSED
 from graphslim.plans import Plan
-from graphslim.support.importing import definition, load_plugins, user_object, warn_of
+from graphslim.support.importing import (
+    definition,
+    is_built_in,
+    load_plugins,
+    named,
+    place_of,
+    raised_by_graphslim,
+    user_object,
+    warn_of,
+)
 from graphslim.support.text import meant, plural
 
 
@@ -197,10 +206,18 @@ def register(cls: P) -> P:
             of block that another pass finds.
     """
     with definition(cls):
+        if not (isinstance(cls, type) and issubclass(cls, Pass)):
+            raise PassError("is not a Pass", place_of(cls), "subclass graphslim.Pass")
         if not cls.name or not cls.summary():
             raise PassError("a pass needs a name and a docstring", cls.__name__)
+        if cls.run is Pass.run:
+            raise PassError("a pass needs a run(self, graph)", cls.name, "it gives an Outcome")
         if cls.name in _PASSES:
-            raise PassError("a pass of that name is registered already", cls.name)
+            raise PassError(
+                "a pass of that name is registered already, of " + place_of(_PASSES[cls.name]),
+                cls.name,
+                "give yours another",
+            )
         _refuse_kind_of_another(cls)
         _PASSES[cls.name] = cls
     return cls
@@ -312,14 +329,21 @@ def _new_pass(name: str) -> Pass:
 
 
 def _outcome(step: Pass, graph: Graph) -> Outcome:
+    """What a pass reports; of a failure of one that is not built in, the hint names its place."""
+    kind = type(step)
+    own = "" if is_built_in(kind) else named("pass", kind)
     try:
         outcome = step.run(graph)
-    except (GraphslimError, MemoryError):
+    except MemoryError:
         raise
+    except GraphslimError as error:
+        if not own or error.where == step.name or not raised_by_graphslim(error):
+            raise  # what a pass says itself
+        hint = f"{error.hint}; see {own}" if error.hint else f"see {own}"
+        raise type(error)(error.what, error.where, hint) from error
     except Exception as error:  # a pass may raise anything
-        raise PassError(
-            f"fails: {type(error).__name__}: {error}", step.name, "a bug in the pass"
-        ) from error
+        hint = f"mend {own}; --debug prints the line" if own else "a bug in the pass"
+        raise PassError(f"fails: {type(error).__name__}: {error}", step.name, hint) from error
     if not isinstance(outcome, Outcome):
         raise PassError(f"gives {outcome!r}, not an Outcome", step.name, "let run() return one")
     return outcome

@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict, Mapping, NamedTuple, Sequence, TypeVar
 import numpy as np
 
 from graphslim.errors import PlanError
-from graphslim.support.importing import definition, load_plugins, user_object
+from graphslim.support.importing import blaming, definition, load_plugins, place_of, user_object
 from graphslim.support.text import meant
 
 KINDS = ("weights", "responses", "gradients", "moments")
@@ -87,6 +87,23 @@ class Criterion(NamedTuple):
         """Whether the function asks for a seeded generator, by a parameter named `random`."""
         return _takes_random(self.function)
 
+    def scores(self, where: str, *given: Any, **options: Any) -> np.ndarray:
+        """What the function gives for some arguments: float64 of any shape; empty if no numbers.
+
+        Args:
+            where: the layer, tensor or group that is scored.
+            *given, **options: the arguments.
+
+        Raises:
+            PlanError: the function fails.
+        """
+        with blaming("criterion", self.function, where, PlanError):
+            answer = self.function(*given, **options)
+        try:
+            return np.asarray(answer, np.float64)
+        except (TypeError, ValueError):
+            return np.zeros(0)
+
 
 @functools.lru_cache(maxsize=64)
 def _takes_random(function: Callable[..., Any]) -> bool:
@@ -136,16 +153,26 @@ def criterion(
     Raises:
         PlanError: a name that is taken, no docstring, or an unknown role, kind or aggregate.
     """
-    ranked = redundant, comparable, aggregate, as_stored, additive
+    ranked = (redundant, comparable, aggregate, as_stored, additive)
 
     def registered(function: F) -> F:
         with definition(function):
+            if not isinstance(name, str):
+                raise PlanError(
+                    "the decorator has no name", place_of(function), 'write @criterion("name")'
+                )
             if name in _CRITERIA:
-                raise PlanError("a criterion of that name is registered already", name)
+                raise PlanError(
+                    "a criterion of that name is registered already, of "
+                    + place_of(_CRITERIA[name].function),
+                    name,
+                    "give yours another",
+                )
             _CRITERIA[name] = _checked(Criterion(name, function, kind, roles, *ranked))
         return function
 
-    return registered
+    bare: Any = name if callable(name) else None
+    return registered if bare is None else registered(bare)
 
 
 def criteria() -> Dict[str, Criterion]:

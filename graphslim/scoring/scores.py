@@ -212,11 +212,7 @@ def _called(rule: Criterion, weights: Array, binding: Held, seed: int) -> Array:
         # By name, so that a layer's numbers do not depend on which other layers are scored.
         given["random"] = np.random.RandomState([seed % 2**32, crc32(where.encode("utf-8"))])
     with np.errstate(all="ignore"):
-        answer: Optional[Array] = rule.function(weights, **given)
-    try:
-        scores = np.asarray(answer, np.float64)
-    except (TypeError, ValueError):
-        scores = np.zeros(0)
+        scores = rule.scores(where, weights, **given)
     if scores.shape != (len(weights),) or not np.isfinite(scores).all():
         binding.weights()  # tells of weights that are not finite
         raise PlanError(

@@ -13,8 +13,9 @@ import importlib.util
 import os
 import shlex
 import sys
+import traceback
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from types import FunctionType, ModuleType
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple, Type
@@ -58,7 +59,9 @@ def collecting(load: Callable[[], Any]) -> _Refused:
     refused: _Refused = []
     _collecting.append(refused)
     try:
-        load()
+        # Standard output is for what a command was asked for, such as JSON.
+        with redirect_stdout(sys.stderr):
+            load()
     finally:
         _collecting.pop()
     return refused
@@ -73,14 +76,63 @@ def warn_of(refused: _Refused, where: str) -> None:
 def place_of(function: Any) -> str:
     """Where a function is declared: its module, or the name of its file, and the line.
 
-    Of what is called like a function and has no line of its own, the module alone.
+    Of a pass it is the line of its `run`, if that is its own. Of what is called like a function
+    and has no line of its own, it is the module alone.
     """
-    code, module = getattr(function, "__code__", None), str(function.__module__)
+    own = vars(function).get("run") if isinstance(function, type) else function
+    code, module = getattr(own, "__code__", None), str(function.__module__)
     if code is None:
         return module
     if module == "__main__" or module.startswith(_FROM_FILE):
         module = os.path.basename(code.co_filename)
     return f"{module}:{code.co_firstlineno}"
+
+
+def is_built_in(function: Any) -> bool:
+    """Whether a function or class is one of graphslim's own."""
+    return (getattr(function, "__module__", None) or "").startswith("graphslim.")
+
+
+def raised_by_graphslim(error: BaseException) -> bool:
+    """Whether an error was raised in graphslim's own code."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return bool(frames) and str(frames[-1].f_globals.get("__name__")).startswith("graphslim.")
+
+
+def named(noun: str, function: Any, op: str = "") -> str:
+    """What an extension is called in a message: its kind, its name and where it is declared."""
+    name = getattr(function, "__name__", type(function).__name__)
+    return f"the {noun} {name}{f' for {op}' if op else ''}, of {place_of(function)}"
+
+
+@contextmanager
+def blaming(
+    noun: str, function: Any, where: Optional[str], error: Type[GraphslimError], op: str = ""
+) -> Iterator[None]:
+    """Tells a failure in the code of an extension by the name, the file and the line of that code.
+
+    What the code gives is checked in the block too: a check raises a TypeError or a ValueError.
+
+    Args:
+        noun: what kind of extension it is.
+        function: the function or class at fault.
+        where: the file, node or option at which it is called.
+        error: the class of the error that is raised.
+        op: the op that it is registered for, if it is a rule.
+
+    Raises:
+        GraphslimError: of the given class, if anything else than a GraphslimError was raised.
+    """
+    try:
+        yield
+    except (GraphslimError, MemoryError):
+        raise
+    except Exception as failure:  # the code of an extension may raise anything
+        raise error(
+            f"{named(noun, function, op)}, fails ({type(failure).__name__}: {failure})",
+            where,
+            f"mend the {noun}; --debug prints the line",
+        ) from failure
 
 
 def metadata() -> Any:
@@ -294,13 +346,29 @@ def load_plugins() -> None:
         try:
             refused = collecting(point.load)
         except (Exception, SystemExit) as error:  # a plug-in may raise anything
-            failure = PassError(f"{type(error).__name__}: {error}", hint=_remedy(error))
+            failure = PassError(
+                f"{type(error).__name__}: {error}{_line_of(error)}", hint=_remedy(error, point)
+            )
             refused = [(point, failure)]
-        warn_of(refused, f"plug-in {point.name}")
+        brought_by = getattr(getattr(point, "dist", None), "metadata", {})
+        package = f" of {brought_by['Name']}" if "Name" in brought_by else ""
+        warn_of(refused, f"plug-in {point.name}{package}")
 
 
-def _remedy(error: BaseException) -> str:
-    """What to do about a plug-in that could not be loaded."""
+def _line_of(error: BaseException) -> str:
+    """Where an error was raised while a plug-in was imported; nothing if Python's import did."""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        file, module = frame.f_code.co_filename, str(frame.f_globals.get("__name__"))
+        if not module.startswith(("graphslim.", "importlib")) and "importlib" not in file:
+            return f", at {file}:{line}"
+    return ""
+
+
+def _remedy(error: BaseException, point: Any) -> str:
+    """What to do about a plug-in, given by its entry point, that could not be loaded."""
+    own = str(getattr(point, "value", "")).partition(":")[0]
+    if isinstance(error, ModuleNotFoundError) and f"{own}.".startswith(f"{error.name}."):
+        return "its own module is missing: reinstall, update or uninstall it"
     if isinstance(error, ModuleNotFoundError):
         return f"install {error.name} for {sys.executable}, or uninstall the plug-in"
     if isinstance(error, ImportError):
