@@ -378,7 +378,7 @@ def test_a_criterion_that_fails_is_named_with_the_layer() -> None:
     plug()
     graph = tiny(NETWORK)
     channels = gs.analyse(graph)
-    rule = Criterion("unfit", unfit, "", "weights", ("producer",), False)
+    rule = Criterion("unfit", unfit)
     told = f"w: the criterion unfit, of {__name__}:.*TypeError"
     with pytest.raises(PlanError, match=told):
         score(graph, channels, channels.groups, rule)
