@@ -21,8 +21,8 @@ from graphslim.measure.samples import Examples, Samples
 from graphslim.measure.shares import Shares, share_out
 from graphslim.measure.verify import runnable
 from graphslim.plans import fit, plan_given
-from graphslim.recovery import repair, run
-from graphslim.recovery.distillation import distill
+from graphslim.recovery import distillation, repair, run
+from graphslim.recovery.distillation import AT_ONCE, distill
 from graphslim.recovery.least_squares import refit
 from graphslim.recovery.targets import features_of, targets_of
 from graphslim.recovery.weights import weights_of
@@ -385,6 +385,29 @@ def test_training_makes_the_loss_smaller() -> None:
     losses = [point.loss for point in result.curve]
     assert min(losses) < 0.5 * losses[0]
     assert result.steps == 40 and not result.interrupted
+
+
+@pytest.mark.tf
+@pytest.mark.parametrize("seconds", [1, 60, 400])
+def test_it_ends_in_time_however_slow_a_step_is(monkeypatch: Any, seconds: int) -> None:
+    """The clock goes on by a second whenever the networks run, and by nothing else."""
+    graph, runs = tiny(NET), [0]
+
+    def counted(method: Any) -> Any:
+        def call(*given: Any) -> Any:
+            runs[0] += 1
+            return method(*given)
+
+        return call
+
+    monkeypatch.setattr(Pupil, "slopes", counted(Pupil.slopes))
+    monkeypatch.setattr(Pupil, "loss", counted(Pupil.loss))
+    monkeypatch.setattr(distillation, "time", mock.Mock(perf_counter=lambda: runs[0]))
+    plan = plan_given(graph, {"conv": GONE})
+    result = distilled(graph, gs.apply(graph, plan), plan, steps=1000, seconds=seconds)
+    begun = AT_ONCE + sum([1 for _ in shares_of(graph, images()).tuning])
+    assert result.curve[-1].seconds <= seconds + 2 * begun
+    assert result.rate and (result.steps > 0) == (seconds > 1)
 
 
 @pytest.mark.tf

@@ -30,6 +30,8 @@ AT_ONCE = 32
 """The smallest number of images from which one step is made."""
 _TRIAL, _WARM_UP, _EVALUATIONS = 0.02, 0.05, 20
 """Shares of the steps that one rate is tried for and in which it rises; measurements in all."""
+_CHOOSING = 0.25
+"""The share of the time after which no further step is made to choose the rate."""
 _RISEN, _BACK_OFF, _FALLS = 2.0, 0.3, 4
 """Where the loss over the images for tuning is this many times the smallest, the best weights are
 taken again, with this share of the rate; so many times at most."""
@@ -145,7 +147,8 @@ def distill(
         features: tensors on the way to the outputs that it is to imitate too.
         shares: the images.
         steps: the largest number of steps.
-        seconds: the longest time; where it is too short for all steps, fewer are planned.
+        seconds: the longest time; where it is too short for all steps, fewer are planned. Of what
+            was begun, one step and the measurements of the loss beside it are still ended.
         seed: of the order of the images.
         threads: threads within one op; 0 for as many as there are cores.
         progress: called after each step.
@@ -247,10 +250,18 @@ class _Training:
         self._weights, self._adam = dict(self.best), _Adam(self.best)
 
     def _choose_rate(self) -> None:
-        """Takes the rate by which a few steps make the loss smallest."""
+        """Takes the rate by which a few steps make the loss smallest.
+
+        Where steps take long, fewer are made with each rate, or the smallest rates are left out.
+        """
         for rate in RATES[len(self._tried) :]:
+            given = _CHOOSING * self._seconds * (len(self._tried) + 1) / len(RATES)
+            if self._tried and self._elapsed() > _CHOOSING * self._seconds:
+                break
             weights, adam = dict(self._start), _Adam(self._start)
             for step in range(self._trial):
+                if step and self._elapsed() > given:
+                    break
                 self._step(adam, weights, rate * (step + 1) / self._trial)
             self._tried.append(self._measure(weights))
             self._save(self.state)
