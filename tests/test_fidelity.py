@@ -129,6 +129,24 @@ def test_probabilities_and_masks_decide() -> None:
     assert found.ious == ((1, 0.5),) and found.agreement == 0.75
 
 
+def test_rounding_is_no_difference_however_small_the_range() -> None:
+    """As a sigmoid that hardly varies: one unit in the last place is a large share of its range."""
+    first = (0.545 + np.linspace(0, 1e-4, 50)).astype(np.float32)
+    rounded = difference("y", first, np.nextafter(first, np.float32(1)))
+    assert rounded.relative > 1e-4
+    agreement = Agreement((rounded,), 1e-4, "masked original")
+    assert (
+        agreement.ok
+        and agreement.rounded
+        and "or rounding is allowed" in surgery_verdict(agreement)
+    )
+    off = difference("z", first, first + np.float32(1e-6))
+    both = Agreement((rounded._replace(relative=9.0), off), 1e-4, "masked original")
+    assert not both.ok and not both.rounded and both.worst is off
+    counts = np.arange(9)
+    assert not Agreement((difference("n", counts, counts + 1),), 1e-4, "original").ok
+
+
 def test_text_differs_or_not() -> None:
     words = np.array([b"cat", b"dog"], object)
     assert difference("y", words, words).relative == 0

@@ -105,7 +105,8 @@ def print_agreement(console: Console, agreement: Agreement) -> None:
     if agreement.same:
         console.print(f"The outputs are the same, bit for bit, over {inputs}.")
     elif agreement.ok:
-        allowed = f"{agreement.tolerance:g} of their range"
+        rounded = " or the rounding of float32" if agreement.rounded else ""
+        allowed = f"{agreement.tolerance:g} of their range{rounded}"
         console.print(f"The outputs are the same within {allowed}, over {inputs}.")
     else:
         console.print(

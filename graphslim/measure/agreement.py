@@ -51,8 +51,11 @@ class Agreement(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether every output is within the tolerance."""
-        return all(output.relative <= self.tolerance for output in self.outputs)
+        """Whether every output is within the tolerance, or as near as rounding lets it be."""
+        return all(self._is_near(output) for output in self.outputs)
+
+    def _is_near(self, output: OutputDifference) -> bool:
+        return output.relative <= self.tolerance or output.absolute <= output.rounding
 
     @property
     def same(self) -> bool:
@@ -61,8 +64,16 @@ class Agreement(NamedTuple):
 
     @property
     def worst(self) -> OutputDifference:
-        """The output that is furthest apart, as a share of its range."""
-        return max(self.outputs, key=lambda output: _or_infinite(output.relative))
+        """The output that is furthest apart, as a share of its range; first of all a wrong one."""
+        return max(
+            self.outputs,
+            key=lambda output: (not self._is_near(output), _or_infinite(output.relative)),
+        )
+
+    @property
+    def rounded(self) -> bool:
+        """Whether some output is outside of the tolerance, but as near as rounding lets it be."""
+        return self.ok and any(output.relative > self.tolerance for output in self.outputs)
 
     @property
     def furthest(self) -> OutputDifference:
@@ -185,7 +196,7 @@ def surgery_verdict(surgery: Agreement) -> str:
         "bit for bit"
         if surgery.same
         else f"within {surgery.worst.relative:.2g} of the range of {surgery.worst.name}; "
-        f"{surgery.tolerance:g} is allowed"
+        f"{surgery.tolerance:g}{' or rounding' if surgery.rounded else ''} is allowed"
     )
     others = ", and takes its norms over the others," if surgery.against == OVER_THE_REST else ","
     start = f"Up to {', '.join(surgery.unknown_ops)}, nothing" if surgery.narrowed else "Nothing"

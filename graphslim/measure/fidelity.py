@@ -153,6 +153,8 @@ _LEAST_KEPT = 10_000
 """The number of largest differences that are kept at least."""
 FLAT = 1e-3
 """An output counts as constant if it varies by less than this share of its magnitude."""
+_ROUNDING = 8 * float(np.finfo(np.float32).eps)
+"""What two orders of summing may make of a number, as a share of the largest number beside it."""
 
 
 class OutputDifference(NamedTuple):
@@ -178,6 +180,8 @@ class OutputDifference(NamedTuple):
             chose and its intersection over union; for a mask only the class 1 (yes); else empty.
         compared_at: the tensor that the numbers above were measured at, if it is not the output
             itself: for classes, the tensor whose best entries they are.
+        rounding: a difference that is no larger may come from the rounding of float32 alone; it
+            counts where an output's range is a small share of its magnitude.
     """
 
     name: str
@@ -193,6 +197,7 @@ class OutputDifference(NamedTuple):
     agreement: Optional[float] = None
     ious: Tuple[Tuple[int, float], ...] = ()
     compared_at: Optional[str] = None
+    rounding: float = 0.0
 
     @property
     def mean_iou(self) -> Optional[float]:
@@ -345,6 +350,7 @@ class _Numbers:
         self._capacity = 0
         self._squares = self._values = 0.0
         self._low, self._high = math.inf, -math.inf
+        self._rounds = False
         self._all = _Deviations()
         self._by_position: Optional[_Deviations] = _Deviations()
 
@@ -353,6 +359,7 @@ class _Numbers:
         return self._all.rows
 
     def add(self, first: np.ndarray, second: np.ndarray, examples: int, place: str) -> None:
+        self._rounds = first.dtype.kind == "f"
         first, second = first.astype(np.float64), second.astype(np.float64)
         if not np.isfinite(first).all():
             raise VerifyError(
@@ -412,6 +419,7 @@ class _Numbers:
             within=float(largest[rank]) / span,
             variation=variation,
             varies=varies,
+            rounding=_ROUNDING * max(abs(self._low), abs(self._high)) if self._rounds else 0.0,
         )
 
 

@@ -313,7 +313,9 @@ class Work:
         trained = with_numbers(self.slim, distilled.weights)
         ended = ", ended from the keyboard" if distilled.interrupted else ""
         on = "".join([f" on {name}" for name in distilled.gpus])
-        steps = plural(distilled.steps, "step") if distilled.steps else "no step but trials of rates"
+        steps = (
+            plural(distilled.steps, "step") if distilled.steps else "no step but trials of rates"
+        )
         note = f"{steps}{on}{ended}"
         took = time.perf_counter() - started + (begun["elapsed"] if begun else 0.0)
         self._judge(DISTILLATION, trained, took, (), distilled.curve, note)
