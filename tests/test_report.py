@@ -26,6 +26,7 @@ from graphslim.measure.fidelity import OutputDifference
 from graphslim.measure.timings import Timed, Timings
 from graphslim.plans.plan import Achieved
 from graphslim.report.charts import cut_between, differences, histogram
+from graphslim.report.data import owners, spent
 from graphslim.report.network import Names
 from graphslim.support.importing import install_hint
 
@@ -110,6 +111,25 @@ class Reader(HTMLParser):
     @property
     def said(self) -> str:
         return re.sub(r"\s+", " ", "".join(self.text))
+
+
+def test_constants_are_counted_with_the_layer_that_reads_them() -> None:
+    """In a frozen function a node waits for all constants, and the outputs for that node."""
+    graph = tiny(
+        """
+        x = input 1,4,4,2
+        w = f32[1,1,2,8]{random 1}
+        v = f32[1,1,8,3]{random 2}
+        all = NoOp(^w, ^v)
+        first = Conv2D(x, w)
+        second = Conv2D(first, v)
+        one = Identity(first, ^all)
+        other = Identity(second, ^all)
+        """
+    )
+    graph.outputs = (gs.Port("one"), gs.Port("other"))
+    parts = spent(graph, owners(graph, {}))
+    assert {name: part.params for name, part in parts.items()} == {"first": 16, "second": 24}
 
 
 def test_every_cost_belongs_to_a_part() -> None:

@@ -11,7 +11,7 @@ from graphslim.channels.groups import Channels, analyse
 from graphslim.channels.reasons import KEPT, SIZES_GIVEN, OpenSize
 from graphslim.delivery import Delivery
 from graphslim.graphdef import serialize
-from graphslim.ir import Graph, Node, Port
+from graphslim.ir import CONTROL, Graph, Node, Port
 from graphslim.ir.query import needed
 from graphslim.measure.agreement import Agreement, columns_of, rows_of
 from graphslim.measure.looks import Look
@@ -283,7 +283,8 @@ def is_layer(node: Node) -> bool:
 def owners(graph: Graph, inside: Mapping[str, str]) -> Dict[str, str]:
     """For each node, the block or layer that it is counted with.
 
-    A node outside blocks belongs to the layer before it, and a constant to its reader.
+    A node outside blocks belongs to the layer before it, and a constant to its reader. What only
+    waits for a constant is no reader of it: there a frozen function has a node that waits for all.
 
     Args:
         graph: the graph.
@@ -303,8 +304,9 @@ def owners(graph: Graph, inside: Mapping[str, str]) -> Dict[str, str]:
                 owner[node.name] = owner[known[0]]
     for node in reversed(order):
         if node.name not in owner:
-            readers = [use.node for use in graph.uses_of(node) if use.node in owner]
-            owner[node.name] = owner[readers[0]] if readers else REST
+            uses = [use for use in graph.uses_of(node) if use.node in owner]
+            readers = [use for use in uses if graph.inputs_of(use.node)[use.index].port != CONTROL]
+            owner[node.name] = owner[(readers or uses)[0].node] if uses else REST
     return owner
 
 
