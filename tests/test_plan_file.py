@@ -335,6 +335,21 @@ def test_plan_diff_command(tmp_path: Path, capsys: Any) -> None:
     assert "none.json: no such file" in capsys.readouterr().err
 
 
+def test_an_edited_plan_is_told_from_the_one_it_was(capsys: Any) -> None:
+    """Its totals, and what its budget came to, are those of channels that it no longer removes."""
+    plan = full_plan()
+    tree = json.loads(plan.to_json())
+    edited = tree["groups"][0]
+    edited["removed"], edited["bindings"] = edited["removed"][:1], []
+    other = Plan.from_json(json.dumps(tree))
+    assert plan.achieved and not plan.edited
+    assert other.edited and other.achieved is None and other.params == plan.params
+    print_plan_difference(Console(), diff(plan, other))
+    text = " ".join(capsys.readouterr().out.split())
+    assert "Caution: B was edited, and its parameters and MACs are those of before" in text
+    assert "Caution: A was edited" not in text
+
+
 @pytest.mark.parametrize("spread", [0.0, 1.0, 8.0, 60.0])
 def test_scores_are_written_with_six_digits(spread: float) -> None:
     draw = np.random.RandomState(3)

@@ -262,6 +262,7 @@ def plan_difference(difference: PlanDifference) -> Dict[str, Any]:
             "params": list(difference.params),
             "macs": list(difference.macs),
         },
+        "edited": list(difference.edited),
     }
 
 
@@ -290,6 +291,12 @@ def print_plan_difference(console: Console, difference: PlanDifference) -> None:
         ("MACs left", *difference.macs),
     )
     print_changes(console, "Totals", totals, ("A", "B"))
+    for name, edited in zip("AB", difference.edited):
+        if edited:
+            console.print(
+                f"Caution: {name} was edited, and its parameters and MACs are those of before "
+                "(`graphslim apply` counts them anew)"
+            )
 
 
 def _agrees(group: GroupDifference) -> bool:

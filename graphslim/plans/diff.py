@@ -38,6 +38,7 @@ class PlanDifference(NamedTuple):
         others: the other parts that differ, by name, with both values where they are short:
             `model`, `achieved`, `folds`, `layers`.
         removed, params, macs: totals of both, those of the networks after pruning.
+        edited: whether each was edited since its `params` and `macs` were written.
     """
 
     groups: Tuple[GroupDifference, ...]
@@ -47,6 +48,7 @@ class PlanDifference(NamedTuple):
     removed: Tuple[int, int]
     params: Tuple[int, int]
     macs: Tuple[Optional[int], Optional[int]]
+    edited: Tuple[bool, bool] = (False, False)
 
     @property
     def same(self) -> bool:
@@ -81,6 +83,7 @@ def diff(first: Plan, second: Plan) -> PlanDifference:
         (first.removed, second.removed),
         (first.params[1], second.params[1]),
         (first.macs[1], second.macs[1]),
+        (first.edited, second.edited),
     )
 
 

@@ -194,6 +194,14 @@ class Plan(NamedTuple):
         return sum([len(group.removed) for group in self.groups])
 
     @property
+    def edited(self) -> bool:
+        """Whether a person chose other channels of a group, whose bindings are left out then.
+
+        `params` and `macs` are those of before, until the plan is carried out.
+        """
+        return any(group.removed and not group.cuts for group in self.groups)
+
+    @property
     def through_norms(self) -> bool:
         """Whether its channels may go through norms, which then run over those that stay."""
         return self.settings.get("through_norms") is True
@@ -225,7 +233,8 @@ class Plan(NamedTuple):
         """
         plan: Plan = read(cls, text, where)
         _check_sense(plan, where)
-        return plan
+        # What a budget came to is told of the channels that were chosen for it.
+        return plan._replace(achieved=None) if plan.edited else plan
 
     def __str__(self) -> str:
         """A screenful: totals, and the groups that lose most; `to_json` holds every binding."""

@@ -133,7 +133,7 @@ def fold_constants(graph: Graph, channels: Channels, plan: Plan, removal: Remova
             raise PlanError(
                 "the plan folds channels into it that it does not remove",
                 fold.node,
-                "the plan was edited, or is of another architecture",
+                "the plan was edited: delete its `folds`; or it is of another architecture",
             )
         rows = contraction.matrix(weights)[:, indices, :].astype(np.float64)
         shifts.append((fold.node, np.einsum("c,tco->o", np.asarray(fold.values), rows)))
