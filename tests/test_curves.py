@@ -25,10 +25,19 @@ from graphslim.plans.curves import (
     read_curves,
     save_curves,
 )
+from graphslim.report.sensitivity import SHARES, told_at
 from graphslim.scoring import score
 
 ABOUT = About("model.pb", "ab" * 32, "l1", "error", False, 0, "cd" * 32, "", 100)
 LOSSES = (Loss("a", 8, 2, 0.1, 1.5), Loss("a", 8, 4, 0.3), Loss("b", 4, 1, 0.25))
+
+def test_what_stands_between_measurements_is_told_from_what_was_measured() -> None:
+    """Group `a` has 8 channels, of which 2 and 4 went; `b` has 4, of which 1 went."""
+    curves = Curves(ABOUT, LOSSES).by_group()
+    cells = {name: [told_at(curve, share) for share in SHARES] for name, curve in curves.items()}
+    assert cells["a"] == ["~5 %", "10 %", "~20 %", "30 %", "", "", ""]
+    assert cells["b"] == ["~12.5 %", "25 %", *[""] * 5]
+
 
 CHAIN = """
     x = input 1,8,8,3

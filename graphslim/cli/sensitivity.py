@@ -28,7 +28,7 @@ from graphslim.planner import sensitivity as measured
 from graphslim.plans import Selection, read_plan
 from graphslim.plans.curves import Curves, save_curves
 from graphslim.plans.curves import merge as merged
-from graphslim.report.sensitivity import SHARES, loss_at, steepness
+from graphslim.report.sensitivity import BETWEEN, SHARES, steepness, told_at
 from graphslim.support.text import percent, plural
 from graphslim.sweep import IMAGES, NAMES, RATIOS, Conditions, Sweep, read_labels
 
@@ -226,13 +226,11 @@ def print_curves(console: Console, curves: Curves) -> None:
         f"{about.criterion}"
     )
     rows = [
-        (group, str(curve.channels), *[_percent(loss_at(curve, share)) for share in SHARES])
+        (group, str(curve.channels), *[told_at(curve, share) for share in SHARES])
         for group, curve in sorted(by_group.items(), key=lambda item: -steepness(item[1]))
     ]
     columns = ("group", ">channels", *[f">{percent(share)}" for share in SHARES])
     print_table(console, "Loss by the share of the group's channels removed", columns, rows)
+    if any("~" in cell for row in rows for cell in row[2:]):
+        console.print(f"{BETWEEN}.")
     console.print(f"{plural(len(curves.losses), 'measurement')} of {plural(len(rows), 'group')}")
-
-
-def _percent(loss: Optional[float]) -> str:
-    return "" if loss is None else percent(loss)

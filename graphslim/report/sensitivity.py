@@ -15,6 +15,7 @@ from graphslim.support.text import percent, plural
 
 SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 """Shares of a group's channels that the map has columns for."""
+BETWEEN = "Numbers with a ~ stand between measurements, and are in proportion to these"
 _WIDTH, _HEIGHT, _EDGE = 120, 30, 3
 """The size of a curve's drawing, and the room around it, in its own units."""
 
@@ -37,8 +38,8 @@ def render_curves(curves: Curves, plan: Optional[Plan] = None) -> str:
         f"Each group alone loses the share of its channels at the head of the column, those first "
         f"that {escape(about.criterion)} holds least worth keeping; the number is the loss of the "
         f"whole network{fitted} ({escape(about.metric)}, over {plural(about.images, 'image')}). "
-        "The steepest group stands first. Losses between two measurements are interpolated; a cell "
-        "without a number was not measured."
+        f"The steepest group stands first. {BETWEEN}; a cell without a number is beyond what was "
+        "measured."
     )
     drawn = " The ring is the width that the plan gives the group." if plan is not None else ""
     table = (
@@ -65,12 +66,19 @@ def loss_at(curve: Curve, share: float) -> Optional[float]:
     return max(0.0, float(np.interp(count, curve.removed, curve.losses)))
 
 
+def told_at(curve: Curve, share: float) -> str:
+    """The loss at a share of the channels, in words; with a ~ where it was not measured itself."""
+    loss = loss_at(curve, share)
+    if loss is None:
+        return ""
+    return percent(loss) if share * curve.channels in curve.removed else f"~{percent(loss)}"
+
+
 def _row(name: str, curve: Curve, chosen: Optional[int], most: float) -> str:
     cells: List[str] = []
     for share in SHARES:
-        loss = loss_at(curve, share)
-        text = "" if loss is None else percent(loss)
-        cells.append(f'<td style="--heat:{_heat(loss, most):.2f}">{text}</td>')
+        heat = _heat(loss_at(curve, share), most)
+        cells.append(f'<td style="--heat:{heat:.2f}">{told_at(curve, share)}</td>')
     return (
         f'<tr><th scope="row"><code>{escape(name)}</code></th><td>{curve.channels}</td>'
         f"{''.join(cells)}<td>{_drawing(curve, chosen, most)}</td></tr>"
