@@ -31,6 +31,7 @@ from graphslim.scoring import score
 ABOUT = About("model.pb", "ab" * 32, "l1", "error", False, 0, "cd" * 32, "", 100)
 LOSSES = (Loss("a", 8, 2, 0.1, 1.5), Loss("a", 8, 4, 0.3), Loss("b", 4, 1, 0.25))
 
+
 def test_what_stands_between_measurements_is_told_from_what_was_measured() -> None:
     """Group `a` has 8 channels, of which 2 and 4 went; `b` has 4, of which 1 went."""
     curves = Curves(ABOUT, LOSSES).by_group()

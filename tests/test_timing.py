@@ -18,6 +18,7 @@ from graphslim.cli.delivering import Delivering, print_gain
 from graphslim.delivery import timing
 from graphslim.delivery.converter import Converter
 from graphslim.delivery.timing import Workshop, part_of, require_place
+from graphslim.delivery.told import gain
 from graphslim.engines import installed
 from graphslim.errors import RuntimeUnavailable
 from graphslim.measure.bench import Spread
@@ -161,7 +162,14 @@ def test_a_result_that_is_slower_is_said_in_red(ratio: Spread, expected: str) ->
     print_gain(console, timings(ratio))
     told = out.getvalue()
     assert expected in told.replace("\x1b[1;31m", "")
+    assert "beyond the spread" not in told
     assert ("\x1b[1;31m" in told) == (ratio.median > 1)
+
+
+def test_times_that_tell_nothing_are_said_to() -> None:
+    text, slower = gain(timings(Spread(0.4, 0.1, 3.4)))
+    assert text.endswith("(the middle half: 0.1 to 3.4): no difference beyond the spread.")
+    assert not slower
 
 
 @pytest.mark.parametrize(

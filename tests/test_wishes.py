@@ -85,6 +85,7 @@ def test_shares_may_be_percentages(open_sizes: Run, option: str, asked: str) -> 
         (["--macs", "0"], "'--macs': 0 is no share above 0"),
         (["--size", "110%"], "'--size': 110% is no share"),
         (["--ratio", "half"], "'--ratio': 'half' is not a number; write 0.5 or 50%"),
+        (["--ratio", "50%%"], "'--ratio': '50%%' is not a number; write 0.5 or 50%"),
         (["--ratio", "nan"], "'--ratio': nan is not a finite number"),
         (["--max-ratio", "-1"], "'--max-ratio': -1 is no share from 0"),
         (["--threshold", "inf"], "'--threshold': inf is not a finite number"),

@@ -35,7 +35,7 @@ class Number(click.ParamType):
         """The number that a text stands for."""
         text = str(value).strip()
         try:
-            number = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+            number = float(text[:-1]) / 100 if text.endswith("%") else float(text)
         except ValueError:
             self.fail(f"{text!r} is not a number; write 0.5 or 50%", param, ctx)
         if not math.isfinite(number):

@@ -24,9 +24,11 @@ def gain(times: Timings) -> Tuple[str, bool]:
     ratio = result.ratio
     text = (
         f"In {result.version}, {threads_used(times.threads)}: {result.latency.median:.3g} ms, and "
-        f"the original {original.latency.median:.3g} ms: {ratio.median:.3g} of its time "
-        f"({ratio.low:.3g} to {ratio.high:.3g})"
+        f"the original {original.latency.median:.3g} ms; in runs side by side {ratio.median:.3g} "
+        f"of its time (the middle half: {ratio.low:.3g} to {ratio.high:.3g})"
     )
+    if ratio.low <= 1 <= ratio.high:
+        return f"{text}: no difference beyond the spread.", False
     if ratio.low <= 1:
         return f"{text}.", False
     multiple = TARGETS[result.runtime].multiple

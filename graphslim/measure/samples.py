@@ -84,7 +84,7 @@ class About(NamedTuple):
         examples: the number of examples.
         digest: returns the SHA-256 of the contents of the files, or of the arrays, which takes a
             while; None for random inputs.
-        shapes: pairs of an input and its shape in one run.
+        shapes: pairs of an input and its shape in the smallest run that the graph takes.
         sizes: the number of different sizes of images.
         preprocessing: the preprocessing of images.
         kept_aside: how many examples of the same source are not among these, and by which seed
@@ -123,8 +123,8 @@ class About(NamedTuple):
         if self.kind == "files":
             return f"{plural(self.examples, 'file')} from {self.where}, which the graph decodes"
         if self.kind == "arrays":
-            examples = plural(self.examples, "example")
-            return f"{examples} from {self.where} as they are ({shapes or 'no shape'} in one run)"
+            examples, shaped = plural(self.examples, "example"), shapes or "no shape"
+            return f"{examples} from {self.where} as they are ({shaped}, or a larger batch)"
         return f"{plural(self.examples, 'random input')} ({shapes}), {self.made_for}"
 
     def as_dict(self) -> Dict[str, Any]:
