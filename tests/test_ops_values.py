@@ -185,6 +185,8 @@ LAYERS: Dict[str, str] = {
     "every_other_row": "StridedSlice(c, zeros4, whole, twos4)",
     "two_channels": "StridedSlice(c, from_second, whole, ones4)",
     "unequal_parts": "SplitV(c, one_three, three) num_split=2",
+    "unequal_rows": "SplitV(c, one_three, one) num_split=2",
+    "one_example": "Unpack(c) num=1",
     "one_row": "Unpack(c) axis=1 num=4",
     "one_channel": "Unpack(c) axis=3 num=4",
     "reversed_part": "ReverseSequence(c, lengths) seq_dim=1 batch_dim=0 Tlen=int32",
@@ -214,6 +216,9 @@ LAYERS: Dict[str, str] = {
         "FakeQuantWithMinMaxArgs(on_steps) min=0.0 max=255.0 num_bits=8 narrow_range=false"
     ),
     "faked_narrow": "FakeQuantWithMinMaxVars(c, low, high) num_bits=4 narrow_range=true",
+    "quantised": (
+        "QuantizeAndDequantizeV2(a, low, high) signed_input=true num_bits=8 range_given=true"
+    ),
     "faked_each": "FakeQuantWithMinMaxVarsPerChannel(c, lows, highs) num_bits=8 narrow_range=false",
     "biased": "BiasAddV1(c, k)",
     "ensured": "EnsureShape(c) shape=<1,4,4,4>",
