@@ -307,7 +307,7 @@ def test_a_runtime_that_is_not_there(run: Run, monkeypatch: pytest.MonkeyPatch) 
 def test_an_op_that_the_format_has_not(run: Run) -> None:
     gs.save(tiny(NETWORK.replace("Softmax", "Tan")), "m.pb")
     err = run("export m.pb -o m.tflite", status=2).err
-    assert "TensorFlow Lite has not the op Tan (leave it to TensorFlow with --sel" in err
+    assert "TensorFlow Lite does not have the op Tan (leave it to TensorFlow with --sel" in err
     gs.save(tiny(NETWORK.replace("probs = Softmax(", "probs = Zeta(logits, ")), "m.pb")
     assert "the op Zeta" in run("export m.pb -o m.onnx", status=2).err
     assert run.files() == ["m.pb", "x.npz"]

@@ -15,7 +15,7 @@ import numpy as np
 from graphslim.analysis.values import Value, Values
 from graphslim.channels.facts import Fact, laid_out, per_channel
 from graphslim.channels.groups import Channels, Removal
-from graphslim.channels.visit import Contraction
+from graphslim.channels.notes import Contraction
 from graphslim.ir import Port
 from graphslim.ops.fused import takes_offset
 

@@ -12,9 +12,9 @@ from typing import Dict, List, NamedTuple, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.channels.facts import Joint
+from graphslim.channels.notes import Pin
 from graphslim.channels.pieces import Ranges
 from graphslim.channels.reasons import OtherAxis
-from graphslim.channels.visit import Pin
 from graphslim.channels.walk import Walk
 
 _OTHER_PART = "another part of the axis that it was split from loses channels instead"

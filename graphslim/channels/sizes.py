@@ -7,6 +7,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.channels.facts import Fact, Ids, fits
+from graphslim.channels.notes import Renumber, Resize
 from graphslim.channels.origins import (
     COMPUTED,
     FIXED,
@@ -19,7 +20,7 @@ from graphslim.channels.origins import (
 )
 from graphslim.channels.reasons import ComputedSize, IsInput
 from graphslim.channels.rules import STRUCTURAL, VALUE_RULES, ValueVisit, value_outputs
-from graphslim.channels.visit import UNFOLLOWED, OpVisit, Renumber, Resize
+from graphslim.channels.visit import UNFOLLOWED, OpVisit
 from graphslim.ir import Graph, Node
 from graphslim.ir.families import (
     BATCH_NORMS,

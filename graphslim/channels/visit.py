@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, List, NamedTuple, Optional, Sequence, Set, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Set, Tuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from graphslim.channels.facts import (
     fits,
 )
 from graphslim.channels.norms import is_statistic
+from graphslim.channels.notes import Contraction, Pin, Renumber, Resize, Statistic
 from graphslim.channels.origins import FIRST, Counted, origin_of
 from graphslim.channels.reasons import ComputedSize, OpenSize
 from graphslim.errors import AnalysisError
@@ -27,104 +28,9 @@ from graphslim.ir.query import behind, uses_behind
 from graphslim.support.importing import blaming, is_built_in
 from graphslim.support.text import meant
 
-
-def _checked(
-    matrix: Callable[[np.ndarray], np.ndarray], node: Node
-) -> Callable[[np.ndarray], np.ndarray]:
-    """A `matrix` of an extension, whose failures name it."""
-
-    def checked(weights: np.ndarray) -> np.ndarray:
-        with blaming("matrix", matrix, node.name, AnalysisError, node.op):
-            result = np.asarray(matrix(weights))
-            if result.ndim != 3:
-                raise ValueError(
-                    f"an array of shape {result.shape}, not of (taps, channels in, channels out)"
-                )
-        return result
-
-    return checked
-
-
 MARKS = ("producer", "consumer", "follower")
 """What an axis of a parameter may be to an op."""
 UNFOLLOWED = ComputedSize("its size is computed in a way that is not followed")
-
-
-class Pin(NamedTuple):
-    """Channels that may not go, and what forbids it."""
-
-    ids: np.ndarray
-    why: str
-    node: str
-
-
-class Contraction(NamedTuple):
-    """A place where a sum over channels is taken, with weights that may be constant or not.
-
-    Attributes:
-        node: the op.
-        data, weights: the indices of its inputs.
-        axis: the axis of `data` that is summed over.
-        into: ids of the channels summed over, int64 of shape (c_in,).
-        out: ids of the channels produced, int64 of shape (c_out,); None where they are not
-            followed, and whatever the weights read is needed.
-        matrix: turns the weights into shape (taps, c_in, c_out); c_out is 1 where `out` is None.
-        uniform: whether every output position sees every tap, so that a constant channel can be
-            folded into an offset.
-    """
-
-    node: str
-    data: int
-    weights: int
-    axis: int
-    into: np.ndarray
-    out: Ids
-    matrix: Callable[[np.ndarray], np.ndarray]
-    uniform: bool
-
-
-class Statistic(NamedTuple):
-    """A norm over channels, or a reduction that is part of one: it runs over those that stay.
-
-    Attributes:
-        node: the op; its first input is what is reduced.
-        axis: the axis of that input.
-        ids: of the axis, int64 of shape (n,).
-        keeps: whether the op gives the axis again, as a whole norm in one op does.
-    """
-
-    node: str
-    axis: int
-    ids: np.ndarray
-    keeps: bool
-
-
-class Resize(NamedTuple):
-    """A number that counts channels: it is `sign` times how many of `ids` there are.
-
-    Attributes:
-        node, slot, place: an element of an input, where the number is read.
-        param, element: the element of the constant that it comes from.
-        ids: what it counts, int64 of shape (n,).
-        sign: -1 for a position that is counted from the end.
-    """
-
-    node: str
-    slot: int
-    place: int
-    param: str
-    element: int
-    ids: np.ndarray
-    sign: int
-
-
-class Renumber(NamedTuple):
-    """Input `slot` of `node` is the vector `param`: positions along an axis that has `ids`."""
-
-    node: str
-    slot: int
-    param: str
-    ids: np.ndarray
 
 
 class OpVisit:
@@ -567,3 +473,20 @@ class OpVisit:
         """What reads the first output of a node, by default of this one, behind identities."""
         graph = self._graph
         return [graph[use.node] for use in uses_behind(graph, Port((node or self.node).name))]
+
+
+def _checked(
+    matrix: Callable[[np.ndarray], np.ndarray], node: Node
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A `matrix` of an extension, whose failures name it."""
+
+    def checked(weights: np.ndarray) -> np.ndarray:
+        with blaming("matrix", matrix, node.name, AnalysisError, node.op):
+            result = np.asarray(matrix(weights))
+            if result.ndim != 3:
+                raise ValueError(
+                    f"an array of shape {result.shape}, not of (taps, channels in, channels out)"
+                )
+        return result
+
+    return checked

@@ -28,6 +28,7 @@ import numpy as np
 from graphslim.channels.computed import ComputedWeights, element_type
 from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, Ids, Joint, checked, fact
 from graphslim.channels.kinds import Reading, RuleResult
+from graphslim.channels.notes import Contraction, Pin, Resize, Statistic
 from graphslim.channels.origins import origin_of
 from graphslim.channels.pieces import Ranges
 from graphslim.channels.reasons import (
@@ -40,7 +41,7 @@ from graphslim.channels.reasons import (
 )
 from graphslim.channels.rules import CHANNEL_RULES, guarded, stated, wall
 from graphslim.channels.sizes import Sizes
-from graphslim.channels.visit import Contraction, OpVisit, Pin, Resize, Statistic
+from graphslim.channels.visit import OpVisit
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Use
 from graphslim.ir.families import BROADCASTING, MEASURES

@@ -256,25 +256,35 @@ def to_tflite(
             try:
                 return {"": bytes(converter.convert())}
             except Exception as error:  # each version has classes of its own
-                text = str(error)
-                if io == "int8" and text.startswith("Unsupported"):
-                    raise EmitError(
-                        f"its inputs or outputs cannot be integers: {first_line(error)}",
-                        None,
-                        "leave out --io int8, or convert with another TensorFlow",
-                    ) from error
-                missing, known = missing_ops(text)
-                if not missing:
+                refusal = _refusal(error, io, select_tf_ops)
+                if refusal is None:
                     raise
-                noun, them = ("ops", "them") if len(missing) > 1 else ("op", "it")
-                hint = (
-                    f"leave {them} to TensorFlow with --select-tf-ops"
-                    if known and not select_tf_ops
-                    else f"name --outputs before {them}, or write a .pb"
-                )
-                raise EmitError(
-                    f"TensorFlow Lite has not the {noun} {', '.join(missing)}", None, hint
-                ) from error
+                raise refusal from error
+
+
+def _refusal(error: Exception, io: str, select_tf_ops: bool) -> Optional[EmitError]:
+    """What TensorFlow Lite's converter says of a graph, in a line; None where it fails otherwise.
+
+    Args:
+        error: what the converter raised.
+        io, select_tf_ops: as for `to_tflite`.
+    """
+    if io == "int8" and str(error).startswith("Unsupported"):
+        return EmitError(
+            f"its inputs or outputs cannot be integers: {first_line(error)}",
+            None,
+            "leave out --io int8, or convert with another TensorFlow",
+        )
+    missing, known = missing_ops(str(error))
+    if not missing:
+        return None
+    noun, them = ("ops", "them") if len(missing) > 1 else ("op", "it")
+    hint = (
+        f"leave {them} to TensorFlow with --select-tf-ops"
+        if known and not select_tf_ops
+        else f"name --outputs before {them}, or write a .pb"
+    )
+    return EmitError(f"TensorFlow Lite does not have the {noun} {', '.join(missing)}", None, hint)
 
 
 def _stay_in_process(tf: Any) -> None:

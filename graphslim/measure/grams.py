@@ -13,7 +13,7 @@ import numpy as np
 
 from graphslim.channels.facts import channel_axis, spatial_axes
 from graphslim.channels.groups import analyse
-from graphslim.channels.visit import Contraction
+from graphslim.channels.notes import Contraction
 from graphslim.ir import Graph, Node, Port
 from graphslim.ir.families import TRANSPOSED_CONVOLUTIONS
 from graphslim.measure.samples import Examples

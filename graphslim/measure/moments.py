@@ -15,7 +15,7 @@ import numpy as np
 
 from graphslim.channels.facts import channel_axis
 from graphslim.channels.groups import Channels, Group
-from graphslim.channels.visit import Contraction
+from graphslim.channels.notes import Contraction
 from graphslim.errors import PlanError
 from graphslim.ir import Graph, Port
 from graphslim.ir.query import behind

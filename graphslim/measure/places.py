@@ -8,7 +8,7 @@ from typing import Dict, Iterator, List, NamedTuple, Sequence, Tuple
 import numpy as np
 
 from graphslim.channels.groups import Channels, Group, analyse
-from graphslim.channels.visit import Contraction
+from graphslim.channels.notes import Contraction
 from graphslim.errors import PlanError
 from graphslim.ir import Graph, Port
 from graphslim.ir.query import behind

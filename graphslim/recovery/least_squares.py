@@ -14,7 +14,7 @@ import numpy as np
 
 from graphslim.analysis.values import Values
 from graphslim.channels.groups import Removal, analyse
-from graphslim.channels.visit import Contraction
+from graphslim.channels.notes import Contraction
 from graphslim.ir import Graph
 from graphslim.ir.families import IDENTITIES, RESHAPES
 from graphslim.ir.query import behind

@@ -10,7 +10,7 @@ from graphslim.analysis.statements import is_stated, restate
 from graphslim.analysis.values import Values
 from graphslim.channels.facts import laid_out
 from graphslim.channels.groups import Channels, Copies, Removal, analyse, as_asked, copies_needed
-from graphslim.channels.visit import Contraction
+from graphslim.channels.notes import Contraction
 from graphslim.errors import PlanError
 from graphslim.ir import Attrs, Graph, Node, Port, Shape
 from graphslim.ir.query import remove_unread

@@ -10,7 +10,7 @@ import numpy as np
 from graphslim.analysis.values import Values
 from graphslim.channels.facts import laid_out
 from graphslim.channels.groups import Channels, Removal, analyse, as_asked
-from graphslim.channels.visit import Contraction, Statistic
+from graphslim.channels.notes import Contraction, Statistic
 from graphslim.ir import Attrs, DType, Graph, Node, Port, Tensor
 from graphslim.ir.query import is_output, uses_behind
 from graphslim.plans.fit import fit

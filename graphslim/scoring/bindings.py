@@ -23,7 +23,7 @@ import numpy as np
 from graphslim.analysis.values import Values
 from graphslim.channels.facts import Fact, channel_axis
 from graphslim.channels.groups import Channels, Group
-from graphslim.channels.visit import Contraction
+from graphslim.channels.notes import Contraction
 from graphslim.errors import PlanError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, is_float_cast
 from graphslim.ir.families import BIASES, NORM_INPUTS, RESHAPES, SUMS, NormInputs
