@@ -6,21 +6,55 @@ import contextlib
 import faulthandler
 import os
 import signal
-import struct
 import time
-from typing import Callable, List, Optional
+from typing import Callable, Iterable, List
 
+from graphslim.engines.flatbuffer import Damaged, Table
 from graphslim.errors import LoadError
 from graphslim.support.reading import read_bytes
 
 _IDENTIFIER = slice(4, 8), b"TFL3"
-_CODES, _SUBGRAPHS, _BUFFERS = 1, 2, 4
-_TENSORS, _OPERATORS = 0, 3
-"""Fields of a model and of its subgraphs that hold tables, as schema.fbs counts them."""
-_DATA, _NAME = 0, 3
-"""The bytes of a buffer, and the name of a tensor."""
 _OPENINGS = 5
 """How often a file is opened in a copy of the process."""
+
+
+# The fields of the tables, by their place in TensorFlow's lite/schema/schema.fbs.
+
+
+class _Model:
+    CODES, SUBGRAPHS, BUFFERS = 1, 2, 4
+
+
+class _Code:
+    CUSTOM = 1
+
+
+class _Buffer:
+    DATA, OFFSET, SIZE = 0, 1, 2
+
+
+class _Subgraph:
+    TENSORS, INPUTS, OUTPUTS, OPERATORS, NAME = range(5)
+
+
+class _Tensor:
+    SHAPE, TYPE, BUFFER, NAME, QUANTIZATION, _, SPARSITY, SIGNATURE = range(8)
+
+
+class _Quantization:
+    MIN, MAX, SCALE, ZERO_POINT = range(4)
+
+
+class _Operator:
+    CODE, INPUTS, OUTPUTS, OPTIONS_TYPE, OPTIONS, CUSTOM = range(6)
+
+
+_RESHAPE, _SQUEEZE = 17, 30
+"""The types of options whose first field is a vector of sizes or axes."""
+_ITEM_SIZES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 8: 8, 9: 1, 10: 8, 11: 16, 12: 8, 15: 4}
+"""By the type of a tensor, the bytes of an element, where each has its own."""
+_NO_TENSOR = -1
+"""What stands for an optional input or output that an op does not have."""
 
 
 def check_lite(path: str) -> None:
@@ -29,25 +63,75 @@ def check_lite(path: str) -> None:
     Old runtimes do not check what a file says before they follow it, and end the process.
 
     Raises:
-        LoadError: the file is no such model, or its buffers lie outside of it.
+        LoadError: the file is no such model, a part of it lies outside of the file, an operator
+            names a tensor that is not there, or a constant has too few numbers for its shape.
     """
     data = read_bytes(path)
     whole = data[_IDENTIFIER[0]] == _IDENTIFIER[1]
     try:
         if whole:
-            model = _follow(data, 0)
-            parts = [(table, _DATA) for table in _tables(data, model, _BUFFERS)]
-            _tables(data, model, _CODES)
-            for subgraph in _tables(data, model, _SUBGRAPHS):
-                parts += [(table, _NAME) for table in _tables(data, subgraph, _TENSORS)]
-                _tables(data, subgraph, _OPERATORS)
-            starts = [_field(data, table, field) for table, field in parts]
-            ends = [_end(data, _follow(data, start)) for start in starts if start is not None]
-            whole = max(ends, default=0) <= len(data)
-    except struct.error:
+            _check_model(Table.root(data), len(data))
+    except Damaged:
         whole = False
     if not whole:
         raise _damaged(path)
+
+
+def _check_model(model: Table, size: int) -> None:
+    codes = model.tables(_Model.CODES)
+    for code in codes:
+        code.length(_Code.CUSTOM)
+    buffers = [_bytes_of(buffer, size) for buffer in model.tables(_Model.BUFFERS)]
+    for subgraph in model.tables(_Model.SUBGRAPHS):
+        subgraph.length(_Subgraph.NAME)
+        tensors = subgraph.tables(_Subgraph.TENSORS)
+        for tensor in tensors:
+            _check_tensor(tensor, buffers)
+        for field in (_Subgraph.INPUTS, _Subgraph.OUTPUTS):
+            _require_within(subgraph.numbers(field, "i"), len(tensors))
+        for operator in subgraph.tables(_Subgraph.OPERATORS):
+            _check_operator(operator, len(codes), len(tensors))
+
+
+def _bytes_of(buffer: Table, size: int) -> int:
+    """How many bytes a buffer has, in the flatbuffer or behind it."""
+    behind = buffer.number(_Buffer.SIZE, "Q")
+    if buffer.number(_Buffer.OFFSET, "Q") + behind > size:
+        raise Damaged
+    return behind or buffer.length(_Buffer.DATA)
+
+
+def _check_tensor(tensor: Table, buffers: List[int]) -> None:
+    shape = tensor.numbers(_Tensor.SHAPE, "i")
+    tensor.numbers(_Tensor.SIGNATURE, "i")
+    tensor.length(_Tensor.NAME)
+    quantization = tensor.table(_Tensor.QUANTIZATION)
+    if quantization is not None:
+        for field, form in zip(range(4), "fffq"):
+            quantization.numbers(field, form)
+    buffer = tensor.number(_Tensor.BUFFER, "I")
+    _require_within([buffer], len(buffers))
+    item = _ITEM_SIZES.get(tensor.number(_Tensor.TYPE, "b"))
+    if buffers[buffer] and item is not None and tensor.table(_Tensor.SPARSITY) is None:
+        for length in shape:
+            item *= max(length, 0)
+        if item != buffers[buffer]:
+            raise Damaged
+
+
+def _check_operator(operator: Table, codes: int, tensors: int) -> None:
+    _require_within([operator.number(_Operator.CODE, "I")], codes)
+    for field in (_Operator.INPUTS, _Operator.OUTPUTS):
+        _require_within(operator.numbers(field, "i"), tensors, _NO_TENSOR)
+    operator.length(_Operator.CUSTOM)
+    options = operator.table(_Operator.OPTIONS)
+    if options is not None and operator.number(_Operator.OPTIONS_TYPE, "B") in (_RESHAPE, _SQUEEZE):
+        options.numbers(0, "i")
+
+
+def _require_within(indices: Iterable[int], count: int, least: int = 0) -> None:
+    if not all(least <= index < count for index in indices):
+        raise Damaged
 
 
 def _damaged(path: str) -> LoadError:
@@ -90,36 +174,3 @@ def try_in_copy(path: str, opening: Callable[[], object], seconds: float = 60.0)
         _, status = os.waitpid(copy, 0)
     if os.WIFSIGNALED(status):
         raise _damaged(path)
-
-
-def _follow(data: bytes, at: int) -> int:
-    """Where the offset at a place of a flatbuffer leads to."""
-    return at + int(struct.unpack_from("<I", data, at)[0])
-
-
-def _end(data: bytes, vector: int) -> int:
-    """Where a vector of bytes ends."""
-    return vector + 4 + int(struct.unpack_from("<I", data, vector)[0])
-
-
-def _field(data: bytes, table: int, number: int) -> Optional[int]:
-    """Where a field of a table stands; None where the table leaves it out."""
-    index = table - int(struct.unpack_from("<i", data, table)[0])
-    size = int(struct.unpack_from("<H", data, index)[0])
-    place = 4 + 2 * number
-    offset = struct.unpack_from("<H", data, index + place)[0] if place < size else 0
-    return table + int(offset) if offset else None
-
-
-def _tables(data: bytes, table: int, number: int) -> List[int]:
-    """The tables in the vector that a field of a table holds."""
-    field = _field(data, table, number)
-    if field is None:
-        return []
-    vector = _follow(data, field)
-    count = int(struct.unpack_from("<I", data, vector)[0])
-    struct.unpack_from(f"<{count}I", data, vector + 4)  # all of it is there
-    tables = [_follow(data, vector + 4 + 4 * index) for index in range(count)]
-    for table in tables:
-        _field(data, table, 0)
-    return tables
