@@ -492,6 +492,84 @@ def test_multiply_accumulates_of_rarer_ops(shape: str, text: str, macs: int) -> 
     assert gs.cost(tiny(f"x = input {shape}\n{constants}{text}\n")).macs == macs
 
 
+DILATED = """
+x = input %s
+k = i32[2]{2 3}
+e = i32[2,2]{2 2 3 3}
+w = f32[3,3,4,8]{1}
+apart = SpaceToBatchND(x, k, e)
+y = Conv2D(apart, w) padding="VALID"
+z = i32[2,2]{0 0 0 0}
+whole = BatchToSpaceND(y, k, z)
+v = f32[1,1,8,5]{1}
+last = Conv2D(whole, v)
+output last
+"""
+
+
+@pytest.mark.parametrize("batch", ["?", "1", "5"])
+def test_a_convolution_of_space_in_the_batch_counts_all_parts(batch: str) -> None:
+    """As many products as the dilated convolution that it stands for."""
+    graph = tiny(DILATED % f"{batch},6,6,4")
+    assert gs.cost(graph).macs == 36 * 9 * 4 * 8 + 36 * 8 * 5
+    plain = "x = input 1,6,6,4\nw = f32[3,3,4,8]{1}\ny = Conv2D(x, w) dilations=[1,2,3,1]\n"
+    assert gs.cost(tiny(plain)).macs == 36 * 9 * 4 * 8
+
+
+def test_the_old_ops_move_space_by_an_attribute() -> None:
+    text = (
+        "x = input ?,6,6,4\nw = f32[3,3,4,8]{1}\nc = i32[2,2]{0 0 0 0}\n"
+        "a = SpaceToBatch(x, c) block_size=2\ny = Conv2D(a, w)\n"
+        "b = BatchToSpace(y, c) block_size=2\nz = Conv2D(b, u)\nu = f32[1,1,8,5]{1}\n"
+    )
+    assert gs.cost(tiny(text)).macs == 4 * 9 * 9 * 4 * 8 + 36 * 8 * 5
+
+
+def test_blocks_of_an_unknown_size_leave_the_cost_open() -> None:
+    text = DILATED % "1,6,6,4"
+    assert gs.cost(tiny(text.replace("k = i32[2]{2 3}", "k = input 2"))).macs is None
+
+
+@pytest.mark.parametrize(
+    "shape, text, macs",
+    [
+        # Of eight pictures with nine positions each: nine rows are of one picture, or one is.
+        ("8,3,3,4", "n = i32[2]{72 4}\nf = Reshape(x, n)\ny = MatMul(f, w)", 9 * 4 * 7),
+        ("8,3,3,4", "n = i32[2]{1 2}\nf = Mean(x, n) keep_dims=false\ny = MatMul(f, w)", 4 * 7),
+        ("1,3,3,4", "n = i32[2]{9 4}\nf = Reshape(x, n)\ny = MatMul(f, w)", 9 * 4 * 7),
+        # A table of eight rows without a batch: the first axis of two is no batch for certain.
+        ("8,4", "y = MatMul(x, w)", 8 * 4 * 7),
+        # A picture without a batch, which gets one.
+        (
+            "8,8,4",
+            "z = i32[]{0}\ne = ExpandDims(x, z)\nn = i32[2]{64 4}\nf = Reshape(e, n)\n"
+            "m = MatMul(f, w)\nk = i32[3]{1 64 7}\ny = Reshape(m, k)",
+            64 * 4 * 7,
+        ),
+        # Weights that are multiplied have rows, but no examples.
+        (
+            "8,3,3,4",
+            "a = f32[8,5]{1}\nb = f32[5,7]{1}\nm = MatMul(a, b)\nn = i32[4]{1 1 8 7}\n"
+            "k = Reshape(m, n)\np = i32[4]{8 3 3 2}\nq = f32[1,1,4,8]{1}\n"
+            "c = Conv2D(x, q)\ny = Conv2D(c, k)",
+            8 * 5 * 7 + 9 * 4 * 8 + 9 * 8 * 7,
+        ),
+    ],
+)
+def test_a_fixed_batch_counts_for_one_example(shape: str, text: str, macs: int) -> None:
+    assert gs.cost(tiny(f"x = input {shape}\nw = f32[4,7]{{1}}\n{text}\n")).macs == macs
+
+
+def test_what_stands_before_a_node_that_is_fed_costs_nothing() -> None:
+    graph = tiny(
+        "x = input 1,6,6,4\nw = f32[3,3,4,8]{1}\nc = Conv2D(x, w)\nr = Relu(c)\n"
+        "v = f32[1,1,8,5]{1}\ny = Conv2D(r, v)\noutput y\n"
+    )
+    assert gs.cost(graph) == (288 + 40, 36 * 9 * 4 * 8 + 36 * 8 * 5)
+    graph.inputs = ["r"]
+    assert gs.cost(graph) == (40, 36 * 8 * 5)
+
+
 def test_open_size_leaves_the_cost_open() -> None:
     assert gs.cost(tiny("x = input 1,?,6,4\nw = f32[1,1,4,8]{1}\ny = Conv2D(x, w)\n")).macs is None
 

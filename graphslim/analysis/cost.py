@@ -28,9 +28,11 @@ from graphslim.channels.computed import element_type
 from graphslim.channels.facts import Fact, product
 from graphslim.channels.groups import Removal, analyse, copies_needed
 from graphslim.channels.rules import cost_of
-from graphslim.ir import DType, Graph, Node
-from graphslim.ir.query import needed
+from graphslim.ir import DType, Graph, Node, Port
+from graphslim.ir.families import FROM_BATCH, MATRIX_PRODUCTS, TO_BATCH
+from graphslim.ir.query import constant_nodes, executed
 from graphslim.ops import COST_RULES
+from graphslim.ops.pool import blocks_of
 
 
 class Cost(NamedTuple):
@@ -139,7 +141,7 @@ class _Sizes:
     """
 
     def __init__(self, graph: Graph) -> None:
-        channels, used = analyse(graph), needed(graph)
+        channels, used = analyse(graph), executed(graph)
         kinds = {dtype: (dtype.storage.itemsize, dtype.is_real) for dtype in DType}
         rows = []  # type: List[Tuple[str, int, int, bool]]
         for node in graph:
@@ -185,13 +187,14 @@ def _sizes(graph: Graph) -> _Sizes:
 
 
 class _Ops:
-    """The nodes with a cost rule that an output depends on, and the widths that decide."""
+    """The nodes with a cost rule that run, the widths that decide, and parts of an example."""
 
     def __init__(self, graph: Graph) -> None:
-        used, channels = needed(graph), analyse(graph)
+        used, channels = executed(graph), analyse(graph)
         self.facts: Dict[str, Tuple[Node, List[Fact], Sequence[Fact]]] = {}
         self.arrays: Dict[str, List[int]] = {}
         self.costs: Dict[Tuple[Any, ...], Optional[int]] = {}
+        self.parts, self.examples = _parts(graph), _examples(graph)
         arrays: Dict[int, np.ndarray] = {}
         for node in graph:
             if node.op in COST_RULES and node.op != "Const" and node.name in used:
@@ -227,9 +230,63 @@ def _macs(graph: Graph, removal: Optional[Removal]) -> Dict[str, Optional[int]]:
             if widths is not ops.plain:
                 read = [_narrowed(known, widths) for known in read]
                 outs = [_narrowed(known, widths) for known in outs]
-            ops.costs[key] = cost_of(graph, node, read, outs)
+            ops.costs[key] = _of_one_example(
+                cost_of(graph, node, read, outs), ops.parts.get(name, 1), ops.examples.get(name, 1)
+            )
         macs[name] = ops.costs[key]
     return macs
+
+
+def _of_one_example(count: Optional[int], parts: Optional[int], examples: int) -> Optional[int]:
+    return None if count is None or parts is None else count * parts // examples
+
+
+def _parts(graph: Graph) -> Dict[str, Optional[int]]:
+    """Of how many parts of an example the first axis of a node's results consists; None if unknown.
+
+    Space that has moved into the batch makes more than one. Cost rules leave the first axis out.
+    """
+    channels = analyse(graph)
+    parts: Dict[str, Optional[int]] = {}
+    for node in graph.order() if any([node.op in TO_BATCH for node in graph]) else []:
+        ports = graph.data_inputs(node)
+        if node.name in graph.inputs or not ports:
+            continue
+        read = [parts[port.node] for port in ports if port.node in parts]
+        own = None if None in read else max([size for size in read if size], default=1)
+        if node.op in TO_BATCH | FROM_BATCH and own is not None:
+            blocks = blocks_of(node, channels.fact(ports[-1 if len(ports) < 2 else 1]))
+            cells = product(blocks) if blocks else None
+            if cells is None:
+                own = None
+            else:
+                own = max(own // cells, 1) if node.op in FROM_BATCH else own * cells
+        if own != 1:
+            parts[node.name] = own
+    return parts
+
+
+def _examples(graph: Graph) -> Dict[str, int]:
+    """How many examples the rows of a matrix product are of, where that is more than one.
+
+    The cost rule of a product of rank 2 counts all rows whose number is known. Examples are fixed
+    at more than one where all inputs of rank 3 and more have as many, and all outputs a multiple.
+    """
+    channels = analyse(graph)
+    inputs = [channels.fact(Port(name)) for name in graph.inputs]
+    sizes = {known.size(0) for known in inputs if known.rank is None or known.rank > 2}
+    batch = sizes.pop() if len(sizes) == 1 else None
+    ends = [channels.fact(port).size(0) for port in graph.outputs]
+    if batch is None or batch < 2 or not all([size and size % batch == 0 for size in ends]):
+        return {}
+    constant = constant_nodes(graph)
+    return {
+        node.name: batch
+        for node in graph
+        if node.op in MATRIX_PRODUCTS and node.name not in constant
+        for known in channels.facts[node.name][:1]
+        if known.rank == 2 and (known.size(0) or 1) % batch == 0
+    }
 
 
 def _narrowed(known: Fact, widths: Mapping[int, int]) -> Fact:

@@ -137,7 +137,7 @@ def switches(graph: Graph) -> Dict[str, Union[bool, float]]:
     only dropout reads is fed with what lets everything through: 1 where it is the probability of
     keeping a number, 0 where it is the rate of dropping one.
     """
-    return dict(graph.memo(f"switches among {graph.inputs}", _switches))
+    return dict(graph.memo("switches", _switches))
 
 
 def _switches(graph: Graph) -> Dict[str, Union[bool, float]]:
@@ -156,7 +156,7 @@ def _switches(graph: Graph) -> Dict[str, Union[bool, float]]:
 
 def silent_noise(graph: Graph) -> Set[str]:
     """Ops that draw the random numbers of dropout which the inputs above switch off."""
-    return set(graph.memo(f"silent noise with {graph.inputs}", _silent_noise))
+    return set(graph.memo("silent noise", _silent_noise))
 
 
 def _silent_noise(graph: Graph) -> Set[str]:

@@ -86,6 +86,10 @@ TRANSPOSED_CONVOLUTIONS = _ops("Conv2DBackpropInput Conv3DBackpropInputV2")
 """Transposed convolutions, called by the gradient that they compute; filters (..., c_out, c_in)."""
 MATRIX_PRODUCTS = _ops("MatMul BatchMatMul BatchMatMulV2 BatchMatMulV3")
 """Products of matrices, single or in batches."""
+TO_BATCH = _ops("SpaceToBatchND SpaceToBatch")
+"""Ops that move blocks of space into the batch, as dilated convolutions of TensorFlow 1 begin."""
+FROM_BATCH = _ops("BatchToSpaceND BatchToSpace")
+"""Ops that move them back."""
 BATCH_NORMS = _ops("FusedBatchNorm FusedBatchNormV2 FusedBatchNormV3")
 """Batch norms in one op that may be in training, and then normalise by mean and variance of the
 batch, which are their outputs 1 and 2."""

@@ -44,13 +44,18 @@ def is_output(graph: Graph, port: Port, through: AbstractSet[str] = IDENTITIES) 
     return any(behind(graph, output, through) == port for output in graph.outputs)
 
 
-def upstream(graph: Graph, names: Iterable[str]) -> Set[str]:
-    """What has to run for some nodes to run: all that they read or wait for, and themselves."""
+def upstream(graph: Graph, names: Iterable[str], fed: AbstractSet[str] = frozenset()) -> Set[str]:
+    """What has to run for some nodes to run: all that they read or wait for, and themselves.
+
+    What nodes of `fed` read or wait for does not count, unless others read it too.
+    """
     reached = set(names)
-    waiting = list(reached)
+    waiting = list(reached - fed)
     while waiting:
         for port in graph.inputs_of(waiting.pop()):
-            if port.node not in reached:
+            if port.node in fed:
+                reached.add(port.node)
+            elif port.node not in reached:
                 reached.add(port.node)
                 waiting.append(port.node)
     return reached
@@ -70,10 +75,20 @@ def downstream(graph: Graph, names: Iterable[str]) -> Set[str]:
 
 def needed(graph: Graph) -> FrozenSet[str]:
     """The nodes that an output depends on, by control edges too; kept until the graph changes."""
-    key = f"needed by {graph.outputs}"
-    return graph.memo(
-        key, lambda graph: frozenset(upstream(graph, [port.node for port in graph.outputs]))
-    )
+    return graph.memo("needed", lambda graph: _before_outputs(graph, frozenset()))
+
+
+def executed(graph: Graph) -> FrozenSet[str]:
+    """The nodes that run for the outputs when the inputs are fed; kept until the graph changes.
+
+    Of what is needed it lacks what stands before an input, such as the layers above a node in the
+    middle of a network that is fed.
+    """
+    return graph.memo("executed", lambda graph: _before_outputs(graph, frozenset(graph.inputs)))
+
+
+def _before_outputs(graph: Graph, fed: AbstractSet[str]) -> FrozenSet[str]:
+    return frozenset(upstream(graph, [port.node for port in graph.outputs], fed))
 
 
 def constant_nodes(graph: Graph) -> FrozenSet[str]:

@@ -23,7 +23,7 @@ from graphslim.ir.families import (
     TRANSPOSED_CONVOLUTIONS,
     UNARY,
 )
-from graphslim.ir.query import behind, constant_nodes, needed
+from graphslim.ir.query import behind, constant_nodes, executed
 from graphslim.ops import COST_RULES
 
 FOLLOWERS = (BIASES | BATCH_NORMS | UNARY | BROADCASTING | RESIZES | IDENTITIES) | {
@@ -69,7 +69,7 @@ def layers_of(graph: Graph, channels: Channels) -> List[TimedLayer]:
         graph: the graph, which a CPU can run.
         channels: its channels.
     """
-    used, folded = needed(graph), constant_nodes(graph)
+    used, folded = executed(graph), constant_nodes(graph)
     counting = {size.param for size in channels.resizes}
     counting |= {renumber.param for renumber in channels.renumbers}
     layer_of: Dict[str, int] = {}

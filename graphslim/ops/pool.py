@@ -21,7 +21,8 @@ from graphslim.channels.facts import (
 from graphslim.channels.reasons import AcrossChannels, OpenSize, OtherAxis
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
-from graphslim.ir.families import RESIZES
+from graphslim.ir import Node
+from graphslim.ir.families import FROM_BATCH, RESIZES, TO_BATCH
 from graphslim.ops.conv import PACKED, is_packed, slid, window
 
 
@@ -177,23 +178,29 @@ def depth_and_space_value(op: ValueVisit) -> Any:
     return flat.reshape(shape)
 
 
-@channel_rule("SpaceToBatchND", "BatchToSpaceND", "SpaceToBatch", "BatchToSpace")
-def space_and_batch(op: OpVisit) -> Fact:
-    """Space moves into the batch and back; the last axis is left as it is.
+def blocks_of(node: Node, second: Fact) -> Optional[List[int]]:
+    """The sizes of the blocks that move between space and batch, an axis each; None if unknown.
 
-    The old ops state one number for height and width, as an attribute.
+    The old ops state one number for height and width, as an attribute; the others read theirs.
     """
-    data, nd = op[0], op.node.op.endswith("ND")
-    blocks = integers(op[1]) if nd else [int(op.node.attrs["block_size"])] * 2
+    if node.op.endswith("ND"):
+        return integers(second)
+    return [int(node.attrs["block_size"])] * 2
+
+
+@channel_rule(*sorted(TO_BATCH | FROM_BATCH))
+def space_and_batch(op: OpVisit) -> Fact:
+    """Space moves into the batch and back; the last axis is left as it is."""
+    data, blocks = op[0], blocks_of(op.node, op[1])
     if data.shape is None:
         return UNKNOWN
     if blocks is None or len(blocks) > len(data.shape) - 2:
         op.pin_all(OpenSize("it moves between space and batch over an unknown or the channel axis"))
         return UNKNOWN
-    amounts = op[2 if nd else 1].value
+    amounts = op[2 if op.node.op.endswith("ND") else 1].value
     edges = None if amounts is None else amounts.reshape(-1, 2)
     shape = list(data.shape)
-    down = op.node.op.startswith("BatchToSpace")
+    down = op.node.op in FROM_BATCH
     for place, block in enumerate(blocks):
         size, edge = shape[1 + place], np.nan if edges is None else edges[place].sum()
         if size is None or np.isnan(edge):
@@ -208,12 +215,12 @@ def space_and_batch(op: OpVisit) -> Fact:
     return fact(tuple(shape), {last: data.channels(last)})
 
 
-@value_rule("SpaceToBatchND", "BatchToSpaceND", "SpaceToBatch", "BatchToSpace")
+@value_rule(*sorted(TO_BATCH | FROM_BATCH))
 def space_and_batch_value(op: ValueVisit) -> Any:
     """Zeros stay zeros; any other constant would meet the zeros of the padding, if there is any."""
     if op[0] is None or op[0].size != op[0].shape[-1]:
         return None
-    down = op.node.op.startswith("BatchToSpace")
+    down = op.node.op in FROM_BATCH
     edges = integers(op.facts[-1])
     if down or (edges is not None and not any(edges)):
         return op[0]

@@ -12,7 +12,7 @@ from graphslim.channels.reasons import KEPT, SIZES_GIVEN, OpenSize
 from graphslim.delivery import Delivery
 from graphslim.graphdef import serialize
 from graphslim.ir import CONTROL, Graph, Node, Port
-from graphslim.ir.query import needed
+from graphslim.ir.query import executed
 from graphslim.measure.agreement import Agreement, columns_of, rows_of
 from graphslim.measure.looks import Look
 from graphslim.measure.timings import Timings
@@ -312,7 +312,7 @@ def owners(graph: Graph, inside: Mapping[str, str]) -> Dict[str, str]:
 
 def spent(graph: Graph, owner: Mapping[str, str]) -> Dict[str, Cost]:
     """The cost of each block or layer, counted as `analysis.cost` counts the whole graph."""
-    costs, used = costs_of(graph), needed(graph)
+    costs, used = costs_of(graph), executed(graph)
     parts: Dict[str, List[Cost]] = {}
     for node in graph.order():
         if node.name in used:
