@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -350,6 +351,25 @@ def test_help(run: Run, command: List[str]) -> None:
     for option in ("-h", "--help"):
         found = run(*command, option)
         assert found.out.startswith("Usage: graphslim") and found.err == ""
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_help_lists_every_option_once(name: str, run: Run) -> None:
+    told = run(name, "--help").out.split("\nOptions:\n")[1]
+    rows = re.findall(r"^  (-.*?)(?:  |$)", told, re.MULTILINE)
+    listed = [re.findall(r"--[a-z0-9-]+", row)[0] for row in rows]
+    options = cli.get_command(click.Context(cli), name).params
+    known = [param.opts[-1] for param in options if isinstance(param, click.Option)]
+    assert sorted(listed) == sorted([*known, "--help"])
+
+
+def test_help_has_headings(run: Run) -> None:
+    _, *parts = re.split(r"^(\w[\w ]*):$", run("prune", "--help").out, flags=re.MULTILINE)
+    sections = dict(zip(parts[::2], parts[1::2]))
+    assert next(iter(sections)) == "Options" and list(sections)[-1] == "Reading models"
+    assert "--json" in sections["Options"] and "--rounds" in sections["Repair"]
+    assert "--workers" in sections["Choosing channels"]
+    assert "--data" in sections["Inputs to run on"] and "--inputs" in sections["Reading models"]
 
 
 def test_no_command_shows_the_help(run: Run) -> None:

@@ -13,7 +13,7 @@ from graphslim.cli import console
 from graphslim.cli.console import Console
 from graphslim.cli.files import are_graphs, models_of, opening_of, runtime_option, tell_data
 from graphslim.cli.option_types import names_of, quiet_option, whole_number
-from graphslim.cli.options import Reading, model_options, sample_options
+from graphslim.cli.options import Reading, Sectioned, model_options, sample_options
 from graphslim.cli.tables import print_table
 from graphslim.delivery.formats import Wish
 from graphslim.engines import RUNTIMES, installed
@@ -27,7 +27,7 @@ from graphslim.runtime import run_as_shipped
 from graphslim.support.text import plural, threads_used
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.argument("more", nargs=-1, metavar="[MORE]...")

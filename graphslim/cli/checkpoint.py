@@ -19,7 +19,7 @@ from graphslim.cli.choosing import CHOOSING, Choosing, selection_options
 from graphslim.cli.console import Console
 from graphslim.cli.files import tell_data
 from graphslim.cli.option_types import quiet_option
-from graphslim.cli.options import Reading, model_options, sample_options
+from graphslim.cli.options import Reading, Sectioned, model_options, sample_options
 from graphslim.cli.plan import print_plan
 from graphslim.cli.results import Checked, group_trees, print_pruning, pruning
 from graphslim.cli.tables import print_table
@@ -32,7 +32,7 @@ from graphslim.support.text import percent, plural
 from graphslim.support.writing import check_folder
 
 
-@click.command("soft-prune")
+@click.command("soft-prune", cls=Sectioned)
 @click.argument("checkpoint")
 @click.option("-o", "--output", required=True, metavar="DIR", help="The folder to write to.")
 @click.option(
@@ -112,7 +112,7 @@ def _fitted(trained: Trained, plan: Plan) -> Plan:
     return fitted.plan
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("checkpoint")
 @click.option(
     "--plan", "plan_path", required=True, metavar="P.json", help="The plan whose channels go."
@@ -191,7 +191,7 @@ def _tell(stripped: Any, seconds: float, as_json: bool, with_meta: bool, verbose
     console.out.print(f"Written to {stripped.prefix} and {stripped.graph_path}")
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("checkpoint")
 @click.option(
     "--plan",

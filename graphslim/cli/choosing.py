@@ -39,6 +39,10 @@ CHOOSING = ("dead", *[known.spelled or name for name, _, known in options_of(Sel
 """The names of the options that say which channels go."""
 
 
+CHOICE = "Choosing channels"
+"""The heading of options that say which channels go."""
+
+
 class Choosing(NamedTuple):
     """Which channels are to go, as it was given.
 
@@ -86,6 +90,7 @@ def selection_options(command: Command) -> Command:
             help="Remove the channels that provably change no output (the default).",
         ),
         *[_declared(*declared) for declared in options_of(Selection)],
+        heading=CHOICE,
     )
 
 
@@ -98,7 +103,8 @@ def ranking_options(command: Command) -> Command:
     def call(**given: Any) -> Any:
         return command(choosing={name: given.pop(name) for name in keywords}, **given)
 
-    return combined(call, *[_declared(name, *declared) for name, declared in known.items()])
+    declared = [_declared(name, *option) for name, option in known.items()]
+    return combined(call, *declared, heading=CHOICE)
 
 
 def _declared(name: str, default: Any, known: Option) -> Command:

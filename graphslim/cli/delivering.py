@@ -138,6 +138,7 @@ def delivery_options(command: Command) -> Command:
             help="Leave ops that TensorFlow Lite lacks to TensorFlow, which the application then "
             "has to link.",
         ),
+        heading="Converting",
     )
 
 

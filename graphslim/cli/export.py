@@ -17,11 +17,11 @@ from graphslim.cli.files import (
     placing,
     tell_model,
 )
-from graphslim.cli.options import Reading, Running, model_options, run_options
+from graphslim.cli.options import Reading, Running, Sectioned, model_options, run_options
 from graphslim.delivery.formats import check_package_target
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("model")
 @output_option
 @delivery_options

@@ -14,7 +14,7 @@ from graphslim.api import find_blocks
 from graphslim.channels.groups import ROLES, Channels, Group, analyse
 from graphslim.cli import console
 from graphslim.cli.console import Console
-from graphslim.cli.options import Reading, model_options
+from graphslim.cli.options import Reading, Sectioned, model_options
 from graphslim.cli.tables import print_pairs, print_table, shape_text
 from graphslim.graphdef.signature import check_node
 from graphslim.ir import Block, DType, Graph, Node, Port
@@ -28,7 +28,7 @@ from graphslim.support.garbage import pause_gc
 from graphslim.support.text import exact, plural
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("model")
 @click.option(
     "--why-not", is_flag=True, help="Show what cannot be pruned, and which op forbids it."
@@ -313,7 +313,7 @@ def print_explanation(console: Console, graph: Graph, name: str) -> None:
 # --- `graphslim criteria` and `graphslim passes`: what --criterion and --pass take.
 
 
-@click.command(name="criteria")
+@click.command("criteria", cls=Sectioned)
 def list_criteria() -> int:
     """List the criteria that --criterion takes, and what each measures."""
     sources = [(name, criterion.source) for name, criterion in sorted(criteria().items())]
@@ -321,7 +321,7 @@ def list_criteria() -> int:
     return console.OK
 
 
-@click.command(name="passes")
+@click.command("passes", cls=Sectioned)
 def list_passes() -> int:
     """List the passes that can be run with --pass."""
     known: Dict[str, Any] = passes()

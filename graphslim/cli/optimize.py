@@ -23,6 +23,7 @@ from graphslim.cli.options import (
     Command,
     Reading,
     Running,
+    Sectioned,
     combined,
     model_options,
     packed,
@@ -77,6 +78,7 @@ def deploy_options(command: Command) -> Command:
             type=click.Choice(sorted(presets.READERS)),
             help="Leave out attributes that this version of TensorFlow does not know.",
         ),
+        heading="Storing",
     )
 
 
@@ -87,7 +89,7 @@ def tell_rounding(agreement: Optional[Agreement]) -> None:
         console.err.print(f"Stored as half precision, {loss} over {agreement.inputs}.")
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("model")
 @output_option
 @deploy_options

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
 
 Command = Callable[..., Any]
+_SAMPLES = "Inputs to run on"
+"""The heading of options of sample inputs."""
 
 
 class Reading(NamedTuple):
@@ -215,15 +217,46 @@ def packed(command: Command, name: str, kind: Type[Any]) -> Command:
     return call
 
 
-def combined(command: Command, *options: Command) -> Command:
-    """A command with options, which its help lists in this order."""
+def combined(command: Command, *options: Command, heading: str = "Options") -> Command:
+    """A command with options, which its help lists in this order, under a heading."""
+    known = len(getattr(command, "__click_params__", ()))
     for option in reversed(options):
         command = option(command)
+    for param in command.__click_params__[known:]:  # type: ignore[attr-defined]
+        param.heading = heading
     return command
+
+
+def under(heading: str, *options: Command) -> Callable[[Command], Command]:
+    """What gives a command options under a heading."""
+    return lambda command: combined(command, *options, heading=heading)
+
+
+class Sectioned(click.Command):
+    """A command whose help lists options under the headings that `combined` gave them."""
+
+    def format_options(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes a section for each heading, in the order of the options that begin them."""
+        sections: Dict[str, List[Tuple[str, str]]] = {"Options": []}
+        for param in self.get_params(context):
+            row = param.get_help_record(context)
+            if row is not None:
+                sections.setdefault(getattr(param, "heading", "Options"), []).append(row)
+        general = sections.pop("Options")
+        for heading, rows in (("Options", general), *sections.items()):
+            if rows:
+                with formatter.section(heading):
+                    formatter.write_dl(rows)
 
 
 def model_options(command: Command) -> Command:
     """The options of every command on a model; the command gets a `Reading` as `reading`."""
+    command = combined(
+        command,
+        click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
+        click.option("-v", "--verbose", is_flag=True, help="Say more, on stderr."),
+        click.option("--debug", is_flag=True, expose_value=False, help="Print tracebacks too."),
+    )
     return combined(
         packed(command, "reading", Reading),
         click.option(
@@ -286,15 +319,13 @@ def model_options(command: Command) -> Command:
             help="Classes and functions that a Keras model refers to beside Keras's own, and the "
             "module or file.py that defines them.",
         ),
-        click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables."),
-        click.option("-v", "--verbose", is_flag=True, help="Say more, on stderr."),
-        click.option("--debug", is_flag=True, expose_value=False, help="Print tracebacks too."),
+        heading="Reading models",
     )
 
 
 def sample_options(command: Command) -> Command:
     """The options of inputs alone: the command gets `data` (`Images` or None), `seed`, `batch`."""
-    return combined(_with_data(command), *_samples())
+    return combined(_with_data(command), *_samples(), heading=_SAMPLES)
 
 
 def _with_data(command: Command) -> Command:
@@ -386,4 +417,5 @@ def run_options(command: Command) -> Command:
             "0.0001, and more for a graph in 16 bits or frozen in training, or between two "
             "runtimes]",
         ),
+        heading=_SAMPLES,
     )

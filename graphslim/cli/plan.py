@@ -12,6 +12,7 @@ from graphslim.api import find_blocks
 from graphslim.channels.groups import asked_of
 from graphslim.cli import console
 from graphslim.cli.choosing import (
+    CHOICE,
     Choosing,
     labels_option,
     metric_option,
@@ -30,9 +31,18 @@ from graphslim.cli.files import (
     tell_model,
 )
 from graphslim.cli.option_types import quiet_option, whole_number
-from graphslim.cli.options import Reading, Running, model_options, run_options, sample_options
+from graphslim.cli.options import (
+    Reading,
+    Running,
+    Sectioned,
+    model_options,
+    run_options,
+    sample_options,
+    under,
+)
 from graphslim.cli.page import check_report, draw_report, report_option
 from graphslim.cli.repair import (
+    REPAIR,
     Repairing,
     check_repairing,
     repair_option,
@@ -58,14 +68,12 @@ from graphslim.rewrite import apply as applied
 from graphslim.support.text import plural
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("model")
 @click.option("-o", "--output", required=True, metavar="P.json", help="The plan file.")
 @selection_options
 @click.option("--force", is_flag=True, help="Allow P.json to be an input itself.")
-@metric_option
-@labels_option
-@workers_option
+@under(CHOICE, metric_option, labels_option, workers_option)
 @quiet_option
 @sample_options
 @model_options
@@ -112,7 +120,7 @@ def plan(
     return console.OK
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("model")
 @click.argument("plan_path", metavar="P.json")
 @output_option
@@ -126,7 +134,7 @@ def plan(
 )
 @whole_number("--threads", 0, 1, "Threads within an op for that; 0: as many as there are cores.")
 @delivery_options
-@repair_option
+@under(REPAIR, repair_option)
 @repair_options
 @report_option
 @click.option(
@@ -216,7 +224,7 @@ def print_plan(console: Console, plan: Plan) -> None:
     console.print(f"{plural(plan.removed, 'channel')} to go")
 
 
-@click.command(name="plan-diff")
+@click.command("plan-diff", cls=Sectioned)
 @click.argument("first", metavar="A.json")
 @click.argument("second", metavar="B.json")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")

@@ -15,6 +15,7 @@ from graphslim.api import find_blocks, finders
 from graphslim.channels.groups import asked_of
 from graphslim.cli import console
 from graphslim.cli.choosing import (
+    CHOICE,
     Choosing,
     labels_option,
     metric_option,
@@ -38,14 +39,17 @@ from graphslim.cli.options import (
     Command,
     Reading,
     Running,
+    Sectioned,
     combined,
     model_options,
     packed,
     run_options,
+    under,
     words_of,
 )
 from graphslim.cli.page import check_report, draw_report, report_option
 from graphslim.cli.repair import (
+    REPAIR,
     Repairing,
     check_kept_aside,
     check_repairing,
@@ -103,6 +107,7 @@ def watching_options(command: Command) -> Command:
             metavar="PASS",
             help="Write the graph after a pass to NN-PASS.pbtxt beside OUT.",
         ),
+        heading="Watching the passes",
     )
 
 
@@ -160,7 +165,7 @@ class _Watch:
         return results
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("model")
 @output_option
 @selection_options
@@ -179,23 +184,24 @@ class _Watch:
 )
 @deploy_options
 @delivery_options
-@repair_option
+@under(REPAIR, repair_option)
 @repair_options
-@whole_number(
-    "--rounds",
-    1,
-    1,
-    "Go to the budget in N rounds: each chooses on the network that was repaired after the last. "
-    "With --repair.",
+@under(
+    REPAIR,
+    whole_number(
+        "--rounds",
+        1,
+        1,
+        "Go to the budget in N rounds: each chooses on the network that was repaired after the "
+        "last. With --repair.",
+    ),
 )
 @click.option("--plan-out", metavar="P.json", help="Write down what was removed and why.")
 @report_option
 @check_option
 @watching_options
 @force_option
-@metric_option
-@labels_option
-@workers_option
+@under(CHOICE, metric_option, labels_option, workers_option)
 @quiet_option
 @run_options
 @model_options

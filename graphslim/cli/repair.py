@@ -25,6 +25,7 @@ from graphslim.cli.options import (
     Command,
     Reading,
     Running,
+    Sectioned,
     combined,
     model_options,
     packed,
@@ -47,6 +48,9 @@ from graphslim.recovery.rounds import Gradual, prune_in_rounds, purpose_of
 from graphslim.recovery.run import Wish, opened
 from graphslim.rewrite import apply, recover_plan
 from graphslim.support.text import plural
+
+REPAIR = "Repair"
+"""The heading of options of a repair."""
 
 
 class Repairing(NamedTuple):
@@ -154,6 +158,7 @@ def repair_options(command: Command) -> Command:
             help="Keep what the repair has done in FILE; the same command goes on from there after "
             "it was killed. FILE is removed once OUT is written.",
         ),
+        heading=REPAIR,
     )
 
 
@@ -209,7 +214,7 @@ def tell_beforehand(wanted: bool, graph: Graph, running: Running) -> None:
         console.tell_cautions(cautions_beforehand(graph, running.data, batch))
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("original")
 @click.argument("slim")
 @graph_output_option

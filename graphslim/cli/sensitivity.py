@@ -19,7 +19,7 @@ from graphslim.cli.choosing import (
 from graphslim.cli.console import Console
 from graphslim.cli.files import check_targets, path_of, placing, tell_model
 from graphslim.cli.option_types import Finite, quiet_option, whole_number
-from graphslim.cli.options import Reading, model_options, sample_options
+from graphslim.cli.options import Reading, Sectioned, model_options, sample_options
 from graphslim.cli.tables import print_table
 from graphslim.errors import GraphslimError
 from graphslim.measure.images import Images
@@ -48,7 +48,7 @@ def shares_of(
         raise click.BadParameter(f"{text!r} is no list of shares; write 0.25,0.5,0.75") from None
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("files", metavar="MODEL", nargs=-1, required=True)
 @click.option(
     "-o",

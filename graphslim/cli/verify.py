@@ -13,7 +13,7 @@ from graphslim.cli import console
 from graphslim.cli.console import Console
 from graphslim.cli.files import are_graphs, models_of, opening_of, runtime_option, tell_data
 from graphslim.cli.option_types import whole_number
-from graphslim.cli.options import Reading, Running, model_options, run_options
+from graphslim.cli.options import Reading, Running, Sectioned, model_options, run_options
 from graphslim.cli.tables import print_changes, print_table, shape_text
 from graphslim.measure.agreement import (
     Agreement,
@@ -28,7 +28,7 @@ from graphslim.plans import read_plan
 from graphslim.support.text import count, plural
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @click.option(
@@ -155,7 +155,7 @@ def _print_cautions(console: Console, agreement: Agreement) -> None:
 # --- `graphslim compare`: what changed between two graphs, layer by layer.
 
 
-@click.command()
+@click.command(cls=Sectioned)
 @click.argument("first", metavar="A.pb")
 @click.argument("second", metavar="B.pb")
 @click.option("--all", "everything", is_flag=True, help="Show nodes that are the same too.")
