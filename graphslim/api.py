@@ -157,8 +157,9 @@ def plan(
     Args:
         graph: the graph; it is not changed, but for its blocks being found.
         removed: by group id, the channels to remove whatever they do; nothing is then folded.
-        data: sample inputs, for criteria that look at what channels answer: a path, `Images`
-            of a path with their preprocessing, or arrays by input name; else random ones.
+        data: sample inputs, for criteria that look at what channels answer: a path, `Images` of a
+            path with their preprocessing, arrays by input name, or an array for the only input;
+            else random ones.
         seed: for the criterion `random` and for random inputs.
         batch: examples per run, where the graph leaves that open.
         metric: with `max_loss`, what a loss is; see `sensitivity`.

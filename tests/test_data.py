@@ -119,6 +119,13 @@ def test_bad_files_are_told(tmp_path: Path, write: Any, told: str) -> None:
     assert str(path) in str(caught.value)
 
 
+def test_an_array_is_for_the_only_input() -> None:
+    examples = Examples(fed(), Samples(np.ones((3, 8, 6, 3), np.float32)))
+    assert examples.about.lines()[0].startswith("data: 3 examples from arrays")
+    with pytest.raises(GraphslimError, match="data: a list is no sample inputs"):
+        Examples(fed(), Samples([np.ones((1, 8, 6, 3))]))  # type: ignore[arg-type]
+
+
 def test_options_of_images_are_refused_for_arrays(tmp_path: Path) -> None:
     np.save(str(tmp_path / "one.npy"), np.zeros((1, 8, 6, 3)))
     with pytest.raises(GraphslimError, match="--image-range: is for images, and these are arrays"):

@@ -248,6 +248,17 @@ def test_the_surgery_is_told_second_and_without_a_glossary() -> None:
     assert "within 2e-06 of the range of y; 0.0001 is allowed" in text
 
 
+def test_a_comparison_prints_as_a_sentence() -> None:
+    assert str(agreed(absolute=0.0)) == "the outputs are the same, bit for bit, over 40 inputs"
+    assert str(agreed()) == (
+        "the outputs differ; the worst, y, by up to 20 % of its range over 40 inputs, "
+        "and 0.01 % is allowed"
+    )
+    assert str(agreed(relative=2e-6)) == (
+        "the outputs agree; the worst, y, within 0.0002 % of its range over 40 inputs"
+    )
+
+
 def test_tables_have_the_columns_that_outputs_need() -> None:
     assert len(columns_of(agreed())) == 4
     assert columns_of(agreed(agreement=0.5))[-1] == ">same decision"

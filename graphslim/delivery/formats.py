@@ -66,6 +66,10 @@ class Package(NamedTuple):
     files: Mapping[str, bytes]
     notes: Tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """The package without the bytes of its files."""
+        return f"Package({self.path!r}, {self.kind!r}, {self.size} bytes)"
+
     @property
     def size(self) -> int:
         """Bytes of all files."""

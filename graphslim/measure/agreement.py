@@ -49,6 +49,16 @@ class Agreement(NamedTuple):
     data: Optional[Mapping[str, Any]] = None
     narrowed: bool = False
 
+    def __str__(self) -> str:
+        """What the comparison says, in one sentence."""
+        if self.same:
+            return f"the outputs are the same, bit for bit, over {self.inputs}"
+        apart = f"{percent(self.worst.relative)} of its range over {self.inputs}"
+        if self.ok:
+            return f"the outputs agree; the worst, {self.worst.name}, within {apart}"
+        allowed = f"{percent(self.tolerance)} is allowed"
+        return f"the outputs differ; the worst, {self.worst.name}, by up to {apart}, and {allowed}"
+
     @property
     def ok(self) -> bool:
         """Whether every output is within the tolerance, or as near as rounding lets it be."""

@@ -35,9 +35,9 @@ from graphslim.support.reading import read_arrays, require_regular
 from graphslim.support.text import plural
 from graphslim.support.workers import Given
 
-Data = Union[None, str, "os.PathLike[str]", Images, Mapping[str, np.ndarray]]
+Data = Union[None, str, "os.PathLike[str]", Images, Mapping[str, np.ndarray], np.ndarray]
 """A path (.npz, .npy, an image, a folder of images), `Images` of a path with preprocessing options,
-arrays by input name, or None for random inputs."""
+arrays by input name, an array for the only input, or None for random inputs."""
 
 Columns = Dict[str, Union[np.ndarray, Pictures, Encoded]]
 """By input name, all examples along the first axis."""
@@ -335,8 +335,13 @@ def _opened(graph: Graph, samples: Samples, seed: int) -> Tuple[Columns, About]:
     data = samples.data
     if data is None:
         return _random(graph, seed, samples.batch)
+    if isinstance(data, np.ndarray):
+        data = {"": data}
     if isinstance(data, Mapping):
         return _from_arrays(graph, data, "arrays")
+    if not isinstance(data, (str, os.PathLike, Images)):
+        kind = type(data).__name__
+        raise GraphslimError(f"a {kind} is no sample inputs", "data", f"{_HINT}, or arrays")
     images = data if isinstance(data, Images) else Images(os.fspath(data))
     images = images._replace(path=os.fspath(images.path))
     if not os.path.isdir(images.path):

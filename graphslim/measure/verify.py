@@ -49,8 +49,8 @@ def verify(
             zero (mask equivalence), which is what a graph pruned by any plan has to compute; norms
             that a plan goes through are taken over the channels that stay.
         data: sample inputs, as for `plan`, all of which are used: a path (.npz, .npy, an image or
-            a folder of images), `Images`, or arrays by input name. Without them, and without
-            `feeds`, random ones are made up.
+            a folder of images), `Images`, arrays by input name, or an array for the only input.
+            Without them, and without `feeds`, random ones are made up.
         feeds: by input name, the array for a single run, of the input's shape and element type;
             instead of `data`.
         seed: the seed of random inputs.

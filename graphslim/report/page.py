@@ -9,7 +9,8 @@ from graphslim._version import __version__
 from graphslim.delivery.told import gain, losses_table, title_of
 from graphslim.measure.agreement import Agreement, columns_of, rows_of, surgery_verdict, verdict
 from graphslim.measure.looks import Look
-from graphslim.plans import GroupPlan
+from graphslim.plans import GroupPlan, Selection
+from graphslim.plans.options import options_of
 from graphslim.recovery import Repaired
 from graphslim.report import charts
 from graphslim.report.data import Pair, Report, Wall, repair_table
@@ -355,7 +356,7 @@ def _settings(report: Report) -> str:
         (key, _setting_text(value)) for key, value in report.settings.items() if key != "repair"
     ]
     rows: Sequence[Tuple[str, str]] = [
-        *[(key, text) for key, text in settings if text],
+        *[(_setting_name(key), text) for key, text in settings if text],
         ("model", report.model.get("name", "")),
         ("SHA-256", report.model.get("sha256", "")),
         ("graphslim", __version__),
@@ -365,10 +366,18 @@ def _settings(report: Report) -> str:
     return section("How it was asked for", lead, f"<dl>{text}</dl>")
 
 
+def _setting_name(key: str) -> str:
+    """A setting as the command line spells it, where it is an option of a selection."""
+    flags = {name: known.flag_of(name) for name, _, known in options_of(Selection)}
+    return flags.get(key, key.replace("_", " "))
+
+
 def _setting_text(value: object) -> str:
     """A setting as text; empty for None."""
     if isinstance(value, dict):
-        return ", ".join([f"{key} {_setting_text(item)}" for key, item in value.items()])
+        return ", ".join(
+            [f"{_setting_name(key)} {_setting_text(item)}" for key, item in value.items()]
+        )
     if isinstance(value, (list, tuple)):
         return ", ".join([_setting_text(item) for item in value])
     return "" if value is None else str(value)
