@@ -411,7 +411,8 @@ def test_a_result_that_fails_its_check_is_not_written(run: Run) -> None:
     found = run("prune", "folds.pb", "-o", "out.pb", *options, status=1)
     last = found.err.splitlines()[-1]
     assert last.startswith("graphslim: out.pb: the result differs by ")
-    assert "of the range of out (nothing was written;" in last
+    assert "of the range of out (nothing was written; look at it with --no-verify" in last
+    assert re.search(r"and at the pass Shift, of shift\.py:\d+\)$", last)
     assert "NOT the same" in found.err and found.out == ""
     assert run.files() == before
 

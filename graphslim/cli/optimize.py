@@ -29,7 +29,7 @@ from graphslim.cli.options import (
     packed,
     run_options,
 )
-from graphslim.cli.results import Checked, check_option, checking
+from graphslim.cli.results import BUG, Checked, check_option, checking
 from graphslim.cli.tables import print_changes
 from graphslim.cli.verify import print_agreement
 from graphslim.delivery.formats import check_package_target
@@ -128,8 +128,7 @@ def optimize(
     seconds = time.perf_counter() - started
     for name, outcome in results if verbose else ():
         console.err.print(f"{name}: {'; '.join(outcome.notes)}")
-    advice = "a bug; please report it"
-    checked = checking(check, running, graph, exact, None, output, advice=advice)
+    checked = checking(check, running, graph, exact, None, output, advice=BUG)
     moved = deploying.rounding(running, exact, stored, checked)
     delivery = delivering.deliver(output, stored, running, check, graph)
     with console.told_first(placing((output, content(stored, delivery)))):

@@ -58,7 +58,7 @@ from graphslim.cli.repair import (
     repair_options,
     tell_beforehand,
 )
-from graphslim.cli.results import check_option, checking, tell_result
+from graphslim.cli.results import BUG, check_option, checking, tell_result
 from graphslim.delivery.formats import GRAPH, check_package_target, format_of_target
 from graphslim.errors import GraphslimError
 from graphslim.graphdef.emit import encoded
@@ -275,7 +275,8 @@ def prune(
     seconds = time.perf_counter() - started
     console.tell_cautions(cautions_of(graph, plan))
     chosen = plan if selection.criterion is not None else None
-    checked = checking(check, running, graph, slim, chosen, output, quiet=quiet)
+    named = [find_pass(name) for name in _others(extra)]
+    checked = checking(check, running, graph, slim, chosen, output, quiet=quiet, passes=named)
     if repair:
         if repaired is None:
             state = remember.state
@@ -283,8 +284,17 @@ def prune(
         slim = repaired.graph.copy()
         results += watch.run(last, slim)
         if last:
-            advice = "a bug; please report it"
-            checking(check, running, repaired.graph, slim, None, output, advice=advice, quiet=quiet)
+            checking(
+                check,
+                running,
+                repaired.graph,
+                slim,
+                None,
+                output,
+                advice=BUG,
+                quiet=quiet,
+                passes=named,
+            )
         plan = recorded(plan, repaired)
         checked = checked._replace(repaired=repaired)
     stored = deploying.stored(slim)

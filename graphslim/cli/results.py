@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Optional, Sequence
 
 import click
 
@@ -20,14 +20,20 @@ from graphslim.graphdef import serialize
 from graphslim.graphdef.inline import endless_call
 from graphslim.ir import Graph
 from graphslim.measure.agreement import Agreement, surgery_verdict, verdict
+from graphslim.ops import CHANNEL_RULES, VALUE_RULES
 from graphslim.plans import Plan
 from graphslim.recovery import Repaired
 from graphslim.report.data import Pair, Part, find_parts, repair_table
+from graphslim.support.importing import is_built_in, named
 from graphslim.support.text import count, plural, share
 
 if TYPE_CHECKING:
     from graphslim.delivery import Delivery
     from graphslim.measure.timings import Timings
+
+
+BUG = "a bug; please report it"
+"""The hint of an error that only graphslim can be at fault for."""
 
 
 class Checked(NamedTuple):
@@ -103,6 +109,7 @@ def checking(
     force: bool = False,
     advice: str = "or try --dead-below 0",
     quiet: bool = False,
+    passes: Sequence[Any] = (),
 ) -> Checked:
     """Runs the result and the original, and compares their outputs.
 
@@ -115,6 +122,7 @@ def checking(
         force: whether the plan may be of another checkpoint.
         advice: the hint of the error if the outputs differ and there is no plan.
         quiet: draw no progress bar.
+        passes: the classes of the passes that changed the graph.
 
     Raises:
         VerifyError: the outputs differ by more than is allowed.
@@ -136,7 +144,7 @@ def checking(
             agreement, change = running.check(graph, slim, plan, force=force, progress=tick)
     if not agreement.ok:
         print_agreement(console.err, agreement)
-        hint = "a bug; please report it" if plan else advice
+        hint = _suspects(graph, passes) or (BUG if plan else advice)
         raise VerifyError(
             f"the result differs by {agreement.worst.relative:.3g} of the range "
             f"of {agreement.worst.name}",
@@ -144,6 +152,19 @@ def checking(
             f"nothing was written; look at it with --no-verify, {hint}",
         )
     return Checked(agreement, change)
+
+
+def _suspects(graph: Graph, passes: Sequence[Any]) -> str:
+    """What may be at fault where outputs differ: the passes and rules that are not graphslim's."""
+    ops = {node.op for node in graph}
+    own = [named("pass", cls) for cls in passes if not is_built_in(cls)]
+    for noun, rules in (("channel rule", CHANNEL_RULES), ("value rule", VALUE_RULES)):
+        own += [
+            named(noun, rules[op], op)
+            for op in sorted(ops & rules.keys())
+            if not is_built_in(rules[op])
+        ]
+    return f"and at {', '.join(own)}" if own else ""
 
 
 def pruning(
