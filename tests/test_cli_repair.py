@@ -135,7 +135,8 @@ def test_an_error_in_the_middle_leaves_no_file(run: Run, monkeypatch: Any) -> No
 
     monkeypatch.setattr(command, "repaired_by", killed)
     before = run.files()
-    run(f"prune model.pb -o slim.pb {CHOICE} --repair", status=130)
+    told = run(f"prune model.pb -o slim.pb {CHOICE} --repair", status=130)
+    assert told.err.splitlines()[-1] == "graphslim: interrupted"
     assert run.files() == before
 
 

@@ -160,6 +160,7 @@ def test_shapes_fill_in_what_is_open() -> None:
         ("y", [1], "'y' is not an input of m"),
         ("x", [1, 9, 8, 3], "the input x has the shape ?,8,8,3"),
         ("x", [None, 8, 8, 3], "give what is open in it"),
+        ("x", [8, 8, 3], "give a size for each of its 4 axes, not 3 sizes"),
     ):
         with pytest.raises(LoadError) as error:
             asked_shapes("m", tensors, {name: shape})

@@ -100,7 +100,7 @@ def _status(args: List[str]) -> int:
     except click.ClickException as error:
         return _complain(error.format_message(), args)
     except (click.Abort, KeyboardInterrupt):
-        return INTERRUPTED
+        return _complain("interrupted", (), INTERRUPTED)
     except BrokenPipeError:
         console.silence()
         return PIPE

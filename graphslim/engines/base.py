@@ -14,6 +14,7 @@ import numpy as np
 
 from graphslim import runtime
 from graphslim.errors import GraphslimError, LoadError, RuntimeUnavailable, VerifyError
+from graphslim.graphdef.signature import misfit
 
 Dims = Optional[Tuple[Optional[int], ...]]
 Shapes = Mapping[str, Sequence[Optional[int]]]
@@ -241,7 +242,7 @@ def asked_shapes(
             raise LoadError(
                 f"the input {name} has the shape {sizes_of(by_name[name].shape)}",
                 "--input-shape",
-                "give what is open in it",
+                misfit(stated, shape),
             )
         asked[name] = tuple([size for size in sizes if size is not None])
     return asked

@@ -94,12 +94,23 @@ def _agreed(node: Node, given: Tuple[Optional[int], ...]) -> Tuple[Optional[int]
         None not in pair and pair[0] != pair[1] for pair in pairs
     ):
         sizes = ",".join(["?" if size is None else str(size) for size in stated.dims])
-        raise LoadError(
-            f"the input {node.name} has the shape {sizes}",
-            "--input-shape",
-            "give what is open in it",
-        )
+        hint = misfit(stated.dims, given)
+        raise LoadError(f"the input {node.name} has the shape {sizes}", "--input-shape", hint)
     return tuple([size if other is None else other for size, other in pairs])
+
+
+def misfit(stated: Sequence[Optional[int]], given: Sequence[Optional[int]]) -> str:
+    """What to do about a given shape that is not the one that an input states, open sizes filled.
+
+    Args:
+        stated: the input's sizes, None for those that are open.
+        given: the shape.
+    """
+    if len(stated) != len(given):
+        return f"give a size for each of its {len(stated)} axes, not {plural(len(given), 'size')}"
+    if None not in stated:
+        return "all of it is fixed in the file: leave the option out"
+    return "give what is open in it"
 
 
 def infer_outputs(graph: Graph) -> List[Port]:
