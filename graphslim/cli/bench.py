@@ -197,17 +197,21 @@ def print_timings(console: Console, times: Timings) -> None:
 
 
 def print_everywhere(console: Console, times: Everywhere) -> None:
-    """Prints for each runtime the medians of both graphs, their ratio, and the sizes of files."""
+    """Prints for each runtime the medians of both graphs, their ratio, and the sizes of files.
+
+    Beside the ratio stands its middle half over the runs.
+    """
     columns = ("runtime", ">original", ">pruned", ">ratio", ">original file", ">pruned file")
     rows = []
     for timings in times.timings.values():
         first, second = timings.models
+        ratio = second.ratio
         rows.append(
             (
                 first.version,
                 f"{first.latency.median:.2f} ms",
                 f"{second.latency.median:.2f} ms",
-                f"{second.ratio.median:.3f}",
+                f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})",
                 f"{first.size / 1e6:.2f} MB",
                 f"{second.size / 1e6:.2f} MB",
             )

@@ -299,8 +299,10 @@ def print_achieved(console: Console, plan: Plan) -> None:
     achieved, loss = plan.achieved, plan.settings.get("loss")
     if achieved is not None:
         what = achieved.what.replace("_", " ")
+        step, rounding = plan.settings.get("multiple_of", 1), plan.settings.get("rounding")
         console.print(
             f"{what}: asked for {achieved.asked:.4g}, achieved {achieved.achieved:.4g}"
+            + (f" in multiples of {step} channels {rounding}" if step > 1 else "")
             + (f" ({achieved.reason})" if achieved.reason else "")
         )
     if loss is not None:
