@@ -179,6 +179,12 @@ def test_new_op_is_one_registered_function() -> None:
         del CHANNEL_RULES["Bewilder"]
 
 
+def test_the_channels_of_the_first_input_are_pinned_too() -> None:
+    channels = gs.analyse(tiny("x = input 1,4,4,3\nw = f32[1,1,3,4]{1}\ny = Conv2D(x, w)\n"))
+    for name in ("x", "y"):
+        assert channels.pinned()[channels.channels_at(gs.Port(name))].all()
+
+
 def test_inputs_and_outputs_pin() -> None:
     graph = tiny(
         X + conv("a", "x", 4, 4) + "s = AddV2(a, x)\n" + conv("b", "s", 4, 6) + "output b\n"

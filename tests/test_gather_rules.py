@@ -91,6 +91,11 @@ PINNED = {
     "k = i32[]{3}\nn = i32[]{3}\ny = GatherV2(a, k, n)": (
         "it is gathered by positions that are not a constant vector @ y"
     ),
+    # Of a vector that is read in part, entries could not go with the channels that they pick.
+    "k = i32[5]{6 1 4 0 2}\ni = i32[1]{0}\nj = i32[1]{3}\ne = i32[1]{1}\n"
+    "p = StridedSlice(k, i, j, e)\nn = i32[]{3}\ny = GatherV2(a, p, n)": (
+        "it is picked by positions that are not constant @ y"
+    ),
     "k = i32[2,2]{1 2 3 4}\nn = i32[]{3}\ny = GatherV2(a, k, n)": (
         "it is gathered by positions that are not a constant vector @ y"
     ),

@@ -76,6 +76,12 @@ def test_channels_are_carried(name: str) -> None:
     assert constant(slim, "z/w").shape == (1, 1, 4 * KEPT[name][2], 3)
 
 
+def test_where_a_pool_by_fractions_starts_is_one_longer_than_its_map() -> None:
+    fractions = built("fractions")
+    starts = [gs.analyse(fractions).fact(gs.Port("y", output)).shape for output in (1, 2)]
+    assert starts == [(5,), (5,)]
+
+
 FOLDED = {
     "crop": [2], "crop beside a number": [0, 2], "patches": [0, 2, 5], "padded patches": [2],
     "scale": [2], "contrast": [0, 2, 5], "sequence": [0, 2, 5], "fractions": [0, 2, 5],

@@ -108,6 +108,15 @@ def prunable(graph: gs.Graph) -> Dict[str, int]:
     return {one.id: len(one) for one in groups(graph).values() if one.prunable}
 
 
+def test_two_axes_of_channels_that_are_cut_across_stay() -> None:
+    """Of 6 by 4 channels 8 by 3 are made: no channel of either axis is one of those."""
+    product = OTHER + "ot = i32[3]{-1 16 4}\nb = Reshape(o, ot)\n"
+    text = BASE + POOLED + product + "v = BatchMatMulV2(a, b) adj_x=true adj_y=false\n"
+    graph = tiny(text + "n = i32[3]{-1 8 3}\ny = Reshape(v, n)\noutput y\n")
+    for name in ("feature", "other"):
+        assert pins(graph, name) == ("it is cut across together with another axis of channels @ y")
+
+
 @pytest.mark.tf
 @pytest.mark.parametrize(
     ("text", "expected"),

@@ -434,6 +434,12 @@ def test_sums_are_known_where_nothing_unknown_enters(computed: Dict[str, List[np
     assert value(graph, "softened") is None, "a SAME border sees zeros too"
 
 
+def test_a_sum_over_an_axis_of_open_size_is_not_known() -> None:
+    text = PRELUDE.replace("1,4,4,3", "1,?,4,3") + "y = Sum(a, two) Tidx=int32 keep_dims=true\n"
+    assert value(tiny(text), "y") is None
+    assert value(tiny(text.replace("1,?,4,3", "1,4,4,3")), "y") is not None
+
+
 @pytest.mark.parametrize("op", ["Sigmoid", "Relu", "Neg"])
 def test_threshold_applies_to_weights_not_to_values(op: str) -> None:
     graph = tiny(f"k = f32[4]{{1e-10 0 1 2}}\nx = input 1,4\nm = Mul(x, k)\nr = {op}(m)\n")

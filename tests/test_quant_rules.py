@@ -237,6 +237,14 @@ def test_fake_quantisation_keeps_channels_and_zeros(name: str) -> None:
     prune(graph, {"a": [1, 6]})
 
 
+def test_steps_of_a_range_that_is_not_known_may_miss_zero() -> None:
+    """A range from an input need not hold zero, so that a zero channel is not known to stay it."""
+    ranges = START + "low = input 1\nhigh = input 1\na/w = f32[1,1,4,8]{random 1}\n"
+    text = "a = Conv2D(x, a/w)\n" + FAKE["V2"].replace(RANGES, "")
+    graph = zero_filters(tiny(ranges + text + END.replace("Relu(a)", "Relu(y0)")), "a/w", 3, [1])
+    assert gs.plan(graph).removed == 0
+
+
 @pytest.mark.parametrize("name", ["Args", "Args, narrow", "Vars", "PerChannel", "above zero"])
 def test_fake_quantised_values_are_those_of_tensorflow(name: str) -> None:
     """Of weights; a number between two steps, where rounding decides, is not claimed."""

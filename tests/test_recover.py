@@ -37,6 +37,14 @@ def test_channels_that_only_their_readers_tell_apart() -> None:
     assert gs.recover_plan(graph, gs.apply(graph, plan)) == plan
 
 
+def test_channels_that_readers_tell_apart_once_it_is_known_how_they_are_cut() -> None:
+    """What reads `conv` lost channels of its own, which have to be known first."""
+    text = NET.replace("w = f32[3,3,3,8]{random 1}", "w = f32[3,3,3,8]{0.5}")
+    graph = tiny(text.replace("{0.1 -0.2 0.3 0 0.1 0.2 -0.1 0.4}", "{0.25}"))
+    plan = plan_given(graph, {"conv": [0, 3], "next": [0]})
+    assert gs.recover_plan(graph, gs.apply(graph, plan)) == plan
+
+
 def test_channels_that_nothing_tells_apart() -> None:
     graph = tiny(NET.replace("{random 1}", "{0.5}").replace("{random 2}", "{0.5}"))
     alike = tiny(NET.replace("{random 1}", "{0.5}").replace("{random 2}", "{0.5}"))

@@ -1,9 +1,10 @@
 """Where the numbers of a graph come from, and which of them count channels.
 
 Beside the numbers of a small integer tensor (`Fact.value`) go their origins, floats: 0 and up for
-an element of a constant, which can be rewritten when a width changes; `COMPUTED` and `FIXED` for
-numbers that never change; and from `FIRST` down for the size of an axis, either of one that has
-ids, which changes with them, or of the open first axis of a batch.
+an element of a constant, which can be rewritten when a width changes; `FIXED` for numbers that
+never change, computed from constants or the sizes of axes without ids; and from `FIRST` down for
+the size of an axis, either of one that has ids, which changes with them, or of the open first axis
+of a batch.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ import numpy as np
 from graphslim.channels.facts import Fact
 from graphslim.ir.families import DIVISIONS
 
-COMPUTED, FIXED, FIRST = -1.0, -2.0, -3.0
-"""Origins: of numbers computed from constants, of sizes without ids, and the first of axes."""
+FIXED, FIRST = -1.0, -2.0
+"""Origins: of numbers that never change, and the first of axes."""
 
 
 class Counted(NamedTuple):
@@ -88,7 +89,7 @@ class Origins:
         """The origin of one number that an op computes from others, NaN if it is unknown."""
         counts = self.counts(origins)
         if not counts:
-            return COMPUTED
+            return FIXED
         return self.source(_combined(op, counts, number, first=bool(self.counts(origins[:1]))))
 
 
@@ -107,14 +108,14 @@ def _combined(op: str, counts: Sequence[Counted], number: float, first: bool) ->
 
 def origin_of(known: Fact, element: int) -> float:
     """Where one number of a tensor comes from."""
-    return COMPUTED if known.origins is None else float(known.origins.item(element))
+    return FIXED if known.origins is None else float(known.origins.item(element))
 
 
 def origins_of(known: Fact) -> np.ndarray:
     """Where the numbers of a tensor come from; float64 of its shape."""
     if known.origins is not None:
         return known.origins
-    return np.full(np.asarray(known.value).shape, COMPUTED)
+    return np.full(np.asarray(known.value).shape, FIXED)
 
 
 def without_repeated(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> List[np.ndarray]:
@@ -130,7 +131,7 @@ def without_repeated(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) 
     new = np.concatenate([origins.ravel() for origins in after])
     elements, times = np.unique(new[new >= 0], return_counts=True)
     repeated = [at for at, count in zip(elements, times) if count > (old == at).sum()]
-    return [np.where(np.isin(origins, repeated), COMPUTED, origins) for origins in after]
+    return [np.where(np.isin(origins, repeated), FIXED, origins) for origins in after]
 
 
 def stays_size(counted: Counted, ids: np.ndarray, label: np.ndarray) -> bool:

@@ -72,6 +72,15 @@ class Unsaid(Reason):
     )
 
 
+class Unfollowed(Reason):
+    """They meet a tensor whose channels are not followed."""
+
+    advice = (
+        "an op before the tensor that they meet is one that graphslim does not follow, and may be "
+        f"another reason in this list: teach graphslim that op ({PAGE}), and these may go too"
+    )
+
+
 class Opaque(Reason):
     """They enter a loop, a function or code, into which nobody can see from the graph."""
 

@@ -9,7 +9,6 @@ import numpy as np
 from graphslim.channels.facts import Fact, Ids, fits
 from graphslim.channels.notes import Renumber, Resize
 from graphslim.channels.origins import (
-    COMPUTED,
     FIXED,
     Counted,
     Origins,
@@ -195,7 +194,7 @@ class Sizes(Origins):
         """Origins of computed numbers: fixed, or a share of one count, or more than is followed."""
         flat = np.concatenate([sources.ravel() for sources in origins]) if origins else np.zeros(0)
         if not self.counts(flat):
-            return np.full(value.shape, COMPUTED)
+            return np.full(value.shape, FIXED)
         if node.op in BROADCASTING:
             rows = [np.broadcast_to(sources, value.shape).ravel() for sources in origins]
             numbers = zip(np.stack(rows, 1), value.ravel())

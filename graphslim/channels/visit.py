@@ -21,7 +21,7 @@ from graphslim.channels.facts import (
 from graphslim.channels.norms import is_statistic
 from graphslim.channels.notes import Contraction, Pin, Renumber, Resize, Statistic
 from graphslim.channels.origins import FIRST, Counted, origin_of
-from graphslim.channels.reasons import ComputedSize, OpenSize
+from graphslim.channels.reasons import ComputedSize, OpenSize, Unfollowed
 from graphslim.errors import AnalysisError
 from graphslim.ir import IDENTITIES, Graph, Node, Port, Tensor
 from graphslim.ir.query import behind, uses_behind
@@ -110,7 +110,10 @@ class OpVisit:
             AnalysisError: the lengths differ.
         """
         if first is None or second is None:
-            self.pin(first if second is None else second, "it meets an axis that is not followed")
+            self.pin(
+                first if second is None else second,
+                Unfollowed("it meets an axis that is not followed"),
+            )
         elif first is not second:
             if len(first) != len(second):
                 raise AnalysisError(

@@ -12,6 +12,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import numpy as np
 
 from graphslim.channels.facts import LONGEST, UNKNOWN, Fact, Ids, channel_axis, fact, integers
+from graphslim.channels.origins import FIXED
 from graphslim.checkpoint.training_walk import (
     TrainingVisit,
     alike,
@@ -152,8 +153,6 @@ def slice_rule(op: TrainingVisit) -> Fact:
 
 # ------------------------------------------------------------------ numbers of shapes
 
-_COMPUTED = -1.0
-
 
 @training_rule("BroadcastGradientArgs")
 def broadcast_axes(op: TrainingVisit) -> List[Fact]:
@@ -184,13 +183,13 @@ def stitched(op: TrainingVisit) -> Fact:
     if any(spots is None for spots in places) or any(piece.value is None for piece in data):
         return UNKNOWN
     size = 1 + max([place for spots in places for place in spots or ()], default=-1)
-    values, origins = np.full(size, np.nan), np.full(size, _COMPUTED)
+    values, origins = np.full(size, np.nan), np.full(size, FIXED)
     for slot, (spots, piece) in enumerate(zip(places, data), half):
         values[spots] = np.ravel(np.asarray(piece.value))
         for element, place in enumerate(spots or ()):
             # `counted` binds a constant at this reader; readers of the result count the same.
             ids = op.counted(slot, element)[1]
-            origins[place] = _COMPUTED if ids is None else op.walk.sizes.number(ids)
+            origins[place] = FIXED if ids is None else op.walk.sizes.number(ids)
     return fact((size,))._replace(value=values, origins=origins)
 
 
@@ -223,7 +222,7 @@ def offsets(op: TrainingVisit) -> List[Fact]:
 
 def _numbers(numbers: Any) -> Fact:
     values = np.asarray(numbers, np.float64)
-    return fact((len(values),))._replace(value=values, origins=np.full(len(values), _COMPUTED))
+    return fact((len(values),))._replace(value=values, origins=np.full(len(values), FIXED))
 
 
 # ------------------------------------------------------------------ initial values

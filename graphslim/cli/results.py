@@ -156,14 +156,14 @@ def checking(
 
 def _suspects(graph: Graph, passes: Sequence[Any]) -> str:
     """What may be at fault where outputs differ: the passes and rules that are not graphslim's."""
-    ops = {node.op for node in graph}
+    tables: Dict[str, Any] = {"channel rule": CHANNEL_RULES, "value rule": VALUE_RULES}
     own = [named("pass", cls) for cls in passes if not is_built_in(cls)]
-    for noun, rules in (("channel rule", CHANNEL_RULES), ("value rule", VALUE_RULES)):
-        own += [
-            named(noun, rules[op], op)
-            for op in sorted(ops & rules.keys())
-            if not is_built_in(rules[op])
-        ]
+    own += [
+        named(noun, rules[op], op)
+        for noun, rules in tables.items()
+        for op in sorted({node.op for node in graph} & rules.keys())
+        if not is_built_in(rules[op])
+    ]
     return f"and at {', '.join(own)}" if own else ""
 
 

@@ -17,7 +17,7 @@ from graphslim.channels.facts import (
     laid_behind,
     product,
 )
-from graphslim.channels.reasons import AcrossChannels, ComputedSize, OpenSize
+from graphslim.channels.reasons import AcrossChannels, ComputedSize, OpenSize, Unfollowed
 from graphslim.channels.rules import ValueVisit, channel_rule, value_rule
 from graphslim.channels.visit import OpVisit
 from graphslim.ops.numeric import agreed
@@ -61,7 +61,7 @@ def _joined(op: OpVisit, parts: Sequence[Fact], axis: int) -> Axis:
     if len(arrays) == len(parts):
         return whole, np.concatenate(arrays)
     for ids in arrays:
-        op.pin(ids, "it is concatenated with an axis that is not followed")
+        op.pin(ids, Unfollowed("it is concatenated with an axis that is not followed"))
     return whole, None
 
 
