@@ -73,6 +73,8 @@ STATED: Dict[str, Optional[Tuple[Optional[int], ...]]] = {
     "Conv3D(x, w3)": (None, None, None, None, 8),
     "MaxPool3D(x)": (None,) * 5,
     "DecodeJpeg(x) channels=3": (None, None, 3),
+    "DecodeWebP(x) channels=4": (None, None, 4),
+    "DecodePng(x) channels=0": (None, None, None),
     "DecodeGif(x)": (None, None, None, 3),
     "DecodeWav(x)": (None, None),
     "DecodeWav(x) desired_channels=-1 desired_samples=-1": (None, None),

@@ -315,8 +315,6 @@ _SHAPES: Dict[str, Sequence[Tuple[Optional[int], ...]]] = {
     "CombinedNonMaxSuppression": ((None, None, 4), (None, None), (None, None), (None,)),
 }
 """What ops give that have no rule, whatever they read."""
-_IMAGES = frozenset(("DecodeJpeg", "DecodePng", "DecodeBmp", "DecodeAndCropJpeg", "DecodeWebP"))
-"""Ops that read an image file, with as many channels as an attribute says, 0 for those it has."""
 
 
 def wall(node: Node) -> Reason:
@@ -344,8 +342,6 @@ def stated(node: Node, inputs: Sequence[Fact]) -> List[Fact]:
     known = _SHAPES.get(node.op)
     if known is not None:
         return [fact(dims) for dims in known]
-    if node.op in _IMAGES:
-        return [fact((None, None, node.attrs.get("channels") or None))]
     element = node.attrs.get("element_shape")
     if node.op.startswith("TensorArrayGather") and isinstance(element, Shape):
         return [fact(None if element.dims is None else (None, *element.dims))]

@@ -188,7 +188,7 @@ def mel_coefficients(op: OpVisit) -> Fact:
     return fact((op[0].size(0), op[0].size(1), count))
 
 
-@channel_rule("DecodeJpeg", "DecodePng", "DecodeBmp", "DecodeAndCropJpeg")
+@channel_rule("DecodeJpeg", "DecodePng", "DecodeBmp", "DecodeAndCropJpeg", "DecodeWebP")
 def decode_image(op: OpVisit) -> Fact:
     """Height, width and colours."""
     return fact((None, None, _stated(op, "channels", 0)))
