@@ -115,6 +115,19 @@ def test_groups_of_one_channel_go_as_a_whole(multiplier: int) -> None:
     assert roles["g", 3] == "follower"
 
 
+def test_more_groups_than_can_be_followed_stay() -> None:
+    """As one convolution its filters would be 400 million numbers, from 40 thousand in the file."""
+    graph = tiny(
+        "x = input 1,2,2,3\na/w = f32[1,1,3,20000]{1}\na = Conv2D(x, a/w)\n"
+        "g/w = f32[1,1,2,20000]{1}\ng = Conv2D(a, g/w)\nz/w = f32[1,1,20000,2]{1}\n"
+        "z = Conv2D(g, z/w)\noutput z\n"
+    )
+    for name in ("a", "g"):
+        assert pins(graph, name) == (
+            "it is convolved in 10000 groups, which are too many to follow @ g"
+        )
+
+
 def test_groups_in_nchw_are_cut_as_in_nhwc() -> None:
     cut: List[object] = []
     for layout, start in (("NHWC", "1,6,6,4"), ("NCHW", "1,4,6,6")):

@@ -144,8 +144,9 @@ def _consumer(
     if weights is None:
         heavy = np.broadcast_to(np.array(True), (len(into), 1 if out is None else len(out)))
     else:
-        matrix = np.abs(summed.matrix(weights))
-        heavy = (~(matrix < zero_below) if zero_below > 0 else matrix != 0).any(axis=0)
+        # Laid out as bytes: filters in groups become far more numbers than they have.
+        counted = ~(np.abs(weights) < zero_below) if zero_below > 0 else weights != 0
+        heavy = (summed.matrix(counted.astype(np.uint8)) != 0).any(axis=0)
     value = per_channel(values.at(inputs[summed.data]), summed.axis, len(into))
     takes_constants = summed.uniform and out is not None and takes_offset(graph[summed.node])
     known = weights is not None and not np.isnan(weights).any()

@@ -93,6 +93,10 @@ def is_packed(node: Node) -> bool:
     return node.text("data_format").endswith("VECT_C")
 
 
+_SPREAD = 1 << 28
+"""Filters in groups are followed up to so many numbers as filters of one convolution."""
+
+
 def groups_of(op: OpVisit, rank: int) -> int:
     """How many groups a convolution has: its channels by those that one filter reads.
 
@@ -129,6 +133,11 @@ def grouped(op: OpVisit, groups: int, rank: int) -> Ids:
         op.tie(entering, out[:: len(out) // groups])
         op.tie(np.repeat(out[:: len(out) // groups], len(out) // groups), out)
         op.pin(inside, "each group reads one channel")
+        return out
+    taps = [op[1].size(axis) for axis in range(rank - 2)]
+    if not fits(_SPREAD, *taps, groups * len(inside), len(out)):
+        for ids in (entering, inside, out):
+            op.pin(ids, f"it is convolved in {groups} groups, which are too many to follow")
         return out
     group, _ = op.split(out, (groups, len(out) // groups), None)
     if entering is None:
