@@ -134,6 +134,8 @@ def grouped(op: OpVisit, groups: int, rank: int) -> Ids:
         op.tie(np.repeat(out[:: len(out) // groups], len(out) // groups), out)
         op.pin(inside, "each group reads one channel")
         return out
+    op.mark(inside, "consumer")
+    op.mark(out, "producer")
     taps = [op[1].size(axis) for axis in range(rank - 2)]
     if not fits(_SPREAD, *taps, groups * len(inside), len(out)):
         for ids in (entering, inside, out):
@@ -148,8 +150,6 @@ def grouped(op: OpVisit, groups: int, rank: int) -> Ids:
         whole, of_each = op.split(entering, (groups, len(inside)), longer)
         op.tie(whole, group)
         op.tie(of_each, inside)
-    op.mark(inside, "consumer")
-    op.mark(out, "producer")
     # No constant is folded: TensorFlow would fuse a new BiasAdd with the convolution, and its fused
     # kernels take no groups.
     op.contract(
