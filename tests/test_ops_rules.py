@@ -546,13 +546,13 @@ def test_blocks_of_an_unknown_size_leave_the_cost_open() -> None:
             "m = MatMul(f, w)\nk = i32[3]{1 64 7}\ny = Reshape(m, k)",
             64 * 4 * 7,
         ),
-        # Weights that are multiplied have rows, but no examples.
+        # Weights that are multiplied are of no example.
         (
             "8,3,3,4",
             "a = f32[8,5]{1}\nb = f32[5,7]{1}\nm = MatMul(a, b)\nn = i32[4]{1 1 8 7}\n"
             "k = Reshape(m, n)\np = i32[4]{8 3 3 2}\nq = f32[1,1,4,8]{1}\n"
             "c = Conv2D(x, q)\ny = Conv2D(c, k)",
-            8 * 5 * 7 + 9 * 4 * 8 + 9 * 8 * 7,
+            9 * 4 * 8 + 9 * 8 * 7,
         ),
     ],
 )

@@ -8,6 +8,7 @@ of bias, batch norm, activations and pooling are left out.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import (
     Any,
     Collection,
@@ -29,7 +30,7 @@ from graphslim.channels.facts import Fact, product
 from graphslim.channels.groups import Removal, analyse, copies_needed
 from graphslim.channels.rules import cost_of
 from graphslim.ir import DType, Graph, Node, Port
-from graphslim.ir.families import FROM_BATCH, MATRIX_PRODUCTS, TO_BATCH
+from graphslim.ir.families import FROM_BATCH, MATRIX_PRODUCTS, REARRANGES, TO_BATCH
 from graphslim.ir.query import constant_nodes, executed
 from graphslim.ops import COST_RULES
 from graphslim.ops.pool import blocks_of
@@ -40,6 +41,10 @@ class Cost(NamedTuple):
 
     params: int
     macs: Optional[int]
+
+
+_COUNT_ROWS = MATRIX_PRODUCTS | {"SparseMatMul", "_FusedMatMul"}
+"""Ops whose cost rule counts the rows of a result of rank 2, if their number is known."""
 
 
 NOTHING = Cost(0, 0)
@@ -194,16 +199,18 @@ class _Ops:
         self.facts: Dict[str, Tuple[Node, List[Fact], Sequence[Fact]]] = {}
         self.arrays: Dict[str, List[int]] = {}
         self.costs: Dict[Tuple[Any, ...], Optional[int]] = {}
-        self.parts, self.examples = _parts(graph), _examples(graph)
+        self.times: Dict[str, Fraction] = {}
+        rows, constant = _rows(graph), constant_nodes(graph)
         arrays: Dict[int, np.ndarray] = {}
         for node in graph:
-            if node.op in COST_RULES and node.op != "Const" and node.name in used:
+            if node.op in COST_RULES and node.name in used - constant:
                 read = [channels.fact(port) for port in graph.data_inputs(node)]
                 outs = channels.facts[node.name]
                 ids = [ids for known in (*read, *outs) for ids in known.ids if ids is not None]
                 arrays.update([(id(array), array) for array in ids if len(array)])
                 self.facts[node.name] = node, read, outs
                 self.arrays[node.name] = [id(array) for array in ids if len(array)]
+                self.times[node.name] = _times(node, outs, rows.get(node.name, Fraction(1)))
         sizes = [len(array) for array in arrays.values()]
         self.plain = dict(zip(arrays, sizes))
         self._labels = channels.label[np.concatenate([np.zeros(0, np.int64), *arrays.values()])]
@@ -230,63 +237,77 @@ def _macs(graph: Graph, removal: Optional[Removal]) -> Dict[str, Optional[int]]:
             if widths is not ops.plain:
                 read = [_narrowed(known, widths) for known in read]
                 outs = [_narrowed(known, widths) for known in outs]
-            ops.costs[key] = _of_one_example(
-                cost_of(graph, node, read, outs), ops.parts.get(name, 1), ops.examples.get(name, 1)
-            )
+            count = cost_of(graph, node, read, outs)
+            ops.costs[key] = None if count is None else int(count * ops.times[name])
         macs[name] = ops.costs[key]
     return macs
 
 
-def _of_one_example(count: Optional[int], parts: Optional[int], examples: int) -> Optional[int]:
-    return None if count is None or parts is None else count * parts // examples
+def _times(node: Node, outs: Sequence[Fact], rows: Fraction) -> Fraction:
+    """What the count of a cost rule is taken times, for one example.
+
+    Rules leave the first axis of a result out, but for the rows of a matrix that are known.
+    """
+    length = outs[0].size(0) if outs and outs[0].rank == 2 and node.op in _COUNT_ROWS else None
+    return rows if not length else rows / length
 
 
-def _parts(graph: Graph) -> Dict[str, Optional[int]]:
-    """Of how many parts of an example the first axis of a node's results consists; None if unknown.
+def _rows(graph: Graph) -> Dict[str, Fraction]:
+    """How long the first axis of each result is for one example.
 
-    Space that has moved into the batch makes more than one. Cost rules leave the first axis out.
+    That is 1 as long as it is the axis of the examples; where space has moved into the batch, or
+    positions have become rows of a matrix, it is more.
+    """
+    channels, batch = analyse(graph), _batch(graph)
+    rows = _open_rows(graph) if batch is None else {}
+    for node in graph:
+        length = channels.facts[node.name][0].size(0) if channels.facts[node.name] else None
+        if length is not None:
+            rows[node.name] = Fraction(length, batch or 1)
+    return rows
+
+
+def _open_rows(graph: Graph) -> Dict[str, Fraction]:
+    """How long the open axis of each result is for one example, where the batch is open.
+
+    What a run alone knows, as how many boxes there are, counts as one for each example.
     """
     channels = analyse(graph)
-    parts: Dict[str, Optional[int]] = {}
-    for node in graph.order() if any([node.op in TO_BATCH for node in graph]) else []:
-        ports = graph.data_inputs(node)
-        if node.name in graph.inputs or not ports:
+    rows = {name: Fraction(1) for name in graph.inputs}
+    for node in graph.order():
+        read = [port for port in graph.data_inputs(node) if port.node in rows]
+        if node.name in rows or not read or not channels.facts[node.name]:
             continue
-        read = [parts[port.node] for port in ports if port.node in parts]
-        own = None if None in read else max([size for size in read if size], default=1)
-        if node.op in TO_BATCH | FROM_BATCH and own is not None:
-            blocks = blocks_of(node, channels.fact(ports[-1 if len(ports) < 2 else 1]))
-            cells = product(blocks) if blocks else None
-            if cells is None:
-                own = None
-            else:
-                own = max(own // cells, 1) if node.op in FROM_BATCH else own * cells
-        if own != 1:
-            parts[node.name] = own
-    return parts
+        first, out = channels.fact(read[0]), channels.facts[node.name][0]
+        alike = [port for port in read if channels.fact(port).rank == out.rank] or read[:1]
+        rows[node.name] = max([rows[port.node] for port in alike])
+        if node.op in TO_BATCH | FROM_BATCH:
+            blocks = blocks_of(node, channels.fact(graph.data_inputs(node)[1]))
+            cells = int(np.prod(blocks or 1))
+            rows[node.name] *= cells if node.op in TO_BATCH else Fraction(1, cells)
+        elif node.op in REARRANGES and first.shape and out.shape:
+            before, after = [
+                product([size for size in known.shape or () if size is not None]) or 1
+                for known in (first, out)
+            ]
+            rows[node.name] = rows[read[0].node] * Fraction(before, after)
+    return rows
 
 
-def _examples(graph: Graph) -> Dict[str, int]:
-    """How many examples the rows of a matrix product are of, where that is more than one.
+def _batch(graph: Graph) -> Optional[int]:
+    """How many examples the inputs hold; None where that is open.
 
-    The cost rule of a product of rank 2 counts all rows whose number is known. Examples are fixed
-    at more than one where all inputs of rank 3 and more have as many, and all outputs a multiple.
+    It is fixed where all inputs of rank 3 and more have as many. A matrix may have no axis for
+    examples, and neither may a picture, of which no output has as many rows: that is one example.
     """
     channels = analyse(graph)
     inputs = [channels.fact(Port(name)) for name in graph.inputs]
-    sizes = {known.size(0) for known in inputs if known.rank is None or known.rank > 2}
-    batch = sizes.pop() if len(sizes) == 1 else None
+    if any([known.rank and known.size(0) is None for known in inputs]):
+        return None
+    sizes = {known.size(0) for known in inputs if (known.rank or 0) > 2}
+    batch = (sizes.pop() if len(sizes) == 1 else None) or 1
     ends = [channels.fact(port).size(0) for port in graph.outputs]
-    if batch is None or batch < 2 or not all([size and size % batch == 0 for size in ends]):
-        return {}
-    constant = constant_nodes(graph)
-    return {
-        node.name: batch
-        for node in graph
-        if node.op in MATRIX_PRODUCTS and node.name not in constant
-        for known in channels.facts[node.name][:1]
-        if known.rank == 2 and (known.size(0) or 1) % batch == 0
-    }
+    return batch if any([size is None or size % batch == 0 for size in ends]) else 1
 
 
 def _narrowed(known: Fact, widths: Mapping[int, int]) -> Fact:

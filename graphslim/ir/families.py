@@ -167,6 +167,8 @@ FUSED_ACTIVATIONS = _ops(
 
 RESHAPES = _ops("Reshape Squeeze ExpandDims")
 """Ops that give the same elements another shape."""
+REARRANGES = RESHAPES | _ops("Transpose ConjugateTranspose")
+"""Ops that give the same elements along other axes."""
 RESTATES = CASTS | RESHAPES
 """Ops that hand on the numbers of a tensor, perhaps in another shape or element type."""
 REPEATS = _ops("Tile BroadcastTo")
