@@ -3,7 +3,7 @@
 Parameters are the elements of floating-point and quantised constants of rank 1 and more that an
 output depends on: weights, biases and all four batch-norm vectors, as Keras counts them. MACs are
 those of convolutions and matrix products for one example, as papers count them; the additions
-of bias, batch norm, activations and pooling are left out.
+of bias, batch norm, activations and pooling are left out, and so is what weights are computed by.
 """
 
 from __future__ import annotations

@@ -124,7 +124,9 @@ def cost_rule(*ops: str, replace: bool = False) -> Callable[[CostRule], CostRule
     """Registers how many multiply-accumulates ops take, for one example.
 
     The function gets the node, the facts of its inputs and those of its outputs, at the widths that
-    are to be counted, and gives a whole number, or None where a size is open that it needs.
+    are to be counted, and gives a whole number, or None where a size is open that it needs. It
+    leaves out the first axis of the result, that of the examples; where this holds several parts of
+    an example, as windows or positions, what it gives is taken times their number.
 
     Raises:
         AnalysisError: an op has a rule already and `replace` is not given.
