@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, List
+from typing import Dict, List, Tuple
 
 import numpy as np
 import pytest
@@ -424,6 +424,26 @@ def test_values_and_sizes_are_those_of_tensorflow(computed: Dict[str, List[np.nd
     expected = {name: pytest.approx(KNOWN.get(name, 0.5)) for name in NAMES}
     wrong = {name: share for name, share in shares.items() if share != expected[name]}
     assert not wrong, f"so much is known, where KNOWN states otherwise: {wrong}"
+
+
+@pytest.mark.parametrize("numbers", [(-0.75, -0.25), (0.0, 0.75), (-3.5, 6.75)])
+def test_functions_of_a_constant_map_are_those_of_tensorflow(numbers: Tuple[float, float]) -> None:
+    """Around zero, and beyond the ends of those that are clipped."""
+    first, second = numbers
+    text = PRELUDE.replace("{0.5 0 -2 1}", f"{{{first} 0 {second} 1}}")
+    graph = tiny(text + "".join([f"{op} = {op}(c)\n" for op in UNARY]))
+    data = {"x": np.random.RandomState(0).randn(1, 4, 4, 3).astype(np.float32)}
+    with Session(graph) as session:
+        arrays = dict(zip(UNARY, session.run(data, UNARY)))
+    for op in UNARY:
+        known = value(graph, op)
+        assert known is not None, op
+        for channel in (0, 2):
+            number, actual = known.ravel()[channel % known.size], arrays[op][..., channel]
+            if np.isnan(number):
+                assert op in KNOWN, op  # on a step of a rounding
+            else:
+                np.testing.assert_allclose(actual, number, 1e-5, 1e-6, err_msg=op)
 
 
 def test_sums_are_known_where_nothing_unknown_enters(computed: Dict[str, List[np.ndarray]]) -> None:
