@@ -13,7 +13,7 @@ from tiny import groups, pins, tiny
 
 import graphslim as gs
 from graphslim.channels import joints
-from graphslim.channels.facts import Fact
+from graphslim.channels.facts import Fact, fits, per_channel
 from graphslim.channels.groups import Removal, copies_needed
 from graphslim.channels.joints import connected
 from graphslim.channels.pieces import Ranges
@@ -40,6 +40,25 @@ def places(graph: gs.Graph, name: str) -> Dict[Tuple[str, int], str]:
 def widths(graph: gs.Graph) -> Dict[str, int]:
     """The sizes of the prunable groups."""
     return {name: len(group) for name, group in groups(graph).items() if group.prunable}
+
+
+def test_open_sizes_count_as_one_where_a_limit_is_asked_for() -> None:
+    assert fits(6, 2, None, 3) and not fits(5, 2, None, 3) and fits(1, None, None)
+
+
+@pytest.mark.parametrize(
+    ("value", "axis", "known"),
+    [
+        (np.full((1, 1, 1, 2), 5.0), 3, [5, 5]),
+        (np.full((1, 1, 1, 1), 5.0), 3, [5, 5]),
+        (np.full((1, 2, 1, 1), 5.0), 3, None),  # two along another axis, whatever they are
+        (np.full((1, 1, 1, 3), 5.0), 3, None),
+        (None, 3, None),
+    ],
+)
+def test_values_of_channels_do_not_vary_elsewhere(value: Any, axis: int, known: Any) -> None:
+    found = per_channel(value, axis, 2)
+    assert np.isnan(found).all() if known is None else found.tolist() == known
 
 
 # ------------------------------------------------------------------ architectures
@@ -80,13 +99,9 @@ def test_residual_sums_tie_a_whole_stage() -> None:
     assert len(places(graph, "a")) == 6
 
 
-def test_concatenation_keeps_its_parts_apart() -> None:
-    text = (
-        X
-        + conv("a", "x", 4, 6)
-        + conv("b", "x", 4, 5)
-        + "n = i32[]{3}\nc = ConcatV2(a, b, n) Tidx=int32\n"
-    )
+@pytest.mark.parametrize("joined", ["ConcatV2(a, b, n) Tidx=int32", "Concat(n, a, b) N=2"])
+def test_concatenation_keeps_its_parts_apart(joined: str) -> None:
+    text = X + conv("a", "x", 4, 6) + conv("b", "x", 4, 5) + f"n = i32[]{{3}}\nc = {joined}\n"
     graph = tiny(text + conv("z", "c", 11, 2))
     assert widths(graph) == {"a": 6, "b": 5}
     bindings = gs.analyse(graph).bindings(groups(graph)["b"])
