@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any, Dict, List
 
@@ -238,38 +237,48 @@ def test_a_group_that_loses_too_much_is_not_followed() -> None:
 
 
 KILLED = """
-import os, sys
+import os, signal, sys, time
 sys.path[:0] = {paths!r}
 import graphslim as gs
 from graphslim.runtime import tensorflow
 tensorflow()
 for line in sys.stdin:
+    size, seconds = map(float, line.split())
     # A copy of this process, in which TensorFlow is loaded and has run nothing yet.
     child = os.fork()
     if not child:
-        import numpy as np
         graph = gs.load({model!r})
         gs.sensitivity(graph, data={data!r}, criterion="l1", multiple_of=1, path={path!r})
         os._exit(0)
-    print(child, flush=True)
-    print(os.waitpid(child, 0)[1], flush=True)
+    ended, status = 0, 0
+    while not ended:
+        if os.path.exists({path!r}) and os.path.getsize({path!r}) >= size:
+            time.sleep(seconds)
+            os.kill(child, signal.SIGKILL)
+            size = float("inf")
+        time.sleep(0.001)
+        ended, status = os.waitpid(child, os.WNOHANG)
+    print(status, flush=True)
 """
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_run_that_is_killed_ten_times_ends_with_the_same_file(tmp_path: Path) -> None:
+    """Each time a while after its file has grown by another tenth, whatever the machine."""
     graph, path = tiny(NET), str(tmp_path / "s.jsonl")
     gs.save(graph, str(tmp_path / "model.pb"))
     np.save(str(tmp_path / "data.npy"), images(64))
     loaded = gs.load(str(tmp_path / "model.pb"))
-    whole = gs.sensitivity(loaded, data=str(tmp_path / "data.npy"), criterion="l1", multiple_of=1)
+    options: Any = {"data": str(tmp_path / "data.npy"), "criterion": "l1", "multiple_of": 1}
+    whole = gs.sensitivity(loaded, path=str(tmp_path / "whole.jsonl"), **options)
+    tenth = os.path.getsize(str(tmp_path / "whole.jsonl")) / 11
     script = KILLED.format(
         paths=[str(Path(gs.__file__).parents[1])],
         model=str(tmp_path / "model.pb"),
-        data=str(tmp_path / "data.npy"),
+        data=options["data"],
         path=path,
     )
-    rng, killed = np.random.RandomState(0), 0
+    rng, killed, status = np.random.RandomState(0), 0, -1
     with subprocess.Popen(
         [sys.executable, "-c", script],
         stdin=subprocess.PIPE,
@@ -278,13 +287,10 @@ def test_a_run_that_is_killed_ten_times_ends_with_the_same_file(tmp_path: Path) 
         universal_newlines=True,
     ) as process:
         assert process.stdin is not None and process.stdout is not None
-        for _ in range(40):
-            process.stdin.write("go\n")
+        for turn in range(11):
+            size = tenth * turn if turn < 10 else float("inf")
+            process.stdin.write(f"{size} {rng.uniform(0, 0.02)}\n")
             process.stdin.flush()
-            child = int(process.stdout.readline())
-            if killed < 10:
-                time.sleep(rng.uniform(0.05, 0.4))
-                os.kill(child, signal.SIGKILL)
             status = int(process.stdout.readline())
             killed += status == signal.SIGKILL
             if not status:
