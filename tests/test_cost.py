@@ -53,6 +53,12 @@ def test_the_batch_may_stand_behind(batch: str) -> None:
     assert macs(text + DENSE) == 6 * 4 * 7
 
 
+def test_the_batch_is_that_of_the_pictures() -> None:
+    """An open input of a rank below theirs says nothing of how many examples there are."""
+    text = "x = input 5,6,6,4\nv = f32[1,1,4,5]{1}\nc = Conv2D(x, v)\nlengths = input ?\n"
+    assert macs(text + "r = Relu(lengths)\noutput c\noutput r\n") == 36 * 4 * 5
+
+
 def test_weights_that_are_computed_from_constants_are_computed_once() -> None:
     text = "x = input ?,4\na = f32[4,5]{1}\nb = f32[5,7]{1}\nm = MatMul(a, b)\ny = MatMul(x, m)\n"
     assert macs(text) == 4 * 7

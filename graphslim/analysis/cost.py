@@ -297,14 +297,15 @@ def _open_rows(graph: Graph) -> Dict[str, Fraction]:
 def _batch(graph: Graph) -> Optional[int]:
     """How many examples the inputs hold; None where that is open.
 
-    It is fixed where all inputs of rank 3 and more have as many. A matrix may have no axis for
-    examples, and neither may a picture, of which no output has as many rows: that is one example.
+    Inputs of rank 3 and more tell, where there are any, and state it together. A matrix may have no
+    axis for examples, and neither may a picture, of which no output has as many rows: that is one
+    example.
     """
     channels = analyse(graph)
     inputs = [channels.fact(Port(name)) for name in graph.inputs]
-    if any([known.rank and known.size(0) is None for known in inputs]):
-        return None
     sizes = {known.size(0) for known in inputs if (known.rank or 0) > 2}
+    if None in (sizes or {known.size(0) for known in inputs if known.rank}):
+        return None
     batch = (sizes.pop() if len(sizes) == 1 else None) or 1
     ends = [channels.fact(port).size(0) for port in graph.outputs]
     return batch if any([size is None or size % batch == 0 for size in ends]) else 1
