@@ -30,7 +30,7 @@ from graphslim.channels.facts import Fact, product
 from graphslim.channels.groups import Removal, analyse, copies_needed
 from graphslim.channels.rules import cost_of
 from graphslim.ir import DType, Graph, Node, Port
-from graphslim.ir.families import FROM_BATCH, MATRIX_PRODUCTS, REARRANGES, TO_BATCH
+from graphslim.ir.families import FROM_BATCH, REARRANGES, TO_BATCH
 from graphslim.ir.query import constant_nodes, executed
 from graphslim.ops import COST_RULES
 from graphslim.ops.pool import blocks_of
@@ -41,10 +41,6 @@ class Cost(NamedTuple):
 
     params: int
     macs: Optional[int]
-
-
-_COUNT_ROWS = MATRIX_PRODUCTS | {"SparseMatMul", "_FusedMatMul"}
-"""Ops whose cost rule counts the rows of a result of rank 2, if their number is known."""
 
 
 NOTHING = Cost(0, 0)
@@ -192,15 +188,15 @@ def _sizes(graph: Graph) -> _Sizes:
 
 
 class _Ops:
-    """The nodes with a cost rule that run, the widths that decide, and parts of an example."""
+    """The nodes with a cost rule that run, the widths that decide, and what is of one example."""
 
     def __init__(self, graph: Graph) -> None:
         used, channels = executed(graph), analyse(graph)
         self.facts: Dict[str, Tuple[Node, List[Fact], Sequence[Fact]]] = {}
         self.arrays: Dict[str, List[int]] = {}
         self.costs: Dict[Tuple[Any, ...], Optional[int]] = {}
-        self.times: Dict[str, Fraction] = {}
-        rows, constant = _rows(graph), constant_nodes(graph)
+        self._batch, constant = _batch(graph), constant_nodes(graph)
+        self._open_rows = _open_rows(graph) if self._batch is None else {}
         arrays: Dict[int, np.ndarray] = {}
         for node in graph:
             if node.op in COST_RULES and node.name in used - constant:
@@ -210,11 +206,21 @@ class _Ops:
                 arrays.update([(id(array), array) for array in ids if len(array)])
                 self.facts[node.name] = node, read, outs
                 self.arrays[node.name] = [id(array) for array in ids if len(array)]
-                self.times[node.name] = _times(node, outs, rows.get(node.name, Fraction(1)))
         sizes = [len(array) for array in arrays.values()]
         self.plain = dict(zip(arrays, sizes))
         self._labels = channels.label[np.concatenate([np.zeros(0, np.int64), *arrays.values()])]
         self._starts = np.cumsum([0, *sizes])[:-1]
+
+    def rows(self, name: str, outs: Sequence[Fact]) -> Fraction:
+        """How long the first axis of a node's result is for one example; cost rules leave it out.
+
+        That is 1 as long as it is the axis of the examples; where space has moved into the batch,
+        or positions have become rows of a matrix, it is more.
+        """
+        length = outs[0].size(0) if outs else None
+        if length is None:
+            return self._open_rows.get(name, Fraction(1))
+        return Fraction(length, self._batch or 1)
 
     def widths(self, removal: Removal) -> Dict[int, int]:
         """How many channels are left along each array of ids, by its `id`."""
@@ -238,33 +244,9 @@ def _macs(graph: Graph, removal: Optional[Removal]) -> Dict[str, Optional[int]]:
                 read = [_narrowed(known, widths) for known in read]
                 outs = [_narrowed(known, widths) for known in outs]
             count = cost_of(graph, node, read, outs)
-            ops.costs[key] = None if count is None else int(count * ops.times[name])
+            ops.costs[key] = None if count is None else int(count * ops.rows(name, outs))
         macs[name] = ops.costs[key]
     return macs
-
-
-def _times(node: Node, outs: Sequence[Fact], rows: Fraction) -> Fraction:
-    """What the count of a cost rule is taken times, for one example.
-
-    Rules leave the first axis of a result out, but for the rows of a matrix that are known.
-    """
-    length = outs[0].size(0) if outs and outs[0].rank == 2 and node.op in _COUNT_ROWS else None
-    return rows if not length else rows / length
-
-
-def _rows(graph: Graph) -> Dict[str, Fraction]:
-    """How long the first axis of each result is for one example.
-
-    That is 1 as long as it is the axis of the examples; where space has moved into the batch, or
-    positions have become rows of a matrix, it is more.
-    """
-    channels, batch = analyse(graph), _batch(graph)
-    rows = _open_rows(graph) if batch is None else {}
-    for node in graph:
-        length = channels.facts[node.name][0].size(0) if channels.facts[node.name] else None
-        if length is not None:
-            rows[node.name] = Fraction(length, batch or 1)
-    return rows
 
 
 def _open_rows(graph: Graph) -> Dict[str, Fraction]:

@@ -275,8 +275,8 @@ def prune(
     seconds = time.perf_counter() - started
     console.tell_cautions(cautions_of(graph, plan))
     chosen = plan if selection.criterion is not None else None
-    named = [find_pass(name) for name in _others(extra)]
-    checked = checking(check, running, graph, slim, chosen, output, quiet=quiet, passes=named)
+    asked = [find_pass(name) for name in _others(extra)]
+    checked = checking(check, running, graph, slim, chosen, output, quiet=quiet, passes=asked)
     if repair:
         if repaired is None:
             state = remember.state
@@ -293,7 +293,7 @@ def prune(
                 output,
                 advice=BUG,
                 quiet=quiet,
-                passes=named,
+                passes=asked,
             )
         plan = recorded(plan, repaired)
         checked = checked._replace(repaired=repaired)

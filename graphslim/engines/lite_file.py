@@ -41,14 +41,12 @@ class _Tensor:
     SHAPE, TYPE, BUFFER, NAME, QUANTIZATION, _, SPARSITY, SIGNATURE = range(8)
 
 
-class _Quantization:
-    MIN, MAX, SCALE, ZERO_POINT = range(4)
-
-
 class _Operator:
     CODE, INPUTS, OUTPUTS, OPTIONS_TYPE, OPTIONS, CUSTOM = range(6)
 
 
+_QUANTIZATION = {0: "f", 1: "f", 2: "f", 3: "q"}
+"""The vectors of a quantisation (least, largest, scales, zero points), and what they hold."""
 _RESHAPE, _SQUEEZE = 17, 30
 """The types of options whose first field is a vector of sizes or axes."""
 _ITEM_SIZES = {0: 4, 1: 2, 2: 4, 3: 1, 4: 8, 6: 1, 7: 2, 8: 8, 9: 1, 10: 8, 11: 16, 12: 8, 15: 4}
@@ -107,7 +105,7 @@ def _check_tensor(tensor: Table, buffers: List[int]) -> None:
     tensor.length(_Tensor.NAME)
     quantization = tensor.table(_Tensor.QUANTIZATION)
     if quantization is not None:
-        for field, form in zip(range(4), "fffq"):
+        for field, form in _QUANTIZATION.items():
             quantization.numbers(field, form)
     buffer = tensor.number(_Tensor.BUFFER, "I")
     _require_within([buffer], len(buffers))

@@ -65,16 +65,12 @@ def matmul_value(op: ValueVisit) -> Any:
 
 @cost_rule("SparseMatMul", *MATRIX_PRODUCTS)
 def matmul_cost(node: Node, facts: Sequence[Fact], outs: Sequence[Fact]) -> Optional[int]:
-    """The first axis of a batch is left out; rows are positions where their number is known.
-
-    An open number of rows is that of the examples.
-    """
+    """The first axis of the result is left out: it is that of the examples."""
     labelled = labels_of(node, [known.rank for known in facts])
     if labelled is None:
         return None
     terms, result = labelled
-    examples = result[:1] if len(result) > 2 or outs[0].size(0) is None else []
-    return multiply_cost(facts, terms, result, examples)
+    return multiply_cost(facts, terms, result, result[:1])
 
 
 def read_equation(node: Node, ranks: Sequence[Optional[int]]) -> Optional[Terms]:
