@@ -53,11 +53,10 @@ def upstream(graph: Graph, names: Iterable[str], fed: AbstractSet[str] = frozens
     waiting = list(reached - fed)
     while waiting:
         for port in graph.inputs_of(waiting.pop()):
-            if port.node in fed:
+            if port.node not in reached:
                 reached.add(port.node)
-            elif port.node not in reached:
-                reached.add(port.node)
-                waiting.append(port.node)
+                if port.node not in fed:
+                    waiting.append(port.node)
     return reached
 
 
